@@ -1,0 +1,73 @@
+"""The evidence lower bound: KL(q(z|x) || p(z)) - E log p(x|z), kept as its two terms, in nats."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.types import Array, ElboTerms, Key, Params, Posterior
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def gaussian_kl(posterior: Posterior) -> Array:
+    """KL(q(z|x) || N(0, I)) in nats, summed over the latent.
+
+    0.5 * sum(exp(2 s) + m^2 - 1 - 2 s), with m = mean and s = log_std.
+
+    Args:
+      posterior: mean and log_std, each [B, Z].
+    Returns:
+      [B], never negative; zero exactly where q is the prior.
+    Reference: Kingma & Welling 2014, appendix B.
+
+    >>> import jax.numpy as jnp, jaxvae
+    >>> prior = jaxvae.Posterior(mean=jnp.zeros((1, 2)), log_std=jnp.zeros((1, 2)))
+    >>> gaussian_kl(prior).tolist()
+    [0.0]
+    """
+    mean, log_std = posterior
+    # expm1 keeps the digits that exp(2 s) - 1 would lose near the prior.
+    return 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=-1)
+
+
+def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Array:
+    """-log N(x; mean, exp(log_scale)^2) in nats, per pixel and with its constants.
+
+    (x - mean)^2 / (2 exp(2 log_scale)) + log_scale + 0.5 log(2 pi).
+
+    Args:
+      images, means: [B, H, W, C].
+      log_scale: natural logarithm of the decoder's standard deviation, one number.
+    Returns:
+      [B, H, W, C]; negative where a small scale meets a small error.
+    """
+    return 0.5 * jnp.square((images - means) * jnp.exp(-log_scale)) + log_scale + HALF_LOG_2PI
+
+
+def elbo_terms(
+    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+) -> ElboTerms:
+    """The KL and the negative log likelihood of images, at one draw of z, or at z = mean without a key.
+
+    Args:
+      images: [B, H, W, C] float.
+      key: consumed for the draw of z; None takes the mean.
+      log_scale: natural logarithm of the decoder's standard deviation.
+    Returns:
+      kl [B] and nll [B, H, W, C], in nats.
+    Reference: Kingma & Welling 2014, equation 10.
+    """
+    posterior = encode(model, params, images)
+    means = decode(model, params, reparameterize(posterior, key))
+    return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))
+
+
+def negative_elbo(terms: ElboTerms, *, beta: float | Array = 1.0) -> Array:
+    """beta * KL + NLL summed over pixels and channels, in nats: [B]; what training minimises, averaged over the batch.
+
+    Reference: Higgins et al. 2017 (beta-VAE), equation 4.
+    """
+    return beta * terms.kl + jnp.sum(terms.nll, axis=(1, 2, 3))

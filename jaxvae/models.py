@@ -1,0 +1,169 @@
+"""The two networks of the paper, as declarers of parameters; everything else sees `(model, params)`.
+
+A model is a frozen value: two with equal fields are equal, hash equally and share one compiled program.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvae.convolutions import KERNEL, convolve, convolve_transposed, leaky_relu
+from jaxvae.types import Array, Key, Params, Posterior
+
+
+def _uniform(fan_in: int) -> Callable[..., Array]:
+    """PyTorch's default start, uniform in +-1/sqrt(fan_in), which the released training uses."""
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class DenseVAE(nn.Module):
+    """The FashionMNIST network: pixels - hidden - 2 x latent - hidden - pixels, ReLU, sigmoid output.
+
+    652,824 parameters for 28x28x1 images and a latent of 20 (Zimmerer et al. 2019, section 3).
+
+    Args:
+      image_shape: (H, W, C).
+      latent_size: Z.
+      hidden_size: units of the one hidden layer on either side.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_size: int = 20
+    hidden_size: int = 400
+
+    def setup(self) -> None:
+        pixels = math.prod(self.image_shape)
+
+        def dense(features: int, fan_in: int) -> nn.Dense:
+            return nn.Dense(features, kernel_init=_uniform(fan_in), bias_init=_uniform(fan_in))
+
+        self.encoder_hidden = dense(self.hidden_size, pixels)
+        self.encoder_mean = dense(self.latent_size, self.hidden_size)
+        self.encoder_log_std = dense(self.latent_size, self.hidden_size)
+        self.decoder_hidden = dense(self.hidden_size, self.latent_size)
+        self.decoder_image = dense(pixels, self.hidden_size)
+
+    def encode(self, images: Array) -> Posterior:
+        hidden = nn.relu(self.encoder_hidden(images.reshape(len(images), -1)))
+        return Posterior(self.encoder_mean(hidden), self.encoder_log_std(hidden))
+
+    def decode(self, latents: Array) -> Array:
+        hidden = nn.relu(self.decoder_hidden(latents))
+        return nn.sigmoid(self.decoder_image(hidden)).reshape(len(latents), *self.image_shape)
+
+    def __call__(self, images: Array) -> Array:
+        return self.decode(self.encode(images).mean)
+
+
+class ConvVAE(nn.Module):
+    """The brain network: 4x4 convolutions with stride 2, then one of full size to the latent, and its mirror image.
+
+    LeakyReLU 0.01, no bias, no normalisation, linear output. 3,752,448 parameters for 64x64x1 images, a latent of 256
+    and features 16-32-64-256 (Zimmerer et al. 2019, section 3).
+
+    Args:
+      image_shape: (H, W, C); H and W divisible by 2 once a level. They may differ.
+      latent_size: Z.
+      features: channels after each level.
+      dtype: of the computation; parameters, posterior and output stay float32.
+    Raises:
+      ValueError: H or W is not divisible by 2 ** len(features).
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_size: int = 256
+    features: tuple[int, ...] = (16, 32, 64, 256)
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        height, width, channels = self.image_shape
+        factor = 2 ** len(self.features)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"image_shape={self.image_shape} cannot be halved {len(self.features)} times; "
+                f"use {_nearest(height, factor)}x{_nearest(width, factor)} images or fewer features levels"
+            )
+        coarse = (height // factor, width // factor)
+        area = KERNEL * KERNEL
+        fine_to_coarse = list(zip((channels, *self.features[:-1]), self.features, strict=True))
+        self.encoder_levels = [
+            self.param(f"encoder_{i}", _uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
+            for i, (fine, coarse_features) in enumerate(fine_to_coarse)
+        ]
+        last = self.features[-1]
+        fan_in = math.prod(coarse) * last
+        self.encoder_latent = self.param("encoder_latent", _uniform(fan_in), (*coarse, last, 2 * self.latent_size))
+        # PyTorch counts the fan-in of a transposed convolution on its output side.
+        self.decoder_latent = self.param("decoder_latent", _uniform(fan_in), (*coarse, last, self.latent_size))
+        self.decoder_levels = [
+            self.param(f"decoder_{i}", _uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
+            for i, (fine, coarse_features) in enumerate(reversed(fine_to_coarse))
+        ]
+
+    def encode(self, images: Array) -> Posterior:
+        features = images.astype(self.dtype)
+        for kernel in self.encoder_levels:
+            features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
+        heads = jnp.einsum("bhwc,hwcz->bz", features, self.encoder_latent.astype(self.dtype)).astype(jnp.float32)
+        return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
+
+    def decode(self, latents: Array) -> Array:
+        kernel = self.decoder_latent.astype(self.dtype)
+        features = jnp.einsum("bz,hwcz->bhwc", latents.astype(self.dtype), kernel)
+        for kernel in self.decoder_levels:
+            features = convolve_transposed(leaky_relu(features), kernel.astype(self.dtype))
+        return features.astype(jnp.float32)
+
+    def __call__(self, images: Array) -> Array:
+        return self.decode(self.encode(images).mean)
+
+
+def _nearest(size: int, factor: int) -> int:
+    return max(factor, round(size / factor) * factor)
+
+
+Model = DenseVAE | ConvVAE
+
+# A new model is a module as above and its name here, by which a run's configuration finds it again.
+MODELS: dict[str, type[Model]] = {"DenseVAE": DenseVAE, "ConvVAE": ConvVAE}
+
+
+def encode(model: Model, params: Params, images: Array) -> Posterior:
+    """q(z|x): mean and log_std, each [B, Z], of images [B, H, W, C].
+
+    Raises:
+      ValueError: the images are not of the model's image_shape.
+
+    >>> import jax, jaxvae
+    >>> model = jaxvae.DenseVAE(image_shape=(28, 28, 1), latent_size=20)
+    >>> images = jax.numpy.zeros((3, 28, 28, 1))
+    >>> params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    >>> jaxvae.encode(model, params, images).mean.shape
+    (3, 20)
+    """
+    if images.shape[1:] != tuple(model.image_shape):
+        raise ValueError(f"images are {list(images.shape)}; the model wants [B, H, W, C] with {model.image_shape}")
+    return model.apply({"params": params}, images, method=type(model).encode)  # pyright: ignore[reportReturnType]
+
+
+def decode(model: Model, params: Params, latents: Array) -> Array:
+    """The mean of p(x|z), [B, H, W, C], for latents [B, Z]."""
+    return model.apply({"params": params}, latents, method=type(model).decode)  # pyright: ignore[reportReturnType]
+
+
+def reparameterize(posterior: Posterior, key: Key | None) -> Array:
+    """A draw z = mean + exp(log_std) * noise, [B, Z]; the mean itself where there is no key.
+
+    Reference: Kingma & Welling 2014, section 2.4.
+    """
+    if key is None:
+        return posterior.mean
+    noise = jax.random.normal(key, posterior.mean.shape, posterior.mean.dtype)
+    return posterior.mean + jnp.exp(posterior.log_std) * noise

@@ -1,0 +1,172 @@
+"""What the code released with the paper computes, quirk by quirk, where it differs from this library.
+
+Released: github MIC-DKFZ/vae-anomaly-experiments, commit e7ae647. Two words throughout: `released` is that code as it
+runs; `corrected` is the same with s, the encoder's second head, taken as the log standard deviation everywhere.
+
+1. Brain script: its forward returns exp(s), and its loss takes that for a log standard deviation again, so the KL is
+   that of a posterior with standard deviation exp(exp(s)).
+2. FashionMNIST script: z is drawn with standard deviation exp(s / 2), the KL is that of exp(s); and scores are taken at
+   a draw of z, not at the mean.
+3. Gradient maps are of the batch mean, so 1/B of each image's own; Rec-Error is the signed NLL per pixel; Combi scales
+   the KL gradient to 0..1 over the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvae.elbo import elbo_terms, gaussian_kl, gaussian_nll
+from jaxvae.filters import gaussian_smooth, unit_range
+from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
+
+Arithmetic = Literal["released", "corrected"]
+
+
+def dense_elbo_terms(
+    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+) -> ElboTerms:
+    """The released FashionMNIST objective: z drawn with exp(s / 2), KL with exp(s) (quirk 2).
+
+    The same type as `elbo_terms`, to be given as an objective to `step` and `fit`.
+
+    Returns:
+      kl [B] and nll [B, H, W, C], in nats.
+    """
+    posterior = encode(model, params, images)
+    sampled = Posterior(posterior.mean, 0.5 * posterior.log_std)
+    means = decode(model, params, reparameterize(sampled, key))
+    return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))
+
+
+@jax.jit(static_argnames=("model", "arithmetic"))
+def sample_scores(
+    model: Model,
+    params: Params,
+    images: Array,
+    key: Key,
+    *,
+    log_scale: float | Array = 0.0,
+    arithmetic: Arithmetic = "released",
+) -> SampleScores:
+    """Scores of images as the released FashionMNIST script takes them: at one draw of z.
+
+    Args:
+      images: [B, H, W, C], uint8 or float.
+      key: consumed for the draw.
+      arithmetic: `released` draws with exp(s / 2), `corrected` with exp(s).
+    Returns:
+      elbo, kl and nll, [B] each, in nats; the released loss is their mean over the batch.
+    """
+    objective = dense_elbo_terms if arithmetic == "released" else elbo_terms
+    terms = objective(model, params, unit_range(images), key, log_scale=log_scale)
+    nll = jnp.sum(terms.nll, axis=(1, 2, 3))
+    return SampleScores(terms.kl + nll, terms.kl, nll)
+
+
+def pixel_scores(
+    model: Model, params: Params, images: Array, *, log_scale: float | Array, variant: Arithmetic
+) -> dict[str, Array]:
+    """Every number and map of the released brain script for one batch, at z = mean (quirks 1 and 3).
+
+    Args:
+      images: [B, H, W, C] float.
+      log_scale: natural logarithm of the decoder's standard deviation.
+      variant: `released` has quirk 1, `corrected` does not.
+    Returns:
+      kl, nll [B]; loss []; rec_error (NLL per pixel), elbo_grad, kl_grad, rec_grad, the same with `_raw` (before the
+      smoothing), combi and combi_add, [B, H, W, C] each.
+    Reference: the released `brats_script.py`; Zimmerer et al. 2019, section 2.
+
+    >>> import jax, jaxvae
+    >>> model = jaxvae.ConvVAE(image_shape=(32, 32, 1), latent_size=8, features=(4, 8))
+    >>> images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 1))
+    >>> params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    >>> scores = jaxvae.parity.pixel_scores(model, params, images, log_scale=0.0, variant="released")
+    >>> scores["combi"].shape
+    (2, 32, 32, 1)
+    """
+
+    def terms(images: Array) -> tuple[tuple[Array, Array], Array]:
+        posterior = encode(model, params, images)
+        nll = gaussian_nll(images, decode(model, params, posterior.mean), log_scale=log_scale)
+        log_std = jnp.exp(posterior.log_std) if variant == "released" else posterior.log_std
+        kl = gaussian_kl(Posterior(posterior.mean, log_std))
+        return (jnp.mean(kl), jnp.mean(jnp.sum(nll, axis=(1, 2, 3)))), (kl, nll)
+
+    (mean_kl, mean_nll), pullback, (kl, nll) = jax.vjp(terms, images, has_aux=True)
+    one, zero = jnp.ones_like(mean_kl), jnp.zeros_like(mean_kl)
+    (kl_gradient,), (rec_gradient,) = pullback((one, zero)), pullback((zero, one))
+    raw = {
+        "elbo_grad": jnp.abs(kl_gradient + rec_gradient),
+        "kl_grad": jnp.abs(kl_gradient),
+        "rec_grad": jnp.abs(rec_gradient),
+    }
+    smooth = {name: gaussian_smooth(map_, sigma=3.0, window=7) for name, map_ in raw.items()}
+    return {
+        "kl": kl,
+        "nll": jnp.sum(nll, axis=(1, 2, 3)),
+        "loss": mean_kl + mean_nll,
+        "rec_error": nll,
+        **{f"{name}_raw": map_ for name, map_ in raw.items()},
+        **smooth,
+        "combi": gaussian_smooth(_min_max(raw["kl_grad"]), sigma=3.0, window=7) * nll,
+        "combi_add": _min_max(smooth["kl_grad"]) + _min_max(nll),
+    }
+
+
+def _min_max(maps: Array) -> Array:
+    """Scaled to 0..1 over the whole array, so that a score depends on its neighbours: quirk 3."""
+    shifted = maps - jnp.min(maps)
+    return shifted / jnp.max(shifted)
+
+
+def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
+    """The parameters of a `DenseVAE` or `ConvVAE` from the state dict of a network of the released code.
+
+    Linear weights [out, in] become kernels [in, out]; convolution weights [coarse, fine, 4, 4] and those of transposed
+    ones, which PyTorch lays out the same way, become [4, 4, fine, coarse]. Dense images are single-channel, as released.
+
+    Args:
+      arrays: {name: array}: fc1 .. fc4 of the dense network, or encoder.* and decoder.* of the convolutional one.
+    Returns:
+      Parameters as `init` makes them, float32.
+    Raises:
+      ValueError: neither of the two networks.
+    """
+    arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    if "fc1.weight" in arrays:
+        return _dense_params(arrays)
+    if "encoder.start.conv.weight" in arrays:
+        return _conv_params(arrays)
+    raise ValueError(f"no fc1.weight and no encoder.start.conv.weight among {sorted(arrays)[:4]}; not a released VAE")
+
+
+def _dense_params(arrays: Mapping[str, np.ndarray]) -> Params:
+    homes = {
+        "fc1": "encoder_hidden",
+        "fc21": "encoder_mean",
+        "fc22": "encoder_log_std",
+        "fc3": "decoder_hidden",
+        "fc4": "decoder_image",
+    }
+    return {
+        home: {"kernel": jnp.asarray(arrays[f"{name}.weight"].T), "bias": jnp.asarray(arrays[f"{name}.bias"])}
+        for name, home in homes.items()
+    }
+
+
+def _conv_params(arrays: Mapping[str, np.ndarray]) -> Params:
+    middle = sum(name.startswith("encoder.middle_blocks.") for name in arrays)
+    blocks = [f"middle_blocks.{i}" for i in range(middle)]
+    order = {f"encoder_{i}": f"encoder.{block}" for i, block in enumerate(["start", *blocks])}
+    order |= {"encoder_latent": "encoder.end", "decoder_latent": "decoder.start"}
+    order |= {f"decoder_{i}": f"decoder.{block}" for i, block in enumerate([*blocks, "end"])}
+    kernels = {home: jnp.asarray(arrays[f"{name}.conv.weight"].transpose(2, 3, 1, 0)) for home, name in order.items()}
+    # PyTorch's first decoder weight is [latent, features, h, w], so the transposition above already puts Z last.
+    return kernels

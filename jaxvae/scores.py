@@ -1,0 +1,245 @@
+"""What does not fit: scores per image and per pixel, from one forward pass and two pullbacks.
+
+Higher is always more anomalous. An image's score does not depend on the batch it came in. Gradients are those of each
+image's own KL and likelihood (not of a batch mean), with respect to that image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll
+from jaxvae.filters import gaussian_smooth, unit_range
+from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
+
+Variant = Literal["product", "nll_product", "weighted_sum"]
+Smoothed = Literal["kl_grad", "both"]
+MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
+
+
+@jax.jit(static_argnames="model")
+def sample_scores(
+    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+) -> SampleScores:
+    """One number an image: its negative ELBO and the two terms of it, in nats.
+
+    Args:
+      images: [B, H, W, C], uint8 (divided by 255) or float.
+      key: consumed for one draw of z; None scores at z = mean, so that the same image always gets the same number.
+      log_scale: natural logarithm of the decoder's standard deviation.
+    Returns:
+      elbo = kl + nll, kl and nll summed over pixels, [B] each.
+    Reference: Zimmerer et al. 2019, section 2.
+    """
+    terms = elbo_terms(model, params, unit_range(images), key, log_scale=log_scale)
+    nll = jnp.sum(terms.nll, axis=(1, 2, 3))
+    return SampleScores(terms.kl + nll, terms.kl, nll)
+
+
+@jax.jit(static_argnames="model")
+def pixel_scores(
+    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+) -> PixelScores:
+    """One number a pixel: the squared error and the absolute gradients of the ELBO and its terms, unsmoothed.
+
+    rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|, where NLL
+    is summed over pixels and x is both what is reconstructed and what is compared.
+
+    Args:
+      images: [B, H, W, C], uint8 (divided by 255) or float.
+      key: consumed for one draw of z, held fixed in the gradients; None scores at z = mean.
+      log_scale: natural logarithm of the decoder's standard deviation.
+    Returns:
+      Four maps, [B, H, W, C] each.
+    Reference: Zimmerer et al. 2019, section 2 (KL-Grad, Rec-Grad, ELBO-Grad, Rec-Error).
+
+    >>> import jax, jaxvae
+    >>> model = jaxvae.ConvVAE(image_shape=(32, 32, 1), latent_size=8, features=(4, 8))
+    >>> images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 1))
+    >>> params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    >>> maps = jaxvae.pixel_scores(model, params, images)
+    >>> maps.kl_grad.shape, bool((maps.kl_grad >= 0).all())
+    ((2, 32, 32, 1), True)
+    """
+    return _explain(model, params, unit_range(images), key, log_scale)[0]
+
+
+def _explain(
+    model: Model, params: Params, images: Array, key: Key | None, log_scale: float | Array
+) -> tuple[PixelScores, SampleScores, Array]:
+    """All scores and the reconstruction; what a caller leaves unused, the compiler leaves out."""
+
+    def infer(images: Array) -> tuple[Array, Array]:
+        posterior = encode(model, params, images)
+        return gaussian_kl(posterior), reparameterize(posterior, key)
+
+    # Two pullbacks through the encoder and one through the decoder: the KL's cotangent never enters the decoder, and
+    # the ELBO's gradient is the sum of the other two.
+    (kl, latents), pull_encoder = jax.vjp(infer, images)
+    means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
+    nll, pull_likelihood = jax.vjp(lambda images, means: gaussian_nll(images, means, log_scale=log_scale), images, means)
+    direct, error = pull_likelihood(jnp.ones_like(nll))
+    (kl_grad,) = pull_encoder((jnp.ones_like(kl), jnp.zeros_like(latents)))
+    (through_latents,) = pull_encoder((jnp.zeros_like(kl), *pull_decoder(error)))
+    rec_grad = direct + through_latents
+    maps = PixelScores(
+        rec_error=jnp.square(images - means),
+        elbo_grad=jnp.abs(kl_grad + rec_grad),
+        kl_grad=jnp.abs(kl_grad),
+        rec_grad=jnp.abs(rec_grad),
+    )
+    total = jnp.sum(nll, axis=(1, 2, 3))
+    return maps, SampleScores(kl + total, kl, total), means
+
+
+def combine(
+    scores: PixelScores,
+    *,
+    sigma: float = 3.0,
+    window: int = 7,
+    variant: Variant = "product",
+    smoothed: Smoothed = "kl_grad",
+    log_scale: float | Array = 0.0,
+    weight: float | Array = 0.5,
+) -> Array:
+    """Combi: the reconstruction error where the KL gradient agrees.
+
+    With e = rec_error, g = kl_grad smoothed (and e smoothed too where `smoothed="both"`):
+
+        product        e * g                                                   nothing normalised; the default
+        nll_product    (e / (2 c^2) + log c + 0.5 log(2 pi)) * g, c = exp(log_scale)   the paper's; it may be negative
+        weighted_sum   (1 - weight) * e + weight * g
+
+    Args:
+      scores: maps [B, H, W, C] as `pixel_scores` returns them.
+      sigma, window: of the Gaussian; the paper's are 3 and 7.
+      variant: which of the three above.
+      smoothed: "kl_grad" smooths the gradient only, as the paper does; "both" smooths the error too.
+      log_scale: of the decoder, used by nll_product only.
+      weight: of the gradient, used by weighted_sum only.
+    Returns:
+      [B, H, W, C].
+    Raises:
+      ValueError: an unknown variant.
+    Reference: Zimmerer et al. 2019, section 2; the squared error is what later work made of it (e.g. Zimmerer et al.'s
+      ceVAE for MOOD 2020), because the signed NLL changes its sign on well reconstructed pixels once log_scale < -0.919.
+    """
+    gradient = gaussian_smooth(scores.kl_grad, sigma=sigma, window=window)
+    error = scores.rec_error
+    if smoothed == "both":
+        error = gaussian_smooth(error, sigma=sigma, window=window)
+    if variant == "product":
+        return error * gradient
+    if variant == "nll_product":
+        return (0.5 * error * jnp.exp(-2 * jnp.asarray(log_scale)) + log_scale + HALF_LOG_2PI) * gradient
+    if variant == "weighted_sum":
+        return (1 - weight) * error + weight * gradient
+    raise ValueError(f"variant={variant!r} is unknown; use 'product', 'nll_product' or 'weighted_sum'")
+
+
+class BatchScores(NamedTuple):
+    """Everything about a batch of images, arrays on the host."""
+
+    samples: SampleScores  # [B] each
+    maps: dict[str, np.ndarray]  # [B, H, W, C] each, by the names asked for; gradients smoothed
+    reconstructions: np.ndarray | None  # [B, H, W, C]
+
+
+@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window", "variant", "smoothed"))
+def _score_batch(
+    model: Model,
+    params: Params,
+    images: Array,
+    log_scale: Array,
+    weight: Array,
+    *,
+    maps: tuple[str, ...],
+    reconstructions: bool,
+    sigma: float,
+    window: int,
+    variant: Variant,
+    smoothed: Smoothed,
+) -> tuple[SampleScores, dict[str, Array], Array | None]:
+    raw, samples, means = _explain(model, params, unit_range(images), None, log_scale)
+
+    def finished(name: str) -> Array:
+        if name == "combi":
+            knobs = {"variant": variant, "smoothed": smoothed, "log_scale": log_scale, "weight": weight}
+            return combine(raw, sigma=sigma, window=window, **knobs)
+        if name == "rec_error":
+            return raw.rec_error
+        return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
+
+    return samples, {name: finished(name) for name in maps}, means if reconstructions else None
+
+
+def score_batches(
+    model: Model,
+    params: Params,
+    images: np.ndarray | Array,
+    *,
+    log_scale: float = 0.0,
+    batch_size: int = 64,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = False,
+    sigma: float = 3.0,
+    window: int = 7,
+    variant: Variant = "product",
+    smoothed: Smoothed = "kl_grad",
+    weight: float = 0.5,
+) -> Iterator[BatchScores]:
+    """Scores of any number of images, batch after batch, from one compiled program.
+
+    The last batch is padded to the size of the others and cut again, so nothing is dropped and nothing recompiled. One
+    batch is computed while the one before is fetched.
+
+    Args:
+      images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch.
+      maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
+        rec_error as it is, as in the paper.
+      reconstructions: return them too.
+      variant, smoothed, weight, sigma, window: see `combine`.
+    Yields:
+      `BatchScores` with the scores of the next images, in order: min(batch_size, what is left) of them.
+    Raises:
+      ValueError: an unknown map.
+    """
+    unknown = [name for name in maps if name not in MAPS]
+    if unknown:
+        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
+    batch_size = min(batch_size, len(images))
+    pending: tuple[int, tuple[SampleScores, dict[str, Array], Array | None]] | None = None
+    for start in range(0, len(images), batch_size):
+        batch = np.asarray(images[start : start + batch_size])
+        count = len(batch)
+        if count < batch_size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
+        result = _score_batch(
+            model,
+            params,
+            jnp.asarray(batch),
+            jnp.float32(log_scale),
+            jnp.float32(weight),
+            maps=tuple(maps),
+            reconstructions=reconstructions,
+            sigma=sigma,
+            window=window,
+            variant=variant,
+            smoothed=smoothed,
+        )
+        if pending is not None:
+            yield _fetch(*pending)
+        pending = (count, result)
+    if pending is not None:
+        yield _fetch(*pending)
+
+
+def _fetch(count: int, result: tuple[SampleScores, dict[str, Array], Array | None]) -> BatchScores:
+    samples, maps, means = jax.tree.map(lambda array: np.asarray(array)[:count], result)
+    return BatchScores(samples, maps, means)

@@ -1,0 +1,228 @@
+"""Training: Adam on the negative ELBO, one step or many steps as one program.
+
+What changes shapes or the program is static (`TrainConfig`); what is a number is an array (`Hyperparams`), so that
+another learning rate does not compile again and a population of runs is one vmap. The step number is the clock: with
+the state's key it decides the batch, its augmentation and its noise, so a resumed run equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from jaxvae.elbo import elbo_terms, negative_elbo
+from jaxvae.filters import unit_range
+from jaxvae.models import Model
+from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
+
+Schedule = Literal["constant", "cosine", "exponential", "step"]
+_ORDER = 0xFFFFFFFF  # The stream of the epochs' orders; no step number reaches it.
+Augment = Callable[[Key, Array], Array]  # (key, images [B, H, W, C]) -> images of the same shape
+
+
+class Objective(Protocol):
+    """What training asks of an objective; `elbo_terms` is the default, `parity` holds the released code's."""
+
+    def __call__(
+        self, model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+    ) -> ElboTerms: ...
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The static side of training.
+
+    Args:
+      batch_size: B; the paper's is 128 for FashionMNIST and 64 for brains.
+      clip_norm: gradients longer than this are shortened to it; None leaves them.
+      schedule: the learning rate is constant; or falls to 0 as half a cosine over decay_steps; or is multiplied by
+        decay_rate over decay_steps, continuously (exponential) or at once at the end of each (step).
+      warmup_steps: the learning rate first rises from 0 over so many steps, linearly.
+      decay_steps: see schedule; counted from the end of the warm-up.
+      decay_rate: see schedule.
+    """
+
+    batch_size: int = 128
+    clip_norm: float | None = None
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    decay_steps: int = 10_000
+    decay_rate: float = 0.1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparams:
+    """The numbers of training, traced: [] each, or [R] for a population."""
+
+    learning_rate: float | Array = 1e-3
+    beta: float | Array = 1.0  # weight of the KL
+    log_scale: float | Array = 0.0  # natural logarithm of the decoder's standard deviation
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What the next step needs, and nothing else."""
+
+    step: Array  # [] int32, steps taken
+    params: Params
+    opt_state: Any
+    key: Key  # constant over a run
+
+
+def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> TrainState:
+    """The state before the first step; weights start uniform in +-1/sqrt(fan_in).
+
+    Args:
+      key: consumed; decides the weights, the order of the images and all noise of the run.
+
+    >>> import jax, jaxvae
+    >>> model, config = jaxvae.DenseVAE(image_shape=(28, 28, 1)), jaxvae.TrainConfig()
+    >>> state = jaxvae.init(model, config, jaxvae.Hyperparams(), jax.random.key(0))
+    >>> sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    652824
+    """
+    return _init(model, config, key)
+
+
+@jax.jit(static_argnames=("model", "config"))
+def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
+    params_key, run_key = jax.random.split(key)
+    params = model.init(params_key, jnp.zeros((1, *model.image_shape)))["params"]
+    return TrainState(jnp.int32(0), params, _adam(config).init(params), run_key)
+
+
+def _adam(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam's direction. The learning rate is applied in `step`, where the clock is, so no schedule keeps its own count."""
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, optax.scale_by_adam())
+
+
+def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Array:
+    """The learning rate of a step, [], after the schedule of the config."""
+    decay_step = jnp.maximum(step - config.warmup_steps, 0)
+    if config.schedule == "cosine":
+        factor = optax.cosine_decay_schedule(1.0, config.decay_steps)(decay_step)
+    elif config.schedule in ("exponential", "step"):
+        staircase = config.schedule == "step"
+        decay = optax.exponential_decay(1.0, config.decay_steps, config.decay_rate, staircase=staircase)
+        factor = decay(decay_step)
+    elif config.schedule == "constant":
+        factor = jnp.float32(1.0)
+    else:
+        raise ValueError(f"schedule={config.schedule!r} is unknown; use 'constant', 'cosine', 'exponential' or 'step'")
+    if config.warmup_steps > 0:
+        factor = factor * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
+    return hparams.learning_rate * factor
+
+
+def step(
+    model: Model,
+    config: TrainConfig,
+    hparams: Hyperparams,
+    state: TrainState,
+    images: Array,
+    *,
+    objective: Objective = elbo_terms,
+    augment: Augment | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """One update on one batch: Adam on mean(beta * KL + NLL).
+
+    Args:
+      images: [B, H, W, C], uint8 (divided by 255) or float.
+      objective: the two terms of the loss; a function, static under jit.
+      augment: changes the batch first; a function of (key, images), static under jit.
+    Returns:
+      The next state, and metrics of the batch before the update, [] each.
+    Reference: Kingma & Ba 2015, algorithm 1.
+    """
+    augment_key, objective_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    images = unit_range(images)
+    if augment is not None:
+        images = augment(augment_key, images)
+
+    def loss(params: Params) -> tuple[Array, ElboTerms]:
+        terms = objective(model, params, images, objective_key, log_scale=hparams.log_scale)
+        return jnp.mean(negative_elbo(terms, beta=hparams.beta)), terms
+
+    (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    direction, opt_state = _adam(config).update(gradients, state.opt_state, state.params)
+    rate = learning_rate(config, hparams, state.step)
+    params = jax.tree.map(lambda param, change: param - rate * change, state.params, direction)
+    metrics = StepMetrics(
+        loss=value,
+        kl=jnp.mean(terms.kl),
+        nll=jnp.mean(jnp.sum(terms.nll, axis=(1, 2, 3))),
+        grad_norm=optax.tree.norm(gradients),
+    )
+    return TrainState(state.step + 1, params, opt_state, state.key), metrics
+
+
+train_step = jax.jit(step, static_argnames=("model", "config", "objective", "augment"), donate_argnames="state")
+train_step.__doc__ = "`step`, compiled; the state is consumed."
+
+
+def epoch_order(key: Key, epoch: Array, count: int) -> Array:
+    """The order of `count` images in an epoch, [count] int32."""
+    return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch), count)
+
+
+@jax.jit(static_argnames=("model", "config", "steps", "objective", "augment"), donate_argnames="state")
+def fit(
+    model: Model,
+    config: TrainConfig,
+    hparams: Hyperparams,
+    state: TrainState,
+    images: Array,
+    *,
+    steps: int,
+    objective: Objective = elbo_terms,
+    augment: Augment | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """`steps` updates as one program over a data set that lies on the device.
+
+    Each epoch goes through the images in a new order and leaves the remainder of its last batch out. Two calls of 10
+    steps equal one of 20.
+
+    Args:
+      state: consumed.
+      images: the data set, [N, H, W, C], uint8 or float; not consumed.
+      steps: S.
+    Returns:
+      The state after them and their metrics, [S] each.
+    Raises:
+      ValueError: fewer images than one batch.
+
+    >>> import jax, jaxvae
+    >>> model, config = jaxvae.DenseVAE(image_shape=(8, 8, 1), latent_size=2), jaxvae.TrainConfig(batch_size=4)
+    >>> hparams = jaxvae.Hyperparams(learning_rate=1e-3)
+    >>> images = jax.random.uniform(jax.random.key(1), (10, 8, 8, 1))
+    >>> state = jaxvae.init(model, config, hparams, jax.random.key(0))
+    >>> state, metrics = jaxvae.fit(model, config, hparams, state, images, steps=6)
+    >>> int(state.step), metrics.loss.shape
+    (6, (6,))
+    """
+    steps_per_epoch = len(images) // config.batch_size
+    if steps_per_epoch == 0:
+        raise ValueError(f"batch_size={config.batch_size} is more than the {len(images)} images; make it smaller")
+
+    def order_of(step: Array) -> Array:
+        return epoch_order(state.key, step // steps_per_epoch, len(images))
+
+    def body(carry: tuple[TrainState, Array], _: None) -> tuple[tuple[TrainState, Array], StepMetrics]:
+        state, order = carry
+        position = state.step % steps_per_epoch
+        order = lax.cond(position == 0, lambda: order_of(state.step), lambda: order)
+        batch = lax.dynamic_slice_in_dim(order, position * config.batch_size, config.batch_size)
+        state, metrics = step(model, config, hparams, state, images[batch], objective=objective, augment=augment)
+        return (state, order), metrics
+
+    (state, _), metrics = lax.scan(body, (state, order_of(state.step)), length=steps)
+    return state, metrics

@@ -1,0 +1,54 @@
+"""The words everything else is written in: arrays, keys, parameters, and the records that functions return.
+
+Shape letters, everywhere in jaxvae: B images, H W C rows, columns and channels, Z latent, R runs, S steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+Key = jax.Array  # A typed key, from `jax.random.key`.
+Params = dict[str, Any]  # Nested dictionaries of arrays, as Flax makes them.
+
+
+class Posterior(NamedTuple):
+    """q(z|x): a Gaussian with diagonal covariance."""
+
+    mean: Array  # [B, Z]
+    log_std: Array  # [B, Z], natural logarithm of the standard deviation
+
+
+class ElboTerms(NamedTuple):
+    """The two halves of the negative ELBO, in nats."""
+
+    kl: Array  # [B]
+    nll: Array  # [B, H, W, C]
+
+
+class SampleScores(NamedTuple):
+    """One number an image, in nats; higher is more anomalous."""
+
+    elbo: Array  # [B], kl + nll: the NEGATIVE ELBO
+    kl: Array  # [B]
+    nll: Array  # [B], summed over pixels and channels
+
+
+class PixelScores(NamedTuple):
+    """One number a pixel, never negative; higher is more anomalous."""
+
+    rec_error: Array  # [B, H, W, C], squared error of the reconstruction
+    elbo_grad: Array  # [B, H, W, C], |d(KL + NLL)/dx|
+    kl_grad: Array  # [B, H, W, C], |dKL/dx|
+    rec_grad: Array  # [B, H, W, C], |dNLL/dx|
+
+
+class StepMetrics(NamedTuple):
+    """What one training step reports; means over its batch, in nats."""
+
+    loss: Array  # [], beta * kl + nll
+    kl: Array  # []
+    nll: Array  # [], summed over pixels and channels
+    grad_norm: Array  # [], before clipping
