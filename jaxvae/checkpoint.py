@@ -108,7 +108,9 @@ def model_to_config(model: Model) -> dict[str, Any]:
 
 def model_from_config(config: Mapping[str, Any]) -> Model:
     """The model that `model_to_config` described."""
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
+    }
     name = fields.pop("name")
     if name not in MODELS:
         raise InputError(f"config.json: model {name!r} is unknown; this version knows {', '.join(MODELS)}")
@@ -131,15 +133,6 @@ def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not JSON ({error}); restore it or train into another folder") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON that other readers accept (no NaN), in place at once or not at all."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _manager(directory: str | os.PathLike[str], keep: int | None = None) -> Any:

@@ -92,7 +92,7 @@ def pixel_scores(
     (2, 32, 32, 1)
     """
 
-    def terms(images: Array) -> tuple[tuple[Array, Array], Array]:
+    def terms(images: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         posterior = encode(model, params, images)
         nll = gaussian_nll(images, decode(model, params, posterior.mean), log_scale=log_scale)
         log_std = jnp.exp(posterior.log_std) if variant == "released" else posterior.log_std

@@ -83,7 +83,9 @@ def _explain(
     # the ELBO's gradient is the sum of the other two.
     (kl, latents), pull_encoder = jax.vjp(infer, images)
     means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
-    nll, pull_likelihood = jax.vjp(lambda images, means: gaussian_nll(images, means, log_scale=log_scale), images, means)
+    nll, pull_likelihood = jax.vjp(
+        lambda images, means: gaussian_nll(images, means, log_scale=log_scale), images, means
+    )
     direct, error = pull_likelihood(jnp.ones_like(nll))
     (kl_grad,) = pull_encoder((jnp.ones_like(kl), jnp.zeros_like(latents)))
     (through_latents,) = pull_encoder((jnp.zeros_like(kl), *pull_decoder(error)))

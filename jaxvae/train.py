@@ -95,18 +95,19 @@ def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> T
 @jax.jit(static_argnames=("model", "config"))
 def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
     params_key, run_key = jax.random.split(key)
-    params = model.init(params_key, jnp.zeros((1, *model.image_shape)))["params"]
+    params = dict(model.init(params_key, jnp.zeros((1, *model.image_shape)))["params"])
     return TrainState(jnp.int32(0), params, _adam(config).init(params), run_key)
 
 
 def _adam(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam's direction. The learning rate is applied in `step`, where the clock is, so no schedule keeps its own count."""
+    """Adam's direction; `step` applies the learning rate, where the clock is, so that no schedule keeps a count."""
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(clip, optax.scale_by_adam())
 
 
 def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Array:
     """The learning rate of a step, [], after the schedule of the config."""
+    factor: Any
     decay_step = jnp.maximum(step - config.warmup_steps, 0)
     if config.schedule == "cosine":
         factor = optax.cosine_decay_schedule(1.0, config.decay_steps)(decay_step)

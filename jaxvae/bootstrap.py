@@ -1,0 +1,153 @@
+"""How sure a metric is: percentile intervals over resampled groups, the patients or images that are independent.
+
+Pixels of one image are anything but independent, so it is groups that are drawn, with replacement and as many as there
+are. A draw without an anomalous or without a healthy pixel has no metric and is drawn again. Both forms draw the same
+groups from the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvae.curves import evenly_ranked
+from jaxvae.errors import InputError
+from jaxvae.histograms import histogram, histogram_auroc, histogram_average_precision, histogram_best_dice
+from jaxvae.metrics import checked, sorted_by_class
+
+Statistic = Callable[[np.ndarray, np.ndarray], "float | tuple[float, float]"]
+
+
+class Interval(NamedTuple):
+    """Ends of a confidence interval."""
+
+    low: float
+    high: float
+
+
+class PixelIntervals(NamedTuple):
+    """What `bootstrap_pixels` returns: one interval a metric."""
+
+    auroc: Interval
+    average_precision: Interval
+    best_dice: Interval
+
+
+def bootstrap(
+    statistic: Statistic,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """A percentile interval of any metric of (scores, labels); computes it `samples` times.
+
+    Args:
+      statistic: a function of (scores, labels), such as `auroc`, `best_dice` or `aupro`; of a pair (value, threshold)
+        it is the value that counts.
+      scores: [N, ...], one row an image (or one number an image).
+      labels: bool, of the same shape.
+      groups: N names of what is independent, e.g. patients.
+      samples: how many times to resample.
+      level: the share of resamples that lies between the ends.
+      seed: of the draw; the same seed gives the same interval.
+    Raises:
+      InputError: as `jaxvae.metrics.auroc`; groups that do not match, or fewer than two; samples or level out of range.
+    Reference: Efron & Tibshirani, An introduction to the bootstrap, 1993, chapters 8 and 13.
+
+    >>> from jaxvae.metrics import auroc
+    >>> scores, labels = np.array([0.1, 0.2, 0.8, 0.3, 0.9, 0.4]), np.array([0, 0, 1, 1, 1, 0]) > 0
+    >>> interval = bootstrap(auroc, scores, labels, groups=["a", "a", "b", "b", "c", "c"], samples=200)
+    >>> interval.low < auroc(scores, labels) <= interval.high
+    True
+    """
+    scores, labels = checked(scores, labels)
+    group_of, multiplicities = _resample(labels, groups, samples, level, seed)
+    values = []
+    for multiplicity in multiplicities:
+        rows = np.repeat(np.arange(len(scores)), multiplicity[group_of])
+        value = statistic(scores[rows], labels[rows])
+        values.append(value[0] if isinstance(value, tuple) else value)
+    return _interval(values, level)
+
+
+def bootstrap_pixels(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    *,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PixelIntervals:
+    """`bootstrap` of AUROC, average precision and the best Dice at once, for more pixels than can be sorted that often.
+
+    Every group becomes one histogram, and a resample is a weighted sum of histograms: one matrix product for all. Bins
+    lie between evenly spaced ranks of either class, 2^14 of each, and scores that many pixels share have bins of their
+    own. A resample's metric is that of the scores rounded to these bins: exact if no class has more than 2^14 pixels,
+    otherwise off by no more than the bounds of `jaxvae.histograms`. For 5 million pixels with 0.05 to 30 % anomalous,
+    these bounds were 2e-5 for AUROC, 2e-4 for the average precision and 1e-5 for Dice, and the errors 8e-6, 2e-5 and
+    2e-6. A thousand samples take about 0.6 GB beside the scores, however many pixels and groups there are.
+
+    Args, Raises: as `bootstrap`.
+
+    >>> scores, labels = np.array([[0.1, 0.8], [0.2, 0.5], [0.9, 0.4]]), np.array([[0, 1], [0, 1], [1, 0]]) > 0
+    >>> bootstrap_pixels(scores, labels, groups=["a", "b", "c"], samples=200).auroc
+    Interval(low=1.0, high=1.0)
+    """
+    scores, labels = checked(scores, labels)
+    group_of, multiplicities = _resample(labels, groups, samples, level, seed)
+    edges = _rank_edges(*sorted_by_class(scores, labels))
+    counts = np.zeros((samples, 2 * (edges.size + 1)), dtype=np.float32)
+    by_group = np.argsort(group_of, kind="stable")
+    members = np.split(by_group, np.cumsum(np.bincount(group_of))[:-1])
+    # So many groups at a time that their histograms stay far below the size of the counts.
+    for start in range(0, len(members), 64):
+        part = [histogram(scores[rows], labels[rows], edges).ravel() for rows in members[start : start + 64]]
+        counts += multiplicities[:, start : start + 64].astype(np.float32) @ np.array(part, dtype=np.float32)
+    metrics = histogram_auroc, histogram_average_precision, histogram_best_dice
+    values = np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in counts])
+    return PixelIntervals(*(_interval(column, level) for column in values.T))
+
+
+def _resample(
+    labels: np.ndarray, groups: Sequence[str] | np.ndarray, samples: int, level: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the number of each row's group [N], how often each resample holds each group [samples, G])."""
+    if samples < 1:
+        raise InputError(f"samples={samples} resamples nothing; give 1 or more, 1000 as a rule")
+    if not 0 < level < 1:
+        raise InputError(f"level={level} is no share of resamples; give a number between 0 and 1, such as 0.95")
+    if np.ndim(groups) != 1 or len(groups) != len(labels):
+        raise InputError(f"groups has shape {np.shape(groups)} for {len(labels)} rows of scores; give one name a row")
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    if names.size < 2:
+        raise InputError(f"groups names one group only, {names[0]}; an interval needs two or more that are independent")
+    per_row = labels.reshape(len(labels), -1)
+    holds_anomalous, holds_healthy = (
+        np.bincount(group_of, weights=row_holds) > 0 for row_holds in (per_row.any(axis=1), ~per_row.all(axis=1))
+    )
+    generator = np.random.default_rng(seed)
+    multiplicities = np.zeros((samples, names.size), dtype=np.int64)
+    for multiplicity in multiplicities:
+        while not (multiplicity[holds_anomalous].any() and multiplicity[holds_healthy].any()):
+            multiplicity[:] = np.bincount(generator.integers(names.size, size=names.size), minlength=names.size)
+    return group_of, multiplicities
+
+
+def _rank_edges(positives: np.ndarray, negatives: np.ndarray, resolution: int = 1 << 14) -> np.ndarray:
+    """Edges of bins that hold about 1 / resolution of either class at most, or a single score."""
+    ranked = np.concatenate([evenly_ranked(positives, resolution), evenly_ranked(negatives, resolution)])
+    edges, occurrences = np.unique(ranked, return_counts=True)
+    # A score met at several ranks is shared by many pixels; an edge right above it keeps its neighbours out of its bin.
+    return np.union1d(edges, np.nextafter(edges[occurrences > 1], np.inf, dtype=edges.dtype))
+
+
+def _interval(values: Sequence[float] | np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

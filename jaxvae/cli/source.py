@@ -1,0 +1,116 @@
+"""The flags that say which images, shared by the commands, and the images they name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxvae.data.dataset import Splits
+    from jaxvae.data.preparation import Preparation
+
+FASHION_MNIST = "fashion_mnist:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which images, and how they are made ready."""
+
+    data: str = "phantom"
+    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), or a folder of images:
+    train/good, test/KIND and ground_truth/KIND, or CASE/NAME.tif beside CASE/NAME_mask.tif"""
+    hold_out: int | None = None
+    """fashion_mnist only: the class 0..9 that is the anomaly"""
+    scaling: int = 1
+    """fashion_mnist only: stack each image so many times, the paper's input scaling"""
+    size: int | None = None
+    """resize to N x N pixels (phantom: 64 if not given; folders: as they are)"""
+    channels: tuple[int, ...] | None = None
+    """folders only: the channels to keep, counted from 0"""
+    normalise: Literal["none", "zscore", "robust"] = "none"
+    """folders only: per image, by mean and standard deviation or by median and interquartile range"""
+    validation: float = 0.1
+    """fraction of the healthy training images (of the cases, where there are cases) set aside for validation"""
+    test: float = 0.3
+    """folders of cases only: fraction of the cases to judge"""
+    split_seed: int = 0
+    """decides who goes into which part, and what a phantom looks like"""
+
+
+def preparation(source: Source) -> Preparation:
+    """What is done to every image of a folder."""
+    from jaxvae.data.preparation import Preparation
+
+    return Preparation(size=source.size, channels=source.channels, normalise=source.normalise)
+
+
+def open_splits(source: Source) -> Splits:
+    """The images that the flags name.
+
+    Raises:
+      InputError: a flag that does not go with the data, or anything wrong with the images.
+    """
+    is_fashion_mnist = source.data.startswith(FASHION_MNIST)
+    is_folder = not is_fashion_mnist and source.data != "phantom"
+    _refuse_unless(is_fashion_mnist, source, ("hold_out", "scaling"), "--data fashion_mnist:DIR")
+    _refuse_unless(is_folder, source, ("channels", "normalise", "test"), "a folder of images")
+    if not 0 <= source.validation < 1:
+        raise InputError(f"--validation {source.validation}: a fraction of at least 0 and below 1")
+    if source.data == "phantom":
+        from jaxvae.data import phantom
+
+        return phantom.load(size=source.size or 64, seed=source.split_seed, validation=source.validation)
+    if is_fashion_mnist:
+        from jaxvae.data import fashion_mnist
+
+        if source.size is not None:
+            raise InputError(f"--size {source.size}: FashionMNIST is 28x28; leave it out, or use --scaling")
+        if source.hold_out is None:
+            raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
+        directory = source.data.removeprefix(FASHION_MNIST)
+        return fashion_mnist.load(
+            directory,
+            hold_out=source.hold_out,
+            scaling=source.scaling,
+            validation=source.validation,
+            seed=source.split_seed,
+        )
+    from jaxvae.data import images
+
+    return images.load(
+        source.data,
+        preparation=preparation(source),
+        validation=source.validation,
+        test=source.test,
+        seed=source.split_seed,
+    )
+
+
+def to_config(source: Source) -> dict[str, Any]:
+    """The flags as JSON values, folders by their absolute path so that a run can be continued from anywhere."""
+    config = asdict(source)
+    if source.data.startswith(FASHION_MNIST):
+        config["data"] = FASHION_MNIST + str(Path(source.data.removeprefix(FASHION_MNIST)).absolute())
+    elif source.data != "phantom":
+        config["data"] = str(Path(source.data).absolute())
+    if source.channels is not None:
+        config["channels"] = list(source.channels)
+    return config
+
+
+def from_config(config: dict[str, Any]) -> Source:
+    """The flags that `to_config` wrote."""
+    channels = config["channels"]
+    return Source(**{**config, "channels": None if channels is None else tuple(channels)})
+
+
+def _refuse_unless(fits: bool, source: Source, names: tuple[str, ...], where: str) -> None:
+    default = Source()
+    for name in names:
+        value = getattr(source, name)
+        if not fits and value != getattr(default, name):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} {value}: only goes with {where}, and --data is {source.data!r}")

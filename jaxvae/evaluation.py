@@ -1,0 +1,95 @@
+"""Every metric of every score, as rows of a table; the no-model baselines always stand among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvae import metrics
+from jaxvae.baselines import brightness, equalised_brightness
+from jaxvae.bootstrap import bootstrap, bootstrap_pixels
+
+Row = dict[str, Any]
+
+# Columns of the tables, with the heads they are printed under.
+PIXEL_COLUMNS = {
+    "score": "score",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "best_dice": "best Dice",
+    "dice_at_fpr": "Dice at 5% FPR",
+    "iou_at_fpr": "IoU at 5% FPR",
+    "aupro": "AUPRO",
+    "fpr_at_tpr": "FPR at 95% TPR",
+}
+SAMPLE_COLUMNS = {"score": "score", "auroc": "AUROC", "average_precision": "AP"}
+
+
+def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a threshold on the image itself gives, by name: maps [N, H, W, 1] that no model was asked for."""
+    return {"brightness": brightness(images), "equalised_brightness": equalised_brightness(images)}
+
+
+def baseline_samples(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The mean of each image's baseline map, [N], by name."""
+    return {name: maps.mean(axis=(1, 2, 3), dtype=np.float64) for name, maps in baseline_maps(images).items()}
+
+
+def pixel_rows(
+    maps: Mapping[str, np.ndarray], masks: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
+) -> list[Row]:
+    """One row a score, all pixels of all images pooled, background included.
+
+    Args:
+      maps: [N, H, W, 1] each, by score.
+      masks: [N, H, W, 1] bool.
+      groups: N names of what the intervals resample (patients, or images).
+      resamples: of the bootstrap; 0 leaves the intervals out.
+    Returns:
+      Rows with the keys of `PIXEL_COLUMNS` and `best_dice_threshold`; auroc, average_precision and best_dice are
+      (value, low, high) with the ends of their 95 % interval.
+    Raises:
+      InputError: NaN in a map, or no pixel of either class.
+    """
+    rows = []
+    for name, scores in maps.items():
+        auroc, average_precision = metrics.auroc_and_average_precision(scores, masks)
+        best_dice, threshold = metrics.best_dice(scores, masks)
+        row: Row = {"score": name, "auroc": auroc, "average_precision": average_precision, "best_dice": best_dice}
+        if resamples and len(set(groups)) > 1:
+            intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
+            for key, interval in intervals._asdict().items():
+                row[key] = (row[key], *interval)
+        row["dice_at_fpr"] = metrics.dice_at_fpr(scores, masks, fpr=0.05)[0]
+        row["iou_at_fpr"] = metrics.iou_at_fpr(scores, masks, fpr=0.05)[0]
+        row["aupro"] = metrics.aupro(scores, masks, fpr_limit=0.3)
+        row["fpr_at_tpr"] = metrics.fpr_at_tpr(scores, masks, tpr=0.95)
+        row["best_dice_threshold"] = threshold
+        rows.append(row)
+    return rows
+
+
+def sample_rows(
+    scores: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
+) -> list[Row]:
+    """One row a score, one number an image.
+
+    Args:
+      scores: [N] each, by name.
+      labels: [N] bool.
+      groups: N names of what the intervals resample.
+      resamples: of the bootstrap; 0 leaves the intervals out.
+    Returns:
+      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high).
+    """
+    rows = []
+    for name, values in scores.items():
+        row: Row = {"score": name}
+        for key, metric in (("auroc", metrics.auroc), ("average_precision", metrics.average_precision)):
+            row[key] = metric(values, labels)
+            if resamples and len(set(groups)) > 1:
+                row[key] = (row[key], *bootstrap(metric, values, labels, groups, samples=resamples))
+        rows.append(row)
+    return rows

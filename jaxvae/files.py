@@ -1,0 +1,65 @@
+"""Whole files or none: everything jaxvae leaves behind is written here."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jaxvae.errors import InputError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file to write to, which takes its place at `path` in one move once all went well.
+
+    A reader sees the old file or the new one, never a part, whatever interrupts the writing. Folders on the way are
+    made.
+
+    Raises:
+      InputError: the folder cannot be made or written to.
+    """
+    target = Path(path)
+    # Not `tempfile`: its files are private to the user, and what is left should be as readable as its folder.
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                yield file
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place for it") from error
+
+
+def write(path: str | os.PathLike[str], content: bytes) -> None:
+    """Puts `content` at `path`, as `replacing` does."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """JSON that every reader takes: NaN is refused.
+
+    Raises:
+      ValueError: NaN or infinity among the values.
+    """
+    write(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> None:
+    """JSONL: one record a line."""
+    write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The records of a JSONL file, none if it is not there; half a line at the end, as a killed process leaves it, is
+    not one of them."""
+    text = Path(path).read_text() if Path(path).exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]

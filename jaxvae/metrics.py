@@ -1,0 +1,321 @@
+"""How well scores tell anomalous pixels (or images) from healthy ones: exact numbers, NumPy on the host.
+
+Scores are real numbers, higher is more anomalous; labels are bool and of the same shape, True where anomalous. Pixels
+are pooled: all of them count alike, whichever image they come from. To leave the background out, index both first:
+`auroc(scores[brain], labels[brain])`.
+
+Everything rests on one sort of each class, after which the counts at a threshold are binary searches: 10^8 float32
+pixels take seconds. Counts are integers, ratios float64, and there is no grid of thresholds to choose.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+
+import numpy as np
+
+from jaxvae.errors import InputError
+
+
+def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Area under the ROC curve: the chance that an anomalous pixel scores above a healthy one.
+
+    (#{pairs won} + #{pairs tied} / 2) / #{pairs}, over all pairs of an anomalous and a healthy pixel.
+
+    Args:
+      scores: real numbers of any shape.
+      labels: bool, of the same shape.
+    Returns:
+      A number in [0, 1]; 0.5 is chance.
+    Raises:
+      InputError: shapes that differ, nothing at all, NaN or infinite scores, or labels that lack a class.
+    Reference: Hanley & McNeil 1982 (the area is the Mann-Whitney statistic).
+
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    return _auroc(*sorted_by_class(scores, labels))
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Average precision: the mean, over anomalous pixels, of the precision at their own score.
+
+    sum_k (recall_k - recall_{k-1}) precision_k over the distinct scores from high to low; nothing is interpolated.
+
+    Args, Raises: as `auroc`.
+    Returns:
+      A number in (0, 1]; chance is the share of anomalous pixels.
+
+    >>> average_precision(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.8333333333333333
+    """
+    return _average_precision(*sorted_by_class(scores, labels))
+
+
+def auroc_and_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """(`auroc`, `average_precision`) from one sort, in about half the time of the two calls."""
+    positives, negatives = sorted_by_class(scores, labels)
+    return _auroc(positives, negatives), _average_precision(positives, negatives)
+
+
+def best_dice(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """(Dice, threshold): the highest Dice that any threshold reaches, all pixels pooled, and where.
+
+    Dice = 2 TP / (2 TP + FP + FN) of the prediction `scores >= threshold`. The threshold is chosen on the very labels
+    it is judged by, so this is a ceiling and not what a method would do on new images; say so beside the number.
+
+    Args, Raises: as `auroc`.
+    Returns:
+      The value in (0, 1] and the threshold, one of the scores; the highest such threshold where several are equal.
+
+    >>> best_dice(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]))
+    (0.8, 0.4)
+    """
+    positives, negatives = sorted_by_class(scores, labels)
+    thresholds, true_positives, false_positives = _sweep(positives, negatives)
+    values = 2 * true_positives / (true_positives + false_positives + positives.size)
+    best = values.size - 1 - int(np.argmax(values[::-1]))
+    return float(values[best]), float(thresholds[best])
+
+
+def dice_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
+    """(Dice, threshold) at the lowest threshold whose false-positive rate does not exceed `fpr`.
+
+    Args:
+      scores, labels: as for `auroc`.
+      fpr: the share of healthy pixels that may be called anomalous, in [0, 1].
+    Returns:
+      Dice = 2 TP / (2 TP + FP + FN) of `scores >= threshold`, and the threshold, one of the scores; infinite, with a
+      Dice of 0, where even the highest score has too many false positives.
+    Raises:
+      InputError: as `auroc`, or a rate outside [0, 1].
+
+    >>> dice_at_fpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), fpr=0.05)
+    (0.6666666666666666, 0.8)
+    """
+    threshold, true_positives, predicted, anomalous = _at_fpr(scores, labels, fpr)
+    return 2 * true_positives / (predicted + anomalous), threshold
+
+
+def iou_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
+    """(intersection over union, threshold) at the lowest threshold whose false-positive rate does not exceed `fpr`.
+
+    TP / (TP + FP + FN); arguments, threshold and errors are those of `dice_at_fpr`.
+    """
+    threshold, true_positives, predicted, anomalous = _at_fpr(scores, labels, fpr)
+    return true_positives / (predicted + anomalous - true_positives), threshold
+
+
+def fpr_at_tpr(scores: np.ndarray, labels: np.ndarray, *, tpr: float = 0.95) -> float:
+    """The false-positive rate at the highest threshold that finds the share `tpr` of the anomalous pixels.
+
+    Args:
+      scores, labels: as for `auroc`.
+      tpr: the share of anomalous pixels to be found, in (0, 1].
+    Returns:
+      A number in [0, 1]; lower is better.
+    Raises:
+      InputError: as `auroc`, or a rate outside (0, 1].
+
+    >>> fpr_at_tpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), tpr=0.95)
+    0.5
+    """
+    if not 0 < tpr <= 1:
+        raise InputError(f"tpr={tpr} is no share of anomalous pixels to find; give a number above 0 and up to 1")
+    positives, negatives = sorted_by_class(scores, labels)
+    found = bisect_left(range(positives.size), tpr, key=lambda count: count / positives.size)
+    return int(negatives.size - np.searchsorted(negatives, positives[-found], "left")) / negatives.size
+
+
+def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Dice of two binary arrays, 2 |A and B| / (|A| + |B|); 1 where both are empty, because they agree.
+
+    Args:
+      predicted, labels: bool, of the same shape.
+    Raises:
+      InputError: shapes that differ, or arrays that are not bool.
+
+    >>> dice(np.array([True, True, False]), np.array([True, False, False]))
+    0.6666666666666666
+    """
+    both, predicted_size, labels_size = _overlap(predicted, labels)
+    total = predicted_size + labels_size
+    return 2 * both / total if total else 1.0
+
+
+def iou(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Intersection over union of two binary arrays, |A and B| / |A or B|; 1 where both are empty, because they agree.
+
+    Args, Raises: as `dice`.
+
+    >>> iou(np.array([True, True, False]), np.array([True, False, False]))
+    0.5
+    """
+    both, predicted_size, labels_size = _overlap(predicted, labels)
+    either = predicted_size + labels_size - both
+    return both / either if either else 1.0
+
+
+def aupro(scores: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> float:
+    """Area under the per-region-overlap curve up to a false-positive rate: small lesions count as much as large ones.
+
+    (1 / limit) * integral from 0 to limit of PRO(f) df, where f is the false-positive rate over the healthy pixels of
+    all images and PRO the mean, over lesions, of the share of the lesion that is found. A lesion is an 8-connected
+    component of one image's mask. The curve is exact: a corner at every distinct score, straight lines between them
+    (oblique where scores tie), cut on such a line at the limit itself. Perfect is 1, chance limit / 2.
+
+    Args:
+      scores: [N, H, W] or [N, H, W, 1].
+      masks: bool, of the same shape.
+      fpr_limit: where the integral ends and what it is divided by, in (0, 1].
+    Raises:
+      InputError: as `auroc`; arrays of another rank; a limit outside (0, 1].
+    Reference: Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, with its limit of 0.3.
+
+    >>> scores = np.array([[[0.9, 0.8, 0.1, 0.7]]])
+    >>> aupro(scores, np.array([[[True, False, False, True]]]), fpr_limit=0.5)
+    0.5
+    """
+    if not 0 < fpr_limit <= 1:
+        raise InputError(
+            f"fpr_limit={fpr_limit} is no false-positive rate to stop at; give a number above 0 and up to 1"
+        )
+    scores, masks = checked(scores, masks, "masks")
+    if scores.ndim != 3 and not (scores.ndim == 4 and scores.shape[-1] == 1):
+        raise InputError(f"scores has shape {scores.shape}; AUPRO takes one map an image, [N, H, W] or [N, H, W, 1]")
+    scores, masks = scores.reshape(scores.shape[:3]), masks.reshape(masks.shape[:3])
+    regions = _regions(masks)
+    negatives, positives = np.sort(scores[~masks]), scores[masks]
+    # Searching in ascending order stays in the cache.
+    order = np.argsort(positives)
+    positives, regions = positives[order], regions[order]
+    # PRO is a sum over lesion pixels of steps, each 1 / (lesions * pixels of its lesion) high. A step begins at the
+    # rate of healthy pixels above that pixel and, where some tie with it, climbs until those have been counted too.
+    begin = (negatives.size - np.searchsorted(negatives, positives, "right")) / negatives.size
+    end = (negatives.size - np.searchsorted(negatives, positives, "left")) / negatives.size
+    sizes = np.bincount(regions)
+    areas = _area_of_climb(begin, end, fpr_limit) / sizes[regions]
+    return float(np.sum(areas) / (sizes.size * fpr_limit))
+
+
+def sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the scores of anomalous pixels, those of healthy ones), each flat, ascending and not empty: checked.
+
+    Args, Raises: as `auroc`.
+
+    >>> sorted_by_class(np.array([0.8, 0.1, 0.4]), np.array([True, False, True]))
+    (array([0.4, 0.8]), array([0.1]))
+    """
+    scores, labels = checked(scores, labels)
+    return np.sort(scores[labels]), np.sort(scores[~labels])
+
+
+def _auroc(positives: np.ndarray, negatives: np.ndarray) -> float:
+    won = np.searchsorted(negatives, positives, "left").sum()
+    won_or_tied = np.searchsorted(negatives, positives, "right").sum()
+    # Python's integers: the number of pairs may pass 2^53, and the quotient of two integers is rounded once.
+    return (int(won) + int(won_or_tied)) / (2 * positives.size * negatives.size)
+
+
+def _average_precision(positives: np.ndarray, negatives: np.ndarray) -> float:
+    _, true_positives, false_positives = _sweep(positives, negatives)
+    at_this_score = -np.diff(true_positives, append=0)
+    return float(np.sum(at_this_score * (true_positives / (true_positives + false_positives))) / positives.size)
+
+
+def _sweep(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(thresholds, true positives, false positives), [K] each, at every distinct score of an anomalous pixel.
+
+    Ascending. No other threshold is needed: on the way down to the next of these, only false positives are added.
+    """
+    first = np.flatnonzero(np.concatenate([[True], positives[1:] != positives[:-1]]))
+    thresholds = positives[first]
+    return thresholds, positives.size - first, negatives.size - np.searchsorted(negatives, thresholds, "left")
+
+
+def _at_fpr(scores: np.ndarray, labels: np.ndarray, fpr: float) -> tuple[float, int, int, int]:
+    """(threshold, true positives, predicted pixels, anomalous pixels) at the lowest threshold that keeps to `fpr`."""
+    if not 0 <= fpr <= 1:
+        raise InputError(f"fpr={fpr} is no false-positive rate; give a number from 0 to 1")
+    classes = positives, negatives = sorted_by_class(scores, labels)
+    allowed = bisect_right(range(negatives.size + 1), fpr, key=lambda count: count / negatives.size) - 1
+    if allowed == negatives.size:
+        threshold = min(positives[0], negatives[0])
+    else:
+        # This healthy pixel must stay below the threshold, which is therefore the next score above it.
+        too_many = negatives[-1 - allowed]
+        next_ones = [ordered[np.searchsorted(ordered, too_many, "right") :][:1] for ordered in classes]
+        threshold = min(np.concatenate(next_ones), default=np.inf)
+    true_positives, false_positives = (
+        int(ordered.size - np.searchsorted(ordered, threshold, "left")) for ordered in classes
+    )
+    return float(threshold), true_positives, true_positives + false_positives, positives.size
+
+
+def _regions(masks: np.ndarray) -> np.ndarray:
+    """The number, from 0, of the 8-connected component that each anomalous pixel of masks [N, H, W] belongs to."""
+    from scipy import ndimage
+
+    masks = masks[masks.any(axis=(1, 2))]
+    # Ones in the middle plane only: neighbours within the image, none in the image before or after.
+    structure = np.zeros((3, 3, 3), dtype=bool)
+    structure[1] = True
+    components = np.empty(masks.shape, dtype=np.int32)
+    ndimage.label(masks, structure, output=components)
+    return components[masks] - 1
+
+
+def _area_of_climb(begin: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
+    """The integral from 0 to `limit` of what climbs in a straight line from 0 at `begin` to 1 at `end`."""
+    inside = np.minimum(end, limit) - np.minimum(begin, limit)
+    width = np.where(end > begin, end - begin, 1)
+    return limit - np.minimum(end, limit) + inside**2 / (2 * width)
+
+
+def _overlap(predicted: np.ndarray, labels: np.ndarray) -> tuple[int, int, int]:
+    """(pixels in both, in `predicted`, in `labels`)."""
+    predicted, labels = as_bool(predicted, "predicted"), as_bool(labels, "labels")
+    if predicted.shape != labels.shape:
+        raise InputError(f"predicted has shape {predicted.shape} and labels {labels.shape}; give two of one shape")
+    return int(np.sum(predicted & labels)), int(np.sum(predicted)), int(np.sum(labels))
+
+
+def checked(scores: np.ndarray, labels: np.ndarray, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
+    """(scores as `as_scores` returns them, labels of the same shape that hold both classes), or `InputError`."""
+    scores, labels = as_scores(scores), as_bool(labels, name)
+    if scores.shape != labels.shape:
+        raise InputError(f"scores has shape {scores.shape} and {name} {labels.shape}; give two of one shape")
+    anomalous = np.count_nonzero(labels)
+    if anomalous in (0, labels.size):
+        lacking = "anomalous (True)" if anomalous == 0 else "healthy (False)"
+        raise InputError(
+            f"{name} lacks a class: none of its {labels.size:,} entries is {lacking}; add images with some"
+        )
+    return scores, labels
+
+
+def as_scores(scores: np.ndarray) -> np.ndarray:
+    """The scores as float32 or float64, whichever holds all of their dtype; finite and not empty, or `InputError`."""
+    scores = np.asarray(scores)
+    dtype = next((dtype for dtype in (np.float32, np.float64) if np.can_cast(scores.dtype, dtype)), None)
+    if dtype is None:
+        raise InputError(f"scores has dtype {scores.dtype}; give real numbers of at most 64 bits")
+    if scores.size == 0:
+        raise InputError(f"scores is empty, of shape {scores.shape}; give at least one anomalous and one healthy pixel")
+    scores = scores.astype(dtype, copy=False)
+    # The extremes are NaN where anything is, and finding them needs no second array of this size.
+    if not np.isfinite([scores.min(), scores.max()]).all():
+        nans, infinite = np.count_nonzero(np.isnan(scores)), np.count_nonzero(np.isinf(scores))
+        raise InputError(
+            f"scores holds {nans:,} NaN and {infinite:,} infinite values among {scores.size:,}; repair what made them, "
+            "or leave them out of scores and labels alike"
+        )
+    return scores
+
+
+def as_bool(array: np.ndarray, name: str) -> np.ndarray:
+    """The array itself if it is bool, else `InputError`: 0 and 255 would pass for an index unnoticed."""
+    array = np.asarray(array)
+    if array.dtype != bool:
+        raise InputError(f"{name} has dtype {array.dtype}; give booleans, for example {name} > 0")
+    return array

@@ -1,0 +1,99 @@
+"""How the scores of healthy and of anomalous images, or pixels, are spread."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxvae.errors import InputError
+from jaxvae.report import style
+
+# Neither is the colour of a score: these mean the same in every panel.
+GROUPS = {"healthy": "#8a8a8a", "anomalous": style.PURPLE}
+
+
+def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """One panel a score: the densities of healthy and anomalous on one axis.
+
+    The axis spans the middle 99 % of both groups; what lies beyond is counted in the outermost bins, so that the
+    area of every histogram is one, and these may run out at the top. It is logarithmic where the upper end is over
+    ten times a median.
+
+    Args:
+      path: ends in .png or .svg.
+      scores: (healthy, anomalous), numbers of any shape, by name of the score; one of the two may be empty.
+
+    Raises:
+      InputError: no score, a score without values, values that are not finite, or a file that cannot be written.
+    """
+    if not scores:
+        raise InputError(f"{path}: there is no score to draw; give at least one")
+    groups = {name: tuple(np.asarray(group).ravel() for group in pair) for name, pair in scores.items()}
+    for name, values in groups.items():
+        bad = sum(int(np.count_nonzero(~np.isfinite(group))) for group in values)
+        if bad or not sum(map(len, values)):
+            found = f"{bad} values that are not finite" if bad else "no value"
+            raise InputError(f"score {name!r}: holds {found}; leave the score out or repair what it was computed from")
+    across = min(len(groups), 4)
+    down = math.ceil(len(groups) / across)
+    margin, gap, top, height, below, legend = 28, 36, 44, 220, 62, 44
+    width = min(460, (style.WIDTH - 2 * margin - (across - 1) * gap) / across)
+    sheet = style.sheet(
+        2 * margin + across * width + (across - 1) * gap,
+        legend + down * (top + height + below),
+    )
+    for k, (label, colour) in enumerate(GROUPS.items()):
+        style.text(sheet, margin + 110 * k, 32, "■", size=style.TEXT, color=colour)
+        style.text(sheet, margin + 110 * k + 22, 32, label, size=style.SMALL)
+    for k, (name, pair) in enumerate(groups.items()):
+        left = margin + k % across * (width + gap)
+        start = legend + top + k // across * (top + height + below)
+        style.text(sheet, left, start - 18, style.display(name), weight="bold")
+        _panel(style.axes(sheet, left, start, width, height), *pair)
+    style.save(sheet, path)
+
+
+def bins(healthy: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(edges [K + 1], whether they are spaced logarithmically) for both groups, [M] and [N], one of them non-empty."""
+    groups = [group for group in (healthy, anomalous) if group.size]
+    low = min(float(np.percentile(group, 0.5)) for group in groups)
+    high = max(float(np.percentile(group, 99.5)) for group in groups)
+    # The square root rule, between too coarse to tell anything and too fine to see.
+    count = int(np.clip(math.sqrt(min(map(len, groups))), 16, 60))
+    positive = [group[group > 0] for group in groups if (group > 0).any()]
+    if positive and min(group.min() for group in groups) >= 0:
+        median = min(float(np.median(group)) for group in positive)
+        if high > 10 * median:
+            # Squares of small differences reach down for ever; six decades hold what there is to see.
+            low = max(high / 1e6, min(float(np.percentile(group, 0.5)) for group in positive))
+            return np.geomspace(low, high, count + 1), True
+    if high <= low:
+        low, high = low - 0.5, low + 0.5
+    return np.linspace(low, high, count + 1), False
+
+
+def densities(values: np.ndarray, edges: np.ndarray, *, log: bool) -> np.ndarray:
+    """Share of the values [N] in each bin by its width on the axis, [K]; values beyond count in the outermost bins."""
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return counts / len(values) / np.diff(np.log10(edges) if log else edges)
+
+
+def _panel(panel, healthy: np.ndarray, anomalous: np.ndarray) -> None:
+    edges, log = bins(healthy, anomalous)
+    style.plain_axes(panel)
+    panel.spines["left"].set_visible(False)
+    panel.set(yticks=[], xlim=(edges[0], edges[-1]), xscale="log" if log else "linear")
+    if not log:
+        panel.locator_params(axis="x", nbins=4)
+    inner = outer = 0.0
+    for values, colour in zip((healthy, anomalous), GROUPS.values(), strict=True):
+        if values.size:
+            heights = densities(values, edges, log=log)
+            panel.stairs(heights, edges, fill=True, color=colour, alpha=0.35, linewidth=0)
+            panel.stairs(heights, edges, baseline=None, color=colour, linewidth=style.points(3))
+            inner, outer = max(inner, heights[1:-1].max()), max(outer, heights.max())
+    # Many zeros pile up in the first bin; it may run out at the top before it makes all else invisible.
+    panel.set_ylim(0, 1.06 * (min(outer, 1.5 * inner) or outer))

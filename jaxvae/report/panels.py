@@ -1,0 +1,251 @@
+"""Pictures of single images: what went in, what came out, and where the scores point."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvae.errors import InputError
+from jaxvae.report import style
+
+OUTLINE = "#00e5ff"  # nothing grey and nothing in the heat map comes near it
+LARGEST = 384  # pixels of the sheet across one image
+GAP, MARGIN = 14, 24  # pixels between images, and around them all
+
+
+class Column(NamedTuple):
+    """What one column of the figure shows: colours [N, H, W, 3] uint8, and the value at the top of its scale."""
+
+    header: str
+    pixels: np.ndarray
+    high: float | None = None
+    masks: np.ndarray | None = None
+
+
+def cases(values: np.ndarray, *, count: int = 1) -> tuple[np.ndarray, list[str]]:
+    """The images to show: `count` each of the best, the median and the worst; fewer where there are not as many.
+
+    Args:
+      values: [N] a number per image, higher is better (Dice); NaN where there is nothing to find: never chosen.
+      count: images of each kind.
+
+    Returns:
+      [M] int, indices into `values` from the best to the worst, no image twice, M <= 3 count, 0 if all are NaN;
+      and M labels: `best`, `median`, `worst`.
+
+    >>> cases(np.array([0.5, np.nan, 0.9, 0.1, 0.4]))
+    (array([2, 4, 3]), ['best', 'median', 'worst'])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    order = np.argsort(-values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
+    size = len(order)
+    middle = (size - count + 1) // 2
+    kinds = {
+        "best": range(count),
+        "worst": range(size - count, size),
+        "median": range(middle, middle + count),
+    }
+    # Where images are few the kinds overlap, and the first to claim a rank names it.
+    labels: dict[int, str] = {}
+    for kind, ranks in kinds.items():
+        labels |= {rank: kind for rank in ranks if 0 <= rank < size and rank not in labels}
+    ranks = sorted(labels)
+    return order[ranks], [labels[rank] for rank in ranks]
+
+
+def figure(
+    path: str | os.PathLike[str],
+    images: np.ndarray,
+    reconstructions: np.ndarray | None,
+    maps: Mapping[str, np.ndarray],
+    masks: np.ndarray | None,
+    titles: Sequence[str],
+) -> None:
+    """One row a case: image, reconstruction, each map, and the image with the mask's outline.
+
+    An image and its reconstruction share one grey scale, 0.5th to 99.5th percentile of the image. A column of maps
+    has one colour scale for all rows, 0 to its 99.5th percentile, drawn below it. Pixels are shown as they are:
+    enlarged by a whole number, never smoothed; only images wider than `LARGEST` are reduced.
+
+    Args:
+      path: ends in .png or .svg.
+      images: [N, H, W, C] in any range; colour if C = 3, else the first channel as grey.
+      reconstructions: as `images`, or None for no such column.
+      maps: non-negative [N, H, W, 1] by name of the score.
+      masks: [N, H, W, 1] bool, or None for no such column; a row without a marked pixel shows the bare image.
+      titles: N lines of text, such as `best: texture, test/00031, Dice 0.71`.
+
+    Raises:
+      InputError: shapes that do not belong together, no image at all, or a file that cannot be written.
+    """
+    images = np.asarray(images)
+    _check(images, reconstructions, maps, masks, titles)
+    columns = _columns(images, reconstructions, maps, masks)
+    scale = _scale(images.shape, len(columns))
+    height, width = (math.ceil(side * scale) for side in images.shape[1:3])
+    # Text and white space grow with the sheet, so that all figures read alike at the width of a page.
+    zoom = max(1.0, len(columns) * width / (style.WIDTH - 2 * MARGIN - (len(columns) - 1) * GAP))
+    gap, margin, header, caption, bar = (round(zoom * size) for size in (GAP, MARGIN, 34, 34, 52))
+    row, start = caption + height + gap, margin + header
+    end = start + len(images) * row
+    sheet = style.sheet(2 * margin + len(columns) * (width + gap) - gap, end + (bar if maps else 0) + margin - gap)
+
+    # Headers are of one size, that of the longest one within its column.
+    size = min(zoom * style.TEXT, width / (0.68 * max(len(column.header) for column in columns)))
+    for j, column in enumerate(columns):
+        left = margin + j * (width + gap)
+        style.text(sheet, left, margin + header / 2, column.header, size=size, weight="bold")
+        for i, pixels in enumerate(column.pixels):
+            mask = None if column.masks is None else column.masks[i]
+            _cell(sheet, pixels, mask, (left, start + i * row + caption, width, height), zoom)
+        if column.high is not None:
+            _bar(sheet, column.high, left, end, width, zoom)
+    size = zoom * style.SMALL
+    length = int((sheet.bbox.width - 2 * margin) / (0.58 * size))
+    for i, title in enumerate(titles):
+        line = start + i * row + 0.55 * caption
+        style.text(sheet, margin, line, style.shorten(title, length), size=size, color=style.MUTED)
+    style.save(sheet, path)
+
+
+def overlay(image: np.ndarray, map: np.ndarray, *, high: float) -> np.ndarray:
+    """The heat map of one image laid over the image in grey.
+
+    The map's colour covers more of the image the higher the value: nothing at 0, four fifths at `high` and above.
+
+    Args:
+      image: [H, W, C] in any range.
+      map: [H, W, 1], non-negative.
+      high: value of the map that has the top colour; the same for all images that are to be compared.
+
+    Returns:
+      [H, W, 3] uint8.
+
+    Raises:
+      InputError: the map is of another size, or `high` is not a positive number.
+    """
+    image, map = np.asarray(image), np.asarray(map)
+    if map.shape != (*image.shape[:2], 1):
+        raise InputError(
+            f"the map is {map.shape} and the image {image.shape}; an overlay needs (H, W, 1) and (H, W, C)"
+        )
+    if not (math.isfinite(high) and high > 0):
+        raise InputError(f"high={high} is no top of a colour scale; give the value of the map that has full colour")
+    grey = _colours(image[None], image[None])[0].astype(np.float32).mean(axis=-1, keepdims=True)
+    heat = np.nan_to_num(np.clip(map / high, 0, 1))
+    alpha = 0.8 * heat
+    # Both ends of the colours are left out: black would darken healthy tissue, pale yellow is lost on a bright lesion.
+    return np.round((1 - alpha) * grey + alpha * _heat(0.3 + 0.5 * heat[..., 0])).astype(np.uint8)
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """The border of a mask, along the edges of its pixels.
+
+    Args:
+      mask: [H, W] bool.
+
+    Returns:
+      [S, 2, 2] the (x, y) ends of S edges of length 1, pixel (0, 0) having its centre at the origin.
+
+    >>> len(outline(np.ones((2, 3), bool)))  # its perimeter
+    10
+    """
+    inside = np.pad(mask.astype(bool), 1)
+    # An edge lies between a pixel and the one above it, or to the left of it, wherever just one of the two is inside.
+    y, x = np.nonzero(inside[1:] != inside[:-1])
+    level = np.stack([np.stack([x - 1.5, y - 0.5], -1), np.stack([x - 0.5, y - 0.5], -1)], axis=1)
+    y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    upright = np.stack([np.stack([x - 0.5, y - 1.5], -1), np.stack([x - 0.5, y - 0.5], -1)], axis=1)
+    return np.concatenate([level, upright])
+
+
+def _check(images, reconstructions, maps, masks, titles) -> None:
+    if images.ndim != 4 or not len(images):
+        raise InputError(f"the images are {images.shape}; a figure needs at least one, as (N, H, W, C)")
+    if len(titles) != len(images):
+        raise InputError(f"{len(titles)} titles for {len(images)} images; give one for each")
+    expected = {"the reconstructions": (reconstructions, images.shape), "the masks": (masks, (*images.shape[:3], 1))}
+    expected |= {f"the map {name!r}": (values, (*images.shape[:3], 1)) for name, values in maps.items()}
+    for what, (values, shape) in expected.items():
+        if values is not None and np.shape(values) != shape:
+            raise InputError(f"{what}: shape {np.shape(values)}, where the images {images.shape} ask for {shape}")
+
+
+def _columns(images, reconstructions, maps, masks) -> list[Column]:
+    shown = _colours(images, images)
+    columns = [Column("Image", shown)]
+    if reconstructions is not None:
+        columns.append(Column("Reconstruction", _colours(np.asarray(reconstructions), images)))
+    for name, values in maps.items():
+        values = np.asarray(values)[..., 0]
+        high = _high(values)
+        columns.append(Column(style.display(name), _heat(np.clip(values / high, 0, 1)), high))
+    if masks is not None:
+        columns.append(Column("Mask", shown, masks=np.asarray(masks)[..., 0]))
+    return columns
+
+
+def _colours(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Images [N, H, W, C] as [N, H, W, 3] uint8, each on the scale of its image in `reference`."""
+    channels = slice(None) if images.shape[-1] == 3 else slice(0, 1)
+    pixels = images[..., channels].astype(np.float32)
+    reference = reference[..., channels].astype(np.float32)
+    low, high = np.nanpercentile(reference, [0.5, 99.5], axis=(1, 2, 3), keepdims=True)
+    # A percentile of an image that is nearly all background may not tell its ends apart; its extremes then do.
+    flat = high <= low
+    low = np.where(flat, np.nanmin(reference, axis=(1, 2, 3), keepdims=True), low)
+    high = np.where(flat, np.nanmax(reference, axis=(1, 2, 3), keepdims=True), high)
+    shown = np.nan_to_num(np.clip((pixels - low) / np.where(high > low, high - low, 1), 0, 1))
+    return np.round(np.broadcast_to(255 * shown, (*shown.shape[:3], 3))).astype(np.uint8)
+
+
+def _high(values: np.ndarray) -> float:
+    """Top of a colour scale that a few extreme pixels do not stretch; above zero whatever the map."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 1.0
+    return float(np.percentile(finite, 99.5)) or float(finite.max()) or 1.0
+
+
+def _heat(values: np.ndarray) -> np.ndarray:
+    """Values 0..1 of any shape as colours, [..., 3] uint8."""
+    from matplotlib import colormaps
+
+    table = np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)
+    return table[np.round(255 * np.nan_to_num(values)).astype(np.uint8)]
+
+
+def _scale(shape: tuple[int, ...], columns: int) -> float:
+    """A whole number of screen pixels an image pixel, so that all are alike; below 1 for large images only."""
+    _, height, width, _ = shape
+    if width > LARGEST:
+        return 1 / math.ceil(width / LARGEST)
+    aim = min(300, max(150, (style.WIDTH - 48) / columns - 14))
+    return max(1, min(math.ceil(aim / width), int(2 * aim / height)))
+
+
+def _cell(sheet, pixels: np.ndarray, mask: np.ndarray | None, place: tuple[float, ...], zoom: float) -> None:
+    panel = style.axes(sheet, *place)
+    panel.set_axis_off()
+    panel.imshow(pixels, interpolation="nearest" if place[2] >= pixels.shape[1] else "hanning", aspect="auto")
+    if mask is not None and mask.any():
+        panel.set_autoscale_on(False)
+        # One line with breaks: an artist for each edge would take seconds where a mask is ragged.
+        x, y = np.pad(outline(mask), ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, 2).T
+        panel.plot(x, y, color=OUTLINE, linewidth=style.points(2.5 * zoom), solid_capstyle="projecting")
+
+
+def _bar(sheet, high: float, left: float, top: float, width: float, zoom: float) -> None:
+    thickness = round(10 * zoom)
+    panel = style.axes(sheet, left, top, width, thickness)
+    panel.set_axis_off()
+    panel.imshow(_heat(np.linspace(0, 1, 256))[None], interpolation="nearest", aspect="auto")
+    look = {"size": zoom * style.SMALL, "color": style.MUTED}
+    line = top + thickness + 16 * zoom
+    top_value = np.format_float_positional(high, 2, fractional=False, trim="-") if 1e-4 < high < 1e6 else f"{high:.1e}"
+    style.text(sheet, left, line, "0", **look)
+    style.text(sheet, left + width, line, top_value, ha="right", **look)

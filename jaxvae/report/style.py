@@ -1,0 +1,163 @@
+"""How every figure looks: the names and colours of scores, the ink, and sheets measured in pixels.
+
+Sheets are saved at 150 dots an inch; `WIDTH` pixels across is what a page shows at about two thirds, sharp on
+any screen. Nothing here touches pyplot or matplotlib's global settings.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxvae import files
+from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType
+
+DPI = 150
+WIDTH = 1500
+TEXT = 20  # pixels, of all text that is not said to be smaller
+SMALL = 17
+LARGEST = 30_000  # pixels of a side; browsers and viewers give up a little above
+
+INK = "#222222"
+MUTED = "#6b6b6b"
+FAINT = "#d0d0d0"
+
+NAMES = {
+    "rec_error": "Rec-Error",
+    "elbo_grad": "ELBO-Grad",
+    "kl_grad": "KL-Grad",
+    "rec_grad": "Rec-Grad",
+    "combi": "Combi",
+    "kl": "KL",
+    "nll": "NLL",
+    "elbo": "ELBO",
+    "brightness": "|x|",
+    "equalised_brightness": "equalised |x|",
+}
+
+# Okabe & Ito 2008, told apart with any colour vision, without their yellow, which is lost on white.
+ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, INK)
+
+
+class Line(NamedTuple):
+    """The colour of a score, and the dashes of its curve as matplotlib writes them."""
+
+    colour: str
+    dashes: LineStyleType = "-"
+
+
+# One colour a quantity: the KL divergence is blue whether it is a number per image or a gradient per pixel.
+LINES = {
+    "rec_error": Line(ORANGE),
+    "nll": Line(ORANGE),
+    "kl_grad": Line(BLUE),
+    "kl": Line(BLUE),
+    "elbo_grad": Line(GREEN),
+    "elbo": Line(GREEN),
+    "rec_grad": Line(SKY),
+    "combi": Line(VERMILLION),
+    "brightness": Line("#b0b0b0"),
+    "equalised_brightness": Line("#7a7a7a"),
+}
+
+
+def display(name: str) -> str:
+    """The name of a score as figures and tables show it; one nobody listed stays as it is.
+
+    >>> display("kl_grad"), display("my score")
+    ('KL-Grad', 'my score')
+    """
+    return NAMES.get(name, name)
+
+
+def lines(names: Iterable[str]) -> dict[str, Line]:
+    """The line of each score: its own if it is listed, else the next colour no other name here has.
+
+    >>> lines(["kl_grad", "mine"])["mine"].colour == ORANGE
+    True
+    """
+    names = list(dict.fromkeys(names))
+    taken = {LINES[name].colour for name in names if name in LINES}
+    free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
+    unlisted = [name for name in names if name not in LINES]
+    # A second round through the colours is dashed, so that two curves are never drawn alike.
+    rounds: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
+    fresh = {name: Line(free[i % len(free)], rounds[i // len(free) % len(rounds)]) for i, name in enumerate(unlisted)}
+    return {name: LINES.get(name) or fresh[name] for name in names}
+
+
+def shorten(text: str, length: int) -> str:
+    """`text` within `length` characters; what goes is in the middle, for paths tell most at their ends.
+
+    >>> shorten("a/long/path/to/00031.png", 15)
+    'a/long/…031.png'
+    """
+    if len(text) <= length:
+        return text
+    return text[: (length - 1) // 2] + "…" + text[len(text) - length // 2 :]
+
+
+def sheet(width: float, height: float) -> Figure:
+    """An empty white figure, `width` by `height` pixels.
+
+    Raises:
+      InputError: it would be larger than image viewers open.
+    """
+    from matplotlib.figure import Figure
+
+    if max(width, height) > LARGEST:
+        raise InputError(
+            f"a figure of {width:.0f} x {height:.0f} pixels is too large to look at; show fewer images or scores"
+        )
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+
+
+def axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place in pixels from the upper left corner of the sheet."""
+    across, down = figure.bbox.size
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def text(figure: Figure, x: float, y: float, content: str, *, size: float = TEXT, **look: Any) -> None:
+    """A line of text of `size` pixels at a place in pixels from the upper left corner; never read as maths."""
+    across, down = figure.bbox.size
+    plain = {"color": INK, "va": "center", "fontsize": points(size), "parse_math": False}
+    figure.text(x / across, 1 - y / down, content, **{**plain, **look})
+
+
+def points(pixels: float) -> float:
+    """Pixels of a sheet in typographic points, matplotlib's unit of text and lines."""
+    return pixels * 72 / DPI
+
+
+def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
+    """Two thin spines, short ticks and muted labels: what stays when the chart junk goes."""
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set(color=MUTED, linewidth=points(1.5))
+    panel.tick_params(which="both", colors=MUTED, labelsize=points(SMALL), width=points(1.5), length=points(6))
+    panel.tick_params(which="minor", length=points(3))
+    panel.set_xlabel(xlabel, fontsize=points(TEXT), color=INK)
+    panel.set_ylabel(ylabel, fontsize=points(TEXT), color=INK)
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes the figure whole or not at all, as the PNG or SVG its name asks for.
+
+    Raises:
+      InputError: the name ends otherwise, or the file cannot be written.
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in (".png", ".svg"):
+        raise InputError(f"{path}: figures are written as .png or .svg; give it one of these endings")
+    content = io.BytesIO()
+    figure.savefig(content, format=kind[1:], dpi=DPI, facecolor="white")
+    files.write(path, content.getvalue())
