@@ -7,8 +7,8 @@ Both are one triple of linear maps that share a kernel k [h, w, fine, coarse]:
     W(x, y)  pull back to the kernel                   -> [h, w, fine, coarse]
 
 `convolve` is F with the pullbacks I and W. `convolve_transposed` is I with the pullbacks F and W, its two arrays
-exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on a
-CPU is 10 to 40 times slower than W; so the rules are written out here.
+exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on
+a CPU is 10 to 40 times slower than W; so the rules are written out here.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
     """The parameters of a `DenseVAE` or `ConvVAE` from the state dict of a network of the released code.
 
     Linear weights [out, in] become kernels [in, out]; convolution weights [coarse, fine, 4, 4] and those of transposed
-    ones, which PyTorch lays out the same way, become [4, 4, fine, coarse]. Dense images are single-channel, as released.
+    ones, which PyTorch lays out the same way, become [4, 4, fine, coarse]. Dense images have one channel, as released.
 
     Args:
       arrays: {name: array}: fc1 .. fc4 of the dense network, or encoder.* and decoder.* of the convolutional one.
@@ -167,6 +167,5 @@ def _conv_params(arrays: Mapping[str, np.ndarray]) -> Params:
     order = {f"encoder_{i}": f"encoder.{block}" for i, block in enumerate(["start", *blocks])}
     order |= {"encoder_latent": "encoder.end", "decoder_latent": "decoder.start"}
     order |= {f"decoder_{i}": f"decoder.{block}" for i, block in enumerate([*blocks, "end"])}
-    kernels = {home: jnp.asarray(arrays[f"{name}.conv.weight"].transpose(2, 3, 1, 0)) for home, name in order.items()}
-    # PyTorch's first decoder weight is [latent, features, h, w], so the transposition above already puts Z last.
-    return kernels
+    # PyTorch's first decoder weight is [latent, features, h, w], so that this puts its latent last too.
+    return {home: jnp.asarray(arrays[f"{name}.conv.weight"].transpose(2, 3, 1, 0)) for home, name in order.items()}

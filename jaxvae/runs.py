@@ -39,7 +39,7 @@ OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.
 def claim(run: Path, config: Config) -> None:
     """Writes config.json into a new folder, or holds the configuration against the one that is there.
 
-    Of a run that is there, only the number of epochs may change: upwards, where the learning rate does not depend on it.
+    Of a run that is there only the number of epochs may change: upwards, where the learning rate does not depend on it.
 
     Raises:
       InputError: the folder holds something else, or a run made with another configuration.

@@ -48,8 +48,8 @@ def pixel_scores(
 ) -> PixelScores:
     """One number a pixel: the squared error and the absolute gradients of the ELBO and its terms, unsmoothed.
 
-    rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|, where NLL
-    is summed over pixels and x is both what is reconstructed and what is compared.
+    rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|, where
+    NLL is summed over pixels and x is both what is reconstructed and what is compared.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
@@ -130,7 +130,7 @@ def combine(
     Raises:
       ValueError: an unknown variant.
     Reference: Zimmerer et al. 2019, section 2; the squared error is what later work made of it (e.g. Zimmerer et al.'s
-      ceVAE for MOOD 2020), because the signed NLL changes its sign on well reconstructed pixels once log_scale < -0.919.
+      ceVAE for MOOD 2020): the signed NLL changes its sign on well reconstructed pixels once log_scale < -0.919.
     """
     gradient = gaussian_smooth(scores.kl_grad, sigma=sigma, window=window)
     error = scores.rec_error

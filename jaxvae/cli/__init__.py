@@ -81,7 +81,7 @@ def _one_line(complaint: str, arguments: list[str]) -> str:
     text, *hints = [" ".join(re.sub(r"[│╭╮╰╯]|─.*", " ", section).split()) for section in sections]
     text = text.rstrip(".") or "the flags could not be read"
     alike = re.search(r"Perhaps you meant: (--[\w-]+)", " ".join(hints))
-    known = re.search(r"(Available subcommands: [\w, ]+)", " ".join(hints))
+    known = re.search(r"(Available subcommands: (?:\w+, )*\w+)", " ".join(hints))
     hint = f"; did you mean {alike[1]}?" if alike else f"; {known[1].strip()}" if known else ""
     command = f"jaxvae {arguments[0]}" if arguments and arguments[0] in COMMANDS else "jaxvae"
     return f"{text}{hint}; see `{command} --help`".replace("?;", "?")

@@ -23,8 +23,8 @@ MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi"]
 class Score:
     """Score images pixel by pixel: a folder or a file, or without one the run's own test images.
 
-    Of every image: a map a score (float32, at the model's resolution), an overlay, and a binary mask once a threshold is
-    known; and one line in samples.jsonl with the scores of the whole image.
+    Of every image: a map a score (float32, at the model's resolution), an overlay, and a binary mask once a threshold
+    is known; and one line in samples.jsonl with the scores of the whole image.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -65,7 +65,7 @@ class Score:
         else:
             self._write_files(out, dataset, scored)
         print(
-            f"{out}: {len(dataset)} images scored ({', '.join(self.maps)}); the numbers of each image are in samples.jsonl"
+            f"{out}: {len(dataset)} images scored ({', '.join(self.maps)}); the numbers of each are in samples.jsonl"
         )
 
     def _write_files(self, out: Path, dataset: Dataset, scored: Scored) -> None:
