@@ -7,7 +7,7 @@ image's own KL and likelihood (not of a batch mean), with respect to that image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,15 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]
 Smoothed = Literal["kl_grad", "both"]
-MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
+
+# Combi goes by four names, each one way to call `combine`. A new one is a line here.
+COMBINATIONS: dict[str, dict[str, Any]] = {
+    "combi": {},
+    "combi_smoothed": {"smoothed": "both"},
+    "combi_nll": {"variant": "nll_product"},
+    "combi_sum": {"variant": "weighted_sum"},
+}
+MAPS = (*PixelScores._fields, *COMBINATIONS)
 
 
 @jax.jit(static_argnames="model")
@@ -153,27 +161,23 @@ class BatchScores(NamedTuple):
     reconstructions: np.ndarray | None  # [B, H, W, C]
 
 
-@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window", "variant", "smoothed"))
+@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window"))
 def _score_batch(
     model: Model,
     params: Params,
     images: Array,
     log_scale: Array,
-    weight: Array,
     *,
     maps: tuple[str, ...],
     reconstructions: bool,
     sigma: float,
     window: int,
-    variant: Variant,
-    smoothed: Smoothed,
 ) -> tuple[SampleScores, dict[str, Array], Array | None]:
     raw, samples, means = _explain(model, params, unit_range(images), None, log_scale)
 
     def finished(name: str) -> Array:
-        if name == "combi":
-            knobs = {"variant": variant, "smoothed": smoothed, "log_scale": log_scale, "weight": weight}
-            return combine(raw, sigma=sigma, window=window, **knobs)
+        if name in COMBINATIONS:
+            return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
         if name == "rec_error":
             return raw.rec_error
         return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
@@ -192,9 +196,6 @@ def score_batches(
     reconstructions: bool = False,
     sigma: float = 3.0,
     window: int = 7,
-    variant: Variant = "product",
-    smoothed: Smoothed = "kl_grad",
-    weight: float = 0.5,
 ) -> Iterator[BatchScores]:
     """Scores of any number of images, batch after batch, from one compiled program.
 
@@ -204,9 +205,9 @@ def score_batches(
     Args:
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch.
       maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
-        rec_error as it is, as in the paper.
+        rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
       reconstructions: return them too.
-      variant, smoothed, weight, sigma, window: see `combine`.
+      sigma, window: of the smoothing, see `combine`.
     Yields:
       `BatchScores` with the scores of the next images, in order: min(batch_size, what is left) of them.
     Raises:
@@ -215,7 +216,7 @@ def score_batches(
     unknown = [name for name in maps if name not in MAPS]
     if unknown:
         raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
-    batch_size = min(batch_size, len(images))
+    batch_size = min(batch_size, max(1, len(images)))
     pending: tuple[int, tuple[SampleScores, dict[str, Array], Array | None]] | None = None
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
@@ -227,13 +228,10 @@ def score_batches(
             params,
             jnp.asarray(batch),
             jnp.float32(log_scale),
-            jnp.float32(weight),
             maps=tuple(maps),
             reconstructions=reconstructions,
             sigma=sigma,
             window=window,
-            variant=variant,
-            smoothed=smoothed,
         )
         if pending is not None:
             yield _fetch(*pending)

@@ -1,11 +1,28 @@
-"""What every test may ask for: the real images, the golden arrays, and a strict JAX."""
+"""What every test may ask for: the real images, a small model, a counter of compilations; and a strict JAX."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import jax
 import pytest
+
+import jaxvae
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_compilations: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, duration, **_: _compilations.append(name) if name.endswith("backend_compile_duration") else None
+)
+
+
+@pytest.fixture
+def compilations() -> list[str]:
+    """Grows by one with every program that XLA compiles from now on."""
+    _compilations.clear()
+    return _compilations
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +34,20 @@ def data() -> Path:
     folder = Path(root).resolve() / "data"
     assert folder.is_dir(), f"JAXVAE_DATA={root} has no folder data/; unset it to skip the tests on real images"
     return folder
+
+
+@pytest.fixture(scope="session", params=["dense", "conv"])
+def vae(request) -> tuple[jaxvae.DenseVAE | jaxvae.ConvVAE, dict]:
+    """(model, params), small, of both kinds; images are 16x24 with 2 channels."""
+    shape = (16, 24, 2)
+    models = {"dense": jaxvae.DenseVAE(shape, 5, 32), "conv": jaxvae.ConvVAE(shape, 5, (4, 8))}
+    model = models[request.param]
+    params = jax.jit(model.init)(jax.random.key(7), jax.numpy.zeros((1, *shape)))["params"]
+    # Four times the usual start, so that posteriors are far enough from the prior to tell formulas apart.
+    return model, jax.tree.map(lambda leaf: 4 * leaf, params)
+
+
+@pytest.fixture(scope="session")
+def images() -> jax.Array:
+    """[6, 16, 24, 2] in 0..1."""
+    return jax.random.uniform(jax.random.key(1), (6, 16, 24, 2))

@@ -42,11 +42,11 @@ def test_layouts_are_told_apart_and_litter_is_no_image(tmp_path, names, layout):
 
 def test_benchmark_entries_have_their_kind_and_mask(tmp_path):
     touch(tmp_path, *BENCHMARK, *LITTER)
-    good = image_folders.good(tmp_path, tmp_path / "train" / "good")
+    good = image_folders.healthy(tmp_path, tmp_path / "train" / "good")
     assert [(e.name, e.kind, e.mask, e.group) for e in good] == [
         (f"train/good/{i}.png", "good", None, f"train/good/{i}.png") for i in ("000", "001")
     ]
-    test = image_folders.test(tmp_path)
+    test = image_folders.judged(tmp_path)
     truth = tmp_path / "ground_truth" / "crack"
     assert [(e.name, e.kind, e.mask) for e in test] == [
         ("test/crack/000.png", "crack", truth / "000_mask.png"),
@@ -57,7 +57,7 @@ def test_benchmark_entries_have_their_kind_and_mask(tmp_path):
 
 def test_benchmark_without_ground_truth_has_no_masks(tmp_path):
     touch(tmp_path, *BENCHMARK[:5])
-    assert all(entry.mask is None for entry in image_folders.test(tmp_path))
+    assert all(entry.mask is None for entry in image_folders.judged(tmp_path))
 
 
 def test_slices_are_ordered_by_number_and_grouped_by_case(tmp_path):
@@ -112,13 +112,13 @@ def test_benchmark_image_and_mask_need_each_other(tmp_path, lost, said):
     touch(tmp_path, *BENCHMARK)
     (tmp_path / lost).unlink()
     with pytest.raises(InputError, match=said):
-        image_folders.test(tmp_path)
+        image_folders.judged(tmp_path)
 
 
 def test_masks_of_a_kind_that_has_no_images_are_named(tmp_path):
     touch(tmp_path, *BENCHMARK, "ground_truth/scratch/007_mask.png")
     with pytest.raises(InputError, match=r"scratch/007_mask\.png: a mask, but its image"):
-        image_folders.test(tmp_path)
+        image_folders.judged(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_two_files_of_one_name_are_no_pair_for_a_mask(tmp_path):
 def test_a_mask_among_images_that_all_count_as_healthy_is_refused(tmp_path):
     touch(tmp_path, "a.png", "a_mask.png")
     with pytest.raises(InputError, match=r"a_mask\.png: a mask, but all images here count as healthy"):
-        image_folders.good(tmp_path, tmp_path)
+        image_folders.healthy(tmp_path, tmp_path)
 
 
 def test_empty_parts_of_a_benchmark_are_named(tmp_path):
     for folder in ("train/good", "test"):
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(InputError, match="train/good: no PNG"):
-        image_folders.good(tmp_path, tmp_path / "train" / "good")
+        image_folders.healthy(tmp_path, tmp_path / "train" / "good")
     with pytest.raises(InputError, match="test: no folder of images"):
-        image_folders.test(tmp_path)
+        image_folders.judged(tmp_path)

@@ -202,9 +202,7 @@ def test_fractions_out_of_range_are_named(benchmark, arguments):
 
 def test_too_little_to_split_is_said(tmp_path):
     picture(tmp_path / "a.png")
-    with pytest.raises(
-        InputError, match="too few images or cases to set validation=0.1 of them aside; pass validation=0"
-    ):
+    with pytest.raises(InputError, match=r"too few images or cases to set validation=0\.1 .* pass validation=0"):
         images.load(tmp_path)
     assert len(images.load(tmp_path, validation=0).train) == 1
 
@@ -241,5 +239,5 @@ def test_photographs_of_a_spindle(data):
     assert splits.test.masks is not None
     assert not splits.test.masks[~splits.test.labels].any()
     assert 0 <= splits.train.images.min() < splits.train.images.max() <= 1
-    with pytest.raises(InputError, match="pass a folder below it, like .*kaggle_3m"):
+    with pytest.raises(InputError, match=r"pass a folder below it, like .*kaggle_3m"):
         images.load(data / "lgg-mri-segmentation")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxvae.errors import InputError
+from jaxvae.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +62,7 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
     values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
         raise InputError(f"{path}: a float32 map cannot be kept as {path.suffix!r}; name it .npy or .tif")
-    with _replacing(path) as file:
+    with replacing(path) as file:
         if path.suffix.lower() == ".npy":
             np.save(file, values)
         else:
@@ -84,24 +82,8 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     from PIL import Image
 
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
-    with _replacing(Path(path)) as file:
+    with replacing(path) as file:
         Image.fromarray(image).save(file, format="PNG")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file under a temporary name beside `path` that takes its place when all went well and vanishes otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _read_npy(path: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ def layout_of(directory: str | Path) -> Layout:
     )
 
 
-def good(directory: Path, folder: Path) -> list[Entry]:
+def healthy(directory: Path, folder: Path) -> list[Entry]:
     """The images of one folder below `directory`, all healthy."""
     paths = _images_in(folder, "*")
     if not paths:
@@ -61,7 +61,7 @@ def good(directory: Path, folder: Path) -> list[Entry]:
     return [_alone(path, directory, "good") for path in paths]
 
 
-def test(directory: Path) -> list[Entry]:
+def judged(directory: Path) -> list[Entry]:
     """`test/<kind>` of the benchmark layout, with masks from `ground_truth/<kind>` where there is such a folder."""
     truth = directory / "ground_truth"
     entries = []

@@ -57,10 +57,10 @@ def load(
         everything = _read(image_folders.cases(directory), preparation)
         learnt, judged = _set_aside(directory, everything, "test", test, seed)
     elif layout == "benchmark":
-        good = image_folders.good(directory, directory / "train" / "good")
-        learnt, judged = _read_both(good, image_folders.test(directory), preparation)
+        good = image_folders.healthy(directory, directory / "train" / "good")
+        learnt, judged = _read_both(good, image_folders.judged(directory), preparation)
     else:
-        learnt, judged = _read_both(image_folders.good(directory, directory), [], preparation)
+        learnt, judged = _read_both(image_folders.healthy(directory, directory), [], preparation)
     train, validated = _set_aside(directory, learnt, "validation", validation, seed)
     return Splits(train=_healthy(directory, train), validation=_healthy(directory, validated), test=judged)
 

@@ -38,8 +38,8 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
 
     The lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern, as bright on average)
     and `mass` (as bright as tissue, it pushes aside what is around it). `jaxvae.data.lesions.change` says what each
-    mask holds; those of healthy slices are empty. No two slices share a subject. A threshold on brightness does not find
-    the lesions: fluid is brighter than the bright ones, and the background darker than the dark ones.
+    mask holds; those of healthy slices are empty. No two slices share a subject. A threshold on brightness does not
+    find the lesions: fluid is brighter than the bright ones, and the background darker than the dark ones.
 
     Args:
       train: number of slices to learn from: those that `slices` gives.

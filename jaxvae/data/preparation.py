@@ -22,8 +22,9 @@ class Preparation:
       size: both sides in pixels after resizing; None leaves them.
       channels: the channels to keep, counted from 0; None keeps all.
       normalise: per image and channel, over the pixels that are not 0 in every channel (so that the empty surrounding
-        of a scan does not count): `zscore` subtracts the mean and divides by the standard deviation, `robust` takes
-        the median and 1.4826 times the median absolute deviation; `none` keeps 0..1, or the range of a float image.
+        of a scan does not count): `zscore` subtracts the mean and divides by the standard deviation; `robust` takes
+        the median and 1.4826 times the median absolute deviation (the standard deviation where that is 0, as more than
+        half of the pixels are equal); `none` keeps 0..1, or the range of a float image.
     Raises:
       InputError: size is not positive, channels are empty or negative, normalise is none of the three.
     """
@@ -52,9 +53,9 @@ def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
     Raises:
       InputError: the image lacks a channel that is to be kept.
 
-    >>> image = np.array([[[0, 10], [0, 30]]], np.uint8)  # one row of two pixels, two channels
+    >>> image = np.array([[[0, 1], [0, 3]]], np.float32)  # one row of two pixels, two channels
     >>> prepare(image, Preparation(channels=(1,)))[..., 0]
-    array([[10, 30]], dtype=uint8)
+    array([[1., 3.]], dtype=float32)
     >>> prepare(image, Preparation(channels=(1,), normalise="zscore"))[..., 0]
     array([[-1.,  1.]], dtype=float32)
     """
@@ -117,11 +118,11 @@ def _normalise(image: np.ndarray, *, robust: bool) -> np.ndarray:
     foreground = image[(image != 0).any(axis=-1)].T.astype(np.float64, order="C")  # [C, pixels]
     if foreground.size == 0:
         return image
+    centre, spread = foreground.mean(axis=1), foreground.std(axis=1)
     if robust:
         centre = np.median(foreground, axis=1)
-        spread = 1.4826 * np.median(np.abs(foreground - centre[:, None]), axis=1)
-    else:
-        centre, spread = foreground.mean(axis=1), foreground.std(axis=1)
+        mad = 1.4826 * np.median(np.abs(foreground - centre[:, None]), axis=1)
+        spread = np.where(mad > 0, mad, spread)
     # A channel without spread beyond float32's rounding, such as an empty one, is only centred.
     constant = spread <= 1e-6 * np.abs(foreground).max(axis=1)
     spread = np.where(constant, 1, spread)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxvae
+import oracle
+
+
+def count(params) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def parameters_of(model):
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"]
+
+
+def test_the_papers_networks_have_the_papers_sizes():
+    assert count(parameters_of(jaxvae.ConvVAE((64, 64, 1), 256, (16, 32, 64, 256)))) == 3_752_448
+    assert count(parameters_of(jaxvae.DenseVAE((28, 28, 1), 20))) == 652_824
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 1), (32, 16, 3), (8, 40, 5)])
+@pytest.mark.parametrize("kind", ["dense", "conv"])
+def test_any_size_and_any_channels_come_back(kind, shape):
+    model = jaxvae.ConvVAE(shape, 3, (2, 4, 6)) if kind == "conv" else jaxvae.DenseVAE(shape, 3, 8)
+    images = jnp.zeros((2, *shape))
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    posterior = jaxvae.encode(model, params, images)
+    assert posterior.mean.shape == posterior.log_std.shape == (2, 3)
+    assert jaxvae.decode(model, params, posterior.mean).shape == (2, *shape)
+
+
+def test_a_size_the_levels_do_not_divide_names_the_way_out():
+    model = jaxvae.ConvVAE((30, 64, 1), features=(4, 8, 16))
+    with pytest.raises(ValueError, match=r"image_shape=\(30, 64, 1\) cannot be halved 3 times; use 32x64 images or"):
+        model.init(jax.random.key(0), jnp.zeros((1, 30, 64, 1)))
+
+
+def test_images_of_another_shape_are_refused(vae):
+    model, params = vae
+    with pytest.raises(ValueError, match=r"images are \[2, 8, 8, 1\]; the model wants"):
+        jaxvae.encode(model, params, jnp.zeros((2, 8, 8, 1)))
+
+
+def test_both_networks_against_float64(vae, images):
+    model, params = vae
+    if isinstance(model, jaxvae.ConvVAE):
+        encode, decode = oracle.conv_vae(params, levels=2)
+    else:
+        encode, decode = oracle.dense_vae(params, model.image_shape)
+    posterior = jaxvae.encode(model, params, images)
+    reconstructions = jaxvae.decode(model, params, posterior.mean)
+    for i, image in enumerate(np.asarray(images, np.float64)):
+        mean, log_std = encode(image)
+        np.testing.assert_allclose(posterior.mean[i], mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(posterior.log_std[i], log_std, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(reconstructions[i], decode(mean), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_start_uniform_within_one_over_the_root_of_fan_in():
+    model = jaxvae.ConvVAE((64, 64, 1), 256)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
+    # Fan-ins as PyTorch counts them: of a transposed convolution on its output side.
+    fan_ins = {"encoder_0": 16, "encoder_3": 64 * 16, "encoder_latent": 4096, "decoder_latent": 4096, "decoder_0": 1024}
+    for name, fan_in in fan_ins.items():
+        bound = fan_in**-0.5
+        weights = np.asarray(params[name])
+        assert np.abs(weights).max() <= bound
+        np.testing.assert_allclose(weights.std(), bound / np.sqrt(3), rtol=0.15)
+
+
+def test_equal_models_are_one_value():
+    first, second = jaxvae.ConvVAE((64, 64, 1), features=(4, 8)), jaxvae.ConvVAE((64, 64, 1), features=(4, 8))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != jaxvae.ConvVAE((64, 64, 1), features=(4, 16))
+
+
+def test_bfloat16_stays_near_float32_and_ends_in_float32(images):
+    model = jaxvae.ConvVAE((16, 24, 2), 5, (4, 8))
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    half = jaxvae.ConvVAE((16, 24, 2), 5, (4, 8), dtype=jnp.bfloat16)
+    full_posterior, half_posterior = (jaxvae.encode(m, params, images) for m in (model, half))
+    assert half_posterior.mean.dtype == jnp.float32
+    np.testing.assert_allclose(half_posterior.mean, full_posterior.mean, atol=0.02)
+
+
+def test_a_draw_has_the_posteriors_moments():
+    posterior = jaxvae.Posterior(
+        jnp.full((20_000, 2), 3.0), jnp.broadcast_to(jnp.log(jnp.array([0.5, 2.0])), (20_000, 2))
+    )
+    draws = np.asarray(jaxvae.reparameterize(posterior, jax.random.key(0)))
+    np.testing.assert_allclose(draws.mean(axis=0), 3.0, atol=0.05)
+    np.testing.assert_allclose(draws.std(axis=0), [0.5, 2.0], rtol=0.03)
+    np.testing.assert_array_equal(jaxvae.reparameterize(posterior, None), posterior.mean)

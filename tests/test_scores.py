@@ -1,0 +1,167 @@
+"""Laws of the scores: what they are made of, and what they must not depend on."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxvae
+import oracle
+from jaxvae import filters
+from jaxvae.scores import COMBINATIONS, MAPS
+
+GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
+
+
+def close(got, expected, tolerance=1e-5):
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
+
+
+@pytest.mark.parametrize("key", [None, jax.random.key(5)])
+def test_one_pass_equals_three_separate_gradients(vae, images, key):
+    model, params = vae
+
+    def part(kl_weight, nll_weight):
+        def total(images):
+            terms = jaxvae.elbo_terms(model, params, images, key, log_scale=-0.5)
+            return kl_weight * terms.kl.sum() + nll_weight * terms.nll.sum()
+
+        return jnp.abs(jax.grad(total)(images))
+
+    maps = jaxvae.pixel_scores(model, params, images, key, log_scale=-0.5)
+    close(maps.elbo_grad, part(1, 1))
+    close(maps.kl_grad, part(1, 0))
+    close(maps.rec_grad, part(0, 1))
+
+
+def test_every_score_against_float64_and_central_differences(vae, images):
+    model, params = vae
+    image, log_scale = np.asarray(images[0], np.float64), -0.5
+    if isinstance(model, jaxvae.ConvVAE):
+        encode, decode = oracle.conv_vae(params, levels=2)
+    else:
+        encode, decode = oracle.dense_vae(params, model.image_shape)
+
+    def kl(x):
+        return oracle.kl(*encode(x))
+
+    def nll(x):
+        return float(oracle.nll(x, decode(encode(x)[0]), log_scale).sum())
+
+    samples = jaxvae.sample_scores(model, params, images, log_scale=log_scale)
+    np.testing.assert_allclose(samples.kl[0], kl(image), rtol=1e-5)
+    np.testing.assert_allclose(samples.nll[0], nll(image), rtol=1e-5)
+    np.testing.assert_allclose(samples.elbo[0], kl(image) + nll(image), rtol=1e-5)
+    maps = jaxvae.pixel_scores(model, params, images, log_scale=log_scale)
+    close(maps.rec_error[0], (image - decode(encode(image)[0])) ** 2)
+    close(maps.kl_grad[0], np.abs(oracle.gradient(kl, image)), 1e-4)
+    close(maps.rec_grad[0], np.abs(oracle.gradient(nll, image)), 1e-4)
+    close(maps.elbo_grad[0], np.abs(oracle.gradient(lambda x: kl(x) + nll(x), image)), 1e-4)
+
+
+def test_an_image_does_not_know_its_neighbours(vae, images):
+    model, params = vae
+    together = jaxvae.pixel_scores(model, params, images)
+    alone = jaxvae.pixel_scores(model, params, images[2:3])
+    among_strangers = jaxvae.pixel_scores(model, params, images.at[3:].set(100.0))
+    for name, maps in together._asdict().items():
+        close(getattr(alone, name)[0], maps[2])
+        close(getattr(among_strangers, name)[2], maps[2])
+
+
+def test_jit_equals_eager_and_vmap_equals_a_loop(vae, images):
+    model, params = vae
+    compiled = jaxvae.pixel_scores(model, params, images)
+    with jax.disable_jit():
+        eager = jaxvae.pixel_scores(model, params, images)
+    mapped = jax.vmap(lambda image: jaxvae.pixel_scores(model, params, image[None]))(images)
+    for a, b, c in zip(compiled, eager, mapped, strict=True):
+        close(a, b)
+        close(a, c[:, 0])
+
+
+def test_vmap_over_a_population_of_parameters(vae, images):
+    model, params = vae
+    others = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf, -leaf]), params)
+    population = jax.vmap(lambda p: jaxvae.sample_scores(model, p, images))(others)
+    for r, factor in enumerate((1.0, 0.5, -1.0)):
+        single = jaxvae.sample_scores(model, jax.tree.map(lambda leaf, f=factor: f * leaf, params), images)
+        np.testing.assert_allclose(population.elbo[r], single.elbo, rtol=1e-4)
+
+
+def test_scores_without_a_key_repeat_and_inputs_survive(vae, images):
+    model, params = vae
+    first = jaxvae.sample_scores(model, params, images)
+    second = jaxvae.sample_scores(model, params, images)
+    np.testing.assert_array_equal(first.elbo, second.elbo)
+    np.testing.assert_allclose(first.elbo, first.kl + first.nll, rtol=1e-6)
+    assert not images.is_deleted()
+
+
+def test_uint8_images_are_fractions(vae):
+    model, params = vae
+    raw = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 2), dtype=np.uint8)
+    close(
+        jaxvae.pixel_scores(model, params, raw).rec_error,
+        jaxvae.pixel_scores(model, params, raw / np.float32(255)).rec_error,
+    )
+
+
+def scores_of(images):
+    keys = jax.random.split(jax.random.key(0), 4)
+    return jaxvae.PixelScores(*(jax.random.uniform(key, images.shape) for key in keys))
+
+
+def test_every_variant_of_combi_by_its_formula(images):
+    raw = scores_of(images)
+    smooth = filters.gaussian_smooth(raw.kl_grad, sigma=3.0, window=7)
+    smooth_error = filters.gaussian_smooth(raw.rec_error, sigma=3.0, window=7)
+    close(jaxvae.combine(raw), raw.rec_error * smooth)
+    close(jaxvae.combine(raw, smoothed="both"), smooth_error * smooth)
+    nll = raw.rec_error / (2 * np.exp(-1.1) ** 2) - 1.1 + 0.5 * np.log(2 * np.pi)
+    signed = jaxvae.combine(raw, variant="nll_product", log_scale=-1.1)
+    close(signed, nll * smooth)
+    assert (np.asarray(signed) < 0).any()
+    close(jaxvae.combine(raw, variant="weighted_sum", weight=0.2), 0.8 * raw.rec_error + 0.2 * smooth)
+    with pytest.raises(ValueError, match="variant='sum' is unknown"):
+        jaxvae.combine(raw, variant="sum")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
+def test_batches_give_every_image_its_score_whatever_their_size(vae, images, batch_size):
+    model, params = vae
+    batches = list(jaxvae.score_batches(model, params, np.asarray(images), batch_size=batch_size, reconstructions=True))
+    assert [len(batch.samples.kl) for batch in batches] == [
+        min(batch_size, 6 - i) for i in range(0, 6, min(batch_size, 6))
+    ]
+    whole, raw = jaxvae.sample_scores(model, params, images), jaxvae.pixel_scores(model, params, images)
+    np.testing.assert_allclose(np.concatenate([batch.samples.elbo for batch in batches]), whole.elbo, rtol=1e-5)
+    maps = {name: np.concatenate([batch.maps[name] for batch in batches]) for name in MAPS}
+    close(maps["rec_error"], raw.rec_error)
+    for name, knobs in COMBINATIONS.items():
+        close(maps[name], jaxvae.combine(raw, **knobs))
+    for name in GRADIENTS:
+        close(maps[name], filters.gaussian_smooth(getattr(raw, name), sigma=3.0, window=7))
+    reconstructions = np.concatenate([batch.reconstructions for batch in batches])
+    close(np.square(images - reconstructions), raw.rec_error)
+
+
+def test_a_partial_batch_compiles_nothing_anew(vae, images, compilations):
+    (model, params), images = vae, np.asarray(images)
+    assert len(list(jaxvae.score_batches(model, params, images[:4], batch_size=2))) == 2
+    compilations.clear()
+    assert len(list(jaxvae.score_batches(model, params, images[:5], batch_size=2))) == 3
+    assert compilations == []
+
+
+def test_only_what_is_asked_for_and_nothing_unknown(vae, images):
+    model, params = vae
+    (batch,) = jaxvae.score_batches(model, params, images, maps=("kl_grad",))
+    assert set(batch.maps) == {"kl_grad"}
+    assert batch.reconstructions is None
+    with pytest.raises(ValueError, match=r"maps=\['kl'\] are unknown; choose from rec_error"):
+        list(jaxvae.score_batches(model, params, images, maps=("kl",)))
+    assert list(jaxvae.score_batches(model, params, images[:0])) == []
