@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +25,9 @@ from jaxvae.models import MODELS, Model
 from jaxvae.types import Params
 
 State = TypeVar("State")
+
+# What there must be in config.json for a run to be opened.
+FACTS = ("data.data", "images", "model.name", "train", "hparams.log_scale", "arithmetic", "patience", "seed", "epochs")
 
 
 class Run(NamedTuple):
@@ -62,13 +66,13 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
     """
     import orbax.checkpoint as ocp
 
-    step = _latest(directory)
+    step = latest_step(directory)
+    if step is None:
+        raise InputError(f"{os.fspath(directory)}: no checkpoint there; save one first")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-    with _manager(directory) as manager:
-        try:
-            return manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except (ValueError, KeyError) as error:
-            raise InputError(_of_another_model(directory, error)) from error
+    _refuse_another_model(directory, step, abstract)
+    with _readable(directory, step), _manager(directory) as manager:
+        return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
 def load(run_directory: str | os.PathLike[str]) -> Run:
@@ -81,21 +85,29 @@ def load(run_directory: str | os.PathLike[str]) -> Run:
 
     config = read_config(run_directory)
     model = model_from_config(config["model"])
-    checkpoints = Path(run_directory) / "checkpoints"
-    directory = checkpoints / "best" if (checkpoints / "best").is_dir() else checkpoints / "last"
-    step = _latest(directory)
+    directory, step = chosen(run_directory)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"])
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = {"params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), shapes)}
+    _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
-    with ocp.CheckpointManager(_absolute(directory)) as manager:
-        try:
-            restored = manager.restore(
-                step, args=ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
-            )
-        except (ValueError, KeyError) as error:
-            raise InputError(_of_another_model(directory, error)) from error
+    restore_params = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
+    with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
+        restored = manager.restore(step, args=restore_params)
     return Run(model, restored["params"], config, step)
+
+
+def chosen(run_directory: str | os.PathLike[str]) -> tuple[Path, int]:
+    """Folder and step of the checkpoint that `load` opens.
+
+    Raises:
+      InputError: there is none yet.
+    """
+    for directory in (Path(run_directory) / "checkpoints" / name for name in ("best", "last")):
+        step = latest_step(directory)
+        if step is not None:
+            return directory, step
+    raise InputError(f"{run_directory}: has no checkpoint yet; train it with the command that began it")
 
 
 def model_to_config(model: Model) -> dict[str, Any]:
@@ -103,36 +115,57 @@ def model_to_config(model: Model) -> dict[str, Any]:
     fields = {name: getattr(model, name) for name in type(model).__dataclass_fields__ if name not in ("parent", "name")}
     if "dtype" in fields:
         fields["dtype"] = jnp.dtype(fields["dtype"]).name
-    return {"name": type(model).__name__, **fields}
+    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    return {"name": type(model).__name__, **fields, **lists}
 
 
 def model_from_config(config: Mapping[str, Any]) -> Model:
-    """The model that `model_to_config` described."""
+    """The model that `model_to_config` described.
+
+    Raises:
+      InputError: this version has no such model, or one with other settings.
+    """
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
     }
     name = fields.pop("name")
     if name not in MODELS:
         raise InputError(f"config.json: model {name!r} is unknown; this version knows {', '.join(MODELS)}")
-    if "dtype" in fields:
-        fields["dtype"] = jnp.dtype(fields["dtype"]).type
-    return MODELS[name](**fields)
+    try:
+        if "dtype" in fields:
+            fields["dtype"] = jnp.dtype(fields["dtype"]).type
+        return MODELS[name](**fields)
+    except TypeError as error:
+        raise InputError(f"config.json: this version cannot make that {name} ({error}); train it anew") from error
 
 
 def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
     """config.json of a run.
 
     Raises:
-      InputError: no such folder, not a run, or not JSON.
+      InputError: no such folder, not a run, not JSON, or of another version of jaxvae.
     """
-    path = Path(run_directory) / "config.json"
+    run = Path(run_directory)
+    path = run / "config.json"
     if not path.is_file():
-        what = "has no config.json" if path.parent.is_dir() else "does not exist"
-        raise InputError(f"{os.fspath(run_directory)}: {what}; make a run with `jaxvae train {path.parent} --data ...`")
+        what = "no such folder" if not run.exists() else "is no run (no config.json)"
+        raise InputError(f"{run}: {what}; make one with `jaxvae train {run} --data ...`")
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it or train into another folder") from error
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); restore it, or train into another folder") from error
+    missing = [fact for fact in FACTS if not _has(config, fact)]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}, so it is of another version or damaged; train anew")
+    return config
+
+
+def _has(config: Any, fact: str) -> bool:
+    for name in fact.split("."):
+        if not isinstance(config, dict) or name not in config:
+            return False
+        config = config[name]
+    return True
 
 
 def _manager(directory: str | os.PathLike[str], keep: int | None = None) -> Any:
@@ -152,13 +185,41 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
     return max(steps, default=None)
 
 
-def _latest(directory: str | os.PathLike[str]) -> int:
-    step = latest_step(directory)
-    if step is None:
-        raise InputError(f"{os.fspath(directory)}: no checkpoint there; run `jaxvae train` on this folder first")
-    return step
+def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: Any) -> None:
+    """Compares names and shapes beforehand, as Orbax restores what it lacks as None and says the rest in many lines."""
+    import orbax.checkpoint as ocp
+
+    with (
+        _readable(directory, step),
+        ocp.CheckpointManager(_absolute(directory), item_handlers=ocp.StandardCheckpointHandler()) as manager,
+    ):
+        found = _shapes(manager.item_metadata(step).tree)
+    for name, shape in _shapes(wanted).items():
+        if found.get(name) != shape:
+            lack = f"has {name} of shape {found[name]}" if name in found else f"has no {name}"
+            raise InputError(
+                f"{Path(directory) / str(step)}: a checkpoint of another model, it {lack} where {shape} is wanted; "
+                "restore the config.json it was made with"
+            )
 
 
-def _of_another_model(directory: str | os.PathLike[str], error: Exception) -> str:
-    first = str(error).strip().splitlines()[0]
-    return f"{os.fspath(directory)}: the checkpoint is of another model than config.json describes ({first[:120]})"
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """{"params.encoder_0": (4, 4, 1, 16)}; keys are left out, which Orbax stores as the numbers in them."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    }
+
+
+@contextmanager
+def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
+    """Whatever Orbax raises over damaged files, which has no common class, in one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"{Path(directory) / str(step)}: cannot be read, damaged? ({reason[:120]}); "
+            "remove it to go on from the checkpoint before it, if there is one"
+        ) from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jaxvae import metrics
 from jaxvae.baselines import brightness, equalised_brightness
@@ -25,11 +26,16 @@ PIXEL_COLUMNS = {
     "fpr_at_tpr": "FPR at 95% TPR",
 }
 SAMPLE_COLUMNS = {"score": "score", "auroc": "AUROC", "average_precision": "AP"}
+# How a column is won: fewer false alarms are better, and of everything else more.
+PIXEL_BEST = {key: min if key == "fpr_at_tpr" else max for key in PIXEL_COLUMNS if key != "score"}
+
+# What a threshold on the image itself gives: no model was asked.
+BASELINES = {"brightness": brightness, "equalised_brightness": equalised_brightness}
 
 
 def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
-    """What a threshold on the image itself gives, by name: maps [N, H, W, 1] that no model was asked for."""
-    return {"brightness": brightness(images), "equalised_brightness": equalised_brightness(images)}
+    """The maps of `BASELINES`, [N, H, W, 1] each, by name."""
+    return {name: baseline(images) for name, baseline in BASELINES.items()}
 
 
 def baseline_samples(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -54,7 +60,7 @@ def pixel_rows(
       InputError: NaN in a map, or no pixel of either class.
     """
     rows = []
-    for name, scores in maps.items():
+    for name, scores in tqdm(maps.items(), "pixel metrics", leave=False, unit="map", disable=None):
         auroc, average_precision = metrics.auroc_and_average_precision(scores, masks)
         best_dice, threshold = metrics.best_dice(scores, masks)
         row: Row = {"score": name, "auroc": auroc, "average_precision": average_precision, "best_dice": best_dice}
@@ -85,7 +91,7 @@ def sample_rows(
       Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high).
     """
     rows = []
-    for name, values in scores.items():
+    for name, values in tqdm(scores.items(), "image metrics", leave=False, unit="score", disable=None):
         row: Row = {"score": name}
         for key, metric in (("auroc", metrics.auroc), ("average_precision", metrics.average_precision)):
             row[key] = metric(values, labels)

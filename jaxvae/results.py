@@ -1,6 +1,6 @@
 """What a run says about images, and where that lies in its folder.
 
-scores/samples.jsonl     one line an image: name, group, kind, label, elbo, kl, nll
+scores/samples.jsonl     one line an image: name, group, kind, anomalous, elbo, kl, nll
 scores/<map>.npy         [N, H, W, 1] float32, in the order of the lines; mean over the channels
 scores/reconstructions.npy
 evaluation.json          the tables, the thresholds, and what they were made from
@@ -9,7 +9,7 @@ evaluation.json          the tables, the thresholds, and what they were made fro
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxvae import files, parity
+from jaxvae import checkpoint, files, parity
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
 from jaxvae.scores import MAPS, score_batches
 
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
+EVALUATION = {"step", "data", "images", "pixels", "samples", "thresholds"}  # What there must be in evaluation.json.
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,23 @@ class Scored:
 
 
 def score_dataset(
-    run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, batch_size: int = 64, name: str = "score"
+    run: Run, dataset: Dataset, *, maps: Sequence[str] = MAPS, batch_size: int = 64, name: str = "score"
 ) -> Scored:
     """Every score of images that were prepared as the run's own.
 
     A run trained with the released arithmetic gets its sample scores by the released rule too, at a draw of z.
 
     Args:
-      images: [N, H, W, C], uint8 or float32.
+      dataset: the images, uint8 or float32.
       maps: which maps to compute; with none the reconstructions are left out too.
       name: of the progress bar, which shows on a terminal only.
+    Raises:
+      InputError: a score is NaN or infinite, as the values of an image are far out of range.
     """
-    log_scale = run.config["hparams"]["log_scale"]
-    shape = (*images.shape[:3], 1)
-    filled = {map_name: np.empty(shape, np.float32) for map_name in maps}
+    images, log_scale = dataset.images, run.config["hparams"]["log_scale"]
+    filled = {map_name: np.empty((*images.shape[:3], 1), np.float32) for map_name in maps}
     reconstructions = np.empty(images.shape if maps else (0, *images.shape[1:]), np.float32)
-    samples: list[np.ndarray] = []
+    columns = {score: np.empty(len(images), np.float32) for score in SAMPLES}
     batches = score_batches(
         run.model,
         run.params,
@@ -65,29 +67,40 @@ def score_dataset(
     start = 0
     with tqdm(total=len(images), unit="image", desc=name, disable=None, dynamic_ncols=True) as bar:
         for batch in batches:
-            samples.append(np.stack(batch.samples))
-            stop = start + samples[-1].shape[1]
+            part = slice(start, start + len(batch.samples.elbo))
+            for score, values in batch.samples._asdict().items():
+                columns[score][part] = values
             for map_name, values in batch.maps.items():
-                np.mean(values, axis=-1, keepdims=True, out=filled[map_name][start:stop])
+                np.mean(values, axis=-1, keepdims=True, out=filled[map_name][part])
             if batch.reconstructions is not None:
-                reconstructions[start:stop] = batch.reconstructions
-            bar.update(stop - start)
-            start = stop
+                reconstructions[part] = batch.reconstructions
+            bar.update(part.stop - start)
+            start = part.stop
     if run.config["arithmetic"] == "released":
-        samples = _released_samples(run, images, log_scale)
-    columns = dict(zip(SAMPLES, np.concatenate(samples, axis=1), strict=True))
+        columns = dict(zip(SAMPLES, _released_samples(run, images, log_scale), strict=True))
+    _refuse_infinite(dataset.names, {**columns, **filled})
     return Scored(columns, filled, reconstructions)
 
 
-def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> list[np.ndarray]:
-    """[3, n] of every thousand images; the draws of a thousand depend on the run's seed and their place."""
+def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> None:
+    for score, values in scores.items():
+        finite = np.isfinite(values.reshape(len(names), -1)).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"{names[int(np.argmin(finite))]}: its {score} is NaN or infinite; "
+                "bring its values to the range of the images the run was trained on, or leave it out"
+            )
+
+
+def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
+    """[3, N], a thousand images at a time; the draws of a thousand depend on the run's seed and their place."""
     key = jax.random.key(run.config["seed"])
     parts = []
     for number, start in enumerate(range(0, len(images), 1000)):
         part = images[start : start + 1000]
         draw = jax.random.fold_in(key, number)
         parts.append(np.stack(parity.sample_scores(run.model, run.params, part, draw, log_scale=log_scale)))
-    return parts
+    return np.concatenate(parts, axis=1)
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:
@@ -117,11 +130,11 @@ def write_scores(directory: Path, dataset: Dataset, scored: Scored) -> None:
     write_samples(directory / "samples.jsonl", dataset, scored)
 
 
-def write_samples(path: Path, dataset: Dataset, scored: Scored) -> None:
-    """One line an image."""
+def write_samples(path: Path, dataset: Dataset, scored: Scored, *, labelled: bool = True) -> None:
+    """One line an image; without labels its name and scores only."""
     known = zip(dataset.names, dataset.groups, dataset.kinds, dataset.labels.tolist(), strict=True)
     records = [
-        {"name": name, "group": group, "kind": kind, "anomalous": anomalous}
+        {"name": name, **({"group": group, "kind": kind, "anomalous": anomalous} if labelled else {})}
         | {score: float(values[i]) for score, values in scored.samples.items()}
         for i, (name, group, kind, anomalous) in enumerate(known)
     ]
@@ -132,9 +145,44 @@ def read_evaluation(run_directory: Path) -> dict[str, Any]:
     """evaluation.json of a run.
 
     Raises:
-      InputError: not evaluated yet.
+      InputError: not a run, not evaluated since it was last trained, or damaged.
     """
-    path = run_directory / "evaluation.json"
+    path, again = run_directory / "evaluation.json", f"run `jaxvae evaluate {run_directory}`"
+    checkpoint.read_config(run_directory)
+    _, step = checkpoint.chosen(run_directory)
     if not path.is_file():
-        raise InputError(f"{run_directory}: not evaluated yet; run `jaxvae evaluate {run_directory}` first")
-    return json.loads(path.read_text())
+        raise InputError(f"{run_directory}: not evaluated yet; {again} first")
+    try:
+        evaluation = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); {again} again") from error
+    if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION:
+        raise InputError(f"{path}: damaged, or of another version of jaxvae; {again} again")
+    if evaluation["step"] != step:
+        found = f"evaluated at step {evaluation['step']} and is at step {step} now"
+        raise InputError(f"{run_directory}: {found}; {again} again")
+    return evaluation
+
+
+def read_scores(run_directory: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:
+    """What `write_scores` left in a run's folder, the maps memory-mapped.
+
+    Raises:
+      InputError: they are of other images, or not all there.
+    """
+    scores, again = run_directory / "scores", f"run `jaxvae evaluate {run_directory}` again"
+    try:
+        records = files.read_lines(scores / "samples.jsonl")
+        names = [record["name"] for record in records]
+    except (ValueError, KeyError, TypeError):
+        records, names = [], None
+    if names != list(dataset.names):
+        raise InputError(f"{scores}: not the scores of the {len(dataset)} test images there are now; {again}")
+    arrays = {}
+    for name in (*maps, "reconstructions") if maps else ():
+        try:
+            arrays[name] = np.load(scores / f"{name}.npy", mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{scores / name}.npy: cannot be read ({error}); {again}") from error
+    reconstructions = arrays.pop("reconstructions", np.empty((0,)))
+    return Scored({name: np.array([record[name] for record in records]) for name in SAMPLES}, arrays, reconstructions)

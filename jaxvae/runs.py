@@ -10,30 +10,36 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxvae import checkpoint, files, parity
+from jaxvae import checkpoint, files, parity, signals
 from jaxvae.data.dataset import Splits
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import InputError
 from jaxvae.models import Model
 from jaxvae.scores import score_batches
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, fit, init
-from jaxvae.types import Params
+from jaxvae.types import Params, StepMetrics
 
 Config = dict[str, Any]
 Record = dict[str, Any]
 
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
+
+
+class Ending(NamedTuple):
+    """How training came to its end."""
+
+    finished: bool  # False where the same command has something left to do
+    words: str
 
 
 def claim(run: Path, config: Config) -> None:
@@ -50,83 +56,109 @@ def claim(run: Path, config: Config) -> None:
         files.write_json(run / "config.json", config)
         return
     there = checkpoint.read_config(run)
-    may_grow = config["train"]["schedule"] != "cosine" and config["epochs"] >= there.get("epochs", math.inf)
-    for key in config.keys() - ({"jaxvae", "epochs"} if may_grow else {"jaxvae"}):
-        if there.get(key) != config[key]:
+    _refuse_epochs(run, there, config)
+    before, now = _flat(there), _flat(config)
+    for name in now:
+        if name not in ("jaxvae", "epochs") and before.get(name) != now[name]:
             raise InputError(
-                f"{run}: made with another {_difference(key, there.get(key), config[key])}; name a new folder"
+                f"{run}: was made with {name} {before.get(name)} and now it is {now[name]}; "
+                "repeat the flags it was made with to continue it, or name a new folder"
             )
     if there != config:
         files.write_json(run / "config.json", config)
 
 
-def _difference(key: str, there: Any, here: Any) -> str:
-    """`hparams.beta (1.0 there, 2.0 now)`: the first value that differs."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        changed = next(name for name in here if there.get(name) != here[name])
-        return _difference(f"{key}.{changed}", there.get(changed), here[changed])
-    return f"{key} ({there} there, {here} now)"
+def _refuse_epochs(run: Path, there: Config, here: Config) -> None:
+    before, now = there["epochs"], here["epochs"]
+    if now < before:
+        raise InputError(f"--epochs {now}: {run} was made for {before}; give as many or more, or name a new folder")
+    if now > before and here["train"]["schedule"] == "cosine":
+        raise InputError(f"--epochs {now}: the cosine schedule of {run} ended with epoch {before}; name a new folder")
 
 
-def train(run: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0) -> str:
-    """Trains a claimed run to its last epoch, from wherever it was left; returns one sentence on how it ended.
+def _flat(config: Config, prefix: str = "") -> Config:
+    """`{"hparams.beta": 1.0}` of `{"hparams": {"beta": 1.0}}`."""
+    flat: Config = {}
+    for name, value in config.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
+    return flat
 
-    A run that was killed and continued gives bit for bit the weights of one that was not. SIGTERM and Ctrl-C write a
-    checkpoint after the current chunk and return.
+
+def train(
+    run: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0, stop: Sequence[int] = ()
+) -> Ending:
+    """Trains a claimed run to its last epoch, from wherever it was left.
+
+    A run that was killed and continued gives bit for bit the weights of one that was not. Once `stop` holds something,
+    or after Ctrl-C, the current chunk is finished, a checkpoint written, and that is all.
 
     Args:
       checkpoint_seconds: at least so much time lies between two checkpoints; one is written at the end in any case.
+      stop: a list that may fill while this goes on, such as that of `signals.noted`.
     Raises:
       InputError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    model = checkpoint.model_from_config(config["model"])
-    train_config, hparams = TrainConfig(**config["train"]), Hyperparams(**config["hparams"])
-    last, best = run / "checkpoints" / "last", run / "checkpoints" / "best"
-    state = init(model, train_config, hparams, jax.random.key(config["seed"]))
-    if checkpoint.latest_step(last) is not None:
-        state = checkpoint.restore(last, state)
+    model, train_config, hparams, state = _as_it_was_left(run, config)
+    objective, patience = OBJECTIVES[config["arithmetic"]], config["patience"]
     step = int(state.step)
     records = _rewind(run / "metrics.jsonl", step)
-    chunk, total = _chunks(len(splits.train), train_config.batch_size, config["epochs"])
-    if step >= total or _gave_up(records, config["patience"]):
-        return f"already trained for {step} steps; raise --epochs to go on"
+    epoch = len(splits.train) // train_config.batch_size
+    total = epoch * config["epochs"]
+    if step >= total or _gave_up(records, patience):
+        ending = _ending(step, total, records, patience)
+        return ending._replace(words=f"{ending.words}, nothing is left to do")
     images = jnp.asarray(splits.train.images)
     best_state: TrainState | None = None
-    started = saved = time.perf_counter()
-
-    def save(state: TrainState) -> None:
-        # The best first: killed between the two, the run goes on from the older `last` and finds the same best again.
-        if best_state is not None and checkpoint.latest_step(best) != int(best_state.step):
-            checkpoint.save(best, best_state, keep=1)
-        checkpoint.save(last, state)
-
-    with _signals() as received, (run / "metrics.jsonl").open("a") as log, _bar(total, step) as bar:
-        while step < total and not received and not _gave_up(records, config["patience"]):
-            steps = min(chunk, total - step)
-            objective = OBJECTIVES[config["arithmetic"]]
+    saved = time.perf_counter()
+    started = saved - (records[-1]["seconds"] if records else 0.0)
+    with (
+        signals.noted(signal.SIGINT) as interrupted,
+        (run / "metrics.jsonl").open("a") as log,
+        _bar(total, step) as bar,
+    ):
+        while step < total and not stop and not interrupted and not _gave_up(records, patience):
+            steps = steps_to_go(step, epoch)
             state, metrics = fit(model, train_config, hparams, state, images, steps=steps, objective=objective)
-            _refuse_nan(run, step, np.asarray(metrics.loss))
+            means = _means(run, step, metrics)
             step += steps
-            record = {"step": step, **{name: float(np.mean(values)) for name, values in metrics._asdict().items()}}
-            if len(splits.validation):
+            record: Record = {"step": step, **means}
+            if step % epoch == 0 and len(splits.validation):
                 record["validation_elbo"] = validation_elbo(model, state.params, splits.validation.images, hparams)
+                _refuse_nan(run, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)
-            log.write(json.dumps(record) + "\n")
+            log.write(json.dumps(record, allow_nan=False) + "\n")
             log.flush()
             records.append(record)
-            if config["patience"] is not None and _best(records) == len(records) - 1:
+            if patience is not None and record is _best(records):
                 best_state = jax.tree.map(jnp.copy, state)  # A copy, since the next chunk consumes the state.
             bar.update(steps)
             bar.set_postfix_str(_postfix(record))
             if time.perf_counter() - saved > checkpoint_seconds:
-                save(state)
+                _save(run, state, best_state)
                 saved = time.perf_counter()
-        save(state)
-    if _gave_up(records, config["patience"]):
-        return f"stopped early at step {step}: no better validation ELBO for {config['patience']} rounds"
-    if step < total:
-        return f"stopped at step {step} of {total} on a signal; the same command goes on from there"
-    return f"trained for {step} steps"
+        _save(run, state, best_state)
+    return _ending(step, total, records, patience)
+
+
+def _as_it_was_left(run: Path, config: Config) -> tuple[Model, TrainConfig, Hyperparams, TrainState]:
+    """What a run is made of, and its last state, or the first one of a new run."""
+    model = checkpoint.model_from_config(config["model"])
+    train_config, hparams = TrainConfig(**config["train"]), Hyperparams(**config["hparams"])
+    state = init(model, train_config, hparams, jax.random.key(config["seed"]))
+    last = run / "checkpoints" / "last"
+    if checkpoint.latest_step(last) is not None:
+        state = checkpoint.restore(last, state)
+    return model, train_config, hparams, state
+
+
+def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
+    """Both states, unless they are there already."""
+    last, best = run / "checkpoints" / "last", run / "checkpoints" / "best"
+    # The best first: killed between the two, the run goes on from the older `last` and finds the same best again.
+    if best_state is not None and checkpoint.latest_step(best) != int(best_state.step):
+        checkpoint.save(best, best_state, keep=1)
+    if checkpoint.latest_step(last) != int(state.step):
+        checkpoint.save(last, state)
 
 
 def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: Hyperparams) -> float:
@@ -135,56 +167,63 @@ def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: H
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))
 
 
-def _chunks(count: int, batch_size: int, epochs: int) -> tuple[int, int]:
-    """(steps a program, steps in all): an epoch a program, or an equal part of one where epochs are long."""
-    steps_per_epoch = count // batch_size
-    return math.ceil(steps_per_epoch / math.ceil(steps_per_epoch / LONGEST_CHUNK)), steps_per_epoch * epochs
+def steps_to_go(step: int, epoch: int) -> int:
+    """Steps of the next program: to the end of the epoch, or an equal part of it where epochs are long."""
+    chunk = math.ceil(epoch / math.ceil(epoch / LONGEST_CHUNK))
+    return min(chunk, epoch - step % epoch)
 
 
-def _refuse_nan(run: Path, step: int, losses: np.ndarray) -> None:
-    finite = np.isfinite(losses)
-    if not finite.all():
-        bad = int(np.argmin(finite))
-        kept = checkpoint.latest_step(run / "checkpoints" / "last")
-        rest = "no checkpoint had been written" if kept is None else f"the checkpoint of step {kept} is kept"
-        raise InputError(
-            f"{run}: the loss became {losses[bad]} at step {step + bad + 1} ({rest}); "
-            "in a new folder, lower --learning-rate or set --clip-norm"
-        )
+def _means(run: Path, step: int, metrics: StepMetrics) -> dict[str, float]:
+    """By name, the mean of each metric, [S], over the steps that follow `step`."""
+    means = {}
+    for name, array in metrics._asdict().items():
+        values = np.asarray(array)
+        bad = int(np.argmin(np.isfinite(values)))
+        _refuse_nan(run, name, step + bad + 1, values[bad])
+        means[name] = float(np.mean(values))
+    return means
 
 
-def _best(records: list[Record]) -> int:
-    """The place of the best validation; of equals the first."""
-    return int(np.argmax([record["validation_elbo"] for record in records]))
+def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
+    if math.isfinite(value):
+        return
+    kept = checkpoint.latest_step(run / "checkpoints" / "last")
+    rest = "there was no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is kept"
+    way_out = "name a new folder with a lower --learning-rate, or with --clip-norm"
+    raise InputError(f"{run}: {name} became {value} at step {step} ({rest}); {way_out}")
 
 
-def _gave_up(records: list[Record], patience: int | None) -> bool:
-    return patience is not None and bool(records) and len(records) - 1 - _best(records) >= patience
+def _best(records: Sequence[Record]) -> Record | None:
+    """The record of the best validation; of equals the first."""
+    validated = [record for record in records if "validation_elbo" in record]
+    return max(validated, key=lambda record: record["validation_elbo"], default=None)
+
+
+def _gave_up(records: Sequence[Record], patience: int | None) -> bool:
+    """Whether `patience` epochs have gone by since the best one."""
+    validated = [record for record in records if "validation_elbo" in record]
+    best = _best(validated)
+    return patience is not None and best is not None and len(validated) - 1 - validated.index(best) >= patience
+
+
+def _ending(step: int, total: int, records: Sequence[Record], patience: int | None) -> Ending:
+    if step < total and not _gave_up(records, patience):
+        return Ending(False, f"stopped by a signal at step {step} of {total}")
+    best = _best(records)
+    kept = f", the best is that of step {best['step']}" if patience is not None and best is not None else ""
+    if step < total:
+        return Ending(True, f"stopped at step {step}, after {patience} epochs without a better validation ELBO{kept}")
+    return Ending(True, f"trained for {step} steps{kept}")
 
 
 def _rewind(path: Path, step: int) -> list[Record]:
     """The records up to a step; those past it, and the half line of a killed process, are cut off the file."""
-    records = [record for record in files.read_lines(path) if record["step"] <= step]
+    try:
+        records = [record for record in files.read_lines(path) if record["step"] <= step]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error!r}); restore it, or remove it and lose what it says") from error
     files.write_lines(path, records)
     return records
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C fill, so that the loop can end at a clean point; a second Ctrl-C interrupts."""
-    received: list[int] = []
-
-    def receive(number: int, _: Any) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _bar(total: int, step: int) -> tqdm:

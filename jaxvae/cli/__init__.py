@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from jaxvae import __version__
+from jaxvae.cli.complaints import did_you_mean, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.prepare import Prepare
@@ -18,7 +19,8 @@ from jaxvae.cli.score import Score
 from jaxvae.cli.train import Train
 from jaxvae.errors import InputError
 
-COMMANDS = {
+Command = Train | Score | Evaluate | Report | Prepare | Demo
+COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "score": Score,
     "evaluate": Evaluate,
@@ -26,22 +28,28 @@ COMMANDS = {
     "prepare": Prepare,
     "demo": Demo,
 }
-DESCRIPTION = """Train a variational auto-encoder on healthy images, then see, pixel by pixel, what in a new image does
-not fit. Start with `jaxvae demo`, or with your own folder: `jaxvae train RUN --data FOLDER`, then
-`jaxvae evaluate RUN`. What each command takes: `jaxvae COMMAND --help`."""
+HELP = """usage: jaxvae COMMAND [...]
+
+Train a variational auto-encoder on healthy images, then see, pixel by pixel,
+what in a new image does not fit.
+
+{commands}
+
+Start with `jaxvae demo`, or with a folder of your own:
+`jaxvae train RUN --data FOLDER`, then `jaxvae evaluate RUN`.
+`jaxvae COMMAND --help` says what a command takes, `jaxvae --version` which
+version this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 on success, 2 with one line on stderr for anything the user can put right."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments in (["--version"], ["-V"]):
-        print(f"jaxvae {__version__}")
-        return 0
-    # Orbax and absl report every save otherwise.
+    # Orbax tells of every save, and of every file it could not read in hundreds of lines; what matters of it we say.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     try:
-        command = _parse(arguments)
-        command.execute()
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
     except InputError as error:
         print(f"jaxvae: {error}", file=sys.stderr)
         return 2
@@ -55,33 +63,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> Train | Score | Evaluate | Report | Prepare | Demo:
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<10}{_summary(kind)}" for name, kind in COMMANDS.items())))
+    elif "--version" in arguments:
+        print(f"jaxvae {__version__}")
+    elif command := _parse(*arguments):
+        command.execute()
+
+
+def _summary(command: type[Command]) -> str:
+    return str(command.__doc__).splitlines()[0]
+
+
+def _parse(name: str, *arguments: str) -> Command | None:
+    """The command with its flags; none where its help was asked for, and printed."""
     import tyro
 
+    if name not in COMMANDS:
+        raise InputError(_see(f"{name}: no such command{did_you_mean(name, COMMANDS)}", "jaxvae --help"))
+    command = COMMANDS[name]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                COMMANDS,
-                prog="jaxvae",
-                description=" ".join(DESCRIPTION.split()),
-                args=arguments or ["--help"],
+            return tyro.cli(
+                command,
+                prog=f"jaxvae {name}",
+                args=arguments,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
             )
     except SystemExit as stop:
         if stop.code in (0, None):
-            raise
-        raise InputError(_one_line(complaint.getvalue(), arguments)) from None
+            return None
+        raise InputError(_see(one_line(complaint.getvalue(), arguments), f"jaxvae {name} --help")) from None
 
 
-def _one_line(complaint: str, arguments: list[str]) -> str:
-    """What the parser says in a frame of several lines, in one."""
-    # The frame's text up to its first rule is the complaint itself; below a rule come hints.
-    sections = re.split(r"│ ─+ │", complaint)
-    text, *hints = [" ".join(re.sub(r"[│╭╮╰╯]|─.*", " ", section).split()) for section in sections]
-    text = text.rstrip(".") or "the flags could not be read"
-    alike = re.search(r"Perhaps you meant: (--[\w-]+)", " ".join(hints))
-    known = re.search(r"(Available subcommands: (?:\w+, )*\w+)", " ".join(hints))
-    hint = f"; did you mean {alike[1]}?" if alike else f"; {known[1].strip()}" if known else ""
-    command = f"jaxvae {arguments[0]}" if arguments and arguments[0] in COMMANDS else "jaxvae"
-    return f"{text}{hint}; see `{command} --help`".replace("?;", "?")
+def _see(complaint: str, command: str) -> str:
+    return f"{complaint}{'' if complaint.endswith('?') else ';'} see `{command}`"

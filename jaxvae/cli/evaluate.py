@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
 
@@ -22,32 +20,38 @@ HEALTHY_RATES = (0.01, 0.05)
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run's test images, hold the scores against the labels and masks, and print the tables."""
+    """Hold a run's scores against what is known of its test images.
 
-    run: Annotated[Path, tyro.conf.Positional]
+    Writes the scores of its test images, and evaluation.json; prints the tables.
+    """
+
+    run: flags.Run
     """the run folder"""
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
 
     def execute(self) -> None:
         if self.resamples < 0:
-            raise InputError(f"--resamples {self.resamples}: must not be negative")
+            raise InputError(f"--resamples {self.resamples}: must not be below 0")
         from jaxvae import checkpoint, files, results
 
         run = checkpoint.load(self.run)
         splits = open_splits(from_config(run.config["data"]))
         test = splits.test
-        results.check_shape(run, test.images, run.config["data"]["data"])
         if not test.labels.any() or test.labels.all():
-            only = "anomalous" if len(test) and test.labels.all() else "healthy"
-            raise InputError(f"{self.run}: all {len(test)} test images are {only}, so there is nothing to tell apart")
-        maps = results.MAPS if test.masks is not None else ()
-        scored = results.score_dataset(run, test.images, maps=maps)
-        results.write_scores(self.run / "scores", test, scored)
+            kind = "anomalous" if test.labels.any() else "healthy"
+            raise InputError(
+                f"{self.run}: its data have {len(test)} test images{f', all {kind}' if len(test) else ''}; healthy and "
+                f"anomalous ones are needed (`jaxvae score {self.run} FOLDER` scores images without labels)"
+            )
+        results.check_shape(run, test.images, run.config["data"]["data"])
+        scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
-        evaluation["thresholds"] = _healthy_thresholds(run, splits.validation) if maps else {}
+        evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
+        results.write_scores(self.run / "scores", test, scored)
         files.write_json(self.run / "evaluation.json", evaluation)
         print(evaluation_text(evaluation))
+        print(f"\n{self.run / 'evaluation.json'} holds these numbers; draw them with `jaxvae report {self.run}`")
 
 
 def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, fl
 
     if len(validation) == 0:
         return {}
-    maps: dict[str, np.ndarray] = results.score_dataset(run, validation.images, name="validation").maps
+    maps: dict[str, np.ndarray] = results.score_dataset(run, validation, name="validation").maps
     return {
         name: {f"{rate:g}": float(np.quantile(values, 1 - rate)) for rate in HEALTHY_RATES}
         for name, values in maps.items()
@@ -86,7 +90,7 @@ def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, fl
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
-    from jaxvae.evaluation import PIXEL_COLUMNS, SAMPLE_COLUMNS
+    from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS
     from jaxvae.report import tables
 
     images = evaluation["images"]
@@ -95,12 +99,11 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
         rows = named(evaluation["pixels"])
         share = 100 * evaluation["anomalous_pixels"]
         parts.append(
-            f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels"
+            f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels\n"
+            "(* wins its column; in brackets the 95 % interval over resampled images or patients)\n"
         )
-        parts.append(
-            tables.text(rows, PIXEL_COLUMNS, best={key: max for key in PIXEL_COLUMNS if key != "fpr_at_tpr"}) + "\n"
-        )
-    parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous; higher score, more anomalous")
+        parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
+    parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
     parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
     return "\n".join(parts)
 

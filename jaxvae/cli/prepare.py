@@ -15,8 +15,8 @@ from jaxvae.errors import InputError
 class Prepare:
     """Download a data set into a folder."""
 
-    data: Annotated[str, tyro.conf.Positional]
-    """`fashion_mnist:DIR`"""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="fashion_mnist:DIR")]
+    """the data set, and the folder to put it in"""
 
     def execute(self) -> None:
         if not self.data.startswith(FASHION_MNIST):

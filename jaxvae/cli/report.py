@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
+from jaxvae.cli import flags
 from jaxvae.cli.evaluate import named
 from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
@@ -16,117 +15,110 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxvae.data.dataset import Dataset
+    from jaxvae.report.page import Figure
+    from jaxvae.results import Scored
+
+# The maps that panels show: a column for each of Combi's variants would leave none of them legible.
+DRAWN = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Draw what an evaluated run found: panels, curves, histograms and the tables, and one page with all of them."""
+    """Draw an evaluated run: figures, tables, and one page with all of them."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: flags.Run
     """the run folder, after `jaxvae evaluate`"""
     cases: int = 2
-    """images a kind in the panels: best, median and worst"""
+    """images of a kind in the panels: so many of the best, the median and the worst"""
 
     def execute(self) -> None:
         if self.cases < 1:
-            raise InputError(f"--cases {self.cases}: must be positive")
+            raise InputError(f"--cases {self.cases}: must be above 0")
         from jaxvae import checkpoint, results
+        from jaxvae.evaluation import BASELINES
 
         evaluation = results.read_evaluation(self.run)
         config = checkpoint.read_config(self.run)
         test = open_splits(from_config(config["data"])).test
-        draw(self.run / "report", self.run / "scores", test, evaluation, config, self.cases)
-        print(f"{self.run / 'report'}: index.html shows everything; the figures and tables lie beside it")
+        maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
+        scored = results.read_scores(self.run, test, maps)
+        draw(self.run / "report", test, scored, evaluation, config, cases=self.cases)
+        print(f"{self.run / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
 
 
 def draw(
-    report: Path, scores: Path, test: Dataset, evaluation: dict[str, Any], config: dict[str, Any], cases: int
+    report: Path, test: Dataset, scored: Scored, evaluation: dict[str, Any], config: dict[str, Any], *, cases: int
 ) -> None:
     """Every figure and table of a report into its folder."""
+    from tqdm import tqdm
+
     from jaxvae import files
-    from jaxvae.evaluation import PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, baseline_samples
+    from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, baseline_samples
     from jaxvae.report import page, tables
 
     figures, parts, markdown = [], [], []
+    with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
+        if evaluation["pixels"]:
+            figures.append(_panels(report / "panels.png", test, scored, _leader(evaluation, scored), cases))
+            bar.update()
+            maps = {**baseline_maps(test.images), **scored.maps}
+            figures += _curves(report, "pixels", maps, test.masks, evaluation["pixels"])
+            bar.update()
+        samples = {**baseline_samples(test.images), **scored.samples}
+        figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
+        bar.update()
     if evaluation["pixels"]:
-        maps = {
-            path: _map(scores, path) for path in (row["score"] for row in evaluation["pixels"]) if _is_map(scores, path)
-        }
-        _panels(report / "panels.png", scores, test, maps, cases)
-        figures.append(page.Figure(report / "panels.png", "Best, median and worst images by Dice of Combi.", "Panels"))
-        everything = {**baseline_maps(test.images), **maps}
-        figures += _curves(report, "pixels", everything, test.masks, evaluation["pixels"])
-        caption = "Pixels, all pooled, background included"
-        rows, best = (
-            named(evaluation["pixels"]),
-            {key: max for key in PIXEL_COLUMNS if key not in ("score", "fpr_at_tpr")},
-        )
-        parts.append(tables.html(rows, PIXEL_COLUMNS, caption=caption, best=best))
-        markdown += [f"{caption}:\n", tables.markdown(rows, PIXEL_COLUMNS, best=best) + "\n"]
-    samples = {**baseline_samples(test.images), **_samples(scores)}
-    figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
+        caption, rows = "Pixels, all pooled, background included", named(evaluation["pixels"])
+        parts.append(tables.html(rows, PIXEL_COLUMNS, caption=caption, best=PIXEL_BEST))
+        markdown.append(f"{caption}:\n\n{tables.markdown(rows, PIXEL_COLUMNS, best=PIXEL_BEST)}\n")
     rows = named(evaluation["samples"])
     parts.append(tables.html(rows, SAMPLE_COLUMNS, caption="Whole images"))
-    markdown += ["Whole images:\n", tables.markdown(rows, SAMPLE_COLUMNS) + "\n"]
-    tables.write_json(report / "results.json", evaluation["pixels"], {**evaluation, "pixels": None})
+    markdown.append(f"Whole images:\n\n{tables.markdown(rows, SAMPLE_COLUMNS)}\n")
     files.write(report / "results.md", "\n".join(markdown).encode())
+    levels = [(level, row) for level in ("pixels", "samples") for row in evaluation[level]]
+    context = {name: value for name, value in evaluation.items() if name not in ("pixels", "samples")}
+    tables.write_json(report / "results.json", [{"level": level, **row} for level, row in levels], context)
     facts = {
-        "Data": str(config["data"]["data"]).rsplit("/", 1)[-1],
+        "Data": Path(config["data"]["data"]).name,
         "Model": f"{config['model']['name']}, latent {config['model']['latent_size']}",
         "Checkpoint": f"step {evaluation['step']}",
         "Test": f"{evaluation['images']['anomalous']} of {evaluation['images']['test']} images anomalous",
     }
-    page.html(report / "index.html", f"jaxvae: {report.parent.name}", parts, figures, facts=facts)
+    page.html(report / "index.html", f"jaxvae: {report.resolve().parent.name}", parts, figures, facts=facts)
 
 
-def _map(scores: Path, name: str) -> np.ndarray:
+def _leader(evaluation: dict[str, Any], scored: Scored) -> str:
+    """The map with the highest average precision."""
     import numpy as np
 
-    return np.load(scores / f"{name}.npy", mmap_mode="r")
+    rows = [row for row in evaluation["pixels"] if row["score"] in scored.maps]
+    return max(rows, key=lambda row: np.ravel(row["average_precision"])[0])["score"]
 
 
-def _is_map(scores: Path, name: str) -> bool:
-    return (scores / f"{name}.npy").is_file()
-
-
-def _samples(scores: Path) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    from jaxvae import files
-    from jaxvae.results import SAMPLES
-
-    records = files.read_lines(scores / "samples.jsonl")
-    return {name: np.array([record[name] for record in records]) for name in SAMPLES}
-
-
-def _panels(path: Path, scores: Path, test: Dataset, maps: dict[str, np.ndarray], cases: int) -> None:
+def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) -> Figure:
+    """The images in which the best Dice of the leading map is best, median and worst."""
     import numpy as np
 
     from jaxvae.metrics import best_dice
-    from jaxvae.report import panels
+    from jaxvae.report import page, panels, style
 
     assert test.masks is not None
     sick = np.flatnonzero(test.masks.any(axis=(1, 2, 3)))
-    dices = np.array([best_dice(np.asarray(maps["combi"][i]), test.masks[i])[0] for i in sick])
+    dices = np.array([best_dice(np.asarray(scored.maps[leader][i]), test.masks[i])[0] for i in sick])
     chosen, words = panels.cases(dices, count=cases)
     index = sick[chosen]
     titles = [
         f"{word}: {test.kinds[i]}, {test.names[i]}, Dice {dices[k]:.2f}"
         for word, i, k in zip(words, index, chosen, strict=True)
     ]
-    panels.figure(
-        path,
-        test.images[index],
-        np.load(scores / "reconstructions.npy", mmap_mode="r")[index],
-        {name: np.asarray(values[index]) for name, values in maps.items()},
-        test.masks[index],
-        titles,
-    )
+    maps = {name: np.asarray(scored.maps[name][index]) for name in DRAWN if name in scored.maps}
+    panels.figure(path, test.images[index], scored.reconstructions[index], maps, test.masks[index], titles)
+    return page.Figure(path, f"Best, median and worst images by the Dice of {style.display(leader)}.", "Panels")
 
 
 def _curves(
     report: Path, what: str, scores: dict[str, np.ndarray], labels: np.ndarray | None, rows: list[dict[str, Any]]
-) -> list[Any]:
+) -> list[Figure]:
     """Curves and histograms of one table, for pixels or images."""
     import numpy as np
 

@@ -2,73 +2,110 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_splits, preparation
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
+    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Dataset
+    from jaxvae.data.preparation import Preparation
     from jaxvae.results import Scored
 
-MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi"]
+MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Score images pixel by pixel: a folder or a file, or without one the run's own test images.
+    """Write maps and scores of any images, or of a run's own test images.
 
-    Of every image: a map a score (float32, at the model's resolution), an overlay, and a binary mask once a threshold
-    is known; and one line in samples.jsonl with the scores of the whole image.
+    Of every image in a folder: its maps (float32, at the model's resolution), the
+    first of them laid over the image, and a binary mask once a threshold is known.
+    The scores of whole images are in samples.jsonl.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: flags.Run
     """the run folder"""
-    images: Annotated[Path | None, tyro.conf.Positional] = None
+    images: Annotated[Path | None, tyro.conf.Positional, flags.optional("[FOLDER]", "the run's own test images")] = None
     """a folder of images, or one image; prepared as the run's own were"""
-    out: Path | None = None
-    """where to write [RUN/scores, or RUN/scores/NAME for a folder NAME]"""
-    maps: tuple[MapName, ...] = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
-    """which maps"""
+    out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
+    """where to write"""
+    maps: Annotated[tuple[MapName, ...], flags.several("NAME")] = (
+        "combi",
+        "rec_error",
+        "elbo_grad",
+        "kl_grad",
+        "rec_grad",
+    )
+    """which maps, also combi_smoothed, combi_nll, combi_sum; overlay and mask show the first"""
     format: Literal["npy", "tiff"] = "npy"
     """of the maps of a folder"""
-    threshold: float | None = None
-    """of the binary mask [what 1 % of healthy validation pixels exceed, once `jaxvae evaluate` has measured it]"""
+    threshold: Annotated[
+        float | None, flags.optional("FLOAT", "what 1 % of healthy pixels exceed, after `jaxvae evaluate`")
+    ] = None
+    """of the masks: pixels are anomalous from this value on"""
     batch_size: int = 64
-    """images at a time"""
+    """images at a time; changes the speed only"""
 
     def execute(self) -> None:
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size}: must be positive")
-        if not self.maps:
-            raise InputError("--maps: name at least one map")
+        self._check()
         from jaxvae import checkpoint, results
 
         run = checkpoint.load(self.run)
         source = from_config(run.config["data"])
         if self.images is None:
             dataset, out, where = open_splits(source).test, self.out or self.run / "scores", source.data
+            if len(dataset) == 0:
+                raise InputError(
+                    f"{self.run}: its data have no test images; name a folder: `jaxvae score {self.run} FOLDER`"
+                )
         else:
-            from jaxvae.data import images
-
-            dataset, where = images.read_folder(self.images, preparation=preparation(source)), str(self.images)
-            out = self.out or self.run / "scores" / self.images.absolute().stem
+            out, where = self._out(self.images), str(self.images)
+            dataset = _read(self.images, preparation(source))
         results.check_shape(run, dataset.images, where)
-        scored = results.score_dataset(run, dataset.images, maps=self.maps, batch_size=self.batch_size)
+        threshold = None if self.images is None else self._threshold(run)
+        scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
         if self.images is None:
             results.write_scores(out, dataset, scored)
         else:
-            self._write_files(out, dataset, scored)
-        print(
-            f"{out}: {len(dataset)} images scored ({', '.join(self.maps)}); the numbers of each are in samples.jsonl"
-        )
+            self._write_files(out, dataset, scored, threshold)
+        count = f"{len(dataset)} image{'s' if len(dataset) != 1 else ''}"
+        print(f"{out}: {count} scored ({', '.join(self.maps)}); the numbers of each are in samples.jsonl")
 
-    def _write_files(self, out: Path, dataset: Dataset, scored: Scored) -> None:
+    def _check(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"--batch-size {self.batch_size}: must be above 0")
+        if not self.maps:
+            raise InputError("--maps without a name: name at least one map, such as combi")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise InputError(f"--threshold {self.threshold}: must be a finite number")
+        if self.images is None and (self.threshold is not None or self.format != "npy"):
+            flag = "--format" if self.threshold is None else "--threshold"
+            raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
+
+    def _out(self, images: Path) -> Path:
+        place = images.resolve()
+        out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.stem)
+        if place.is_dir() and out.resolve().is_relative_to(place):
+            raise InputError(f"{out}: lies within {images}, where results would count as images; give another --out")
+        return out
+
+    def _threshold(self, run: Run) -> float | None:
+        """Of the first map; what evaluate measured holds for the checkpoint it measured only."""
+        from jaxvae import results
+
+        if self.threshold is not None or not (self.run / "evaluation.json").is_file():
+            return self.threshold
+        return results.read_evaluation(self.run)["thresholds"].get(self.maps[0], {}).get("0.01")
+
+    def _write_files(self, out: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
         import numpy as np
         from tqdm import tqdm
 
@@ -76,25 +113,31 @@ class Score:
         from jaxvae.data import image_files
         from jaxvae.report import panels
 
-        out.mkdir(parents=True, exist_ok=True)
-        shown = "combi" if "combi" in self.maps else self.maps[0]
-        threshold = self._threshold(shown)
+        shown = scored.maps[self.maps[0]]
         # Full colour at the threshold's twofold; where none is known, at what the images themselves reach.
-        high = 2 * threshold if threshold else float(np.quantile(scored.maps[shown], 0.995)) or 1.0
+        high = 2 * threshold if threshold is not None and threshold > 0 else float(np.quantile(shown, 0.995))
+        high = high if high > 0 else 1.0
         for i, name in enumerate(tqdm(dataset.names, unit="image", desc="write", disable=None, dynamic_ncols=True)):
             stem = str(out / Path(name).with_suffix(""))
             for map_name, values in scored.maps.items():
                 image_files.write_map(f"{stem}_{map_name}.{self.format}", values[i])
-            image_files.write_png(
-                f"{stem}_overlay.png", panels.overlay(dataset.images[i], scored.maps[shown][i], high=high)
-            )
+            image_files.write_png(f"{stem}_overlay.png", panels.overlay(dataset.images[i], shown[i], high=high))
             if threshold is not None:
-                mask = (scored.maps[shown][i, :, :, 0] >= threshold).astype(np.uint8) * 255
-                image_files.write_png(f"{stem}_mask.png", mask)
-        results.write_samples(out / "samples.jsonl", dataset, scored)
+                image_files.write_png(f"{stem}_mask.png", (shown[i] >= threshold).astype(np.uint8) * 255)
+        results.write_samples(out / "samples.jsonl", dataset, scored, labelled=False)
 
-    def _threshold(self, name: str) -> float | None:
-        path = self.run / "evaluation.json"
-        if self.threshold is not None or not path.is_file():
-            return self.threshold
-        return json.loads(path.read_text())["thresholds"].get(name, {}).get("0.01")
+
+def _read(folder: Path, preparation: Preparation) -> Dataset:
+    from jaxvae.data import images
+
+    try:
+        dataset = images.read_folder(folder, preparation=preparation)
+    except InputError as error:
+        # How images are prepared was said when the run was trained, and score has no flags for it.
+        raise InputError(str(error).replace("; pass --", "; train a run with --")) from error
+    stems: dict[Path, str] = {}
+    for name in dataset.names:
+        other = stems.setdefault(Path(name).with_suffix(""), name)
+        if other != name:
+            raise InputError(f"{name}: its maps would have the same names as those of {other}; rename one of them")
+    return dataset

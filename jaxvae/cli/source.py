@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from jaxvae.cli import flags
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,18 +22,18 @@ class Source:
     """Which images, and how they are made ready."""
 
     data: str = "phantom"
-    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), or a folder of images:
-    train/good, test/KIND and ground_truth/KIND, or CASE/NAME.tif beside CASE/NAME_mask.tif"""
-    hold_out: int | None = None
+    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), or a folder of images
+    (train/good, test/KIND and ground_truth/KIND; or CASE/NAME.tif beside CASE/NAME_mask.tif; or just images)"""
+    hold_out: Annotated[int | None, flags.optional("INT", "none")] = None
     """fashion_mnist only: the class 0..9 that is the anomaly"""
     scaling: int = 1
     """fashion_mnist only: stack each image so many times, the paper's input scaling"""
-    size: int | None = None
-    """resize to N x N pixels (phantom: 64 if not given; folders: as they are)"""
-    channels: tuple[int, ...] | None = None
+    size: Annotated[int | None, flags.optional("INT", "phantom 64, folders as they are")] = None
+    """resize to so many pixels in height and width"""
+    channels: Annotated[tuple[int, ...] | None, flags.optional("INT ...", "all")] = None
     """folders only: the channels to keep, counted from 0"""
     normalise: Literal["none", "zscore", "robust"] = "none"
-    """folders only: per image, by mean and standard deviation or by median and interquartile range"""
+    """folders only: per image, by mean and standard deviation, or by median and absolute deviation from it"""
     validation: float = 0.1
     """fraction of the healthy training images (of the cases, where there are cases) set aside for validation"""
     test: float = 0.3
@@ -47,32 +49,46 @@ def preparation(source: Source) -> Preparation:
     return Preparation(size=source.size, channels=source.channels, normalise=source.normalise)
 
 
+def is_fashion_mnist(source: Source) -> bool:
+    """Whether `--data fashion_mnist:DIR` was given."""
+    return source.data.startswith(FASHION_MNIST)
+
+
 def open_splits(source: Source) -> Splits:
     """The images that the flags name.
 
     Raises:
       InputError: a flag that does not go with the data, or anything wrong with the images.
     """
-    is_fashion_mnist = source.data.startswith(FASHION_MNIST)
-    is_folder = not is_fashion_mnist and source.data != "phantom"
-    _refuse_unless(is_fashion_mnist, source, ("hold_out", "scaling"), "--data fashion_mnist:DIR")
+    is_folder = not is_fashion_mnist(source) and source.data != "phantom"
+    _refuse_unless(is_fashion_mnist(source), source, ("hold_out", "scaling"), "--data fashion_mnist:DIR")
     _refuse_unless(is_folder, source, ("channels", "normalise", "test"), "a folder of images")
+    if is_fashion_mnist(source) and source.size is not None:
+        raise InputError(f"--size {source.size}: FashionMNIST is 28x28; leave it out, or use --scaling")
+    if is_fashion_mnist(source) and source.hold_out is None:
+        raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
+    if source.split_seed < 0:
+        raise InputError(f"--split-seed {source.split_seed}: must not be below 0")
     if not 0 <= source.validation < 1:
-        raise InputError(f"--validation {source.validation}: a fraction of at least 0 and below 1")
+        raise InputError(f"--validation {source.validation}: must be a fraction, at least 0 and below 1")
+    try:
+        return _load(source)
+    except InputError as error:
+        raise InputError(_as_typed(str(error))) from error
+
+
+def _load(source: Source) -> Splits:
     if source.data == "phantom":
         from jaxvae.data import phantom
 
-        return phantom.load(size=source.size or 64, seed=source.split_seed, validation=source.validation)
-    if is_fashion_mnist:
+        size = 64 if source.size is None else source.size
+        return phantom.load(size=size, seed=source.split_seed, validation=source.validation)
+    if is_fashion_mnist(source):
         from jaxvae.data import fashion_mnist
 
-        if source.size is not None:
-            raise InputError(f"--size {source.size}: FashionMNIST is 28x28; leave it out, or use --scaling")
-        if source.hold_out is None:
-            raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
-        directory = source.data.removeprefix(FASHION_MNIST)
+        assert source.hold_out is not None
         return fashion_mnist.load(
-            directory,
+            source.data.removeprefix(FASHION_MNIST),
             hold_out=source.hold_out,
             scaling=source.scaling,
             validation=source.validation,
@@ -89,10 +105,16 @@ def open_splits(source: Source) -> Splits:
     )
 
 
+def _as_typed(message: str) -> str:
+    """`hold_out=12`, as the library names its arguments, as the flag that was typed: `--hold-out 12`."""
+    names = r"(?<!\S)(hold_out|scaling|size|validation|test)=(?=\S)"
+    return re.sub(names, lambda name: f"--{name[1].replace('_', '-')} ", message)
+
+
 def to_config(source: Source) -> dict[str, Any]:
     """The flags as JSON values, folders by their absolute path so that a run can be continued from anywhere."""
     config = asdict(source)
-    if source.data.startswith(FASHION_MNIST):
+    if is_fashion_mnist(source):
         config["data"] = FASHION_MNIST + str(Path(source.data.removeprefix(FASHION_MNIST)).absolute())
     elif source.data != "phantom":
         config["data"] = str(Path(source.data).absolute())
@@ -102,9 +124,16 @@ def to_config(source: Source) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Source:
-    """The flags that `to_config` wrote."""
-    channels = config["channels"]
-    return Source(**{**config, "channels": None if channels is None else tuple(channels)})
+    """The flags that `to_config` wrote.
+
+    Raises:
+      InputError: they are of another version of jaxvae.
+    """
+    try:
+        channels = config["channels"]
+        return Source(**{**config, "channels": None if channels is None else tuple(channels)})
+    except (KeyError, TypeError) as error:
+        raise InputError(f"config.json: its data are not as this version writes them ({error}); train anew") from error
 
 
 def _refuse_unless(fits: bool, source: Source, names: tuple[str, ...], where: str) -> None:
@@ -112,5 +141,8 @@ def _refuse_unless(fits: bool, source: Source, names: tuple[str, ...], where: st
     for name in names:
         value = getattr(source, name)
         if not fits and value != getattr(default, name):
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag} {value}: only goes with {where}, and --data is {source.data!r}")
+            flag, words = (
+                "--" + name.replace("_", "-"),
+                " ".join(map(str, value)) if isinstance(value, tuple) else value,
+            )
+            raise InputError(f"{flag} {words}: only goes with {where}, and --data is {source.data!r}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from jaxvae.cli.source import Source, open_splits, to_config
+from jaxvae import signals
+from jaxvae.cli import flags
+from jaxvae.cli.source import Source, is_fashion_mnist, open_splits, to_config
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a VAE on healthy images. The same command on the same folder continues a run that was stopped."""
+    """Learn what healthy images look like.
 
-    run: Annotated[Path, tyro.conf.Positional]
+    The same command on the same folder continues a run that was stopped.
+    """
+
+    run: flags.Run
     """the run folder: made if missing, continued if it holds a run made with the same flags"""
     source: Source = field(default_factory=Source)
     model: Literal["auto", "dense", "conv"] = "auto"
     """dense is the paper's FashionMNIST network, conv its brain network; auto takes dense for fashion_mnist"""
-    latent_size: int | None = None
-    """dimensions of the latent [the paper's: dense 20, conv 256]"""
+    latent_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 20, conv 256")] = None
+    """dimensions of the latent"""
     hidden_size: int = 400
     """dense only: hidden units"""
-    features: tuple[int, ...] = (16, 32, 64, 256)
+    features: Annotated[tuple[int, ...], flags.several("INT")] = (16, 32, 64, 256)
     """conv only: channels after each halving of the image"""
     epochs: int = 25
     """times to go through the images; may be raised later to train a finished run further"""
-    batch_size: int | None = None
-    """images a step [the paper's: dense 128, conv 64]"""
-    learning_rate: float | None = None
-    """of Adam [the paper's: dense 1e-3, conv 1e-4]"""
+    batch_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 128, conv 64")] = None
+    """images a step"""
+    learning_rate: Annotated[float | None, flags.optional("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")] = None
+    """of Adam"""
     beta: float = 1.0
     """weight of the KL term"""
     log_scale: float = 0.0
@@ -49,9 +52,10 @@ class Train:
     decay_epochs: float = 10.0
     """exponential and step: epochs to multiply the learning rate by --decay-rate once"""
     decay_rate: float = 0.1
-    clip_norm: float | None = None
+    """see --decay-epochs"""
+    clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None
     """shorten gradients longer than this"""
-    patience: int | None = None
+    patience: Annotated[int | None, flags.optional("INT", "off")] = None
     """stop after so many epochs without a better validation ELBO, and keep the best"""
     arithmetic: Literal["corrected", "released"] = "corrected"
     """released: the published FashionMNIST script's own objective (dense only)"""
@@ -60,39 +64,49 @@ class Train:
     checkpoint_seconds: float = 30.0
     """at least so much time between two checkpoints; one is always written at the end"""
 
-    def execute(self) -> None:
+    def execute(self) -> bool:
+        """Trains; whether the run is at its end, not stopped on the way."""
         _check(self)
-        splits = open_splits(self.source)
-        _check_images(self, splits)
-        config = run_config(self, splits)
-        from jaxvae import runs
+        # From here on, so that the answer to SIGTERM is the same whether training has begun or not.
+        with signals.noted(signal.SIGTERM) as stop:
+            splits = open_splits(self.source)
+            _check_images(self, splits)
+            config = run_config(self, splits)
+            from jaxvae import runs
 
-        runs.claim(self.run, config)
-        ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds)
-        print(f"{self.run}: {ending}; see how good it is with `jaxvae evaluate {self.run}`")
+            runs.claim(self.run, config)
+            ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
+        can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
+        next_step = (
+            f"see how good it is with `jaxvae evaluate {self.run}`"
+            if can_evaluate
+            else f"look for anomalies with `jaxvae score {self.run} FOLDER`"
+        )
+        print(f"{self.run}: {ending.words}; {next_step if ending.finished else 'the same command goes on from there'}")
+        return ending.finished
 
 
-def run_config(flags: Train, splits: Splits) -> dict[str, Any]:
+def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     """config.json: everything that decides the result, with the paper's values filled in."""
     from jaxvae import __version__, checkpoint
     from jaxvae.models import ConvVAE, DenseVAE
 
     height, width, channels = splits.train.images.shape[1:]
     shape = (height, width, channels)
-    dense = flags.model == "dense" or (flags.model == "auto" and flags.source.data.startswith("fashion_mnist:"))
-    if flags.arithmetic == "released" and not dense:
+    dense = train.model == "dense" or (train.model == "auto" and is_fashion_mnist(train.source))
+    if train.arithmetic == "released" and not dense:
         raise InputError("--arithmetic released: the released objective is that of the dense model; add --model dense")
     if dense:
-        model: Model = DenseVAE(shape, flags.latent_size or 20, flags.hidden_size)
+        model: Model = DenseVAE(shape, train.latent_size or 20, train.hidden_size)
     else:
-        model = ConvVAE(shape, flags.latent_size or 256, flags.features)
-        _check_levels(flags, shape)
-    batch_size = min(flags.batch_size or (128 if dense else 64), len(splits.train))
+        _check_levels(train, shape)
+        model = ConvVAE(shape, train.latent_size or 256, train.features)
+    batch_size = min(train.batch_size or (128 if dense else 64), len(splits.train))
     steps_per_epoch = len(splits.train) // batch_size
-    decay_epochs = flags.epochs - flags.warmup_epochs if flags.schedule == "cosine" else flags.decay_epochs
+    decay_epochs = train.epochs - train.warmup_epochs if train.schedule == "cosine" else train.decay_epochs
     return {
         "jaxvae": __version__,
-        "data": to_config(flags.source),
+        "data": to_config(train.source),
         "images": {
             "shape": list(shape),
             "train": len(splits.train),
@@ -102,69 +116,72 @@ def run_config(flags: Train, splits: Splits) -> dict[str, Any]:
         "model": checkpoint.model_to_config(model),
         "train": {
             "batch_size": batch_size,
-            "clip_norm": flags.clip_norm,
-            "schedule": flags.schedule,
-            "warmup_steps": round(flags.warmup_epochs * steps_per_epoch),
+            "clip_norm": train.clip_norm,
+            "schedule": train.schedule,
+            "warmup_steps": round(train.warmup_epochs * steps_per_epoch),
             "decay_steps": max(1, round(decay_epochs * steps_per_epoch)),
-            "decay_rate": flags.decay_rate,
+            "decay_rate": train.decay_rate,
         },
         "hparams": {
-            "learning_rate": flags.learning_rate or (1e-3 if dense else 1e-4),
-            "beta": flags.beta,
-            "log_scale": flags.log_scale,
+            "learning_rate": train.learning_rate or (1e-3 if dense else 1e-4),
+            "beta": train.beta,
+            "log_scale": train.log_scale,
         },
-        "arithmetic": flags.arithmetic,
-        "patience": flags.patience,
-        "seed": flags.seed,
-        "epochs": flags.epochs,
+        "arithmetic": train.arithmetic,
+        "patience": train.patience,
+        "seed": train.seed,
+        "epochs": train.epochs,
     }
 
 
-def _check(flags: Train) -> None:
-    positive = {
-        "latent_size": flags.latent_size,
-        "hidden_size": flags.hidden_size,
-        "epochs": flags.epochs,
-        "batch_size": flags.batch_size,
-        "learning_rate": flags.learning_rate,
-        "decay_epochs": flags.decay_epochs,
-        "decay_rate": flags.decay_rate,
-        "clip_norm": flags.clip_norm,
-        "patience": flags.patience,
-        "features": min(flags.features, default=0),
-    }
-    for name, value in positive.items():
+def _check(train: Train) -> None:
+    positive = ("latent_size", "hidden_size", "epochs", "batch_size", "learning_rate", "decay_epochs", "decay_rate")
+    for name in (*positive, "clip_norm", "patience"):
+        value = getattr(train, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)}: must be positive")
-    for name in ("beta", "log_scale", "warmup_epochs"):
-        if not math.isfinite(getattr(flags, name)):
-            raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)}: must be a finite number")
-    if flags.schedule == "cosine" and flags.warmup_epochs >= flags.epochs:
-        raise InputError(f"--warmup-epochs {flags.warmup_epochs}: must be below --epochs {flags.epochs}")
-    if flags.patience is not None and flags.source.validation == 0:
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
+    if min(train.features, default=0) < 1:
+        raise InputError(f"--features {_words(train.features) or 'without a number'}: give numbers above 0")
+    for name in ("beta", "log_scale"):
+        if not math.isfinite(getattr(train, name)):
+            raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must be a finite number")
+    for name in ("beta", "warmup_epochs", "checkpoint_seconds"):
+        if not getattr(train, name) >= 0:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must not be below 0")
+    if not 0 <= train.seed < 2**32:
+        raise InputError(f"--seed {train.seed}: must lie in 0..4294967295")
+    if not math.isfinite(train.warmup_epochs) or (train.schedule == "cosine" and train.warmup_epochs >= train.epochs):
+        raise InputError(f"--warmup-epochs {train.warmup_epochs}: must be below --epochs {train.epochs}")
+    if train.patience is not None and train.source.validation == 0:
         raise InputError("--patience needs a validation set; set --validation to a fraction above 0")
 
 
-def _check_images(flags: Train, splits: Splits) -> None:
+def _check_images(train: Train, splits: Splits) -> None:
     import numpy as np
 
+    data = f"--data {train.source.data}"
     if len(splits.train) == 0:
-        raise InputError(
-            f"--data {flags.source.data}: no healthy image is left to train on; lower --validation or --test"
-        )
-    for name, part in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        raise InputError(f"{data}: no healthy image is left to train on; lower --validation or --test")
+    for part in (splits.train, splits.validation, splits.test):
         if part.images.dtype != np.uint8 and not np.isfinite(part.images).all():
             worst = int(np.argmin(np.isfinite(part.images).all(axis=(1, 2, 3))))
-            raise InputError(
-                f"--data {flags.source.data}: {part.names[worst]} ({name}) holds NaN or infinity; repair it"
-            )
+            raise InputError(f"{data}: {part.names[worst]} holds NaN or infinity; repair it or take it out")
 
 
-def _check_levels(flags: Train, shape: tuple[int, int, int]) -> None:
-    factor = 2 ** len(flags.features)
-    if shape[0] % factor or shape[1] % factor:
-        size = max(factor, round(max(shape[:2]) / factor) * factor)
-        raise InputError(
-            f"--features has {len(flags.features)} levels, which do not divide images of {shape[0]}x{shape[1]} pixels; "
-            f"add --size {size}, or give fewer features"
-        )
+def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
+    height, width, _ = shape
+    factor = 2 ** len(train.features)
+    if height % factor == 0 and width % factor == 0:
+        return
+    # The lowest set bit of a number is the largest power of two that divides it.
+    most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
+    ways_out = [] if is_fashion_mnist(train.source) else [f"add --size {max(1, round(width / factor)) * factor}"]
+    ways_out += [f"give at most {most}"] if most else []
+    raise InputError(
+        f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
+        f"and the images have {width}x{height} pixels; {', or '.join(ways_out)}"
+    )
+
+
+def _words(numbers: tuple[int, ...]) -> str:
+    return " ".join(map(str, numbers))

@@ -1,0 +1,62 @@
+"""What the parser of flags complains about, in one line that names the flag as it was typed and the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT ...": "whole numbers"}
+
+
+def one_line(complaint: str, arguments: Sequence[str]) -> str:
+    """The complaint of tyro, which comes as a frame of several lines.
+
+    Args:
+      complaint: what tyro would print.
+      arguments: what was typed after the command.
+    """
+    # The frame is drawn of other characters where the terminal knows ASCII only.
+    text = " ".join(re.sub(r"[│╭╮╰╯─]|-{3,}", " ", complaint).split())
+    if match := re.search(r"Unrecognized options: ([^\s,=]+)", text):
+        if not match[1].startswith("-"):
+            return f"{match[1]}: one argument too many"
+        return f"{match[1]}: no such flag{did_you_mean(match[1], _flags_alike(text))}"
+    if match := re.search(r"Missing from [^:]+: (\S+)", text):
+        return f"{match[1]} is missing"
+    if match := re.search(r"Missing value for argument '(\S+)'", text):
+        return f"{match[1]}: its value is missing"
+    if match := re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*?),?\)", text):
+        return f"{match[2]} {match[1]}: choose from {match[3].replace(chr(39), '')}"
+    if match := re.search(r"Error parsing ([^\s:]+):", text):
+        kind = re.search(rf"{re.escape(match[1])} (INT \.\.\.|INT|FLOAT)(?!\w)", text)
+        wanted = KINDS[kind[1]] if kind else "something else"
+        return f"{match[1]} {_typed(match[1], arguments)}: must be {wanted}"
+    return text.rstrip(".") or "the arguments could not be read"
+
+
+def _flags_alike(text: str) -> list[str]:
+    """The flags that tyro thinks may have been meant, in no useful order."""
+    _, _, suggestions = text.partition("Perhaps you meant:")
+    return re.findall(r"--[a-z-]+[a-z]", suggestions.partition("For full helptext")[0])
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean --epochs?`, or nothing where none is alike.
+
+    >>> did_you_mean("--epoch", ["--decay-epochs", "--epochs"])
+    '; did you mean --epochs?'
+    """
+    alike = get_close_matches(word, known, n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""
+
+
+def _typed(flag: str, arguments: Sequence[str]) -> str:
+    """The values that were typed after a flag."""
+    words = [word for argument in arguments for word in argument.split("=", 1)] if flag.startswith("--") else []
+    values: list[str] = []
+    for word in words[words.index(flag) + 1 :] if flag in words else []:
+        if word.startswith("--"):
+            break
+        values.append(word)
+    return " ".join(values)

@@ -1,0 +1,20 @@
+"""How arguments show in --help: their kind, and in words what holds where they are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+def optional(kind: str, default: str) -> Any:
+    """The annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
+    return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
+
+
+def several(kind: str) -> Any:
+    """The annotation of a flag that takes any number of values: `--features INT ...`."""
+    return tyro.conf.arg(metavar=f"{kind} ...")
