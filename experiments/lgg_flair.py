@@ -1,10 +1,10 @@
 """Tumours in FLAIR slices, learnt from tumour-free slices of other patients (TCGA-LGG, the `kaggle_3m` layout).
 
-    python -m experiments.lgg_flair --data DIR          # the folder of patients; about 15 minutes on two cores
+    python -m experiments.lgg_flair --data DIR          # the folder of patients; 8 minutes on two cores
 
 64x64 pixels, z-score per image, the paper's brain network with z 256, Adam 3e-4, batch 32, stopped on the ELBO of
-tumour-free slices of validation patients, at two decoder scales. The patients are split once; the seeds differ in weights
-and noise. Every run is a folder under `--runs`; started again, only what is missing is trained. Writes
+tumour-free slices of validation patients, at two decoder scales. The patients are split once; the seeds differ in
+weights and noise. Every run is a folder under `--runs`; started again, only what is missing is trained. Writes
 results/lgg_flair.json (mean and standard deviation over seeds) and results/lgg_flair.md, with the no-model baselines in
 the same table.
 """

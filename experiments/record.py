@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write(name: str, rows: list[dict[str, Any]], *, command: str, seconds: float) -> None:
-    """Writes results/NAME: a list of rows. How they were made goes beside it, into NAME with `.context` before `.json`."""
+    """Writes results/NAME, a list of rows, and how they were made beside it, with `.context` before its `.json`."""
     files.write_json(RESULTS / name, rows)
     files.write_json(
         (RESULTS / name).with_suffix(".context.json"),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -25,7 +25,11 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 import jaxvae
 from jaxvae.cli import COMMANDS, main
 from jaxvae.cli.complaints import did_you_mean
+from jaxvae.cli.evaluate import Evaluate
+from jaxvae.cli.report import Report
 from jaxvae.cli.score import MapName
+from jaxvae.cli.train import Train
+from jaxvae.data.fashion_mnist import SHA256 as FASHION_MNIST_FILES
 from jaxvae.evaluation import BASELINES
 from jaxvae.scores import MAPS
 
@@ -328,6 +332,17 @@ def test_labels_without_masks_give_the_table_of_images(folder: Path, tmp_path: P
     assert not (run / "report" / "panels.png").exists()
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_demo_ends_where_its_training_was_stopped(monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
+    done: list[Any] = []
+    for command in (Train, Evaluate, Report):
+        monkeypatch.setattr(command, "execute", lambda self: done.append(self) or finished)
+    assert main(["demo", "here", "--epochs", "3"]) == 0
+    assert [type(command) for command in done] == ([Train, Evaluate, Report] if finished else [Train])
+    assert {command.run for command in done} == {Path("here")}
+    assert done[0].epochs == 3
+
+
 # Scores of any images
 
 
@@ -539,6 +554,16 @@ def test_bad_idx_files_are_refused_and_no_run_is_left(refused, tmp_path: Path, d
     line = refused("train", tmp_path / "run", "--data", f"fashion_mnist:{data}", "--hold-out", "2")
     assert re.search(message, line)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_there_is_not_fetched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in FASHION_MNIST_FILES:
+        (tmp_path / name).touch()
+    assert main(["prepare", f"fashion_mnist:{tmp_path}"]) == 0
+    expected = (
+        f"{tmp_path}: FashionMNIST is there; next: `jaxvae train RUN --data fashion_mnist:{tmp_path} --hold-out 8`"
+    )
+    assert capsys.readouterr().out.strip() == expected
 
 
 # Bad runs
