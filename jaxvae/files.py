@@ -54,8 +54,8 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> None:
-    """JSONL: one record a line."""
-    write(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+    """JSONL: one record a line; NaN is refused."""
+    write(path, "".join(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n" for record in records).encode())
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -3,5 +3,5 @@
 # What is given is passed on: `bash scripts/demo.sh FOLDER --epochs 80`. JAXVAE_VENV names another environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source scripts/environment.sh
+source scripts/environment.sh ""
 "$venv/bin/jaxvae" demo "$@"

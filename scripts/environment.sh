@@ -1,5 +1,5 @@
 # Sourced by the other scripts, from the top of the checkout: sets $venv to a virtual environment with jaxvae in it,
-# made once and installed again only when pyproject.toml has changed. $1: extras, such as [test].
+# made once and installed again only when pyproject.toml has changed. $1: extras, such as [test], or an empty word.
 venv=${JAXVAE_VENV:-.venv}
 if [ ! -x "$venv/bin/python" ]; then
     python=""
@@ -15,9 +15,9 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
     "$python" -m venv "$venv"
 fi
-stamp="$venv/installed$(echo "${1:-}" | tr -d '[],')"
+stamp="$venv/installed$(echo "$1" | tr -d '[],')"
 if ! cmp -s pyproject.toml "$stamp"; then
-    echo "installing jaxvae${1:-} into $venv (a minute or two the first time)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".${1:-}"
+    echo "installing jaxvae$1 into $venv (a minute or two the first time)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$1"
     cp pyproject.toml "$stamp"
 fi

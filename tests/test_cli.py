@@ -18,11 +18,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tifffile
-from folders import healthy, write_benchmark, write_png
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import jaxvae
+from folders import healthy, write_benchmark, write_png
 from jaxvae.cli import COMMANDS, main
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.evaluate import Evaluate

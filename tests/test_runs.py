@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from folders import healthy, write_benchmark
 
+from folders import healthy, write_benchmark
 from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, checkpoint, init, parity, runs
 from jaxvae.cli import main
 from jaxvae.data.dataset import Dataset, Splits, take
@@ -348,7 +348,7 @@ def test_the_arithmetic_is_the_objective(tmp_path: Path, splits: Splits, monkeyp
 
 # Several processes
 
-EPOCHS = 200
+EPOCHS = 600
 
 
 def command(run: Path, folder: Path) -> list[str]:
@@ -356,18 +356,20 @@ def command(run: Path, folder: Path) -> list[str]:
     return ["train", str(run), "--data", str(folder), "--epochs", str(EPOCHS), *flags.split()]
 
 
-def start(run: Path, folder: Path) -> subprocess.Popen[str]:
-    process = [sys.executable, "-m", "jaxvae", *command(run, folder)]
-    return subprocess.Popen(process, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(run: Path, count: int, process: subprocess.Popen[str]) -> None:
-    """Until a run has so many records."""
-    deadline = time.monotonic() + 100
-    while process.poll() is None and time.monotonic() < deadline:
-        if (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_text().count("\n") >= count:
-            return
-        time.sleep(0.002)
+def process(run: Path, folder: Path, until: int | None = None, number: int = 0) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a process, sent a signal once it has brought the run to so many records."""
+    log = run / "metrics.jsonl"
+    before = log.stat().st_ino if log.exists() else None
+    started = [sys.executable, "-m", "jaxvae", *command(run, folder)]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while until is not None and process.poll() is None:
+            # A process that goes on begins with a new file, cut off at its checkpoint.
+            if log.exists() and log.stat().st_ino != before and log.read_text().count("\n") >= until:
+                process.send_signal(number)
+                break
+            time.sleep(0.002)
+        out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
 
 
 @pytest.fixture(scope="module")
@@ -385,22 +387,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
     """Killed twice at random moments, here after a record; scripts/kill_and_resume.py kills twenty times, anywhere."""
     run = tmp_path / "run"
-    moments = sorted(random.Random(0).sample(range(1, EPOCHS), 2))
-    for count in moments:
-        process = start(run, folder)
-        wait_for(run, count, process)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    process = start(run, folder)
-    wait_for(run, (moments[-1] + EPOCHS) // 2, process)
-    process.terminate()
-    out, err = process.communicate(timeout=100)
-    step = checkpoint.latest_step(run / "checkpoints" / "last")
-    assert (process.returncode, err) == (0, "")
+    for moment in sorted(random.Random(0).sample(range(1, EPOCHS // 3), 2)):
+        assert process(run, folder, moment, signal.SIGKILL) == (-signal.SIGKILL, "", "")
+    code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
+    step = records(run)[-1]["step"]
+    assert (code, err) == (0, "")
     assert out == f"{run}: stopped by a signal at step {step} of {2 * EPOCHS}; the same command goes on from there\n"
-    assert step == records(run)[-1]["step"] < 2 * EPOCHS
-    process = start(run, folder)
-    _, err = process.communicate(timeout=100)
-    assert (process.returncode, err) == (0, "")
+    assert EPOCHS <= step < 2 * EPOCHS
+    assert checkpoint.latest_step(run / "checkpoints" / "last") == step
+    code, out, err = process(run, folder)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{run}: trained for {2 * EPOCHS} steps, the best is that of step ")
     assert_same(run, undisturbed)
