@@ -22,7 +22,7 @@ def plain(images, kernel):
     return lax.conv_general_dilated(images, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions)
 
 
-def close(got, expected, tolerance=1e-5):
+def assert_close(got, expected, tolerance=1e-5):
     scale = max(float(np.max(np.abs(np.asarray(expected)))), 1e-30)
     np.testing.assert_allclose(got, expected, atol=tolerance * scale, rtol=0)
 
@@ -31,9 +31,11 @@ def close(got, expected, tolerance=1e-5):
 def test_both_layers_against_float64(height, width, fine, coarse):
     images, kernel = draw(2, height, width, fine), draw(4, 4, fine, coarse, seed=1)
     features = draw(2, height // 2, width // 2, coarse, seed=2)
-    close(convolve(images, kernel)[1], oracle.convolve(*(np.asarray(a, np.float64) for a in (images[1], kernel))))
+    assert_close(
+        convolve(images, kernel)[1], oracle.convolve(*(np.asarray(a, np.float64) for a in (images[1], kernel)))
+    )
     expected = oracle.convolve_transposed(*(np.asarray(a, np.float64) for a in (features[1], kernel)))
-    close(convolve_transposed(features, kernel)[1], expected)
+    assert_close(convolve_transposed(features, kernel)[1], expected)
 
 
 @pytest.mark.parametrize(("height", "width", "fine", "coarse"), SIZES)
@@ -43,9 +45,9 @@ def test_every_pullback_is_that_of_the_plain_convolution(height, width, fine, co
     for got, expected in zip(
         jax.vjp(convolve, images, kernel)[1](cotangent), jax.vjp(plain, images, kernel)[1](cotangent), strict=True
     ):
-        close(got, expected)
+        assert_close(got, expected)
     transposed = jax.linear_transpose(lambda x: plain(x, kernel), images)
-    close(convolve_transposed(cotangent, kernel), transposed(cotangent)[0])
+    assert_close(convolve_transposed(cotangent, kernel), transposed(cotangent)[0])
 
 
 def test_the_transposed_layer_is_the_adjoint():
@@ -72,15 +74,17 @@ def test_second_derivatives(layer):
     got = jax.grad(penalty(layer), argnums=(0, 1))(data, kernel)
     expected = jax.grad(penalty(plain_layer), argnums=(0, 1))(data, kernel)
     for a, b in zip(got, expected, strict=True):
-        close(a, b, 1e-4)
+        assert_close(a, b, 1e-4)
 
 
 def test_vmap_over_weights_and_over_images_equals_a_loop():
     images, kernels = draw(3, 2, 8, 8, 2), draw(3, 4, 4, 2, 5, seed=1)
-    close(jax.vmap(convolve)(images, kernels), np.stack([convolve(x, k) for x, k in zip(images, kernels, strict=True)]))
+    assert_close(
+        jax.vmap(convolve)(images, kernels), np.stack([convolve(x, k) for x, k in zip(images, kernels, strict=True)])
+    )
     features = draw(3, 2, 4, 4, 5, seed=2)
     looped = np.stack([convolve_transposed(y, k) for y, k in zip(features, kernels, strict=True)])
-    close(jax.vmap(convolve_transposed)(features, kernels), looped)
+    assert_close(jax.vmap(convolve_transposed)(features, kernels), looped)
 
 
 def test_leaky_relu_and_its_slope():

@@ -15,7 +15,7 @@ from jaxvae.scores import COMBINATIONS, MAPS
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
 
-def close(got, expected, tolerance=1e-5):
+def assert_close(got, expected, tolerance=1e-5):
     expected = np.asarray(expected)
     np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
 
@@ -32,9 +32,9 @@ def test_one_pass_equals_three_separate_gradients(vae, images, key):
         return jnp.abs(jax.grad(total)(images))
 
     maps = jaxvae.pixel_scores(model, params, images, key, log_scale=-0.5)
-    close(maps.elbo_grad, part(1, 1))
-    close(maps.kl_grad, part(1, 0))
-    close(maps.rec_grad, part(0, 1))
+    assert_close(maps.elbo_grad, part(1, 1))
+    assert_close(maps.kl_grad, part(1, 0))
+    assert_close(maps.rec_grad, part(0, 1))
 
 
 def test_every_score_against_float64_and_central_differences(vae, images):
@@ -56,10 +56,10 @@ def test_every_score_against_float64_and_central_differences(vae, images):
     np.testing.assert_allclose(samples.nll[0], nll(image), rtol=1e-5)
     np.testing.assert_allclose(samples.elbo[0], kl(image) + nll(image), rtol=1e-5)
     maps = jaxvae.pixel_scores(model, params, images, log_scale=log_scale)
-    close(maps.rec_error[0], (image - decode(encode(image)[0])) ** 2)
-    close(maps.kl_grad[0], np.abs(oracle.gradient(kl, image)), 1e-4)
-    close(maps.rec_grad[0], np.abs(oracle.gradient(nll, image)), 1e-4)
-    close(maps.elbo_grad[0], np.abs(oracle.gradient(lambda x: kl(x) + nll(x), image)), 1e-4)
+    assert_close(maps.rec_error[0], (image - decode(encode(image)[0])) ** 2)
+    assert_close(maps.kl_grad[0], np.abs(oracle.gradient(kl, image)), 1e-4)
+    assert_close(maps.rec_grad[0], np.abs(oracle.gradient(nll, image)), 1e-4)
+    assert_close(maps.elbo_grad[0], np.abs(oracle.gradient(lambda x: kl(x) + nll(x), image)), 1e-4)
 
 
 def test_an_image_does_not_know_its_neighbours(vae, images):
@@ -68,8 +68,8 @@ def test_an_image_does_not_know_its_neighbours(vae, images):
     alone = jaxvae.pixel_scores(model, params, images[2:3])
     among_strangers = jaxvae.pixel_scores(model, params, images.at[3:].set(100.0))
     for name, maps in together._asdict().items():
-        close(getattr(alone, name)[0], maps[2])
-        close(getattr(among_strangers, name)[2], maps[2])
+        assert_close(getattr(alone, name)[0], maps[2])
+        assert_close(getattr(among_strangers, name)[2], maps[2])
 
 
 def test_jit_equals_eager_and_vmap_equals_a_loop(vae, images):
@@ -79,8 +79,8 @@ def test_jit_equals_eager_and_vmap_equals_a_loop(vae, images):
         eager = jaxvae.pixel_scores(model, params, images)
     mapped = jax.vmap(lambda image: jaxvae.pixel_scores(model, params, image[None]))(images)
     for a, b, c in zip(compiled, eager, mapped, strict=True):
-        close(a, b)
-        close(a, c[:, 0])
+        assert_close(a, b)
+        assert_close(a, c[:, 0])
 
 
 def test_vmap_over_a_population_of_parameters(vae, images):
@@ -104,7 +104,7 @@ def test_scores_without_a_key_repeat_and_inputs_survive(vae, images):
 def test_uint8_images_are_fractions(vae):
     model, params = vae
     raw = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 2), dtype=np.uint8)
-    close(
+    assert_close(
         jaxvae.pixel_scores(model, params, raw).rec_error,
         jaxvae.pixel_scores(model, params, raw / np.float32(255)).rec_error,
     )
@@ -119,13 +119,13 @@ def test_every_variant_of_combi_by_its_formula(images):
     raw = scores_of(images)
     smooth = filters.gaussian_smooth(raw.kl_grad, sigma=3.0, window=7)
     smooth_error = filters.gaussian_smooth(raw.rec_error, sigma=3.0, window=7)
-    close(jaxvae.combine(raw), raw.rec_error * smooth)
-    close(jaxvae.combine(raw, smoothed="both"), smooth_error * smooth)
+    assert_close(jaxvae.combine(raw), raw.rec_error * smooth)
+    assert_close(jaxvae.combine(raw, smoothed="both"), smooth_error * smooth)
     nll = raw.rec_error / (2 * np.exp(-1.1) ** 2) - 1.1 + 0.5 * np.log(2 * np.pi)
     signed = jaxvae.combine(raw, variant="nll_product", log_scale=-1.1)
-    close(signed, nll * smooth)
+    assert_close(signed, nll * smooth)
     assert (np.asarray(signed) < 0).any()
-    close(jaxvae.combine(raw, variant="weighted_sum", weight=0.2), 0.8 * raw.rec_error + 0.2 * smooth)
+    assert_close(jaxvae.combine(raw, variant="weighted_sum", weight=0.2), 0.8 * raw.rec_error + 0.2 * smooth)
     with pytest.raises(ValueError, match="variant='sum' is unknown"):
         jaxvae.combine(raw, variant="sum")  # pyright: ignore[reportArgumentType]
 
@@ -140,13 +140,13 @@ def test_batches_give_every_image_its_score_whatever_their_size(vae, images, bat
     whole, raw = jaxvae.sample_scores(model, params, images), jaxvae.pixel_scores(model, params, images)
     np.testing.assert_allclose(np.concatenate([batch.samples.elbo for batch in batches]), whole.elbo, rtol=1e-5)
     maps = {name: np.concatenate([batch.maps[name] for batch in batches]) for name in MAPS}
-    close(maps["rec_error"], raw.rec_error)
+    assert_close(maps["rec_error"], raw.rec_error)
     for name, knobs in COMBINATIONS.items():
-        close(maps[name], jaxvae.combine(raw, **knobs))
+        assert_close(maps[name], jaxvae.combine(raw, **knobs))
     for name in GRADIENTS:
-        close(maps[name], filters.gaussian_smooth(getattr(raw, name), sigma=3.0, window=7))
+        assert_close(maps[name], filters.gaussian_smooth(getattr(raw, name), sigma=3.0, window=7))
     reconstructions = np.concatenate([batch.reconstructions for batch in batches])
-    close(np.square(images - reconstructions), raw.rec_error)
+    assert_close(np.square(images - reconstructions), raw.rec_error)
 
 
 def test_a_partial_batch_compiles_nothing_anew(vae, images, compilations):
