@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jaxvae.scores import combine as combine
     from jaxvae.scores import pixel_scores as pixel_scores
     from jaxvae.scores import sample_scores as sample_scores
+    from jaxvae.scores import score_batch as score_batch
     from jaxvae.scores import score_batches as score_batches
     from jaxvae.train import Hyperparams as Hyperparams
     from jaxvae.train import TrainConfig as TrainConfig
@@ -59,7 +60,7 @@ _NAMES = {
     "errors": ("InputError",),
     "metrics": ("auroc", "average_precision", "best_dice"),
     "models": ("ConvVAE", "DenseVAE", "decode", "encode", "reparameterize"),
-    "scores": ("combine", "pixel_scores", "sample_scores", "score_batches"),
+    "scores": ("combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
     "train": ("Hyperparams", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
     "types": ("ElboTerms", "PixelScores", "Posterior", "SampleScores", "StepMetrics"),
 }

@@ -154,25 +154,39 @@ def combine(
 
 
 class BatchScores(NamedTuple):
-    """Everything about a batch of images, arrays on the host."""
+    """Everything about a batch of images."""
 
     samples: SampleScores  # [B] each
-    maps: dict[str, np.ndarray]  # [B, H, W, C] each, by the names asked for; gradients smoothed
-    reconstructions: np.ndarray | None  # [B, H, W, C]
+    maps: dict[str, Array]  # [B, H, W, C] each, by the names asked for
+    reconstructions: Array | None  # [B, H, W, C]
 
 
 @jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window"))
-def _score_batch(
+def score_batch(
     model: Model,
     params: Params,
     images: Array,
-    log_scale: Array,
     *,
-    maps: tuple[str, ...],
-    reconstructions: bool,
-    sigma: float,
-    window: int,
-) -> tuple[SampleScores, dict[str, Array], Array | None]:
+    log_scale: float | Array = 0.0,
+    maps: tuple[str, ...] = MAPS,
+    reconstructions: bool = False,
+    sigma: float = 3.0,
+    window: int = 7,
+) -> BatchScores:
+    """All scores of a batch in one program, smoothing and Combi included.
+
+    Args:
+      images: [B, H, W, C], uint8 (divided by 255) or float.
+      maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
+        rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
+      reconstructions: return them too.
+      sigma, window: of the smoothing, see `combine`.
+    Raises:
+      ValueError: an unknown map.
+    """
+    unknown = [name for name in maps if name not in MAPS]
+    if unknown:
+        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
     raw, samples, means = _explain(model, params, unit_range(images), None, log_scale)
 
     def finished(name: str) -> Array:
@@ -182,7 +196,7 @@ def _score_batch(
             return raw.rec_error
         return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
 
-    return samples, {name: finished(name) for name in maps}, means if reconstructions else None
+    return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
 
 
 def score_batches(
@@ -204,30 +218,24 @@ def score_batches(
 
     Args:
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch.
-      maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
-        rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
-      reconstructions: return them too.
-      sigma, window: of the smoothing, see `combine`.
+      maps, reconstructions, sigma, window: see `score_batch`.
     Yields:
-      `BatchScores` with the scores of the next images, in order: min(batch_size, what is left) of them.
+      The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
       ValueError: an unknown map.
     """
-    unknown = [name for name in maps if name not in MAPS]
-    if unknown:
-        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
     batch_size = min(batch_size, max(1, len(images)))
-    pending: tuple[int, tuple[SampleScores, dict[str, Array], Array | None]] | None = None
+    pending: tuple[int, BatchScores] | None = None
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size])
         count = len(batch)
         if count < batch_size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
-        result = _score_batch(
+        scores = score_batch(
             model,
             params,
             jnp.asarray(batch),
-            jnp.float32(log_scale),
+            log_scale=jnp.float32(log_scale),
             maps=tuple(maps),
             reconstructions=reconstructions,
             sigma=sigma,
@@ -235,11 +243,10 @@ def score_batches(
         )
         if pending is not None:
             yield _fetch(*pending)
-        pending = (count, result)
+        pending = (count, scores)
     if pending is not None:
         yield _fetch(*pending)
 
 
-def _fetch(count: int, result: tuple[SampleScores, dict[str, Array], Array | None]) -> BatchScores:
-    samples, maps, means = jax.tree.map(lambda array: np.asarray(array)[:count], result)
-    return BatchScores(samples, maps, means)
+def _fetch(count: int, scores: BatchScores) -> BatchScores:
+    return jax.tree.map(lambda array: np.asarray(array)[:count], scores)

@@ -1,0 +1,31 @@
+"""What a figure was measured on: processor, accelerator and versions; never the name of a host."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def machine() -> dict[str, Any]:
+    """To be written beside every number that depends on it.
+
+    >>> sorted(machine())[:4]
+    ['cores', 'device', 'flax', 'jax']
+    """
+    models = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(models) or None,
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax", "numpy")},
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -1,0 +1,157 @@
+"""How fast both networks train, beside the best PyTorch loop where PyTorch is installed.
+
+    python scripts/bench_train.py                # minutes on two cores
+    python scripts/bench_train.py --quick        # under a minute
+
+The brain network (64x64x1, z 256, batch 64) and the FashionMNIST network (784-400-20, batch 128), Adam, random images.
+jaxvae takes `--steps` steps in one call of `fit`, with its data on the device, PyTorch as many in a loop over batches
+gathered by index; contenders take turns.
+"""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from timing import alternate, seconds_of
+
+import jaxvae
+from jaxvae.machine import machine
+from jaxvae.report import tables
+
+BATCH = {"conv": 64, "dense": 128}
+IMAGES = 2048
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which networks, and how often."""
+
+    networks: tuple[str, ...] = ("conv", "dense")
+    """conv, dense or both"""
+    steps: int = 20
+    """steps a call; ten times as many of the dense network"""
+    rounds: int = 9
+    """each contender's turns"""
+    quick: bool = False
+    """fewer steps and turns"""
+    torch: bool = True
+    """time the PyTorch peers too"""
+    json: Path | None = None
+    """write the rows there"""
+
+
+def model_of(network: str) -> jaxvae.ConvVAE | jaxvae.DenseVAE:
+    return jaxvae.ConvVAE((64, 64, 1)) if network == "conv" else jaxvae.DenseVAE((28, 28, 1))
+
+
+def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], Any]:
+    """`steps` steps of `fit`; the state goes from call to call."""
+    model, config = model_of(network), jaxvae.TrainConfig(batch_size=BATCH[network])
+    hparams = jaxvae.Hyperparams(learning_rate=1e-4)
+    held = [jaxvae.init(model, config, hparams, jax.random.key(0))]
+    on_device = jnp.asarray(images)
+
+    def run() -> Any:
+        held[0], metrics = jaxvae.fit(model, config, hparams, held[0], on_device, steps=steps)
+        return jax.block_until_ready((held[0], metrics))
+
+    return run
+
+
+def torch_contenders(network: str, images: np.ndarray, steps: int) -> dict[str, Callable[[], Any]]:
+    """The same steps in PyTorch, in its usual layout and, of convolutions, with channels last."""
+    import torch
+    import torch_peers
+
+    model = model_of(network)
+    params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
+    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+    def contender(channels_last: bool) -> Callable[[], Any]:
+        peer = torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)
+        if channels_last:
+            for weight in peer.parameters():
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4)
+
+        def run() -> Any:
+            order = torch.randperm(len(data))
+            for number in range(steps):
+                start = number * BATCH[network] % (len(data) - BATCH[network] + 1)
+                batch = data[order[start : start + BATCH[network]]]
+                loss = step(batch.contiguous(memory_format=torch.channels_last) if channels_last else batch)
+            return float(loss)
+
+        return run
+
+    peers = {"PyTorch": contender(False)}
+    return peers | {"PyTorch, channels last": contender(True)} if network == "conv" else peers
+
+
+def main(config: Config) -> int:
+    unknown = [name for name in config.networks if name not in BATCH]
+    if unknown or not config.networks or min(config.steps, config.rounds) < 1:
+        print("bench_train: --networks takes conv and dense, --steps and --rounds at least 1", file=sys.stderr)
+        return 2
+    with_torch = config.torch
+    if with_torch:
+        try:
+            import torch
+        except ImportError:
+            print("bench_train: torch is not installed, so jaxvae runs alone (`pip install torch`)", file=sys.stderr)
+            with_torch = False
+    rounds = 3 if config.quick else config.rounds
+    rows = []
+    for network in config.networks:
+        steps = (5 if config.quick else config.steps) * (10 if network == "dense" else 1)
+        images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
+        contenders = {"jaxvae": jax_contender(network, images, steps)}
+        if with_torch:
+            contenders |= torch_contenders(network, images, steps)
+        first = {name: seconds_of(run) for name, run in contenders.items()}
+        timings = alternate(contenders, rounds=rounds, warm_up=1)
+        for name, timing in timings.items():
+            rows.append(
+                {
+                    "network": network,
+                    "contender": name,
+                    "median_ms": 1e3 * timing.median / steps,
+                    "minimum_ms": 1e3 * timing.minimum / steps,
+                    "steps_per_s": steps / timing.median,
+                    "times_jaxvae": timing.median / timings["jaxvae"].median,
+                    "first_s": first[name],
+                }
+            )
+    heads = {
+        "network": "network",
+        "contender": "contender",
+        "median_ms": "median ms a step",
+        "minimum_ms": "minimum ms",
+        "steps_per_s": "steps/s",
+        "times_jaxvae": "times jaxvae",
+        "first_s": "first call s",
+    }
+    context = machine()
+    if with_torch:
+        import torch
+
+        context |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+    print(tables.markdown(rows, heads, best={}))
+    print("\n" + json.dumps(context))
+    if config.json is not None:
+        tables.write_json(config.json, rows, context)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Config, description=__doc__)))

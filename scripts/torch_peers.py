@@ -1,0 +1,146 @@
+"""The PyTorch side of the benchmarks, written for this project from the paper: the same networks, the same weights.
+
+`released_scores` follows the procedure of the code released with the paper: a forward pass a map, and backward passes
+with the parameters' gradients switched on. `best_scores` is the best PyTorch we could write: one forward pass, two
+pullbacks, frozen parameters.
+"""
+
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Maps = dict[str, torch.Tensor]
+
+
+class ConvVAE(nn.Module):
+    """`jaxvae.ConvVAE`, with its parameters."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__()
+        kernels = {
+            name: torch.from_numpy(np.array(value).transpose(3, 2, 0, 1).copy()) for name, value in params.items()
+        }
+        self.levels = sum(name.startswith("encoder_") for name in kernels) - 1
+        self.kernels = nn.ParameterDict({name: nn.Parameter(kernel) for name, kernel in kernels.items()})
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = images
+        for i in range(self.levels):
+            features = F.leaky_relu(F.conv2d(features, self.kernels[f"encoder_{i}"], stride=2, padding=1), 0.01)
+        heads = F.conv2d(features, self.kernels["encoder_latent"])[:, :, 0, 0]
+        mean, log_std = heads.chunk(2, dim=1)
+        return mean, log_std
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        features = F.conv_transpose2d(latents[:, :, None, None], self.kernels["decoder_latent"])
+        for i in range(self.levels):
+            features = F.leaky_relu(features, 0.01)
+            features = F.conv_transpose2d(features, self.kernels[f"decoder_{i}"], stride=2, padding=1)
+        return features
+
+
+class DenseVAE(nn.Module):
+    """`jaxvae.DenseVAE`, with its parameters."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict()
+        for name, layer in params.items():
+            linear = nn.Linear(*layer["kernel"].shape)
+            linear.weight.data = torch.from_numpy(np.array(layer["kernel"]).T.copy())
+            linear.bias.data = torch.from_numpy(np.array(layer["bias"]))
+            self.layers[name] = linear
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = F.relu(self.layers["encoder_hidden"](images.flatten(1)))
+        return self.layers["encoder_mean"](hidden), self.layers["encoder_log_std"](hidden)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        hidden = F.relu(self.layers["decoder_hidden"](latents))
+        return torch.sigmoid(self.layers["decoder_image"](hidden))
+
+
+def kl_of(mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (torch.exp(2 * log_std) + mean**2 - 1 - 2 * log_std).sum(dim=1)
+
+
+def nll_of(images: torch.Tensor, means: torch.Tensor, log_scale: float) -> torch.Tensor:
+    return 0.5 * ((images - means) * math.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi)
+
+
+def _kernel() -> torch.Tensor:
+    kernel = torch.exp(-0.5 * (torch.arange(-3, 4) / 3.0) ** 2)
+    return kernel / kernel.sum()
+
+
+def smooth_square(maps: torch.Tensor) -> torch.Tensor:
+    """7x7 at once, as released."""
+    kernel = torch.outer(_kernel(), _kernel())[None, None].to(maps)
+    return F.conv2d(maps, kernel, padding=3)
+
+
+def smooth_separable(maps: torch.Tensor) -> torch.Tensor:
+    kernel = _kernel().to(maps)
+    return F.conv2d(
+        F.conv2d(maps, kernel[None, None, :, None], padding=(3, 0)), kernel[None, None, None], padding=(0, 3)
+    )
+
+
+def released_scores(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Maps:
+    """All maps by the released procedure; per-image gradients, so that the numbers are those of jaxvae."""
+
+    def gradient(kl_weight: float, nll_weight: float) -> torch.Tensor:
+        x = images.clone().requires_grad_()
+        model.zero_grad()
+        mean, log_std = model.encode(x)
+        total = nll_weight * nll_of(x, model.decode(mean), log_scale).sum() + kl_weight * kl_of(mean, log_std).sum()
+        total.backward()
+        assert x.grad is not None
+        return x.grad.abs()
+
+    with torch.no_grad():
+        error = (images - model.decode(model.encode(images)[0])) ** 2
+    maps = {"elbo_grad": gradient(1, 1), "kl_grad": gradient(1, 0), "rec_grad": gradient(0, 1)}
+    maps = {name: smooth_square(values) for name, values in maps.items()}
+    return {"rec_error": error, **maps, "combi": error * maps["kl_grad"]}
+
+
+def best_scores(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Maps:
+    """All maps from one forward pass and two pullbacks; the parameters are to be frozen."""
+    x = images.clone().requires_grad_()
+    mean, log_std = model.encode(x)
+    means = model.decode(mean)
+    (kl_grad,) = torch.autograd.grad(kl_of(mean, log_std).sum(), x, retain_graph=True)
+    (rec_grad,) = torch.autograd.grad(nll_of(x, means, log_scale).sum(), x)
+    raw = torch.cat([(kl_grad + rec_grad).abs(), kl_grad.abs(), rec_grad.abs()])
+    elbo, kl, rec = smooth_separable(raw).chunk(3)
+    error = (images - means.detach()) ** 2
+    return {"rec_error": error, "elbo_grad": elbo, "kl_grad": kl, "rec_grad": rec, "combi": error * kl}
+
+
+def trainer(
+    model: ConvVAE | DenseVAE, log_scale: float, learning_rate: float
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that takes one Adam step on the negative ELBO of a batch and returns the loss."""
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+
+    def step(images: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        mean, log_std = model.encode(images)
+        means = model.decode(mean + torch.exp(log_std) * torch.randn_like(mean))
+        nll = nll_of(images.reshape(means.shape), means, log_scale)
+        loss = (kl_of(mean, log_std) + nll.flatten(1).sum(dim=1)).mean()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
