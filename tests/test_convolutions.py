@@ -10,7 +10,7 @@ from jax import lax
 import oracle
 from jaxvae.convolutions import convolve, convolve_transposed, leaky_relu
 
-SIZES = [(2, 2, 1, 1), (4, 6, 3, 5), (16, 8, 2, 7), (32, 32, 1, 16)]
+SIZES = [(2, 2, 1, 1), (4, 6, 3, 5), (16, 8, 2, 7), (32, 32, 1, 16), (8, 4, 6, 9)]  # Up to four fine channels, and more
 
 
 def draw(*shape, seed=0):
@@ -57,15 +57,16 @@ def test_the_transposed_layer_is_the_adjoint():
     np.testing.assert_allclose(left, right, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fine", [3, 6])
 @pytest.mark.parametrize("layer", [convolve, convolve_transposed])
-def test_second_derivatives(layer):
-    data = draw(2, 4, 4, 3) if layer is convolve else draw(2, 4, 4, 5)
-    kernel = draw(4, 4, 3, 5, seed=1)
+def test_second_derivatives(layer, fine):
+    data = draw(2, 4, 4, fine) if layer is convolve else draw(2, 4, 4, 5)
+    kernel = draw(4, 4, fine, 5, seed=1)
 
     def plain_layer(data, kernel):
         if layer is convolve:
             return plain(data, kernel)
-        shape = jax.ShapeDtypeStruct((2, 8, 8, 3), data.dtype)
+        shape = jax.ShapeDtypeStruct((2, 8, 8, fine), data.dtype)
         return jax.linear_transpose(lambda x: plain(x, kernel), shape)(data)[0]
 
     def penalty(function):

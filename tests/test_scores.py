@@ -165,3 +165,47 @@ def test_only_what_is_asked_for_and_nothing_unknown(vae, images):
     with pytest.raises(ValueError, match=r"maps=\['kl'\] are unknown; choose from rec_error"):
         list(jaxvae.score_batches(model, params, images, maps=("kl",)))
     assert list(jaxvae.score_batches(model, params, images[:0])) == []
+
+
+@pytest.mark.parametrize(
+    ("maps", "passes"),
+    [
+        (
+            ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi"),
+            5,
+        ),  # Encoder, decoder, its pullback, two of the encoder
+        (("rec_error",), 2),  # Encoder and decoder
+        (("kl_grad",), 2),  # Encoder and its pullback; no decoder
+        (("combi",), 3),  # Encoder, decoder, one pullback of the encoder; none of the decoder
+    ],
+)
+def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes):
+    model = jaxvae.ConvVAE((32, 32, 1), 8, (4, 8, 6))
+    params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
+
+    def only_maps(params, images):
+        return jaxvae.score_batch(model, params, images, maps=maps).maps
+
+    program = jax.jit(only_maps).lower(params, jnp.zeros((2, 32, 32, 1))).compile().as_text()
+    assert program.count(" convolution(") == passes * len(model.features)
+    for word in ("callback", "infeed", "outfeed"):
+        assert word not in program
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_every_program_lowers_for_other_platforms(vae, images, platform):
+    model, params = vae
+
+    def maps(params, images):
+        return jaxvae.score_batch(model, params, images).maps
+
+    exported = jax.export.export(jax.jit(maps), platforms=[platform])(params, images)
+    assert exported.platforms == (platform,)
+    config, hparams = jaxvae.TrainConfig(batch_size=2), jaxvae.Hyperparams()
+    state = jaxvae.init(model, config, hparams, jax.random.key(0))
+
+    def train(params, images):
+        fresh = jaxvae.TrainState(state.step, params, state.opt_state, state.key)
+        return jaxvae.fit(model, config, hparams, fresh, images, steps=2)[1]
+
+    assert jax.export.export(jax.jit(train), platforms=[platform])(params, images).platforms == (platform,)
