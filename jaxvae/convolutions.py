@@ -60,7 +60,7 @@ def _forward(images: Array, kernel: Array) -> Array:
 
 
 def _blocks(images: Array) -> Array:
-    """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images with each 2x2 block of pixels as one pixel of four times the channels.
+    """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images, each 2x2 block of pixels one pixel of four times the channels.
 
     One to four channels do not fill a processor's vectors; in this form the layer is a 2x2 convolution, twice as fast
     forward for one channel, and four times for the weight pullback. From 16 channels on it is slower.

@@ -85,7 +85,7 @@ def torch_contenders(network: str, images: np.ndarray, steps: int) -> dict[str, 
         step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4)
 
         def run() -> Any:
-            order = torch.randperm(len(data))
+            order, loss = torch.randperm(len(data)), torch.tensor(0.0)
             for number in range(steps):
                 start = number * BATCH[network] % (len(data) - BATCH[network] + 1)
                 batch = data[order[start : start + BATCH[network]]]

@@ -25,7 +25,7 @@ def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, wa
             run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
-        order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
+        order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in order:
             seconds[name].append(seconds_of(contenders[name]))
     return {name: Timing(statistics.median(times), min(times)) for name, times in seconds.items()}
