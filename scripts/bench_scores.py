@@ -14,7 +14,6 @@ timed in the same run, is the column `of the ceiling`.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -25,11 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import alternate, seconds_of
+from timing import alternate, publish, seconds_of, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
-from jaxvae.report import tables
 
 MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
 LOG_SCALE = -0.5
@@ -124,13 +122,7 @@ def main(config: Config) -> int:
     if min(batches, default=0) < 1 or rounds < 1:
         print("bench_scores: --batch and --rounds take numbers of at least 1", file=sys.stderr)
         return 2
-    with_torch = config.torch
-    if with_torch:
-        try:
-            import torch
-        except ImportError:
-            print("bench_scores: torch is not installed, so jaxvae runs alone (`pip install torch`)", file=sys.stderr)
-            with_torch = False
+    peers = torch_facts(config.torch)
     model = jaxvae.ConvVAE((64, 64, 1))
     # Three times the usual start: near the prior, the gradient of the KL is mostly rounding error in float32.
     params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
@@ -142,7 +134,7 @@ def main(config: Config) -> int:
     for batch in batches:
         images = np.random.default_rng(0).random((batch, 64, 64, 1), np.float32)
         contenders = {"jaxvae": jax_contender(model, params, images)}
-        if with_torch:
+        if peers is not None:
             contenders |= torch_contenders(model, params, images)
         first = {name: seconds_of(run) for name, run in contenders.items()}
         check_equal(contenders)
@@ -170,15 +162,8 @@ def main(config: Config) -> int:
         "of_ceiling": "of the ceiling",
         "first_s": "first call s",
     }
-    context = {**machine(), "matrix_gflops": rate / 1e9, "mflop_per_image": needed / 1e6}
-    if with_torch:
-        import torch
-
-        context |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-    print(tables.markdown(rows, heads, best={}))
-    print("\n" + json.dumps(context))
-    if config.json is not None:
-        tables.write_json(config.json, rows, context)
+    context = {**machine(), **(peers or {}), "matrix_gflops": rate / 1e9, "mflop_per_image": needed / 1e6}
+    publish(rows, heads, context, config.json)
     if config.plot is not None:
         plot(config.plot, rows)
     return 0

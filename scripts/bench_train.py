@@ -11,7 +11,6 @@ gathered by index; contenders take turns.
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import alternate, seconds_of
+from timing import alternate, publish, seconds_of, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
-from jaxvae.report import tables
 
 BATCH = {"conv": 64, "dense": 128}
 IMAGES = 2048
@@ -103,20 +101,14 @@ def main(config: Config) -> int:
     if unknown or not config.networks or min(config.steps, config.rounds) < 1:
         print("bench_train: --networks takes conv and dense, --steps and --rounds at least 1", file=sys.stderr)
         return 2
-    with_torch = config.torch
-    if with_torch:
-        try:
-            import torch
-        except ImportError:
-            print("bench_train: torch is not installed, so jaxvae runs alone (`pip install torch`)", file=sys.stderr)
-            with_torch = False
+    peers = torch_facts(config.torch)
     rounds = 3 if config.quick else config.rounds
     rows = []
     for network in config.networks:
         steps = (5 if config.quick else config.steps) * (10 if network == "dense" else 1)
         images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
         contenders = {"jaxvae": jax_contender(network, images, steps)}
-        if with_torch:
+        if peers is not None:
             contenders |= torch_contenders(network, images, steps)
         first = {name: seconds_of(run) for name, run in contenders.items()}
         timings = alternate(contenders, rounds=rounds, warm_up=1)
@@ -141,15 +133,7 @@ def main(config: Config) -> int:
         "times_jaxvae": "times jaxvae",
         "first_s": "first call s",
     }
-    context = machine()
-    if with_torch:
-        import torch
-
-        context |= {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
-    print(tables.markdown(rows, heads, best={}))
-    print("\n" + json.dumps(context))
-    if config.json is not None:
-        tables.write_json(config.json, rows, context)
+    publish(rows, heads, {**machine(), **(peers or {})}, config.json)
     return 0
 
 

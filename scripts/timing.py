@@ -1,11 +1,18 @@
-"""How the benchmarks take time: warm up, then rounds in which every contender runs once, in turn."""
+"""What the benchmarks share: how they take time, whether PyTorch is there, and what they print."""
+
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxvae.report import tables
 
 
 class Timing(NamedTuple):
@@ -36,3 +43,23 @@ def seconds_of(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def torch_facts(wanted: bool) -> dict[str, Any] | None:
+    """Version and threads of PyTorch; None where it is not wanted, or not installed, which is said on stderr."""
+    if not wanted:
+        return None
+    try:
+        import torch
+    except ImportError:
+        print("torch is not installed, so jaxvae runs alone (`pip install torch`)", file=sys.stderr)
+        return None
+    return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+
+
+def publish(rows: list[dict[str, Any]], heads: dict[str, str], context: dict[str, Any], path: Path | None) -> None:
+    """Prints the table in Markdown and what it was measured on, and writes both to a JSON file where one is named."""
+    print(tables.markdown(rows, heads, best={}))
+    print("\n" + json.dumps(context))
+    if path is not None:
+        tables.write_json(path, rows, context)
