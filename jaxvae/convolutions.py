@@ -9,9 +9,16 @@ Both are one triple of linear maps that share a kernel k [h, w, fine, coarse]:
 `convolve` is F with the pullbacks I and W. `convolve_transposed` is I with the pullbacks F and W, its two arrays
 exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on
 a CPU is 10 to 40 times slower than W; so the rules are written out here.
+
+The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
+every other case is XLA's own convolution and its transposes. The numbers are the same; what was measured is in
+experiments/results/performance-log.md.
 """
 
 from __future__ import annotations
+
+from functools import reduce
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -20,97 +27,176 @@ from jax import lax
 from jaxvae.types import Array
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
-FEW_CHANNELS = 4
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-@jax.custom_vjp
-def convolve(images: Array, kernel: Array) -> Array:
-    """4x4 convolution with stride 2 and padding 1: F in the module's notes.
+def convolve(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PADDING) -> Array:
+    """A strided convolution: F in the module's notes.
 
     Args:
-      images: [B, H, W, fine], H and W even.
-      kernel: [4, 4, fine, coarse].
+      images: [B, H, W, fine].
+      kernel: [h, w, fine, coarse].
+      stride, padding: of both dimensions; zeros are padded.
     Returns:
-      [B, H/2, W/2, coarse].
+      [B, (H + 2 padding - h) // stride + 1, the like of W, coarse]; half of H and W by default.
     """
-    return _forward(images, kernel)
+    return _convolution(images, kernel, stride, padding)
 
 
-@jax.custom_vjp
-def convolve_transposed(features: Array, kernel: Array) -> Array:
+def convolve_transposed(
+    features: Array,
+    kernel: Array,
+    stride: int = STRIDE,
+    padding: int = PADDING,
+    output_padding: tuple[int, int] = (0, 0),
+) -> Array:
     """The transpose of `convolve`, with the same kernel: I in the module's notes.
 
     Args:
-      features: [B, h, w, coarse].
-      kernel: [4, 4, fine, coarse], laid out as the kernel of the convolution this is the transpose of.
+      features: [B, H, W, coarse].
+      kernel: [h, w, fine, coarse], laid out as the kernel of the convolution this is the transpose of.
+      stride, padding: of that convolution.
+      output_padding: rows and columns that the convolution leaves out at the end, less than stride each.
     Returns:
-      [B, 2h, 2w, fine].
+      [B, (H - 1) stride + h - 2 padding + output_padding, the like of W, fine]; twice H and W by default.
     """
-    return _input_pullback(features, kernel)
+    return _transposed_convolution(features, kernel, stride, padding, output_padding)
 
 
-def _forward(images: Array, kernel: Array) -> Array:
-    if images.shape[-1] <= FEW_CHANNELS:
-        fine, coarse = kernel.shape[2:]
+def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
+    fine, coarse = kernel.shape[2:]
+    if _halves(images.shape, kernel.shape, stride, padding) and fine <= 32:
+        # As a 2x2 convolution over blocks. All images are one above the other, which costs a wasted row an image, and
+        # one row is asked for beyond either end: XLA leaves such a convolution to Eigen, which takes half of the time
+        # of the library that it would take otherwise (jax 0.10, CPU). With more channels the blocks cost what is won.
+        batch, height, width, _ = images.shape
+        blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
         kernel = kernel.reshape(2, 2, 2, 2, fine, coarse).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * fine, coarse)
-        return lax.conv_general_dilated(_blocks(images), kernel, (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
-    pads = ((PADDING, PADDING), (PADDING, PADDING))
-    return lax.conv_general_dilated(images, kernel, (STRIDE, STRIDE), pads, dimension_numbers=_DIMENSIONS)
+        rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
+        return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
+    return _plain(images, kernel, stride, padding)
+
+
+def _input_pullback(
+    features: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]
+) -> Array:
+    batch, height, width, coarse = features.shape
+    fine = kernel.shape[2]
+    sizes = [
+        (size - 1) * stride + extent - 2 * padding + extra
+        for size, extent, extra in zip((height, width), kernel.shape, output_padding, strict=False)
+    ]
+    shape = (batch, *sizes, fine)
+    if not _halves(shape, kernel.shape, stride, padding):
+        images = jax.ShapeDtypeStruct(shape, features.dtype)
+        return jax.linear_transpose(lambda images: _plain(images, kernel, stride, padding), images)(features)[0]
+    # Pixel 2i + a of the padded output receives kernel row a + 2t from feature row i - t, and columns likewise.
+    if 4 * fine <= coarse:
+        # One product gives what every feature sends to its 4x4 pixels; the four that meet in a pixel are then summed.
+        # The kernel is used as it lies, and no product is wasted on the border. Few channels are best done so.
+        sent = features.reshape(-1, coarse) @ kernel.reshape(-1, coarse).T
+        sent = sent.reshape(batch, height, width, 2, 2, 2, 2, fine)  # [.., t, a, u, b, fine]
+        blocks = reduce(
+            jnp.add,
+            (
+                jnp.pad(sent[:, :, :, t, :, u], ((0, 0), (t, 1 - t), (u, 1 - u), (0, 0), (0, 0), (0, 0)))
+                for t, u in product((0, 1), (0, 1))
+            ),
+        )
+    else:
+        # For each of the 2x2 phases a, b the transpose is a 2x2 convolution over the features, and the four together
+        # are one to four times the channels. What is written is smaller than above by 4.
+        phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t, u reversed
+        phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
+        blocks = lax.conv_general_dilated(features, phases, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
+    blocks = blocks.reshape(batch, height + 1, width + 1, 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, 2 * height + 2, 2 * width + 2, fine)[:, 1:-1, 1:-1]
+
+
+def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
+    """W, [h, w, fine, coarse] = shape."""
+    if not _halves(images.shape, shape, stride, padding):
+        kernel = jax.ShapeDtypeStruct(shape, images.dtype)
+        return jax.linear_transpose(lambda kernel: _plain(images, kernel, stride, padding), kernel)(features)[0]
+    batch, height, width, coarse = features.shape
+    fine = images.shape[-1]
+    if fine <= 4:
+        blocks = _blocks(images)
+        shifted = [blocks[:, t : t + height, u : u + width] for t in (0, 1) for u in (0, 1)]
+        patches = jnp.stack(shifted, axis=3).reshape(batch * height * width, 16 * fine)
+        kernel = (patches.T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
+        return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(shape)
+    # Every kernel element is a sum over the batch and all positions of features: a convolution of the images with the
+    # features as its kernel, where the batch takes the place of the contracted channels. The transpositions are
+    # explicit because inside a loop XLA's CPU compiler does not put them in by itself, and a convolution in any other
+    # layout is 100 times slower there.
+    if fine <= 32:
+        # Over blocks, and with a kernel of more rows than the image, for the reason given in `_forward`.
+        blocks = _blocks(images).transpose(3, 1, 2, 0)
+        rows = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(1, 2, 0, 3)
+        kernel = lax.conv_general_dilated(blocks, rows, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
+        kernel = kernel.reshape(2, 2, fine, 2, 2, coarse)  # [a, b, fine, t, u, coarse]
+        return kernel.transpose(3, 0, 4, 1, 2, 5).reshape(shape)
+    kernel = lax.conv_general_dilated(
+        images.transpose(3, 1, 2, 0),
+        features.transpose(1, 2, 0, 3),
+        (1, 1),
+        ((PADDING, PADDING), (PADDING, PADDING)),
+        rhs_dilation=(STRIDE, STRIDE),
+        dimension_numbers=_DIMENSIONS,
+    )
+    return kernel.transpose(1, 2, 0, 3)
+
+
+def _halves(images: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int) -> bool:
+    """Whether shapes are those of the networks: a 4x4 kernel that halves an even size."""
+    even = images[1] % 2 == 0 and images[2] % 2 == 0
+    return even and (kernel[0], kernel[1], stride, padding) == (KERNEL, KERNEL, STRIDE, PADDING)
+
+
+def _plain(images: Array, kernel: Array, stride: int, padding: int) -> Array:
+    pads = ((padding, padding), (padding, padding))
+    return lax.conv_general_dilated(images, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS)
 
 
 def _blocks(images: Array) -> Array:
-    """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images, each 2x2 block of pixels one pixel of four times the channels.
-
-    One to four channels do not fill a processor's vectors; in this form the layer is a 2x2 convolution, twice as fast
-    forward for one channel, and four times for the weight pullback. From 16 channels on it is slower.
-    """
+    """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images, each 2x2 block of pixels one pixel of four times the channels."""
     batch, height, width, fine = images.shape
     padded = jnp.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     padded = padded.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, fine).transpose(0, 1, 3, 2, 4, 5)
     return padded.reshape(batch, height // 2 + 1, width // 2 + 1, 4 * fine)
 
 
-def _input_pullback(features: Array, kernel: Array) -> Array:
-    # Output pixel 2i + a - 1 receives kernel row a + 2t from feature row i - t. So for each of the 2x2 output phases
-    # the transpose is a 2x2 convolution over the features, and the four phases together are one convolution to four
-    # times the channels, followed by depth-to-space and the crop of the padding.
-    batch, height, width, coarse = features.shape
-    fine = kernel.shape[2]
-    phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t and u reversed
-    phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
-    blocks = lax.conv_general_dilated(features, phases, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
-    blocks = blocks.reshape(batch, height + 1, width + 1, 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(batch, 2 * height + 2, 2 * width + 2, fine)[:, 1:-1, 1:-1]
-
-
-def _weight_pullback(images: Array, features: Array) -> Array:
-    if images.shape[-1] <= FEW_CHANNELS:
-        fine, (batch, height, width, coarse) = images.shape[-1], features.shape
-        blocks = _blocks(images)
-        shifted = [blocks[:, t : t + height, u : u + width] for t in (0, 1) for u in (0, 1)]
-        patches = jnp.stack(shifted, axis=3).reshape(batch * height * width, 16 * fine)
-        kernel = (patches.T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
-        return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(KERNEL, KERNEL, fine, coarse)
-    # Every kernel element is a sum over the batch and all positions of features: a convolution of the images with the
-    # features as its kernel, dilated by the stride, where the batch takes the place of the contracted channels. The
-    # transpositions are explicit because inside a loop XLA's CPU compiler does not put them in by itself, and a
-    # convolution in any other layout is 100 times slower there.
-    images, features = images.transpose(3, 1, 2, 0), features.transpose(1, 2, 0, 3)
-    pads, dilation = ((PADDING, PADDING), (PADDING, PADDING)), (STRIDE, STRIDE)
-    kernel = lax.conv_general_dilated(
-        images, features, (1, 1), pads, rhs_dilation=dilation, dimension_numbers=_DIMENSIONS
+def _convolution_pullback(
+    stride: int, padding: int, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    images, kernel = saved
+    (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
+    left_out = ((height + 2 * padding - rows) % stride, (width + 2 * padding - columns) % stride)
+    return (
+        convolve_transposed(cotangent, kernel, stride, padding, left_out),
+        _weight_pullback(images, cotangent, kernel.shape, stride, padding),
     )
-    return kernel.transpose(1, 2, 0, 3)
 
 
-convolve.defvjp(
-    lambda images, kernel: (convolve(images, kernel), (images, kernel)),
-    lambda saved, cotangent: (convolve_transposed(cotangent, saved[1]), _weight_pullback(saved[0], cotangent)),
+def _transposed_convolution_pullback(
+    stride: int, padding: int, output_padding: tuple[int, int], saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    features, kernel = saved
+    return (
+        convolve(cotangent, kernel, stride, padding),
+        _weight_pullback(cotangent, features, kernel.shape, stride, padding),
+    )
+
+
+_convolution = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
+_convolution.defvjp(
+    lambda images, kernel, *static: (_convolution(images, kernel, *static), (images, kernel)), _convolution_pullback
 )
-convolve_transposed.defvjp(
-    lambda features, kernel: (convolve_transposed(features, kernel), (features, kernel)),
-    lambda saved, cotangent: (convolve(cotangent, saved[1]), _weight_pullback(cotangent, saved[0])),
+_transposed_convolution = jax.custom_vjp(_input_pullback, nondiff_argnums=(2, 3, 4))
+_transposed_convolution.defvjp(
+    lambda features, kernel, *static: (_transposed_convolution(features, kernel, *static), (features, kernel)),
+    _transposed_convolution_pullback,
 )
 
 
@@ -123,7 +209,8 @@ def leaky_relu(features: Array) -> Array:
 @leaky_relu.defjvp
 def _leaky_relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     # The slope is read off the sign of the output, which is kept for the next layer anyway; the derivative of a maximum
-    # would keep the input too, and split the slope evenly where both arguments tie.
+    # would keep the input too, and split the slope evenly where both arguments tie. As a factor it transposes into one
+    # product, where a choice between two tangents would become two choices and a sum.
     (features,), (tangent,) = primals, tangents
     activated = leaky_relu(features)
-    return activated, jnp.where(activated > 0, tangent, 0.01 * tangent)
+    return activated, tangent * jnp.where(activated > 0, jnp.ones_like(activated), 0.01 * jnp.ones_like(activated))

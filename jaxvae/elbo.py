@@ -65,9 +65,16 @@ def elbo_terms(
     return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))
 
 
+def pixel_sum(maps: Array) -> Array:
+    """[B]: the sum over pixels and channels of maps [B, H, W, C]."""
+    # Over one flat axis, which XLA sums while it computes the maps. A sum over several axes the CPU backend of jax 0.10
+    # gives to a library, for which the maps are written first: 3 ms of 60 for 64 images.
+    return jnp.sum(maps.reshape(len(maps), -1), axis=1)
+
+
 def negative_elbo(terms: ElboTerms, *, beta: float | Array = 1.0) -> Array:
     """beta * KL + NLL summed over pixels and channels, in nats: [B]; what training minimises, averaged over the batch.
 
     Reference: Higgins et al. 2017 (beta-VAE), equation 4.
     """
-    return beta * terms.kl + jnp.sum(terms.nll, axis=(1, 2, 3))
+    return beta * terms.kl + pixel_sum(terms.nll)

@@ -111,18 +111,23 @@ class ConvVAE(nn.Module):
         features = images.astype(self.dtype)
         for kernel in self.encoder_levels:
             features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
-        heads = jnp.einsum("bhwc,hwcz->bz", features, self.encoder_latent.astype(self.dtype)).astype(jnp.float32)
+        heads = (features.reshape(len(features), -1) @ _matrix(self.encoder_latent, self.dtype)).astype(jnp.float32)
         return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
 
     def decode(self, latents: Array) -> Array:
-        kernel = self.decoder_latent.astype(self.dtype)
-        features = jnp.einsum("bz,hwcz->bhwc", latents.astype(self.dtype), kernel)
+        features = jnp.einsum("bz,pz->bp", latents.astype(self.dtype), _matrix(self.decoder_latent, self.dtype))
+        features = features.reshape(len(latents), *self.decoder_latent.shape[:-1])
         for kernel in self.decoder_levels:
             features = convolve_transposed(leaky_relu(features), kernel.astype(self.dtype))
         return features.astype(jnp.float32)
 
     def __call__(self, images: Array) -> Array:
         return self.decode(self.encode(images).mean)
+
+
+def _matrix(kernel: Array, dtype: Any) -> Array:
+    """[H W C, Z] of a kernel [H, W, C, Z]: a plain product, for whose einsum XLA would copy the kernel first."""
+    return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
 
 
 def _nearest(size: int, factor: int) -> int:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll
+from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
@@ -29,6 +29,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "combi_sum": {"variant": "weighted_sum"},
 }
 MAPS = (*PixelScores._fields, *COMBINATIONS)
+GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
 
 @jax.jit(static_argnames="model")
@@ -46,7 +47,7 @@ def sample_scores(
     Reference: Zimmerer et al. 2019, section 2.
     """
     terms = elbo_terms(model, params, unit_range(images), key, log_scale=log_scale)
-    nll = jnp.sum(terms.nll, axis=(1, 2, 3))
+    nll = pixel_sum(terms.nll)
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
 
@@ -75,36 +76,59 @@ def pixel_scores(
     >>> maps.kl_grad.shape, bool((maps.kl_grad >= 0).all())
     ((2, 32, 32, 1), True)
     """
-    return _explain(model, params, unit_range(images), key, log_scale)[0]
+    return _explain(model, params, unit_range(images), key, log_scale, GRADIENTS)[0]
 
 
 def _explain(
-    model: Model, params: Params, images: Array, key: Key | None, log_scale: float | Array
+    model: Model,
+    params: Params,
+    images: Array,
+    key: Key | None,
+    log_scale: float | Array,
+    wanted: tuple[str, ...],
 ) -> tuple[PixelScores, SampleScores, Array]:
-    """All scores and the reconstruction; what a caller leaves unused, the compiler leaves out."""
+    """All scores and the reconstruction; of the gradients those that are wanted, the others are zero.
+
+    What else a caller leaves unused, the compiler leaves out.
+    """
 
     def infer(images: Array) -> tuple[Array, Array]:
         posterior = encode(model, params, images)
         return gaussian_kl(posterior), reparameterize(posterior, key)
 
-    # Two pullbacks through the encoder and one through the decoder: the KL's cotangent never enters the decoder, and
-    # the ELBO's gradient is the sum of the other two.
     (kl, latents), pull_encoder = jax.vjp(infer, images)
     means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
     nll, pull_likelihood = jax.vjp(
         lambda images, means: gaussian_nll(images, means, log_scale=log_scale), images, means
     )
     direct, error = pull_likelihood(jnp.ones_like(nll))
-    (kl_grad,) = pull_encoder((jnp.ones_like(kl), jnp.zeros_like(latents)))
-    (through_latents,) = pull_encoder((jnp.zeros_like(kl), *pull_decoder(error)))
-    rec_grad = direct + through_latents
+    (from_decoder,) = pull_decoder(error)
+
+    # The KL's cotangent never enters the decoder, and the ELBO's gradient is the sum of the other two. So there is one
+    # pullback through the decoder and there are two through the encoder, which go as one of twice as many images; where
+    # one gradient is wanted, there is one.
+    ones, none = jnp.ones_like(kl), jnp.zeros_like(kl)
+    cotangents = {
+        "elbo_grad": (ones, from_decoder),
+        "kl_grad": (ones, jnp.zeros_like(latents)),
+        "rec_grad": (none, from_decoder),
+    }
+    names = wanted if len(wanted) < 2 else ("kl_grad", "rec_grad")
+    gradients = dict.fromkeys(GRADIENTS, jnp.zeros_like(images))
+    if names:
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(cotangents[name] for name in names))
+        (through_encoder,) = jax.vmap(pull_encoder)(stacked)
+        gradients |= {
+            name: gradient if name == "kl_grad" else gradient + direct
+            for name, gradient in zip(names, through_encoder, strict=True)
+        }
+    if len(names) == 2:
+        gradients["elbo_grad"] = gradients["kl_grad"] + gradients["rec_grad"]
     maps = PixelScores(
         rec_error=jnp.square(images - means),
-        elbo_grad=jnp.abs(kl_grad + rec_grad),
-        kl_grad=jnp.abs(kl_grad),
-        rec_grad=jnp.abs(rec_grad),
+        **{name: jnp.abs(gradient) for name, gradient in gradients.items()},
     )
-    total = jnp.sum(nll, axis=(1, 2, 3))
+    total = pixel_sum(nll)
     return maps, SampleScores(kl + total, kl, total), means
 
 
@@ -187,7 +211,9 @@ def score_batch(
     unknown = [name for name in maps if name not in MAPS]
     if unknown:
         raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
-    raw, samples, means = _explain(model, params, unit_range(images), None, log_scale)
+    used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
+    wanted = tuple(name for name in GRADIENTS if name in used)
+    raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
 
     def finished(name: str) -> Array:
         if name in COMBINATIONS:

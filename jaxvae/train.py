@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxvae.elbo import elbo_terms, negative_elbo
+from jaxvae.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.filters import unit_range
 from jaxvae.models import Model
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
@@ -160,7 +160,7 @@ def step(
     metrics = StepMetrics(
         loss=value,
         kl=jnp.mean(terms.kl),
-        nll=jnp.mean(jnp.sum(terms.nll, axis=(1, 2, 3))),
+        nll=jnp.mean(pixel_sum(terms.nll)),
         grad_norm=optax.tree.norm(gradients),
     )
     return TrainState(state.step + 1, params, opt_state, state.key), metrics

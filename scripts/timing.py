@@ -22,27 +22,34 @@ class Timing(NamedTuple):
     minimum: float
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Times every contender, `rounds` times each, in alternating order, so that a slow minute of the machine hits all.
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2, turn_s: float = 0.1
+) -> dict[str, Timing]:
+    """Times every contender, `rounds` turns each, in alternating order, so that a slow minute of the machine hits all.
 
-    A contender returns when its work is done.
+    A turn begins with an untimed call, since the threads of the contender before may still spin on the processor, and
+    then takes as many calls as fill `turn_s` seconds; a turn's time is their mean. A contender returns when its work is
+    done.
     """
     for run in contenders.values():
         for _ in range(warm_up):
             run()
+    calls = {name: max(1, round(turn_s / seconds_of(run))) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in order:
-            seconds[name].append(seconds_of(contenders[name]))
+            contenders[name]()
+            seconds[name].append(seconds_of(contenders[name], calls[name]))
     return {name: Timing(statistics.median(times), min(times)) for name, times in seconds.items()}
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-    """How long one call takes."""
+def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
+    """How long one of so many calls takes."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
 
 
 def torch_facts(wanted: bool) -> dict[str, Any] | None:

@@ -10,16 +10,25 @@ from jax import lax
 import oracle
 from jaxvae.convolutions import convolve, convolve_transposed, leaky_relu
 
-SIZES = [(2, 2, 1, 1), (4, 6, 3, 5), (16, 8, 2, 7), (32, 32, 1, 16), (8, 4, 6, 9)]  # Up to four fine channels, and more
+# Height, width, fine and coarse channels: one of each form that the fast case takes.
+SIZES = [(2, 2, 1, 1), (4, 6, 3, 5), (16, 8, 2, 7), (32, 32, 1, 16), (8, 4, 6, 9), (6, 10, 3, 12), (4, 8, 34, 3)]
+# The same and kernel, stride and padding: odd sizes, and layers that are not the networks'.
+GENERAL = [
+    (7, 9, 3, 5, 4, 2, 1),
+    (8, 7, 2, 3, 4, 2, 1),
+    (8, 8, 3, 5, 3, 1, 1),
+    (9, 8, 3, 5, 3, 2, 0),
+    (10, 11, 2, 3, 5, 3, 2),
+]
 
 
 def draw(*shape, seed=0):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def plain(images, kernel):
-    dimensions = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(images, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=dimensions)
+def plain(images, kernel, stride=2, padding=1):
+    dimensions, pads = ("NHWC", "HWIO", "NHWC"), ((padding, padding), (padding, padding))
+    return lax.conv_general_dilated(images, kernel, (stride, stride), pads, dimension_numbers=dimensions)
 
 
 def assert_close(got, expected, tolerance=1e-5):
@@ -50,6 +59,33 @@ def test_every_pullback_is_that_of_the_plain_convolution(height, width, fine, co
     assert_close(convolve_transposed(cotangent, kernel), transposed(cotangent)[0])
 
 
+@pytest.mark.parametrize(("height", "width", "fine", "coarse", "extent", "stride", "padding"), GENERAL)
+def test_any_kernel_stride_and_size(height, width, fine, coarse, extent, stride, padding):
+    images, kernel = draw(2, height, width, fine), draw(extent, extent, fine, coarse, seed=1)
+
+    def layer(images, kernel):
+        return convolve(images, kernel, stride, padding)
+
+    def plain_layer(images, kernel):
+        return plain(images, kernel, stride, padding)
+
+    expected, plain_pullback = jax.vjp(plain_layer, images, kernel)
+    got, pullback = jax.vjp(layer, images, kernel)
+    assert_close(got, expected)
+    cotangent = draw(*expected.shape, seed=2)
+    for a, b in zip(pullback(cotangent), plain_pullback(cotangent), strict=True):
+        assert_close(a, b)
+    # The transposed layer, told how many rows and columns the other leaves out, and both of its pullbacks.
+    left_out = tuple((size + 2 * padding - extent) % stride for size in (height, width))
+    transposed, pullback = jax.vjp(
+        lambda features, kernel: convolve_transposed(features, kernel, stride, padding, left_out), cotangent, kernel
+    )
+    assert_close(transposed, plain_pullback(cotangent)[0])
+    to_features, to_kernel = pullback(images)
+    assert_close(to_features, expected)
+    assert_close(to_kernel, jax.vjp(plain_layer, images, kernel)[1](cotangent)[1])
+
+
 def test_the_transposed_layer_is_the_adjoint():
     images, kernel, features = draw(2, 8, 12, 3), draw(4, 4, 3, 5, seed=1), draw(2, 4, 6, 5, seed=2)
     left = (convolve(images, kernel) * features).sum()
@@ -57,7 +93,7 @@ def test_the_transposed_layer_is_the_adjoint():
     np.testing.assert_allclose(left, right, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fine", [3, 6])
+@pytest.mark.parametrize("fine", [1, 3, 34])  # Each form of every map
 @pytest.mark.parametrize("layer", [convolve, convolve_transposed])
 def test_second_derivatives(layer, fine):
     data = draw(2, 4, 4, fine) if layer is convolve else draw(2, 4, 4, 5)
