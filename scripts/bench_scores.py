@@ -1,13 +1,15 @@
 """How fast all maps of a batch can be had, smoothing and Combi included, beside PyTorch where it is installed.
 
     python scripts/bench_scores.py                        # batches of 1 to 1024: minutes on two cores
-    python scripts/bench_scores.py --quick                # batches of 1 and 64: under a minute
+    python scripts/bench_scores.py --quick                # batches of 1 and 64, nothing compiled by PyTorch: seconds
     python scripts/bench_scores.py --batch 64 --json scores.json --plot scores.png
+    python scripts/bench_scores.py --device gpu --batch 1 64 1024 16384 --precision tensorfloat32
 
-The paper's brain network (64x64x1, 16-32-64-256, z 256) with random weights, the same in every contender; their maps
-are compared before anything is timed. Contenders take turns. FLOPs are counted from the layers: one encoder forward,
-one decoder forward, one decoder pullback and two encoder pullbacks; their share of the ceiling, a large matrix product
-timed in the same run, is the column `of the ceiling`.
+The paper's brain network (64x64x1, 16-32-64-256, z 256) with random weights, the same in every contender. Their maps
+are compared with jaxvae's in full float32 before anything is timed; `error` is the largest relative difference of a
+map. Contenders take turns. Work is counted from the layers, for one encoder forward, one decoder forward, one decoder
+pullback and two encoder pullbacks; two ceilings, a large matrix product and a large copy, are timed in the same run,
+and `of the ceiling` is the time that the lower one asks for over the time taken.
 """
 
 # pyright: reportMissingImports=false
@@ -15,22 +17,24 @@ timed in the same run, is the column `of the ceiling`.
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import alternate, publish, seconds_of, torch_facts
+from timing import Contenders, Device, alternate, complaint, copy_rate, matrix_rate, publish, seconds_of, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
 
 MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
 LOG_SCALE = -0.5
+# The relative difference from full float32 above which a contender is not timed. Single precision keeps 1e-5, and 1e-4
+# and more where a feature is so close to zero that it falls on either side of LeakyReLU's kink.
+TOLERANCE = {"float32": 1e-3, "tensorfloat32": 1e-1, "bfloat16": 5e-1}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Config:
     rounds: int = 12
     """each contender's turns"""
     quick: bool = False
-    """batches of 1 and 64, fewer turns"""
+    """batches of 1 and 64, fewer turns, no torch.compile"""
+    device: Device = "default"
+    """where to compute; default is what JAX finds"""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """of products and convolutions (tensorfloat32: accelerators only), or of all features (bfloat16)"""
     torch: bool = True
     """time the PyTorch peers too"""
     json: Path | None = None
@@ -51,108 +59,153 @@ class Config:
     """draw images per second against the batch size there"""
 
 
-def flops_per_image(model: jaxvae.ConvVAE) -> dict[str, float]:
-    """Multiplications and additions of the encoder and the decoder, forward."""
-    height, width, channels = model.image_shape
-    total, fine = 0.0, channels
+def work_per_batch(model: jaxvae.ConvVAE, batch: int) -> tuple[float, float]:
+    """(FLOP, bytes) of all maps: what is computed, and the kernels and features that no cache could spare."""
+    height, width, fine = model.image_shape
+    layers = []  # FLOP an image, kernel elements, elements in and out an image: of one level each
     for coarse in model.features:
         height, width = height // 2, width // 2
-        total += 2 * 16 * height * width * fine * coarse
+        kernel, positions = 16 * fine * coarse, height * width
+        layers.append((2 * positions * kernel, kernel, positions * (4 * fine + coarse)))
         fine = coarse
-    latent = 2 * height * width * fine * model.latent_size
-    return {"encoder": total + 2 * latent, "decoder": total + latent}
+    pixels = height * width * fine
+    encoder = [
+        *layers,
+        (4 * pixels * model.latent_size, 2 * pixels * model.latent_size, pixels + 2 * model.latent_size),
+    ]
+    decoder = [*layers, (2 * pixels * model.latent_size, pixels * model.latent_size, pixels + model.latent_size)]
+    flops = sum(count * flop for part, count in ((encoder, 3), (decoder, 2)) for flop, _, _ in part)
+    kernels = sum(2 * kernel for part in (encoder, decoder) for _, kernel, _ in part)
+    features = sum(count * moved for part, count in ((encoder, 3), (decoder, 2)) for _, _, moved in part)
+    return float(batch * flops), 4.0 * (kernels + batch * features)
 
 
-def matrix_rate() -> float:
-    """FLOP/s of a 2048 x 2048 float32 matrix product, the best of ten."""
-    a = jnp.ones((2048, 2048))
-    product = jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        product(a, a).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(seconds)
-
-
-def jax_contender(model: jaxvae.ConvVAE, params: Any, images: np.ndarray) -> Any:
+def jax_contender(model: jaxvae.ConvVAE, params: Any, images: np.ndarray, precision: str) -> Any:
     """All maps, on the device, as `score_batches` computes them."""
     on_device, log_scale = jnp.asarray(images), jnp.float32(LOG_SCALE)
 
     def run() -> dict[str, jax.Array]:
-        return jax.block_until_ready(jaxvae.score_batch(model, params, on_device, log_scale=log_scale, maps=MAPS).maps)
+        with jax.default_matmul_precision("float32" if precision == "bfloat16" else precision):
+            scores = jaxvae.score_batch(model, params, on_device, log_scale=log_scale, maps=MAPS)
+        return jax.block_until_ready(scores.maps)
 
     return run
 
 
-def torch_contenders(model: jaxvae.ConvVAE, params: Any, images: np.ndarray) -> dict[str, Any]:
-    """The released procedure and the best one, by name; the latter as it is and with channels last."""
+def torch_contenders(params: Any, images: np.ndarray, precision: str, compiled: bool) -> Contenders:
+    """The released procedure and the best ones we know, by name."""
     import torch
     import torch_peers
 
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    live, frozen, last = (torch_peers.ConvVAE(params) for _ in range(3))
-    frozen.requires_grad_(False)
-    last.requires_grad_(False)
+    on_gpu = jax.default_backend() == "gpu"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    torch.set_float32_matmul_precision("high" if precision == "tensorfloat32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tensorfloat32"
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device, dtype)
+    last_x = x.contiguous(memory_format=torch.channels_last)
+    live, frozen, last = (torch_peers.ConvVAE(params).to(device, dtype) for _ in range(3))
+    for model in (frozen, last):
+        model.requires_grad_(False)
     for kernel in last.parameters():
         kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
-    return {
+
+    def finished(run: Any) -> Any:
+        def waited() -> Any:
+            maps = run()
+            if on_gpu:
+                torch.cuda.synchronize()
+            return maps
+
+        return waited
+
+    def stacked(function: Any, model: Any, x: Any) -> Any:
+        def run() -> Any:
+            with torch.inference_mode():
+                return function(model, x, LOG_SCALE)
+
+        return run
+
+    contenders = {
         "PyTorch, released procedure": lambda: torch_peers.released_scores(live, x, LOG_SCALE),
-        "PyTorch, best": lambda: torch_peers.best_scores(frozen, x, LOG_SCALE),
-        "PyTorch, best, channels last": lambda: torch_peers.best_scores(
-            last, x.contiguous(memory_format=torch.channels_last), LOG_SCALE
-        ),
+        "PyTorch, two pullbacks": lambda: torch_peers.two_pullbacks(frozen, x, LOG_SCALE),
+        "PyTorch, two pullbacks, channels last": lambda: torch_peers.two_pullbacks(last, last_x, LOG_SCALE),
+        "PyTorch, stacked pullbacks": stacked(torch_peers.stacked_pullbacks, frozen, x),
+    }
+    if compiled:
+        function = torch.compile(torch_peers.stacked_pullbacks, dynamic=False)
+        contenders["PyTorch, stacked, compiled"] = stacked(function, frozen, x)
+        contenders["PyTorch, stacked, compiled, channels last"] = stacked(function, last, last_x)
+    if on_gpu:
+        for name in list(contenders)[3:]:
+            contenders[f"{name}, CUDA graph"] = torch_peers.as_graph(contenders[name])
+    return {name: finished(run) for name, run in contenders.items()}
+
+
+def errors_of(contenders: Contenders, expected: dict[str, np.ndarray]) -> dict[str, float]:
+    """The largest relative difference of a map from the expected one, a contender."""
+
+    def difference(got: Any, wanted: np.ndarray) -> float:
+        got = got.float().cpu() if hasattr(got, "cpu") else got
+        return float(np.linalg.norm(np.asarray(got).reshape(wanted.shape) - wanted) / np.linalg.norm(wanted))
+
+    return {
+        contender: max(difference(values, expected[name]) for name, values in run().items())
+        for contender, run in contenders.items()
     }
 
 
-def check_equal(contenders: dict[str, Any]) -> None:
-    """Every contender's maps are those of the first, but for single precision: mostly to 1e-5, and to 1e-4 and more
-    where a feature is so close to zero that it falls on either side of LeakyReLU's kink."""
-    expected = {name: np.asarray(values) for name, values in contenders["jaxvae"]().items()}
-    for contender, run in contenders.items():
-        for name, values in run().items():
-            got = np.asarray(values).reshape(expected[name].shape)
-            error = np.linalg.norm(got - expected[name]) / np.linalg.norm(expected[name])
-            if not error < 1e-3:
-                raise SystemExit(f"{contender}: {name} differs from jaxvae's by {error:.1e}; nothing was timed")
+def measure(
+    batch: int, config: Config, rounds: int, peers: bool, ceilings: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """A row a contender for one batch size."""
+    exact = jaxvae.ConvVAE((64, 64, 1))
+    model = jaxvae.ConvVAE((64, 64, 1), dtype=jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32)
+    # Three times the usual start: near the prior, the gradient of the KL is mostly rounding error in float32.
+    params = jaxvae.init(exact, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
+    params = jax.tree.map(lambda kernel: 3 * kernel, params)
+    images = np.random.default_rng(0).random((batch, 64, 64, 1), np.float32)
+    contenders: Contenders = {"jaxvae": jax_contender(model, params, images, config.precision)}
+    if peers:
+        contenders |= torch_contenders(params, images, config.precision, compiled=not config.quick)
+    first = {name: seconds_of(run) for name, run in contenders.items()}
+    expected = {name: np.asarray(map) for name, map in jax_contender(exact, params, images, "float32")().items()}
+    errors = errors_of(contenders, expected)
+    for name, error in errors.items():
+        if not error < TOLERANCE[config.precision]:
+            raise SystemExit(f"{name}: a map differs from jaxvae's in float32 by {error:.1e}; nothing was timed")
+    timings = alternate(contenders, rounds=rounds if batch <= 256 else max(3, rounds // 4))
+    flops, moved = work_per_batch(model, batch)
+    least = max(flops / ceilings[0], moved / ceilings[1])
+    return [
+        {
+            "batch": batch,
+            "contender": name,
+            "median_ms": 1e3 * timing.median,
+            "minimum_ms": 1e3 * timing.minimum,
+            "images_per_s": batch / timing.median,
+            "times_jaxvae": timing.median / timings["jaxvae"].median,
+            "of_ceiling": least / timing.median,
+            "error": f"{errors[name]:.0e}",
+            "first_s": first[name],
+        }
+        for name, timing in timings.items()
+    ]
 
 
 def main(config: Config) -> int:
-    batches, rounds = ((1, 64), 5) if config.quick else (config.batch, config.rounds)
+    batches, rounds = ((1, 64), 4) if config.quick else (config.batch, config.rounds)
+    wrong = complaint(config.device)
     if min(batches, default=0) < 1 or rounds < 1:
-        print("bench_scores: --batch and --rounds take numbers of at least 1", file=sys.stderr)
+        wrong = "--batch and --rounds take numbers of at least 1"
+    if wrong:
+        print(f"bench_scores: {wrong}", file=sys.stderr)
         return 2
     peers = torch_facts(config.torch)
-    model = jaxvae.ConvVAE((64, 64, 1))
-    # Three times the usual start: near the prior, the gradient of the KL is mostly rounding error in float32.
-    params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
-    params = jax.tree.map(lambda kernel: 3 * kernel, params)
-    flops = flops_per_image(model)
-    needed = 3 * flops["encoder"] + 2 * flops["decoder"]
-    rate = matrix_rate()
+    ceilings = matrix_rate(config.precision), copy_rate()
     rows = []
     for batch in batches:
-        images = np.random.default_rng(0).random((batch, 64, 64, 1), np.float32)
-        contenders = {"jaxvae": jax_contender(model, params, images)}
-        if peers is not None:
-            contenders |= torch_contenders(model, params, images)
-        first = {name: seconds_of(run) for name, run in contenders.items()}
-        check_equal(contenders)
-        timings = alternate(contenders, rounds=rounds if batch <= 256 else max(3, rounds // 4))
-        for name, timing in timings.items():
-            rows.append(
-                {
-                    "batch": batch,
-                    "contender": name,
-                    "median_ms": 1e3 * timing.median,
-                    "minimum_ms": 1e3 * timing.minimum,
-                    "images_per_s": batch / timing.median,
-                    "times_jaxvae": timing.median / timings["jaxvae"].median,
-                    "of_ceiling": batch * needed / timing.median / rate,
-                    "first_s": first[name],
-                }
-            )
+        rows += measure(batch, config, rounds, peers is not None, ceilings)
     heads = {
         "batch": "batch",
         "contender": "contender",
@@ -161,9 +214,19 @@ def main(config: Config) -> int:
         "images_per_s": "images/s",
         "times_jaxvae": "times jaxvae",
         "of_ceiling": "of the ceiling",
+        "error": "error",
         "first_s": "first call s",
     }
-    context = {**machine(), **(peers or {}), "matrix_gflops": rate / 1e9, "mflop_per_image": needed / 1e6}
+    flops, moved = work_per_batch(jaxvae.ConvVAE((64, 64, 1)), 64)
+    context = {
+        **machine(),
+        **(peers or {}),
+        "precision": config.precision,
+        "matrix_gflop_per_s": ceilings[0] / 1e9,
+        "copy_gbyte_per_s": ceilings[1] / 1e9,
+        "mflop_per_image": flops / 64e6,
+        "mbyte_per_batch_of_64": moved / 1e6,
+    }
     publish(rows, heads, context, config.json)
     if config.plot is not None:
         plot(config.plot, rows)
@@ -178,9 +241,10 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
     axes = figure.subplots()
     for name in dict.fromkeys(row["contender"] for row in rows):
         line = [(row["batch"], row["images_per_s"]) for row in rows if row["contender"] == name]
-        axes.loglog(*zip(*line, strict=True), marker="o", label=name)
+        axes.loglog(*zip(*line, strict=True), marker="o", label=name, linewidth=2.5 if name == "jaxvae" else 1)
     axes.set(xlabel="batch size", ylabel="images per second", title="All maps of the paper's brain network")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
     figure.savefig(path, dpi=150)
 
 

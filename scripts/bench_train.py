@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import alternate, publish, seconds_of, torch_facts
+from timing import Device, alternate, complaint, publish, seconds_of, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
@@ -41,7 +41,9 @@ class Config:
     rounds: int = 9
     """each contender's turns"""
     quick: bool = False
-    """fewer steps and turns"""
+    """fewer steps and turns, no torch.compile"""
+    device: Device = "default"
+    """where to compute; default is what JAX finds"""
     torch: bool = True
     """time the PyTorch peers too"""
     json: Path | None = None
@@ -66,24 +68,25 @@ def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], 
     return run
 
 
-def torch_contenders(network: str, images: np.ndarray, steps: int) -> dict[str, Callable[[], Any]]:
-    """The same steps in PyTorch, in its usual layout and, of convolutions, with channels last."""
+def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: bool) -> dict[str, Callable[[], Any]]:
+    """The same steps in PyTorch: eager and compiled, and of convolutions in its usual layout and with channels last."""
     import torch
     import torch_peers
 
+    device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
     model = model_of(network)
     params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
-    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
 
-    def contender(channels_last: bool) -> Callable[[], Any]:
-        peer = torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)
+    def contender(channels_last: bool = False, compiled: bool = False) -> Callable[[], Any]:
+        peer = (torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)).to(device)
         if channels_last:
             for weight in peer.parameters():
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4)
+        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4, compiled=compiled)
 
         def run() -> Any:
-            order, loss = torch.randperm(len(data)), torch.tensor(0.0)
+            order, loss = torch.randperm(len(data), device=device), torch.tensor(0.0)
             for number in range(steps):
                 start = number * BATCH[network] % (len(data) - BATCH[network] + 1)
                 batch = data[order[start : start + BATCH[network]]]
@@ -92,14 +95,19 @@ def torch_contenders(network: str, images: np.ndarray, steps: int) -> dict[str, 
 
         return run
 
-    peers = {"PyTorch": contender(False)}
-    return peers | {"PyTorch, channels last": contender(True)} if network == "conv" else peers
+    layouts = (False, True) if network == "conv" else (False,)
+    peers = {f"PyTorch{', channels last' * last}": contender(channels_last=last) for last in layouts}
+    if compiled:
+        peers |= {f"PyTorch, compiled{', channels last' * last}": contender(last, compiled=True) for last in layouts}
+    return peers
 
 
 def main(config: Config) -> int:
-    unknown = [name for name in config.networks if name not in BATCH]
-    if unknown or not config.networks or min(config.steps, config.rounds) < 1:
-        print("bench_train: --networks takes conv and dense, --steps and --rounds at least 1", file=sys.stderr)
+    wrong = complaint(config.device)
+    if not set(config.networks) <= set(BATCH) or not config.networks or min(config.steps, config.rounds) < 1:
+        wrong = "--networks takes conv and dense, --steps and --rounds at least 1"
+    if wrong:
+        print(f"bench_train: {wrong}", file=sys.stderr)
         return 2
     peers = torch_facts(config.torch)
     rounds = 3 if config.quick else config.rounds
@@ -109,7 +117,7 @@ def main(config: Config) -> int:
         images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
         contenders = {"jaxvae": jax_contender(network, images, steps)}
         if peers is not None:
-            contenders |= torch_contenders(network, images, steps)
+            contenders |= torch_contenders(network, images, steps, compiled=not config.quick)
         first = {name: seconds_of(run) for name, run in contenders.items()}
         timings = alternate(contenders, rounds=rounds, warm_up=1)
         for name, timing in timings.items():

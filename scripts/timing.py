@@ -10,9 +10,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from jaxvae.report import tables
+
+Contenders = dict[str, Callable[[], Any]]
+Device = Literal["default", "cpu", "gpu", "tpu"]
 
 
 class Timing(NamedTuple):
@@ -50,6 +56,42 @@ def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
     for _ in range(calls):
         run()
     return (time.perf_counter() - start) / calls
+
+
+def complaint(device: Device) -> str | None:
+    """Makes JAX compute on a device; what to say where it cannot."""
+    if device != "default":
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # The latter where the plugin for a platform is not installed
+        return f"--device {device}: JAX finds none here; install jax[cuda13] or jax[tpu], or use --device cpu"
+    return None
+
+
+def matrix_rate(precision: str = "float32") -> float:
+    """FLOP/s of a large matrix product, the best of ten: 2048 x 2048 on a processor, 8192 x 8192 on an accelerator."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
+    with jax.default_matmul_precision("float32" if precision == "bfloat16" else precision):
+        return 2 * size**3 / _best_of_ten(jax.jit(jnp.matmul), matrix, matrix)
+
+
+def copy_rate() -> float:
+    """Bytes a second read and written in place, the best of ten: 8 MB on a processor, whose caches hold it, else 2 GB."""
+    held = [jnp.ones(2**21 if jax.default_backend() == "cpu" else 2**29)]
+    negate = jax.jit(lambda array: -array, donate_argnums=0)
+
+    def run() -> jax.Array:
+        held[0] = negate(held[0])
+        return held[0]
+
+    return 2 * held[0].nbytes / _best_of_ten(run)
+
+
+def _best_of_ten(function: Callable[..., Any], *arguments: Any) -> float:
+    jax.block_until_ready(function(*arguments))
+    return min(seconds_of(lambda: jax.block_until_ready(function(*arguments))) for _ in range(10))
 
 
 def torch_facts(wanted: bool) -> dict[str, Any] | None:
