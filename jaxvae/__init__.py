@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from jaxvae.scores import sample_scores as sample_scores
     from jaxvae.scores import score_batch as score_batch
     from jaxvae.scores import score_batches as score_batches
+    from jaxvae.sweep import Runs as Runs
+    from jaxvae.sweep import fit_many as fit_many
+    from jaxvae.sweep import grid as grid
+    from jaxvae.sweep import score_many as score_many
     from jaxvae.train import Hyperparams as Hyperparams
     from jaxvae.train import TrainConfig as TrainConfig
     from jaxvae.train import TrainState as TrainState
@@ -61,6 +65,7 @@ _NAMES = {
     "metrics": ("auroc", "average_precision", "best_dice"),
     "models": ("ConvVAE", "DenseVAE", "decode", "encode", "reparameterize"),
     "scores": ("combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
+    "sweep": ("Runs", "fit_many", "grid", "score_many"),
     "train": ("Hyperparams", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
     "types": ("ElboTerms", "PixelScores", "Posterior", "SampleScores", "StepMetrics"),
 }

@@ -170,5 +170,7 @@ def reparameterize(posterior: Posterior, key: Key | None) -> Array:
     """
     if key is None:
         return posterior.mean
-    noise = jax.random.normal(key, posterior.mean.shape, posterior.mean.dtype)
+    # Drawn latent by latent, so that the first of them get the same noise however many there are: a sweep over the size
+    # of the latent trains all sizes in the shape of the largest.
+    noise = jax.random.normal(key, posterior.mean.shape[::-1], posterior.mean.dtype).T
     return posterior.mean + jnp.exp(posterior.log_std) * noise

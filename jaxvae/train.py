@@ -7,6 +7,7 @@ the state's key it decides the batch, its augmentation and its noise, so a resum
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -210,20 +211,50 @@ def fit(
     >>> int(state.step), metrics.loss.shape
     (6, (6,))
     """
-    steps_per_epoch = len(images) // config.batch_size
+    return advance(model, config, hparams, state, images, steps=steps, objective=objective, augment=augment)
+
+
+def advance(
+    model: Model,
+    config: TrainConfig,
+    hparams: Hyperparams,
+    state: TrainState,
+    images: Array,
+    *,
+    steps: int,
+    objective: Objective = elbo_terms,
+    augment: Augment | None = None,
+    index: Array | None = None,
+    freeze: bool = False,
+) -> tuple[TrainState, StepMetrics]:
+    """`fit`, not compiled, for programs that hold more than one run.
+
+    Args:
+      index: [n] int, the images that the run has, where those are not all; equals a run on `images[index]`.
+      freeze: keeps the parameters from before the first loss or gradient that is not finite, after which all metrics
+        are NaN.
+    """
+    count = len(images) if index is None else len(index)
+    steps_per_epoch = count // config.batch_size
     if steps_per_epoch == 0:
-        raise ValueError(f"batch_size={config.batch_size} is more than the {len(images)} images; make it smaller")
+        raise ValueError(f"batch_size={config.batch_size} is more than the {count} images; make it smaller")
 
     def order_of(step: Array) -> Array:
-        return epoch_order(state.key, step // steps_per_epoch, len(images))
+        return epoch_order(state.key, step // steps_per_epoch, count)
 
-    def body(carry: tuple[TrainState, Array], _: None) -> tuple[tuple[TrainState, Array], StepMetrics]:
-        state, order = carry
+    def body(carry: tuple[TrainState, Array, Array], _: None) -> tuple[tuple[TrainState, Array, Array], StepMetrics]:
+        state, order, alive = carry
         position = state.step % steps_per_epoch
         order = lax.cond(position == 0, lambda: order_of(state.step), lambda: order)
         batch = lax.dynamic_slice_in_dim(order, position * config.batch_size, config.batch_size)
-        state, metrics = step(model, config, hparams, state, images[batch], objective=objective, augment=augment)
-        return (state, order), metrics
+        batch = batch if index is None else index[batch]
+        after, metrics = step(model, config, hparams, state, images[batch], objective=objective, augment=augment)
+        if freeze:
+            alive &= jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm)
+            params = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after.params, state.params)
+            after = dataclasses.replace(after, params=params)
+            metrics = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), metrics)
+        return (after, order, alive), metrics
 
-    (state, _), metrics = lax.scan(body, (state, order_of(state.step)), length=steps)
+    (state, _, _), metrics = lax.scan(body, (state, order_of(state.step), jnp.bool_(True)), length=steps)
     return state, metrics

@@ -133,6 +133,7 @@ def torch_contenders(params: Any, images: np.ndarray, precision: str, compiled: 
         "PyTorch, stacked pullbacks": stacked(torch_peers.stacked_pullbacks, frozen, x),
     }
     if compiled:
+        torch.compiler.reset()  # Each batch size is compiled anew, which a function is only so many times.
         function = torch.compile(torch_peers.stacked_pullbacks, dynamic=False)
         contenders["PyTorch, stacked, compiled"] = stacked(function, frozen, x)
         contenders["PyTorch, stacked, compiled, channels last"] = stacked(function, last, last_x)

@@ -78,7 +78,7 @@ def matrix_rate(precision: str = "float32") -> float:
 
 
 def copy_rate() -> float:
-    """Bytes a second read and written in place, the best of ten: 8 MB on a processor, whose caches hold it, else 2 GB."""
+    """Bytes a second read and written in place, the best of ten: 8 MB on a processor (its caches), else 2 GB."""
     held = [jnp.ones(2**21 if jax.default_backend() == "cpu" else 2**29)]
     negate = jax.jit(lambda array: -array, donate_argnums=0)
 

@@ -1,0 +1,316 @@
+"""Many runs as one program: all combinations of seeds, hyperparameters, held-out classes and sizes of the latent.
+
+    runs = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
+    states, metrics = fit_many(model, config, runs, images, steps=10_000)
+    scores = score_many(model, states.params, images, log_scale=runs.hparams.log_scale)
+
+Every run of a population equals, to float tolerance, the same run on its own. What changes shapes (the images, the
+features, the batch) is an outer loop in Python.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxvae.elbo import elbo_terms
+from jaxvae.errors import InputError
+from jaxvae.models import Model
+from jaxvae.scores import sample_scores
+from jaxvae.sharding import RUN, replicate, spread
+from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init
+from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
+
+AXES = ("seed", "learning_rate", "beta", "log_scale", "held_out_class", "latent_size")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Runs:
+    """A population; leaves [R], or None where the axis was not asked for."""
+
+    hparams: Hyperparams  # [R] each
+    seed: Array  # [R] int32
+    index: Array | None  # [R, n] int32, the images that each run is trained on; None: all
+    latent_mask: Array | None  # [R, Z] bool, the latents that each run has; None: all
+
+    def __len__(self) -> int:
+        return len(self.seed)
+
+    def __getitem__(self, which: slice | np.ndarray) -> Runs:
+        """Some of the runs."""
+        return jax.tree.map(lambda leaf: leaf[which], self)
+
+
+def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
+    """Every combination of the values of the axes, the last axis fastest.
+
+    Args:
+      axes: seed, learning_rate, beta, log_scale, held_out_class, latent_size; each a number of values. Those left out
+        have the default of `Hyperparams`, seed 0, all images and all latents.
+      labels: [N] int, the class of every image that `fit_many` will be given; needed for held_out_class.
+    Returns:
+      R runs, the product of the numbers of values.
+    Raises:
+      InputError: an unknown or empty axis, a value out of range, or classes of different sizes.
+
+    >>> runs = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
+    >>> len(runs), runs.hparams.learning_rate.shape
+    (6, (6,))
+    """
+    values = {name: _checked(name, values) for name, values in axes.items()}
+    columns = dict(zip(values, zip(*itertools.product(*values.values()), strict=True), strict=True))
+    count = math.prod(len(axis) for axis in values.values())
+    defaults = Hyperparams()
+    hparams = Hyperparams(
+        **{
+            name: jnp.asarray(columns.get(name, [getattr(defaults, name)] * count), jnp.float32)
+            for name in ("learning_rate", "beta", "log_scale")
+        }
+    )
+    seed = jnp.asarray(columns.get("seed", [0] * count), jnp.int32)
+    index = mask = None
+    if "held_out_class" in columns:
+        index = jnp.asarray(_all_but(labels, columns["held_out_class"]))
+    if "latent_size" in columns:
+        sizes = np.array(columns["latent_size"], int)
+        mask = jnp.asarray(np.arange(sizes.max()) < sizes[:, None])
+    return Runs(hparams, seed, index, mask)
+
+
+def _checked(name: str, values: Iterable[float]) -> list[float]:
+    """The values of one axis, or what is wrong with them."""
+    if name not in AXES:
+        raise InputError(f"{name}: no such axis; the axes are {', '.join(AXES)}")
+    found = list(values)
+    if not found:
+        raise InputError(f"{name}: no values; give at least one")
+    for value in found:
+        whole = name in ("seed", "held_out_class", "latent_size")
+        least = {"seed": 0, "held_out_class": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
+        if not (math.isfinite(value) and value >= least and (not whole or value == int(value))):
+            kind = "a whole number" if whole else "a number"
+            raise InputError(
+                f"{name}={value} is out of range; give {kind}{f' of at least {least}' * (least > -math.inf)}"
+            )
+    return found
+
+
+def _all_but(labels: np.ndarray | None, held_out: Iterable[float]) -> np.ndarray:
+    """[R, n] int32: the images of all classes but one."""
+    if labels is None:
+        raise InputError("held_out_class needs the labels of the images; give labels=")
+    classes, counts = np.unique(labels, return_counts=True)
+    tables = {}
+    for held in dict.fromkeys(int(value) for value in held_out):
+        if held not in classes:
+            raise InputError(
+                f"held_out_class={held}: no image is of that class; choose from {', '.join(map(str, classes))}"
+            )
+        tables[held] = np.flatnonzero(labels != held).astype(np.int32)
+    if len({len(table) for table in tables.values()}) > 1:
+        sizes = ", ".join(f"{c}: {n}" for c, n in zip(classes, counts, strict=True))
+        raise InputError(f"the classes have different numbers of images ({sizes}); train each of these runs on its own")
+    return np.stack([tables[int(held)] for held in held_out])
+
+
+def init_many(model: Model, config: TrainConfig, runs: Runs) -> TrainState:
+    """The states before the first step, leaves [R]; those of a smaller latent padded with zeros.
+
+    With zeros for its kernels a latent has mean 0, log_std 0 and so no KL, and moves nothing in the image.
+    """
+    if runs.latent_mask is None:
+        return jax.vmap(lambda seed: init(model, config, Hyperparams(), jax.random.key(seed)))(runs.seed)
+    if runs.latent_mask.shape[1] != model.latent_size:
+        raise InputError(
+            f"the largest latent_size is {runs.latent_mask.shape[1]} and the model's {model.latent_size}; "
+            "build the model with the largest"
+        )
+    sizes = np.asarray(runs.latent_mask).sum(axis=1)
+    like = jax.eval_shape(lambda: init(model, config, Hyperparams(), jax.random.key(0)))
+    parts = []
+    for size in np.unique(sizes):
+        smaller = model.clone(latent_size=int(size))
+        states = init_many(smaller, config, replace(runs[sizes == size], latent_mask=None))
+        parts.append(jax.tree.map(lambda leaf, whole, size=size: _padded(leaf, whole, int(size)), states, like))
+    order = np.argsort(np.concatenate([np.flatnonzero(sizes == size) for size in np.unique(sizes)]))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
+
+
+def _padded(leaf: Array, whole: jax.ShapeDtypeStruct, size: int) -> Array:
+    """[R, ...] of a smaller latent in the shape of a larger one; of an axis of 2 Z, each half is padded."""
+    for axis, (have, want) in enumerate(zip(leaf.shape[1:], whole.shape, strict=True), start=1):
+        if have != want:
+            halves = leaf.reshape(*leaf.shape[:axis], have // size, size, *leaf.shape[axis + 1 :])
+            pads = [(0, 0)] * halves.ndim
+            pads[axis + 1] = (0, (want - have) // (have // size))
+            leaf = jnp.pad(halves, pads).reshape(leaf.shape[0], *whole.shape)
+    return leaf
+
+
+def fit_many(
+    model: Model,
+    config: TrainConfig,
+    runs: Runs,
+    images: Array,
+    *,
+    steps: int,
+    mesh: Mesh | None = None,
+    objective: Objective = elbo_terms,
+    together: int | None = None,
+) -> tuple[TrainState, StepMetrics]:
+    """`fit` for every run of a population, as one program.
+
+    A run whose loss or gradient stops being finite keeps the parameters it had and has NaN for its metrics from then
+    on; no other run notices.
+
+    Args:
+      model: with the largest latent_size of the runs.
+      images: the data set, [N, H, W, C], uint8 or float, shared by all.
+      steps: S.
+      mesh: from `sharding.run_mesh`; the runs are spread over its devices.
+      objective: see `step`.
+      together: how many runs each device trains side by side. By default all on an accelerator, where one small run
+        does not fill it, and one after the other on a processor, whose caches hold no more than one.
+    Returns:
+      States and metrics with a leading axis R; metrics [R, S].
+    Raises:
+      InputError: latents that are not the model's.
+      ValueError: fewer images than one batch.
+
+    >>> import jax, jaxvae
+    >>> model, config = jaxvae.DenseVAE(image_shape=(8, 8, 1), latent_size=2), jaxvae.TrainConfig(batch_size=4)
+    >>> images = jax.random.uniform(jax.random.key(1), (10, 8, 8, 1))
+    >>> states, metrics = fit_many(model, config, grid(seed=range(3)), images, steps=6)
+    >>> metrics.loss.shape
+    (3, 6)
+    """
+    count, devices = len(runs), 1 if mesh is None else mesh.shape[RUN]
+    filled = jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // devices) * devices) % count], runs)
+    if together is None:
+        together = 1 if jax.default_backend() == "cpu" else len(filled) // devices
+    states = init_many(model, config, filled)
+    # Every run takes its first step at 0; as one number for all, the clock decides without a choice a run.
+    start = (states.params, states.opt_state, states.key)
+    if mesh is not None:
+        filled, start, images = spread(filled, mesh), spread(start, mesh), replicate(images, mesh)
+    result = _fit_many(
+        model, config, filled, start, images, steps=steps, mesh=mesh, objective=objective, together=together
+    )
+    return jax.tree.map(lambda leaf: leaf[:count], result)
+
+
+@jax.jit(static_argnames=("model", "config", "steps", "mesh", "objective", "together"), donate_argnames="start")
+def _fit_many(
+    model: Model,
+    config: TrainConfig,
+    runs: Runs,
+    start: tuple[Params, Any, Key],
+    images: Array,
+    *,
+    steps: int,
+    mesh: Mesh | None,
+    objective: Objective,
+    together: int,
+) -> tuple[TrainState, StepMetrics]:
+    def one(member: tuple[Runs, tuple[Params, Any, Key]], images: Array) -> tuple[TrainState, StepMetrics]:
+        run, (params, opt_state, key) = member
+        state = TrainState(jnp.int32(0), params, opt_state, key)
+        masked = objective if run.latent_mask is None else _masked(objective, model, run.latent_mask)
+        return advance(
+            model, config, run.hparams, state, images, steps=steps, objective=masked, index=run.index, freeze=True
+        )
+
+    def several(members: tuple[Runs, tuple[Params, Any, Key]], images: Array) -> tuple[TrainState, StepMetrics]:
+        return lax.map(lambda member: one(member, images), members, batch_size=together if together > 1 else None)
+
+    if mesh is not None:
+        own, whole = PartitionSpec(RUN), PartitionSpec()
+        several = jax.shard_map(several, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)
+    return several((runs, start), images)
+
+
+def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
+    """The objective with the padding of a latent held at zero: what it would add has no gradient."""
+
+    def shapes(latent_size: int) -> Params:
+        smaller = model.clone(latent_size=latent_size)
+        return jax.eval_shape(smaller.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"]
+
+    def hold(leaf: Array, one_more: jax.ShapeDtypeStruct) -> Array:
+        for axis, (have, more) in enumerate(zip(leaf.shape, one_more.shape, strict=True)):
+            if have != more:
+                factor = jnp.tile(mask, have // len(mask)).astype(leaf.dtype)
+                leaf = leaf * jnp.expand_dims(factor, [other for other in range(leaf.ndim) if other != axis])
+        return leaf
+
+    def held(model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: Any = 0.0) -> ElboTerms:
+        params = jax.tree.map(hold, params, shapes(model.latent_size + 1))
+        return objective(model, params, images, key, log_scale=log_scale)
+
+    return held
+
+
+def score_many(
+    model: Model,
+    params: Params,
+    images: Array,
+    keys: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    batch_size: int = 1000,
+    score: Callable[..., SampleScores] = sample_scores,
+) -> SampleScores:
+    """`sample_scores` of the same images by every run of a population, as one program.
+
+    Args:
+      params: leaves [R, ...], as `fit_many` returns them.
+      images: [N, H, W, C].
+      keys: [R], for a draw of z a run and a batch; None scores at z = mean.
+      log_scale: one number, or [R].
+      batch_size: images at a time, which bounds the memory.
+      score: another function of (model, params, images, key, log_scale=...), static.
+    Returns:
+      [R, N] each.
+    """
+    runs = len(jax.tree.leaves(params)[0])
+    return _score_many(
+        model, params, images, keys, jnp.broadcast_to(log_scale, (runs,)), batch_size=batch_size, score=score
+    )
+
+
+@jax.jit(static_argnames=("model", "batch_size", "score"))
+def _score_many(
+    model: Model,
+    params: Params,
+    images: Array,
+    keys: Key | None,
+    log_scale: Array,
+    *,
+    batch_size: int,
+    score: Callable[..., SampleScores],
+) -> SampleScores:
+    count, batch_size = len(images), min(batch_size, len(images))
+    numbers = jnp.arange(-(-count // batch_size))
+
+    def one(run: tuple[Params, Key | None, Array]) -> SampleScores:
+        params, key, log_scale = run
+
+        def batch(number: Array) -> SampleScores:
+            # The last batch is filled with images that have been scored already.
+            place = (number * batch_size + jnp.arange(batch_size)) % count
+            draw = None if key is None else jax.random.fold_in(key, number)
+            return score(model, params, images[place], draw, log_scale=log_scale)
+
+        return jax.tree.map(lambda values: values.reshape(-1)[:count], lax.map(batch, numbers))
+
+    return lax.map(one, (params, keys, log_scale))
