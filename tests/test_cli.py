@@ -726,3 +726,60 @@ def test_fashion_mnist_from_files_to_report(data: Path, tmp_path: Path, capsys) 
     assert {row["score"] for row in evaluation["samples"]} == {*BASELINES, "elbo", "kl", "nll"}
     assert (run / "report" / "index.html").exists()
     assert "Images: 1000 of 10000 anomalous" in capsys.readouterr().out
+
+
+def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:
+    sweep = tmp_path / "sweep"
+    axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--together", "4"]
+    command = ["sweep", str(sweep), "--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    assert main([*command, *axes]) == 0
+    out = capsys.readouterr().out
+    assert f"{sweep}: 8 runs in 2 programs\n" in out
+    assert "pixel_average_precision/elbo_grad over the seeds, best first" in out
+    tables = {name: (sweep / name).read_bytes() for name in ("table.jsonl", "table.csv")}
+    rows = [json.loads(line) for line in tables["table.jsonl"].splitlines()]
+    assert [(row["seed"], row["beta"], row["latent_size"]) for row in rows] == [
+        (seed, beta, size) for seed in (0, 1) for beta in (0.5, 2.0) for size in (2, 4)
+    ]
+    assert not any(row["diverged"] for row in rows)
+    assert {path.name for path in sweep.glob("*.png")} == {
+        "bars_beta.png",
+        "bars_latent_size.png",
+        "heat_beta_latent_size.png",
+    }
+    # A row is what `train` and `evaluate` give for its settings.
+    run = tmp_path / "run"
+    settings = ["--seed", "1", "--beta", "2", "--latent-size", "4", *command[2:]]
+    assert main(["train", str(run), *settings]) == 0
+    assert main(["evaluate", str(run), "--resamples", "0"]) == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for row in evaluation["samples"]:
+        if row["score"] in ("elbo", "kl", "nll"):
+            assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
+    # A killed sweep lacks parts; it makes them again, and nothing else.
+    (sweep / "parts" / "0001.jsonl").unlink()
+    (sweep / "table.jsonl").unlink()
+    kept = (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns
+    assert main([*command, *axes]) == 0
+    assert "8 runs in 2 programs, 4 of them done" in capsys.readouterr().out
+    assert (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns == kept
+    assert {name: (sweep / name).read_bytes() for name in tables} == tables
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--seed"], "--seed without a value: give at least one"),
+        (["--beta", "-1"], "--beta -1.0 is out of range; give a number of at least 0"),
+        (["--latent-size", "0"], "--latent-size 0: must be above 0"),
+        (["--learnig-rate", "1"], "--learnig-rate: no such flag; did you mean --learning-rate?"),
+        (["--held-out-class", "3"], "--held-out-class: only goes with --data fashion_mnist:DIR"),
+        (["--epochs", "0"], "--epochs 0: must be at least 1"),
+        (["--beta", "1", "1"], "--beta: 1.0 1.0 holds a value twice; give each once"),
+        (["--held-out-class", "11", "--data", "fashion_mnist:x"], "--held-out-class 11: must lie in 0..9"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_anything_is_written(flags, complaint, folder, tmp_path, refused):
+    command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8"]
+    assert complaint in refused(*command, *flags)
+    assert not (tmp_path / "sweep").exists()

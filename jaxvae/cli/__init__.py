@@ -16,14 +16,16 @@ from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.prepare import Prepare
 from jaxvae.cli.report import Report
 from jaxvae.cli.score import Score
+from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
 from jaxvae.errors import InputError
 
-Command = Train | Score | Evaluate | Report | Prepare | Demo
+Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "score": Score,
     "evaluate": Evaluate,
+    "sweep": Sweep,
     "report": Report,
     "prepare": Prepare,
     "demo": Demo,

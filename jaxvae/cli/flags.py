@@ -15,6 +15,8 @@ def optional(kind: str, default: str) -> Any:
     return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
 
 
-def several(kind: str) -> Any:
-    """The annotation of a flag that takes any number of values: `--features INT ...`."""
-    return tyro.conf.arg(metavar=f"{kind} ...")
+def several(kind: str, default: str | None = None) -> Any:
+    """The annotation of a flag that takes any number of values: `--features INT ...`; `default` as in `optional`."""
+    if default is None:
+        return tyro.conf.arg(metavar=f"{kind} ...")
+    return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")

@@ -66,11 +66,11 @@ class Train:
 
     def execute(self) -> bool:
         """Trains; whether the run is at its end, not stopped on the way."""
-        _check(self)
+        check_flags(self)
         # From here on, so that the answer to SIGTERM is the same whether training has begun or not.
         with signals.noted(signal.SIGTERM) as stop:
             splits = open_splits(self.source)
-            _check_images(self, splits)
+            check_images(self, splits)
             config = run_config(self, splits)
             from jaxvae import runs
 
@@ -134,7 +134,7 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     }
 
 
-def _check(train: Train) -> None:
+def check_flags(train: Train) -> None:
     positive = ("latent_size", "hidden_size", "epochs", "batch_size", "learning_rate", "decay_epochs", "decay_rate")
     for name in (*positive, "clip_norm", "patience"):
         value = getattr(train, name)
@@ -156,7 +156,7 @@ def _check(train: Train) -> None:
         raise InputError("--patience needs a validation set; set --validation to a fraction above 0")
 
 
-def _check_images(train: Train, splits: Splits) -> None:
+def check_images(train: Train, splits: Splits) -> None:
     import numpy as np
 
     data = f"--data {train.source.data}"

@@ -1,0 +1,137 @@
+"""A sweep in its folder: the plan, written before anything is trained; a part a program; the table of all runs.
+
+    plan.json              what is trained, cut into programs; a sweep goes on only where the plan is the same
+    parts/0003.jsonl       the rows of program 3, whole or not there
+    table.jsonl, table.csv all rows so far, in the order of the plan
+    seconds.jsonl          how long each program took, apart, so that the table of a resumed sweep is that of another
+
+Since the programs are part of the plan, sums are taken in the same order however often a sweep is stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxvae import files
+from jaxvae.errors import InputError
+
+Plan = dict[str, Any]  # "programs": a list of {"fixed": {...}, "runs": [{...}, ...]}, and what decides all of them
+Row = dict[str, Any]  # One run: its settings and its numbers
+
+
+def programs_of(
+    fixed: Mapping[str, Sequence[Any]], free: Mapping[str, Sequence[Any]], together: int
+) -> list[dict[str, Any]]:
+    """The product of all axes as programs of at most `together` runs.
+
+    Args:
+      fixed: axes that change shapes or data: a program has one value of each.
+      free: axes that vary within a program.
+
+    >>> [len(program["runs"]) for program in programs_of({"size": [32, 64]}, {"seed": [0, 1, 2]}, together=2)]
+    [2, 1, 2, 1]
+    """
+    runs = [dict(zip(free, values, strict=True)) for values in itertools.product(*free.values())]
+    return [
+        {"fixed": dict(zip(fixed, values, strict=True)), "runs": runs[start : start + together]}
+        for values in itertools.product(*fixed.values())
+        for start in range(0, len(runs), together)
+    ]
+
+
+def claim(folder: Path, plan: Plan) -> None:
+    """Writes the plan into a new folder, or holds it against the one that is there.
+
+    Raises:
+      InputError: the folder holds something else, or another sweep.
+    """
+    plan = json.loads(json.dumps(plan))
+    path = folder / "plan.json"
+    if not path.exists():
+        if folder.exists() and (
+            not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())
+        ):
+            raise InputError(f"{folder}: is there already and is no sweep (no plan.json); name a new folder")
+        files.write_json(path, plan)
+        return
+    try:
+        there = json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path}: is damaged; name a new folder, or remove this one") from None
+    for name in plan:
+        if there.get(name) != plan[name]:
+            what = "other runs" if name == "programs" else f"{name} {there.get(name)} and now it is {plan[name]}"
+            raise InputError(f"{folder}: holds another sweep, made with {what}; repeat its flags, or name a new folder")
+
+
+def missing(folder: Path, plan: Plan) -> list[int]:
+    """The numbers of the programs that have no part yet."""
+    return [number for number in range(len(plan["programs"])) if not _part(folder, number).exists()]
+
+
+def add_part(folder: Path, plan: Plan, number: int, rows: list[Row], seconds: float) -> None:
+    """Keeps the rows of one program, and the table with them in it."""
+    times = files.read_lines(folder / "seconds.jsonl")
+    files.write_lines(folder / "seconds.jsonl", [*times, {"program": number, "seconds": round(seconds, 2)}])
+    files.write_lines(_part(folder, number), [_finite(row) for row in rows])
+    write_table(folder, plan)
+
+
+def write_table(folder: Path, plan: Plan) -> list[Row]:
+    """table.jsonl and table.csv from the parts there are; the rows."""
+    parts = (_part(folder, number) for number in range(len(plan["programs"])))
+    rows = [row for part in parts if part.exists() for row in files.read_lines(part)]
+    files.write_lines(folder / "table.jsonl", rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write(folder / "table.csv", text.getvalue().encode())
+    return rows
+
+
+def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list[Row]:
+    """A row a setting, best first: mean, standard deviation and lowest of a score over its seeds.
+
+    A setting of which a run diverged comes last, whatever its others reached: it is not robust.
+
+    >>> rows = [{"beta": 1, "seed": s, "auroc": 0.5 + s / 10} for s in (0, 1)] + [{"beta": 2, "seed": 0, "auroc": 0.9}]
+    >>> [(row["beta"], round(row["mean"], 2), row["seeds"]) for row in over_seeds(rows, ["beta"], "auroc")]
+    [(2, 0.9, 1), (1, 0.55, 2)]
+    """
+    found: dict[tuple[Any, ...], list[float | None]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in settings), []).append(row.get(score))
+    summary = []
+    for values, scores in found.items():
+        good = [score for score in scores if score is not None]
+        summary.append(
+            {
+                **dict(zip(settings, values, strict=True)),
+                "mean": statistics.fmean(good) if good else None,
+                "std": statistics.stdev(good) if len(good) > 1 else None,
+                "lowest": min(good, default=None),
+                "seeds": len(scores),
+                "diverged": len(scores) - len(good),
+            }
+        )
+    return sorted(summary, key=lambda row: (row["diverged"], -(row["mean"] or 0.0)))
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / "parts" / f"{number:04d}.jsonl"
+
+
+def _finite(row: Row) -> Row:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }

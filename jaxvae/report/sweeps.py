@@ -1,0 +1,88 @@
+"""What a sweep found: bars over each axis, with the spread over seeds, and a heat map over two."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvae.report import style
+
+Row = dict[str, Any]
+
+
+def figures(folder: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> list[Path]:
+    """Draws bars_AXIS.png for every axis, and heat_AXIS_AXIS.png for every two, into a folder; the files.
+
+    Bars show the mean over all runs that share a value, whatever their other settings, and their standard deviation.
+    """
+    drawn = []
+    for axis in axes:
+        drawn.append(folder / f"bars_{axis}.png")
+        _bars(drawn[-1], rows, axis, score)
+    for down, across in itertools.combinations(axes, 2):
+        drawn.append(folder / f"heat_{down}_{across}.png")
+        _heat(drawn[-1], rows, down, across, score)
+    return drawn
+
+
+def _bars(path: Path, rows: Sequence[Row], axis: str, score: str) -> None:
+    kind = score.partition("/")[0]
+    # Of maps the published ones; a dozen bars a value are not looked at.
+    found = [name for name in dict.fromkeys(name for row in rows for name in row) if name.partition("/")[0] == kind]
+    names = [name for name in found if name.partition("/")[2] in style.LINES] or found
+    values = _values(rows, axis)
+    sheet = style.sheet(style.WIDTH, 620)
+    plot = sheet.add_axes((0.07, 0.14, 0.91, 0.74))
+    lines = style.lines([name.partition("/")[2] or name for name in names])
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        groups = [_of(rows, score=name, **{axis: value}) for value in values]
+        short = name.partition("/")[2] or name
+        plot.bar(
+            np.arange(len(values)) + (place - (len(names) - 1) / 2) * width,
+            [float(np.mean(scores)) if scores else math.nan for scores in groups],
+            0.9 * width,
+            yerr=[float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0 for scores in groups],
+            color=lines[short].colour,
+            label=style.display(short),
+            error_kw={"lw": 1},
+        )
+    plot.set_xticks(range(len(values)), [str(value) for value in values])
+    plot.set_xlabel(axis.replace("_", " "))
+    plot.set_ylabel(kind.replace("_", " "))
+    plot.legend(ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+    style.save(sheet, path)
+
+
+def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -> None:
+    left, top = _values(rows, down), _values(rows, across)
+    found = [[_of(rows, score=score, **{down: a, across: b}) for b in top] for a in left]
+    means = np.array([[np.mean(scores) if scores else np.nan for scores in line] for line in found])
+    sheet = style.sheet(style.WIDTH, 240 + 90 * len(left))
+    plot = sheet.add_axes((0.12, 0.2, 0.8, 0.68))
+    image = plot.imshow(means, cmap="viridis", aspect="auto")
+    for (row, column), mean in np.ndenumerate(means):
+        bright = mean > (np.nanmin(means) + np.nanmax(means)) / 2
+        plot.text(column, row, f"{mean:.3f}", ha="center", va="center", color="black" if bright else "white")
+    plot.set_xticks(range(len(top)), [str(value) for value in top])
+    plot.set_yticks(range(len(left)), [str(value) for value in left])
+    plot.set_xlabel(across.replace("_", " "))
+    plot.set_ylabel(down.replace("_", " "))
+    plot.set_title(f"{style.display(score.partition('/')[2] or score)}: {score.partition('/')[0].replace('_', ' ')}")
+    sheet.colorbar(image, ax=plot, pad=0.02)
+    style.save(sheet, path)
+
+
+def _values(rows: Sequence[Row], axis: str) -> list[Any]:
+    return sorted({row[axis] for row in rows})
+
+
+def _of(rows: Sequence[Row], *, score: str, **where: Any) -> list[float]:
+    """The values of a score in the runs of some settings, those that diverged left out."""
+    found = (row.get(score) for row in rows if all(row[name] == value for name, value in where.items()))
+    return [value for value in found if value is not None]

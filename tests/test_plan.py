@@ -1,0 +1,84 @@
+"""Laws of a sweep's folder: the plan decides, parts are whole, and the table does not tell how it came about."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from jaxvae import files, plan
+from jaxvae.errors import InputError
+
+PLAN = {"epochs": 2, "programs": plan.programs_of({"size": [32, 64]}, {"seed": [0, 1, 2]}, together=2)}
+
+
+def fill(folder: Path, numbers):
+    plan.claim(folder, PLAN)
+    for number in numbers:
+        program = PLAN["programs"][number]
+        rows = [{**program["fixed"], **run, "auroc": run["seed"] / 10 + number} for run in program["runs"]]
+        plan.add_part(folder, PLAN, number, rows, seconds=number)
+
+
+def test_programs_are_the_product_of_the_axes_cut_to_size():
+    runs = [(program["fixed"]["size"], run["seed"]) for program in PLAN["programs"] for run in program["runs"]]
+    assert runs == [(size, seed) for size in (32, 64) for seed in (0, 1, 2)]
+    assert [len(program["runs"]) for program in PLAN["programs"]] == [2, 1, 2, 1]
+
+
+def test_the_table_is_the_same_in_whatever_order_and_however_often_it_is_made(tmp_path):
+    fill(tmp_path / "at once", range(4))
+    fill(tmp_path / "in parts", [3])
+    fill(tmp_path / "in parts", [0, 2])
+    assert plan.missing(tmp_path / "in parts", PLAN) == [1]
+    fill(tmp_path / "in parts", [1])
+    assert plan.missing(tmp_path / "in parts", PLAN) == []
+    for name in ("table.jsonl", "table.csv", "plan.json"):
+        assert (tmp_path / "at once" / name).read_bytes() == (tmp_path / "in parts" / name).read_bytes()
+    with (tmp_path / "at once" / "table.csv").open() as file:
+        assert [row["size"] for row in csv.DictReader(file)] == ["32"] * 3 + ["64"] * 3
+
+
+def test_what_is_not_finite_is_left_empty(tmp_path):
+    plan.claim(tmp_path / "sweep", PLAN)
+    plan.add_part(tmp_path / "sweep", PLAN, 0, [{"seed": 0, "loss": math.nan}], seconds=1)
+    assert files.read_lines(tmp_path / "sweep" / "table.jsonl") == [{"seed": 0, "loss": None}]
+
+
+def test_settings_are_ranked_by_their_mean_and_those_that_diverged_come_last():
+    rows = [{"beta": beta, "seed": seed, "auroc": score} for beta, seed, score in [
+        (1, 0, 0.7), (1, 1, 0.9), (2, 0, 0.81), (2, 1, 0.81), (4, 0, 0.99), (4, 1, None),
+    ]]  # fmt: skip
+    first, second, last = plan.over_seeds(rows, ["beta"], "auroc")
+    assert (first["beta"], second["beta"], last["beta"]) == (2, 1, 4)
+    assert second["mean"] == pytest.approx(0.8)
+    assert second["std"] == pytest.approx(0.2 / math.sqrt(2))
+    assert (second["lowest"], second["seeds"], last["diverged"]) == (0.7, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"epochs": 3}, "made with epochs 2 and now it is 3; repeat its flags, or name a new folder"),
+        ({"programs": PLAN["programs"][:1]}, "holds another sweep, made with other runs"),
+    ],
+)
+def test_another_sweep_in_the_folder_is_refused(tmp_path, change, complaint):
+    plan.claim(tmp_path / "sweep", PLAN)
+    with pytest.raises(InputError, match=complaint):
+        plan.claim(tmp_path / "sweep", {**PLAN, **change})
+
+
+def test_a_folder_that_is_no_sweep_is_left_alone(tmp_path):
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there already and is no sweep"):
+        plan.claim(tmp_path, PLAN)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_damaged_plan_is_said_to_be(tmp_path):
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan.json: is damaged"):
+        plan.claim(tmp_path, PLAN)
