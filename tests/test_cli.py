@@ -23,6 +23,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 import jaxvae
 from folders import healthy, write_benchmark, write_png
+from jaxvae import capacity
 from jaxvae.cli import COMMANDS, main
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.evaluate import Evaluate
@@ -764,6 +765,17 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     assert "8 runs in 2 programs, 4 of them done" in capsys.readouterr().out
     assert (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns == kept
     assert {name: (sweep / name).read_bytes() for name in tables} == tables
+
+
+@pytest.mark.parametrize(("share", "way_out"), [(0.5, r"give --together [23]$"), (0.01, "make the model smaller$")])
+def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
+    model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
+    images = 12 * SIDE * SIDE * 4
+    needed = capacity.population_bytes(model, 6, together=1, images=images)
+    monkeypatch.setattr(capacity, "free_bytes", lambda: int(share * needed))
+    command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8", "--latent-size", "64"]
+    assert re.search(way_out, refused(*command, "--seed", *range(6)))
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ class Sweep:
             "arithmetic": self.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
         }
+        _check_memory(self, whole, splits)
         plan.claim(self.sweep, whole)
         _announce(self, whole, plan.missing(self.sweep, whole))
         _run(self, whole, {source.hold_out: source for source in sources}, splits)
@@ -146,6 +147,29 @@ def _settings(sweep: Sweep, splits: Splits) -> dict[str, Any]:
         if len(set(values)) < len(values):
             raise InputError(f"--{name.replace('_', '-')}: {_words(values)} holds a value twice; give each once")
     return {**axes, "model": config["model"], "batch_size": config["train"]["batch_size"]}
+
+
+def _check_memory(sweep: Sweep, whole: dict[str, Any], splits: Splits) -> None:
+    import jax
+
+    from jaxvae import capacity, checkpoint
+
+    model, free = checkpoint.model_from_config(whole["model"]), capacity.free_bytes()
+
+    def needed(runs: int) -> int:
+        together = 1 if jax.default_backend() == "cpu" else runs
+        return capacity.population_bytes(model, runs, together=together, images=splits.train.images.nbytes)
+
+    largest = max(len(program["runs"]) for program in whole["programs"])
+    if free is None or needed(largest) <= free:
+        return
+    fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
+    there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    if fits:
+        raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
+    raise InputError(
+        f"one run alone would need {needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; make the model smaller"
+    )
 
 
 def _announce(sweep: Sweep, whole: dict[str, Any], missing: list[int]) -> None:
