@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from jaxvae.models import Model
 
-# In copies of the parameters, measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). A run
-# is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to come.
+# In copies of the parameters, measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). A
+# run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
+# come.
 STATE, IN_TRAINING = 3, 2
 
 
