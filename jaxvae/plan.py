@@ -2,10 +2,11 @@
 
     plan.json              what is trained, cut into programs; a sweep goes on only where the plan is the same
     parts/0003.jsonl       the rows of program 3, whole or not there
+    parts/0003.time.json   how long it took, apart, so that the table of a resumed sweep is that of another
     table.jsonl, table.csv all rows so far, in the order of the plan
-    seconds.jsonl          how long each program took, apart, so that the table of a resumed sweep is that of another
 
-Since the programs are part of the plan, sums are taken in the same order however often a sweep is stopped.
+Since the programs are part of the plan, sums are taken in the same order however often a sweep is stopped, and by
+however many processes it is done.
 """
 
 from __future__ import annotations
@@ -79,8 +80,7 @@ def missing(folder: Path, plan: Plan) -> list[int]:
 
 def add_part(folder: Path, plan: Plan, number: int, rows: list[Row], seconds: float) -> None:
     """Keeps the rows of one program, and the table with them in it."""
-    times = files.read_lines(folder / "seconds.jsonl")
-    files.write_lines(folder / "seconds.jsonl", [*times, {"program": number, "seconds": round(seconds, 2)}])
+    files.write_json(_part(folder, number).with_suffix(".time.json"), {"seconds": round(seconds, 2)})
     files.write_lines(_part(folder, number), [_finite(row) for row in rows])
     write_table(folder, plan)
 

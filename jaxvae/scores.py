@@ -6,12 +6,13 @@ image's own KL and likelihood (not of a batch mean), with respect to that image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
@@ -20,6 +21,8 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]
 Smoothed = Literal["kl_grad", "both"]
+Scored = TypeVar("Scored")
+SLICE = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
 
 # Combi goes by four names, each one way to call `combine`. A new one is a line here.
 COMBINATIONS: dict[str, dict[str, Any]] = {
@@ -76,7 +79,24 @@ def pixel_scores(
     >>> maps.kl_grad.shape, bool((maps.kl_grad >= 0).all())
     ((2, 32, 32, 1), True)
     """
-    return _explain(model, params, unit_range(images), key, log_scale, GRADIENTS)[0]
+
+    def maps(images: Array) -> PixelScores:
+        return _explain(model, params, unit_range(images), key, log_scale, GRADIENTS)[0]
+
+    return _in_slices(maps, images) if key is None else maps(images)
+
+
+def _in_slices(score: Callable[[Array], Scored], images: Array) -> Scored:
+    """`score(images)`, on a processor as many images at a time as its caches hold the features of."""
+    count = len(images)
+    if count <= SLICE or count % SLICE > 0:
+        return score(images)
+
+    def sliced(images: Array) -> Scored:
+        parts = lax.map(score, images.reshape(count // SLICE, SLICE, *images.shape[1:]))
+        return jax.tree.map(lambda part: part.reshape(count, *part.shape[2:]), parts)
+
+    return lax.platform_dependent(images, cpu=sliced, default=score)
 
 
 def _explain(
@@ -213,16 +233,20 @@ def score_batch(
         raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
     used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
     wanted = tuple(name for name in GRADIENTS if name in used)
-    raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
 
-    def finished(name: str) -> Array:
-        if name in COMBINATIONS:
-            return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
-        if name == "rec_error":
-            return raw.rec_error
-        return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
+    def score(images: Array) -> BatchScores:
+        raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
 
-    return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
+        def finished(name: str) -> Array:
+            if name in COMBINATIONS:
+                return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
+            if name == "rec_error":
+                return raw.rec_error
+            return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
+
+        return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
+
+    return _in_slices(score, images)
 
 
 def score_batches(

@@ -14,7 +14,7 @@ import pytest
 import jaxvae
 import oracle
 from jaxvae import filters
-from jaxvae.scores import COMBINATIONS, MAPS
+from jaxvae.scores import COMBINATIONS, MAPS, SLICE
 
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
@@ -74,6 +74,19 @@ def test_an_image_does_not_know_its_neighbours(vae, images):
     for name, maps in together._asdict().items():
         assert_close(getattr(alone, name)[0], maps[2])
         assert_close(getattr(among_strangers, name)[2], maps[2])
+
+
+def test_a_large_batch_goes_in_slices_and_gives_the_same_scores(vae, images):
+    model, params = vae
+    many = jnp.concatenate([images] * 22)[: 2 * SLICE]
+    sliced, whole = jaxvae.pixel_scores(model, params, many), jaxvae.pixel_scores(model, params, images)
+    for got, expected in zip(sliced, whole, strict=True):
+        assert_close(got[:6], expected)
+        assert_close(got[66:72], expected)  # 66 is eleven times six.
+    batch = jaxvae.score_batch(model, params, many, maps=("combi",), reconstructions=True)
+    assert_close(batch.maps["combi"][66:72], jaxvae.combine(whole))
+    np.testing.assert_allclose(batch.samples.elbo[66:72], jaxvae.sample_scores(model, params, images).elbo, rtol=1e-5)
+    assert batch.reconstructions.shape == many.shape
 
 
 def test_jit_equals_eager_and_vmap_equals_a_loop(vae, images):

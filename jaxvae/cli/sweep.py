@@ -56,12 +56,16 @@ class Sweep:
     """released: the published FashionMNIST script's own objective (dense only)"""
     together: int = 8
     """runs a program: what is lost when the sweep is killed; on an accelerator, as many as fit"""
+    distributed: str = "off"
+    """several processes that share the folder take turns at the programs: auto under SLURM, Open MPI, Kubernetes and on
+    TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many)"""
 
     def execute(self) -> None:
         _check(self)
-        from jaxvae import __version__, plan
+        from jaxvae import __version__, plan, sharding
         from jaxvae.report import sweeps
 
+        process, processes = sharding.join(self.distributed)
         sources = _sources(self)
         splits = open_splits(sources[0])
         what = _settings(self, splits)
@@ -78,8 +82,15 @@ class Sweep:
         }
         _check_memory(self, whole, splits)
         plan.claim(self.sweep, whole)
-        _announce(self, whole, plan.missing(self.sweep, whole))
-        _run(self, whole, {source.hold_out: source for source in sources}, splits)
+        todo = plan.missing(self.sweep, whole)
+        if process == 0:
+            _announce(self, whole, todo)
+        # Which programs are whose is decided before anyone begins.
+        sharding.wait_for_all("plan")
+        _run(self, whole, todo[process::processes], {source.hold_out: source for source in sources}, splits)
+        sharding.wait_for_all("table")
+        if process > 0:
+            return
         rows = plan.write_table(self.sweep, whole)
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
         score = _score_of(rows)
@@ -181,14 +192,16 @@ def _announce(sweep: Sweep, whole: dict[str, Any], missing: list[int]) -> None:
     print(f"{sweep.sweep}: {runs} runs in {len(programs)} programs{done}", flush=True)
 
 
-def _run(sweep: Sweep, whole: dict[str, Any], sources: dict[int | None, Source], splits: Splits) -> None:
+def _run(
+    sweep: Sweep, whole: dict[str, Any], todo: list[int], sources: dict[int | None, Source], splits: Splits
+) -> None:
     from tqdm import tqdm
 
     from jaxvae import checkpoint, plan
 
     held = next(iter(sources))
     model = checkpoint.model_from_config(whole["model"])
-    for number in tqdm(plan.missing(sweep.sweep, whole), "programs", disable=None):
+    for number in tqdm(todo, "programs", disable=None):
         program = whole["programs"][number]
         if program["fixed"]["held_out_class"] != held:
             held = program["fixed"]["held_out_class"]
@@ -206,7 +219,7 @@ def _program(
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxvae import TrainConfig, evaluation, parity
+    from jaxvae import TrainConfig, evaluation, parity, sharding
     from jaxvae import sweep as populations
     from jaxvae.runs import OBJECTIVES
     from jaxvae.scores import sample_scores
@@ -221,7 +234,8 @@ def _program(
     steps = sweep.epochs * (len(images) // batch_size)
     config = TrainConfig(batch_size=batch_size)
     objective = OBJECTIVES[sweep.arithmetic]
-    states, metrics = populations.fit_many(model, config, runs, images, steps=steps, objective=objective)
+    mesh = sharding.run_mesh() if jax.local_device_count() > 1 else None
+    states, metrics = populations.fit_many(model, config, runs, images, steps=steps, mesh=mesh, objective=objective)
     released = sweep.arithmetic == "released"
     scores = populations.score_many(
         model,

@@ -1,0 +1,94 @@
+"""More than one process: the table is that of one, and a lost peer ends the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import jaxvae
+from folders import write_benchmark
+from jaxvae import sharding
+from jaxvae.cli import main
+
+AXES = ["--seed", "0", "1", "2", "--beta", "0.5", "1", "--together", "2"]
+FLAGS = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "1", *AXES]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_benchmark(tmp_path_factory.mktemp("data") / "blobs", train=12, test=4, size=32)
+
+
+def start(sweep: Path, folder: Path, *, port: int, process: int, flags: list[str]) -> subprocess.Popen[str]:
+    """One of two processes, with two devices."""
+    command = [sys.executable, "-m", "jaxvae", "sweep", str(sweep), "--data", str(folder), *flags]
+    command += ["--distributed", f"127.0.0.1:{port}/{process}/2"]
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def read(sweep: Path) -> list[dict]:
+    return [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder):
+    port = free_port()
+    both = [start(tmp_path / "two", folder, port=port, process=i, flags=FLAGS) for i in (0, 1)]
+    (first, complaint), (second, _) = (process.communicate(timeout=240) for process in both)
+    assert [process.returncode for process in both] == [0, 0], complaint[-2000:]
+    assert "6 runs in 3 programs" in first
+    # Gloo, which carries messages between the processes, prints on its own.
+    assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
+    assert main(["sweep", str(tmp_path / "one"), "--data", str(folder), *FLAGS]) == 0
+    for got, expected in zip(read(tmp_path / "two"), read(tmp_path / "one"), strict=True):
+        assert got.keys() == expected.keys()
+        assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert [got[name] for name in ("seed", "beta")] == [expected[name] for name in ("seed", "beta")]
+
+
+@pytest.mark.slow
+def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder):
+    port, flags = free_port(), [*FLAGS, "--epochs", "100000"]
+    both = [start(tmp_path / "sweep", folder, port=port, process=i, flags=flags) for i in (0, 1)]
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "sweep" / "plan.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(5)
+    both[1].send_signal(signal.SIGKILL)
+    lost = time.monotonic()
+    _, complaint = both[0].communicate(timeout=120)
+    assert both[0].returncode != 0
+    assert time.monotonic() - lost < 40
+    assert complaint.strip()
+
+
+@pytest.mark.parametrize("where", ["here", "host:1/2/2", "host/0/1", "host:1/-1/2"])
+def test_an_address_that_is_none_is_refused(where):
+    with pytest.raises(jaxvae.InputError, match="neither off, auto nor HOST:PORT/I/N"):
+        sharding.join(where)
+
+
+def test_auto_where_there_is_nothing_to_find_is_refused():
+    with pytest.raises(jaxvae.InputError, match="--distributed auto: the processes do not find each other"):
+        sharding.join("auto")
+
+
+def test_one_process_is_the_first_of_one():
+    assert sharding.join("off") == (0, 1)
+    sharding.wait_for_all("nothing")
+    assert sharding.run_mesh(1).shape == {"run": 1}
