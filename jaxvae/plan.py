@@ -85,6 +85,12 @@ def add_part(folder: Path, plan: Plan, number: int, rows: list[Row], seconds: fl
     write_table(folder, plan)
 
 
+def seconds_a_program(folder: Path) -> float | None:
+    """The mean of what has been trained; None before anything was."""
+    times = [json.loads(path.read_text())["seconds"] for path in folder.glob("parts/*.time.json")]
+    return statistics.fmean(times) if times else None
+
+
 def write_table(folder: Path, plan: Plan) -> list[Row]:
     """table.jsonl and table.csv from the parts there are; the rows."""
     parts = (_part(folder, number) for number in range(len(plan["programs"])))

@@ -735,7 +735,7 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     command = ["sweep", str(sweep), "--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
     assert main([*command, *axes]) == 0
     out = capsys.readouterr().out
-    assert f"{sweep}: 8 runs in 2 programs\n" in out
+    assert f"{sweep}: 8 runs in 2 programs; 1 MB at once\n" in out
     assert "pixel_average_precision/elbo_grad over the seeds, best first" in out
     tables = {name: (sweep / name).read_bytes() for name in ("table.jsonl", "table.csv")}
     rows = [json.loads(line) for line in tables["table.jsonl"].splitlines()]
@@ -762,7 +762,7 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     (sweep / "table.jsonl").unlink()
     kept = (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns
     assert main([*command, *axes]) == 0
-    assert "8 runs in 2 programs, 4 of them done" in capsys.readouterr().out
+    assert re.search(r"8 runs in 2 programs, 4 of them done; 1 MB at once, about \d\.\d min", capsys.readouterr().out)
     assert (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns == kept
     assert {name: (sweep / name).read_bytes() for name in tables} == tables
 

@@ -51,7 +51,7 @@ def test_terms_at_the_mean_and_at_a_draw(vae, images):
     np.testing.assert_allclose(at_mean.nll, expected, rtol=1e-5)
     key = jax.random.key(3)
     drawn = jaxvae.elbo_terms(model, params, images, key, log_scale=-0.5)
-    latents = q.mean + jnp.exp(q.log_std) * jax.random.normal(key, q.mean.shape)
+    latents = q.mean + jnp.exp(q.log_std) * jax.random.normal(key, q.mean.shape[::-1]).T
     expected = jaxvae.gaussian_nll(images, jaxvae.decode(model, params, latents), log_scale=-0.5)
     np.testing.assert_allclose(drawn.nll, expected, rtol=1e-4)
     np.testing.assert_allclose(drawn.kl, at_mean.kl, rtol=1e-6)

@@ -96,3 +96,10 @@ def test_a_draw_has_the_posteriors_moments():
     np.testing.assert_allclose(draws.mean(axis=0), 3.0, atol=0.05)
     np.testing.assert_allclose(draws.std(axis=0), [0.5, 2.0], rtol=0.03)
     np.testing.assert_array_equal(jaxvae.reparameterize(posterior, None), posterior.mean)
+
+
+def test_a_latent_has_the_same_noise_however_many_there_are():
+    """So that a sweep over the size of the latent equals runs of each size."""
+    few, many = (jaxvae.Posterior(jnp.zeros((3, size)), jnp.zeros((3, size))) for size in (2, 5))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(jaxvae.reparameterize(few, key), jaxvae.reparameterize(many, key)[:, :2])

@@ -114,7 +114,7 @@ def test_the_released_objective_draws_with_half_the_log_std():
     params = jax.jit(model.init)(jax.random.key(0), images)["params"]
     key = jax.random.key(2)
     posterior = jaxvae.encode(model, params, images)
-    noise = jax.random.normal(key, posterior.mean.shape)
+    noise = jax.random.normal(key, posterior.mean.shape[::-1]).T
     reconstruction = jaxvae.decode(model, params, posterior.mean + jnp.exp(posterior.log_std / 2) * noise)
     released = parity.dense_elbo_terms(model, params, images, key)
     np.testing.assert_allclose(released.nll, jaxvae.gaussian_nll(images, reconstruction, log_scale=0.0), rtol=1e-6)

@@ -41,6 +41,12 @@ def test_the_table_is_the_same_in_whatever_order_and_however_often_it_is_made(tm
         assert [row["size"] for row in csv.DictReader(file)] == ["32"] * 3 + ["64"] * 3
 
 
+def test_the_time_of_a_program_is_the_mean_of_those_that_were_trained(tmp_path):
+    assert plan.seconds_a_program(tmp_path / "sweep") is None
+    fill(tmp_path / "sweep", [1, 3])
+    assert plan.seconds_a_program(tmp_path / "sweep") == 2
+
+
 def test_what_is_not_finite_is_left_empty(tmp_path):
     plan.claim(tmp_path / "sweep", PLAN)
     plan.add_part(tmp_path / "sweep", PLAN, 0, [{"seed": 0, "loss": math.nan}], seconds=1)

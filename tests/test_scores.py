@@ -212,15 +212,14 @@ def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes, smoot
         assert word not in program
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-def test_every_program_lowers_for_other_platforms(vae, images, platform):
+def test_every_program_lowers_for_every_platform(vae, images):
     model, params = vae
+    platforms = ("cpu", "cuda", "tpu")
 
     def maps(params, images):
         return jaxvae.score_batch(model, params, images).maps
 
-    exported = jax.export.export(jax.jit(maps), platforms=[platform])(params, images)
-    assert exported.platforms == (platform,)
+    assert jax.export.export(jax.jit(maps), platforms=platforms)(params, images).platforms == platforms
     config, hparams = jaxvae.TrainConfig(batch_size=2), jaxvae.Hyperparams()
     state = jaxvae.init(model, config, hparams, jax.random.key(0))
 
@@ -228,4 +227,4 @@ def test_every_program_lowers_for_other_platforms(vae, images, platform):
         fresh = jaxvae.TrainState(state.step, params, state.opt_state, state.key)
         return jaxvae.fit(model, config, hparams, fresh, images, steps=2)[1]
 
-    assert jax.export.export(jax.jit(train), platforms=[platform])(params, images).platforms == (platform,)
+    assert jax.export.export(jax.jit(train), platforms=platforms)(params, images).platforms == platforms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
     from jaxvae.data.dataset import Splits
-    from jaxvae.models import Model
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,11 @@ class Sweep:
             "arithmetic": self.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
         }
-        _check_memory(self, whole, splits)
+        memory = _check_memory(self, whole, splits)
         plan.claim(self.sweep, whole)
         todo = plan.missing(self.sweep, whole)
         if process == 0:
-            _announce(self, whole, todo)
+            _announce(self, whole, todo, memory)
         # Which programs are whose is decided before anyone begins.
         sharding.wait_for_all("plan")
         _run(self, whole, todo[process::processes], {source.hold_out: source for source in sources}, splits)
@@ -160,7 +158,8 @@ def _settings(sweep: Sweep, splits: Splits) -> dict[str, Any]:
     return {**axes, "model": config["model"], "batch_size": config["train"]["batch_size"]}
 
 
-def _check_memory(sweep: Sweep, whole: dict[str, Any], splits: Splits) -> None:
+def _check_memory(sweep: Sweep, whole: dict[str, Any], splits: Splits) -> int:
+    """The bytes that the largest program takes, if they are free."""
     import jax
 
     from jaxvae import capacity, checkpoint
@@ -173,23 +172,29 @@ def _check_memory(sweep: Sweep, whole: dict[str, Any], splits: Splits) -> None:
 
     largest = max(len(program["runs"]) for program in whole["programs"])
     if free is None or needed(largest) <= free:
-        return
+        return needed(largest)
     fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
-    there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
     if fits:
+        there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
         raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
-    raise InputError(
-        f"one run alone would need {needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free; make the model smaller"
-    )
+    there = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    raise InputError(f"--latent-size, --features: one run alone needs {there}; make the model smaller")
 
 
-def _announce(sweep: Sweep, whole: dict[str, Any], missing: list[int]) -> None:
+def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int) -> None:
     """The plan, before anything is trained."""
+    from jaxvae import plan
+
     programs = whole["programs"]
     runs = sum(len(program["runs"]) for program in programs)
-    todo = sum(len(programs[number]["runs"]) for number in missing)
-    done = f", {runs - todo} of them done" if todo < runs else ""
-    print(f"{sweep.sweep}: {runs} runs in {len(programs)} programs{done}", flush=True)
+    left = sum(len(programs[number]["runs"]) for number in todo)
+    done = f", {runs - left} of them done" if left < runs else ""
+    seconds = plan.seconds_a_program(sweep.sweep)
+    ahead = f", about {seconds * len(todo) / 60:.1f} minutes to go" if seconds and todo else ""
+    print(
+        f"{sweep.sweep}: {runs} runs in {len(programs)} programs{done}; {memory / 1e6:.0f} MB at once{ahead}",
+        flush=True,
+    )
 
 
 def _run(
@@ -197,80 +202,21 @@ def _run(
 ) -> None:
     from tqdm import tqdm
 
-    from jaxvae import checkpoint, plan
+    from jaxvae import TrainConfig, checkpoint, plan, programs
 
     held = next(iter(sources))
-    model = checkpoint.model_from_config(whole["model"])
+    model, config = checkpoint.model_from_config(whole["model"]), TrainConfig(batch_size=whole["batch_size"])
     for number in tqdm(todo, "programs", disable=None):
         program = whole["programs"][number]
         if program["fixed"]["held_out_class"] != held:
             held = program["fixed"]["held_out_class"]
             splits = open_splits(sources[held])
         started = time.perf_counter()
-        rows = _program(sweep, model, whole["batch_size"], program, splits)
+        rows = [
+            {**program["fixed"], **row}
+            for row in programs.train_and_judge(model, config, program["runs"], splits, sweep.epochs, sweep.arithmetic)
+        ]
         plan.add_part(sweep.sweep, whole, number, rows, time.perf_counter() - started)
-
-
-def _program(
-    sweep: Sweep, model: Model, batch_size: int, program: dict[str, Any], splits: Splits
-) -> list[dict[str, Any]]:
-    """Trains and judges the runs of one program: a row a run."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxvae import TrainConfig, evaluation, parity, sharding
-    from jaxvae import sweep as populations
-    from jaxvae.runs import OBJECTIVES
-    from jaxvae.scores import sample_scores
-
-    members = program["runs"]
-    axes = {name: [run[name] for run in members] for name in members[0]}
-    hparams = {name: jnp.asarray(axes[name], jnp.float32) for name in ("learning_rate", "beta", "log_scale")}
-    sizes = np.array(axes["latent_size"])
-    mask = jnp.asarray(np.arange(model.latent_size) < sizes[:, None]) if (sizes < model.latent_size).any() else None
-    runs = populations.Runs(populations.Hyperparams(**hparams), jnp.asarray(axes["seed"], jnp.int32), None, mask)
-    images = jnp.asarray(splits.train.images)
-    steps = sweep.epochs * (len(images) // batch_size)
-    config = TrainConfig(batch_size=batch_size)
-    objective = OBJECTIVES[sweep.arithmetic]
-    mesh = sharding.run_mesh() if jax.local_device_count() > 1 else None
-    states, metrics = populations.fit_many(model, config, runs, images, steps=steps, mesh=mesh, objective=objective)
-    released = sweep.arithmetic == "released"
-    scores = populations.score_many(
-        model,
-        states.params,
-        jnp.asarray(splits.test.images),
-        jax.vmap(jax.random.key)(runs.seed) if released else None,
-        log_scale=runs.hparams.log_scale,
-        score=parity.sample_scores if released else sample_scores,
-    )
-    rows = []
-    for r, run in enumerate(members):
-        diverged = not bool(np.isfinite(metrics.loss[r, -1]))
-        row = {**program["fixed"], **run, "loss": float(metrics.loss[r, -1]), "diverged": diverged}
-        params = jax.tree.map(lambda leaf, r=r: leaf[r], states.params)
-        named = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        if not diverged and splits.test.labels.any() and not splits.test.labels.all():
-            for found in evaluation.sample_rows(named, splits.test.labels, splits.test.groups, resamples=0):
-                row |= {f"image_{key}/{found['score']}": found[key] for key in ("auroc", "average_precision")}
-        if not diverged and splits.test.masks is not None:
-            row |= _pixels(model, params, splits, run["log_scale"])
-        rows.append(row)
-    return rows
-
-
-def _pixels(model: Model, params: Any, splits: Splits, log_scale: float) -> dict[str, float]:
-    import numpy as np
-
-    from jaxvae import evaluation, scores
-
-    assert splits.test.masks is not None
-    batches = list(scores.score_batches(model, params, splits.test.images, log_scale=log_scale))
-    maps = {name: np.concatenate([np.asarray(batch.maps[name]) for batch in batches]) for name in scores.MAPS}
-    found = evaluation.pixel_rows(maps, splits.test.masks, splits.test.groups, resamples=0)
-    kept = ("auroc", "average_precision", "best_dice")
-    return {f"pixel_{key}/{row['score']}": float(row[key]) for row, key in itertools.product(found, kept)}
 
 
 def _score_of(rows: list[dict[str, Any]]) -> str:

@@ -128,9 +128,20 @@ def coordinates(subjects: Subjects, size: int) -> tuple[np.ndarray, np.ndarray]:
     modes = np.stack([np.cos(np.pi / 2 * i * (x + 1)) * np.cos(np.pi / 2 * j * (y + 1)) for i, j in orders])
     amplitudes = np.array([0.045 / (1 + i + j) for i, j in orders], dtype=np.float32)
     sideways, forwards = np.split(subjects.warp, 2, axis=1)
-    p += (sideways * amplitudes) @ modes
-    q += (forwards * amplitudes) @ modes
+    p += combination(sideways * amplitudes, modes)
+    q += combination(forwards * amplitudes, modes)
     return p * (1 + 0.10 * q + 0.06 * q * q), q
+
+
+def combination(weights: np.ndarray, fields: np.ndarray) -> np.ndarray:
+    """sum_k weights[:, k] fields[k], [N, P] of weights [N, K] and fields [K, P], one term after the other.
+
+    A product of matrices would round a slice differently with the number of slices and from processor to processor.
+    """
+    total = weights[:, :1] * fields[0]
+    for k in range(1, len(fields)):
+        total += weights[:, k : k + 1] * fields[k]
+    return total
 
 
 def softness(size: int) -> float:

@@ -127,6 +127,6 @@ def _acquire(
     """What a scanner makes of a slice: a smooth bias field, and the noise of a magnitude image (Rician)."""
     x, y = brain.grid(size)
     fields = np.stack([x, y, x * x, y * y, x * y, x * x * y])
-    biased = brightness * np.exp(0.07 * subjects.bias @ fields)
+    biased = brightness * np.exp(brain.combination(0.07 * subjects.bias, fields))
     real, imaginary = biased + _NOISE * noise[0], _NOISE * noise[1]
     return np.clip(np.sqrt(real * real + imaginary * imaginary), 0, 1) * inside

@@ -1,0 +1,108 @@
+"""The runs of a population: which values each has of what may differ within one program."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvae.errors import InputError
+from jaxvae.train import Hyperparams
+from jaxvae.types import Array
+
+AXES = ("seed", "learning_rate", "beta", "log_scale", "held_out_class", "latent_size")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Runs:
+    """A population; leaves [R], or None where the axis was not asked for."""
+
+    hparams: Hyperparams  # [R] each
+    seed: Array  # [R] int32
+    index: Array | None  # [R, n] int32, the images that each run is trained on; None: all
+    latent_mask: Array | None  # [R, Z] bool, the latents that each run has; None: all
+
+    def __len__(self) -> int:
+        return len(self.seed)
+
+    def __getitem__(self, which: slice | np.ndarray) -> Runs:
+        """Some of the runs."""
+        return jax.tree.map(lambda leaf: leaf[which], self)
+
+
+def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
+    """Every combination of the values of the axes, the last axis fastest.
+
+    Args:
+      axes: seed, learning_rate, beta, log_scale, held_out_class, latent_size; each a number of values. Those left out
+        have the default of `Hyperparams`, seed 0, all images and all latents.
+      labels: [N] int, the class of every image that `fit_many` will be given; needed for held_out_class.
+    Returns:
+      R runs, the product of the numbers of values.
+    Raises:
+      InputError: an unknown or empty axis, a value out of range, or classes of different sizes.
+
+    >>> runs = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
+    >>> len(runs), runs.hparams.learning_rate.shape
+    (6, (6,))
+    """
+    values = {name: _checked(name, values) for name, values in axes.items()}
+    columns = dict(zip(values, zip(*itertools.product(*values.values()), strict=True), strict=True))
+    count = math.prod(len(axis) for axis in values.values())
+    defaults = Hyperparams()
+    hparams = Hyperparams(
+        **{
+            name: jnp.asarray(columns.get(name, [getattr(defaults, name)] * count), jnp.float32)
+            for name in ("learning_rate", "beta", "log_scale")
+        }
+    )
+    seed = jnp.asarray(columns.get("seed", [0] * count), jnp.int32)
+    index = mask = None
+    if "held_out_class" in columns:
+        index = jnp.asarray(_all_but(labels, columns["held_out_class"]))
+    if "latent_size" in columns:
+        sizes = np.array(columns["latent_size"], int)
+        mask = jnp.asarray(np.arange(sizes.max()) < sizes[:, None])
+    return Runs(hparams, seed, index, mask)
+
+
+def _checked(name: str, values: Iterable[float]) -> list[float]:
+    """The values of one axis, or what is wrong with them."""
+    if name not in AXES:
+        raise InputError(f"{name}: no such axis; the axes are {', '.join(AXES)}")
+    found = list(values)
+    if not found:
+        raise InputError(f"{name}: no values; give at least one")
+    for value in found:
+        whole = name in ("seed", "held_out_class", "latent_size")
+        least = {"seed": 0, "held_out_class": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
+        if not (math.isfinite(value) and value >= least and (not whole or value == int(value))):
+            kind = "a whole number" if whole else "a number"
+            raise InputError(
+                f"{name}={value} is out of range; give {kind}{f' of at least {least}' * (least > -math.inf)}"
+            )
+    return found
+
+
+def _all_but(labels: np.ndarray | None, held_out: Iterable[float]) -> np.ndarray:
+    """[R, n] int32: the images of all classes but one."""
+    if labels is None:
+        raise InputError("held_out_class needs the labels of the images; give labels=")
+    classes, counts = np.unique(labels, return_counts=True)
+    tables = {}
+    for held in dict.fromkeys(int(value) for value in held_out):
+        if held not in classes:
+            raise InputError(
+                f"held_out_class={held}: no image is of that class; choose from {', '.join(map(str, classes))}"
+            )
+        tables[held] = np.flatnonzero(labels != held).astype(np.int32)
+    if len({len(table) for table in tables.values()}) > 1:
+        sizes = ", ".join(f"{c}: {n}" for c, n in zip(classes, counts, strict=True))
+        raise InputError(f"the classes have different numbers of images ({sizes}); train each of these runs on its own")
+    return np.stack([tables[int(held)] for held in held_out])

@@ -1,0 +1,101 @@
+"""One program of a sweep: its runs, trained as a population and judged one by one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvae import evaluation, parity, sharding
+from jaxvae.data.dataset import Splits
+from jaxvae.models import Model
+from jaxvae.population import Runs
+from jaxvae.runs import OBJECTIVES
+from jaxvae.scores import MAPS, sample_scores, score_batches
+from jaxvae.sweep import fit_many, score_many
+from jaxvae.train import Hyperparams, TrainConfig
+from jaxvae.types import Params
+
+Row = dict[str, Any]
+
+
+def train_and_judge(
+    model: Model,
+    config: TrainConfig,
+    runs: Sequence[dict[str, Any]],
+    splits: Splits,
+    epochs: int,
+    arithmetic: parity.Arithmetic = "corrected",
+) -> list[Row]:
+    """A row a run: its settings, its last loss, whether it diverged, and how well it finds what is wrong.
+
+    Args:
+      model: with the largest latent_size of the runs.
+      runs: seed, learning_rate, beta, log_scale and latent_size of each.
+      splits: trained on `train`; judged by `test`, images where they have labels of both kinds, pixels where masks.
+      epochs: times to go through the training images.
+    Returns:
+      Rows with the keys of the run, `loss`, `diverged`, and METRIC/SCORE such as `image_auroc/elbo`.
+    """
+    population = _population(model, runs)
+    images = jnp.asarray(splits.train.images)
+    states, metrics = fit_many(
+        model,
+        config,
+        population,
+        images,
+        steps=epochs * (len(images) // config.batch_size),
+        mesh=sharding.run_mesh() if jax.local_device_count() > 1 else None,
+        objective=OBJECTIVES[arithmetic],
+    )
+    released = arithmetic == "released"
+    scores = score_many(
+        model,
+        states.params,
+        jnp.asarray(splits.test.images),
+        jax.vmap(jax.random.key)(population.seed) if released else None,
+        log_scale=population.hparams.log_scale,
+        score=parity.sample_scores if released else sample_scores,
+    )
+    rows = []
+    for r, run in enumerate(runs):
+        loss = float(metrics.loss[r, -1])
+        row = {**run, "loss": loss, "diverged": not np.isfinite(loss)}
+        if not row["diverged"]:
+            row |= _images({name: np.asarray(values[r]) for name, values in scores._asdict().items()}, splits)
+            row |= _pixels(model, jax.tree.map(lambda leaf, r=r: leaf[r], states.params), splits, run["log_scale"])
+        rows.append(row)
+    return rows
+
+
+def _population(model: Model, runs: Sequence[dict[str, Any]]) -> Runs:
+    """Runs as `fit_many` takes them; unlike `grid`, no product."""
+    axes = {name: np.array([run[name] for run in runs]) for name in runs[0]}
+    hparams = {name: jnp.asarray(axes[name], jnp.float32) for name in ("learning_rate", "beta", "log_scale")}
+    smaller = (axes["latent_size"] < model.latent_size).any()
+    mask = jnp.asarray(np.arange(model.latent_size) < axes["latent_size"][:, None]) if smaller else None
+    return Runs(Hyperparams(**hparams), jnp.asarray(axes["seed"], jnp.int32), None, mask)
+
+
+def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
+    test = splits.test
+    if not test.labels.any() or test.labels.all():
+        return {}
+    found = evaluation.sample_rows(scores, test.labels, test.groups, resamples=0)
+    kept = ("auroc", "average_precision")
+    return {f"image_{key}/{row['score']}": row[key] for row, key in itertools.product(found, kept)}
+
+
+def _pixels(model: Model, params: Params, splits: Splits, log_scale: float) -> dict[str, float]:
+    test = splits.test
+    if test.masks is None or not test.masks.any():
+        return {}
+    batches = list(score_batches(model, params, test.images, log_scale=log_scale))
+    maps = {name: np.concatenate([np.asarray(batch.maps[name]) for batch in batches]) for name in MAPS}
+    found = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=0)
+    kept = ("auroc", "average_precision", "best_dice")
+    return {f"pixel_{key}/{row['score']}": float(row[key]) for row, key in itertools.product(found, kept)}
