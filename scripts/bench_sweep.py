@@ -1,6 +1,6 @@
 """What a population costs: model-steps per second against its size, beside single runs and a PyTorch loop.
 
-    python scripts/bench_sweep.py                     # both networks, populations of 1 to 64: minutes on two cores
+    python scripts/bench_sweep.py                     # both networks, populations of 1 to 64: long on two cores
     python scripts/bench_sweep.py --quick             # the dense network, populations of 1 to 8: under a minute
     python scripts/bench_sweep.py --device gpu --runs 1 16 64 256 --json sweep.json
 
