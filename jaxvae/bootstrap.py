@@ -73,7 +73,7 @@ def bootstrap(
         rows = np.repeat(np.arange(len(scores)), multiplicity[group_of])
         value = statistic(scores[rows], labels[rows])
         values.append(value[0] if isinstance(value, tuple) else value)
-    return _interval(values, level)
+    return percentile_interval(values, level)
 
 
 def bootstrap_pixels(
@@ -112,7 +112,42 @@ def bootstrap_pixels(
         counts += multiplicities[:, start : start + 64].astype(np.float32) @ np.array(part, dtype=np.float32)
     metrics = histogram_auroc, histogram_average_precision, histogram_best_dice
     values = np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in counts])
-    return PixelIntervals(*(_interval(column, level) for column in values.T))
+    return PixelIntervals(*(percentile_interval(column, level) for column in values.T))
+
+
+def resample_groups(
+    holds_anomalous: np.ndarray, holds_healthy: np.ndarray, *, samples: int, seed: int = 0
+) -> np.ndarray:
+    """How often each resample holds each group; every resample has a pixel of either class.
+
+    Args:
+      holds_anomalous, holds_healthy: [G] bool, which groups have such a pixel; each True somewhere.
+      samples: how many times to resample.
+      seed: of the draw.
+    Returns:
+      [samples, G] int64, rows that sum to G.
+
+    >>> resample_groups(np.array([True, False]), np.array([False, True]), samples=2)
+    array([[1, 1],
+           [1, 1]])
+    """
+    generator = np.random.default_rng(seed)
+    groups = holds_anomalous.size
+    multiplicities = np.zeros((samples, groups), dtype=np.int64)
+    for multiplicity in multiplicities:
+        while not (multiplicity[holds_anomalous].any() and multiplicity[holds_healthy].any()):
+            multiplicity[:] = np.bincount(generator.integers(groups, size=groups), minlength=groups)
+    return multiplicities
+
+
+def percentile_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """What the share `level` of the resamples' values lies between.
+
+    >>> percentile_interval(np.arange(101.0), level=0.5)
+    Interval(low=25.0, high=75.0)
+    """
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
 
 
 def _resample(
@@ -132,12 +167,7 @@ def _resample(
     holds_anomalous, holds_healthy = (
         np.bincount(group_of, weights=row_holds) > 0 for row_holds in (per_row.any(axis=1), ~per_row.all(axis=1))
     )
-    generator = np.random.default_rng(seed)
-    multiplicities = np.zeros((samples, names.size), dtype=np.int64)
-    for multiplicity in multiplicities:
-        while not (multiplicity[holds_anomalous].any() and multiplicity[holds_healthy].any()):
-            multiplicity[:] = np.bincount(generator.integers(names.size, size=names.size), minlength=names.size)
-    return group_of, multiplicities
+    return group_of, resample_groups(holds_anomalous, holds_healthy, samples=samples, seed=seed)
 
 
 def _rank_edges(positives: np.ndarray, negatives: np.ndarray, resolution: int = 1 << 14) -> np.ndarray:
@@ -146,8 +176,3 @@ def _rank_edges(positives: np.ndarray, negatives: np.ndarray, resolution: int = 
     edges, occurrences = np.unique(ranked, return_counts=True)
     # A score met at several ranks is shared by many pixels; an edge right above it keeps its neighbours out of its bin.
     return np.union1d(edges, np.nextafter(edges[occurrences > 1], np.inf, dtype=edges.dtype))
-
-
-def _interval(values: Sequence[float] | np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))

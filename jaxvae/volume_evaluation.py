@@ -1,0 +1,364 @@
+"""Every metric of every score over whole volumes that never lie in memory together.
+
+A volume is measured once and forgotten: what stays is a `VolumeMeasure`, up to half a megabyte a score, of which
+`rows` makes the table. Counts at thresholds are exact; AUROC, average precision, best Dice and AUPRO are those of
+scores rounded to the bins of `jaxvae.histograms.float_bins`, 2^-11 of the score wide.
+
+Only voxels inside a region count, the brain or everything: background inflates an AUROC, so a table has to say which.
+Thresholds come from healthy volumes (`healthy_thresholds`), the best Dice from the very labels that judge it; what is
+called pooled takes all voxels of all volumes together, what is called mean is the mean over volumes with a lesion.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxvae import histograms
+from jaxvae.bootstrap import percentile_interval, resample_groups
+from jaxvae.detection import Detection, as_volume_mask, bounding_box, lesions, match
+from jaxvae.errors import InputError
+from jaxvae.evaluation import Row
+from jaxvae.metrics import as_scores
+
+# Shares of healthy voxels that may be called anomalous.
+RATES = (0.01, 0.05)
+
+# Columns of the table for thresholds at `RATES`, with the heads they are printed under.
+COLUMNS = {
+    "score": "score",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "best_dice": "best Dice",
+    "mean_best_dice": "mean best Dice",
+    "aupro": "AUPRO",
+    **{
+        f"{key}_at_healthy_{rate:g}": f"{head} at healthy {100 * rate:g}%"
+        for rate in RATES
+        for key, head in {
+            "dice": "Dice",
+            "mean_dice": "mean Dice",
+            "sensitivity": "lesions found",
+            "false_positives": "false positives/volume",
+        }.items()
+    },
+    "volumes": "volumes",
+}
+# How a column is won: fewer false alarms are better, and of everything else more.
+BEST = {key: min if key.startswith("false") else max for key in COLUMNS if key not in ("score", "volumes")}
+
+
+class AtThreshold(NamedTuple):
+    """What `score >= threshold` predicts in one volume: voxels, those of them in lesions, and lesions."""
+
+    threshold: float
+    predicted: int
+    true_positives: int
+    detection: Detection
+
+
+class ScoreMeasure(NamedTuple):
+    """One score in one volume; K bins are occupied.
+
+    bins: [K] int32, ascending, of `jaxvae.histograms.float_bins`.
+    counts: [2, K] int32, healthy and anomalous voxels.
+    overlap: the sum over lesions of the share of the lesion that lies in the bin, for bins with anomalous voxels only.
+    at: what each named threshold gives.
+    """
+
+    bins: np.ndarray
+    counts: np.ndarray
+    overlap: np.ndarray
+    at: dict[str, AtThreshold]
+
+
+class VolumeMeasure(NamedTuple):
+    """All that is kept of one volume: its name, its group (the patient), its voxels inside the region, its scores."""
+
+    name: str
+    group: str
+    healthy: int
+    anomalous: int
+    # Voxels of the lesion that the region leaves out, and that no metric counts.
+    outside: int
+    scores: dict[str, ScoreMeasure]
+
+
+def measure(
+    name: str,
+    group: str,
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    region: np.ndarray,
+    thresholds: Mapping[str, Mapping[str, float]],
+    *,
+    smallest_lesion: int = 1,
+    smallest_component: int = 1,
+    overlap: float = 0.0,
+) -> VolumeMeasure:
+    """Measures one volume.
+
+    Args:
+      name: of the volume, for messages.
+      group: what the intervals resample, as a rule the patient.
+      maps: [X, Y, Z] each, by score; higher is more anomalous, negative is fine; read inside the region only.
+      lesion: [X, Y, Z] bool, True where anomalous; a healthy volume has none.
+      region: [X, Y, Z] bool, the voxels that count.
+      thresholds: named numbers for each score, or none (`{}`) where there are none yet.
+      smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
+      smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
+      overlap: the share of a lesion that has to be covered, as for `jaxvae.detection.detection`.
+    Raises:
+      InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.
+    """
+    lesion, region = as_volume_mask(lesion, "lesion"), as_volume_mask(region, "region")
+    if lesion.shape != region.shape:
+        raise InputError(f"{name}: lesion has shape {lesion.shape} and region {region.shape}; give two of one shape")
+    if not region.any():
+        raise InputError(f"{name}: region is empty; give the brain mask, or True everywhere")
+    for score, scored in maps.items():
+        if np.shape(scored) != region.shape:
+            raise InputError(f"{name}: the map {score} has shape {np.shape(scored)} and region {region.shape}")
+    box = bounding_box(region)
+    inside = np.ascontiguousarray(region[box])
+    marked = np.ascontiguousarray(lesion[box]) & inside
+    found = lesions(marked, smallest=smallest_lesion)
+    lesion_of = found.labels[marked]
+    sizes = np.bincount(lesion_of, minlength=found.number + 1)
+    shares = np.where(lesion_of > 0, 1 / sizes[lesion_of], 0.0)
+    scores = {}
+    for score, scored in maps.items():
+        cropped = np.asarray(scored)[box]
+        try:
+            values = as_scores(cropped[inside].astype(np.float32))
+        except InputError as error:
+            raise InputError(f"{name}, {score}: {error}") from None
+        at = {}
+        for key, threshold in thresholds.get(score, {}).items():
+            predicted = np.zeros(inside.shape, dtype=bool)
+            predicted[inside] = values >= np.float32(threshold)
+            components = lesions(predicted, smallest=smallest_component)
+            predicted = components.labels > 0
+            at[key] = AtThreshold(
+                float(threshold),
+                int(np.count_nonzero(predicted)),
+                int(np.count_nonzero(predicted & marked)),
+                match(components, found, marked, overlap=overlap),
+            )
+        scores[score] = _score_measure(values, marked[inside], shares, at)
+    anomalous = int(np.count_nonzero(marked))
+    healthy = int(np.count_nonzero(inside)) - anomalous
+    return VolumeMeasure(name, group, healthy, anomalous, int(np.count_nonzero(lesion)) - anomalous, scores)
+
+
+def healthy_thresholds(
+    measures: Sequence[VolumeMeasure], rates: Sequence[float] = RATES
+) -> dict[str, dict[str, float]]:
+    """For each score the threshold that each share of healthy voxels, pooled over volumes, reaches or exceeds.
+
+    The lowest edge of a bin with no more than that share at or above it; the share is exact, and the lowest threshold
+    of all that keeps to it is at most 2^-11 of its own size lower. For a map that is 0 nearly everywhere, the threshold
+    is just above 0.
+
+    Args:
+      measures: of healthy volumes; of others, only the voxels outside lesions are used.
+      rates: shares in [0, 1).
+    Returns:
+      {score: {"0.01": threshold, ...}}, as `measure` takes it.
+    Raises:
+      InputError: no measures, measures of different scores, no healthy voxel, a share outside [0, 1).
+    """
+    if not all(0 <= rate < 1 for rate in rates):
+        raise InputError(f"rates={tuple(rates)} must be shares of healthy voxels, from 0 to less than 1, such as 0.05")
+    thresholds = {}
+    for score in _scores(measures):
+        bins, counts, _ = _pooled([one.scores[score] for one in measures])
+        above = np.cumsum(counts[0, ::-1])[::-1]
+        if above[0] == 0:
+            raise InputError(f"measures hold no healthy voxel of {score}; give volumes with some inside their region")
+        # What is in the last bin that would be too much has to stay below the threshold.
+        last = [np.flatnonzero(above / above[0] > rate)[-1] for rate in rates]
+        edges = histograms.float_edges(bins[last] + 1)
+        thresholds[score] = {f"{rate:g}": float(edge) for rate, edge in zip(rates, edges, strict=True)}
+    return thresholds
+
+
+def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int = 0) -> list[Row]:
+    """One row a score, over all volumes.
+
+    Args:
+      measures: of all volumes, with the same scores and thresholds. Volumes without a lesion count in what is pooled
+        and for false positives, but have no Dice of their own.
+      resamples: of the bootstrap over groups; 0 leaves the intervals out, as does a single group.
+      seed: of the resamples, which are the same for all scores.
+    Returns:
+      Rows with the keys of `COLUMNS` (for a threshold named t, those that end in `_at_healthy_t`) and
+      `best_dice_threshold`. All metrics but AUPRO are (value, low, high) with the ends of their 95 % interval; what
+      does not exist, as the share of lesions found where all are too small to count, is None.
+    Raises:
+      InputError: no measures, measures of different scores or thresholds, no anomalous or no healthy voxel at all.
+    """
+    names = _scores(measures)
+    names_of_groups, group_of = np.unique([one.group for one in measures], return_inverse=True)
+    anomalous, healthy = ([getattr(one, kind) for one in measures] for kind in ("anomalous", "healthy"))
+    held = [np.bincount(group_of, weights=voxels) > 0 for voxels in (anomalous, healthy)]
+    for name, holds in zip(("anomalous", "healthy"), held, strict=True):
+        if not holds.any():
+            raise InputError(f"measures hold no {name} voxel in any of {len(measures)} volumes; add volumes with some")
+    draws = None
+    if resamples and names_of_groups.size > 1:
+        draws = resample_groups(*held, samples=resamples, seed=seed)
+    return [
+        {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
+        for score in tqdm(names, "volume metrics", leave=False, unit="score", disable=None)
+    ]
+
+
+def to_arrays(measured: VolumeMeasure) -> dict[str, np.ndarray]:
+    """The measure as arrays for `numpy.savez`, so that an evaluation that was stopped can go on; see `from_arrays`."""
+    header: dict[str, Any] = measured._asdict()
+    header["scores"] = {score: one.at for score, one in measured.scores.items()}
+    arrays = {"header": np.array(json.dumps(header))}
+    for number, one in enumerate(measured.scores.values()):
+        arrays |= {f"bins_{number}": one.bins, f"counts_{number}": one.counts, f"overlap_{number}": one.overlap}
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> VolumeMeasure:
+    """The measure that `to_arrays` was given; of files, `numpy.load` without pickles will do."""
+    header = json.loads(str(arrays["header"]))
+    scores = {}
+    for number, (score, at) in enumerate(header.pop("scores").items()):
+        bins, counts, overlap = (arrays[f"{part}_{number}"] for part in ("bins", "counts", "overlap"))
+        kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
+        scores[score] = ScoreMeasure(bins, counts, overlap, kept)
+    return VolumeMeasure(**header, scores=scores)
+
+
+def _score_measure(
+    values: np.ndarray, anomalous: np.ndarray, shares: np.ndarray, at: dict[str, AtThreshold]
+) -> ScoreMeasure:
+    """From float32 values [P], where they are anomalous [P], and the shares of their lesion that the latter are."""
+    index = histograms.float_bins(values)
+    lowest = int(index.min())
+    index -= lowest
+    of_anomalous = index[anomalous]
+    everything = np.bincount(index)
+    counted = np.bincount(of_anomalous, minlength=everything.size)
+    overlap = np.bincount(of_anomalous, weights=shares, minlength=everything.size)
+    occupied = np.flatnonzero(everything)
+    counts = np.stack([everything - counted, counted])[:, occupied].astype(np.int32)
+    return ScoreMeasure((occupied + lowest).astype(np.int32), counts, overlap[counted > 0], at)
+
+
+def _scores(measures: Sequence[VolumeMeasure]) -> list[str]:
+    """The names of the scores, checked to be the same in all volumes, as those of the thresholds."""
+    if not measures:
+        raise InputError("measures is empty; give at least one volume")
+    expected = {score: one.at.keys() for score, one in measures[0].scores.items()}
+    for measured in measures[1:]:
+        if {score: one.at.keys() for score, one in measured.scores.items()} != expected:
+            raise InputError(
+                f"{measured.name} has other scores or thresholds than {measures[0].name}; measure all volumes alike"
+            )
+    return list(expected)
+
+
+def _pooled(parts: Sequence[ScoreMeasure]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(bins [K], counts [2, K] int64, overlap [K]) of all parts together."""
+    bins = np.unique(np.concatenate([part.bins for part in parts]))
+    counts, overlap = np.zeros((2, bins.size), dtype=np.int64), np.zeros(bins.size)
+    for part in parts:
+        places = np.searchsorted(bins, part.bins)
+        counts[:, places] += part.counts
+        overlap[places[part.counts[1] > 0]] += part.overlap
+    return bins, counts, overlap
+
+
+def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray | None) -> Row:
+    """All but the name: from one score's parts, a volume each, their groups' numbers and the resamples [S, G]."""
+    bins, counts, overlap = _pooled(parts)
+    anomalous = np.array([part.counts[1].sum() for part in parts])
+    ill = anomalous > 0
+    best_dice, threshold = _best_dice(bins, counts)
+    estimates = histograms.histogram_auroc, histograms.histogram_average_precision
+    values = [estimate(counts).value for estimate in estimates]
+    row: Row = dict(zip(("auroc", "average_precision", "best_dice"), [*values, best_dice], strict=True))
+    if draws is not None:
+        resampled = _resampled(parts, bins, counts, group_of, draws)
+        for key, column in zip(list(row), resampled.T, strict=True):
+            row[key] = (row[key], *percentile_interval(column))
+    own_best = [_best_dice(part.bins, part.counts)[0] if one else 0.0 for part, one in zip(parts, ill, strict=True)]
+    row["mean_best_dice"] = _ratio(own_best, ill, group_of, draws)
+    row["aupro"] = histograms.histogram_aupro(counts, overlap) if overlap.any() else None
+    for key in parts[0].at:
+        at = [part.at[key] for part in parts]
+        twice_found = 2 * np.array([one.true_positives for one in at])
+        sizes = np.array([one.predicted for one in at]) + anomalous
+        own = np.divide(twice_found, sizes, out=np.zeros(len(at)), where=ill)
+        found, marked, false = (
+            [getattr(one.detection, count) for one in at] for count in ("detected", "lesions", "false_positives")
+        )
+        row[f"dice_at_healthy_{key}"] = _ratio(twice_found, sizes, group_of, draws)
+        row[f"mean_dice_at_healthy_{key}"] = _ratio(own, ill, group_of, draws)
+        row[f"sensitivity_at_healthy_{key}"] = _ratio(found, marked, group_of, draws)
+        row[f"false_positives_at_healthy_{key}"] = _ratio(false, np.ones(len(at)), group_of, draws)
+    row["volumes"] = len(parts)
+    row["best_dice_threshold"] = threshold
+    return row
+
+
+def _best_dice(bins: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """(Dice, threshold): the highest Dice at a bin's lower edge, at the highest such edge where several are equal."""
+    healthy, anomalous = np.cumsum(counts[:, ::-1], axis=1, dtype=np.int64)
+    values = 2 * anomalous / (anomalous + healthy + anomalous[-1])
+    best = int(np.argmax(values))
+    return float(values[best]), float(histograms.float_edges(bins[::-1][best]))
+
+
+def _resampled(
+    parts: Sequence[ScoreMeasure], bins: np.ndarray, counts: np.ndarray, group_of: np.ndarray, draws: np.ndarray
+) -> np.ndarray:
+    """AUROC, average precision and best Dice of each resample, [S, 3]; a resample is a weighted sum of histograms."""
+    # Neighbours are joined until they hold 2^-13 of a class; a bin that holds more stands alone. With float bins this
+    # leaves a third of them, and moves no end of an interval by more than about 2e-5.
+    ranks = np.floor(np.cumsum(counts, axis=1) * (1 << 13) / counts.sum(axis=1, keepdims=True))
+    climbs = np.diff(ranks, axis=1, prepend=0)
+    joined = np.concatenate([[0], np.cumsum((climbs[:, 1:] > 0).any(axis=0) | (climbs[:, :-1] > 1).any(axis=0))])
+    total = np.zeros((len(draws), 2 * (joined[-1] + 1)), dtype=np.float32)
+    # So many groups at a time that their histograms stay small.
+    for start in range(0, draws.shape[1], 64):
+        group_counts = np.zeros((min(64, draws.shape[1] - start), 2, joined[-1] + 1), dtype=np.float32)
+        for part, group in zip(parts, group_of, strict=True):
+            if start <= group < start + 64:
+                places = joined[np.searchsorted(bins, part.bins)]
+                for row, of_class in zip(group_counts[group - start], part.counts, strict=True):
+                    row += np.bincount(places, weights=of_class, minlength=row.size)
+        total += draws[:, start : start + 64].astype(np.float32) @ group_counts.reshape(len(group_counts), -1)
+    metrics = histograms.histogram_auroc, histograms.histogram_average_precision, histograms.histogram_best_dice
+    return np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in total])
+
+
+def _ratio(
+    numerators: Iterable[float] | np.ndarray,
+    denominators: Iterable[float] | np.ndarray,
+    group_of: np.ndarray,
+    draws: np.ndarray | None,
+) -> float | tuple[float, float, float] | None:
+    """sum(numerators) / sum(denominators) over volumes, with its interval if there are resamples; None for 0 / 0."""
+    above, below = (
+        np.bincount(group_of, weights=np.asarray(of, dtype=np.float64)) for of in (numerators, denominators)
+    )
+    if not below.any():
+        return None
+    value = float(above.sum() / below.sum())
+    if draws is None:
+        return value
+    resampled_below = draws @ below
+    defined = resampled_below > 0
+    low, high = percentile_interval((draws @ above)[defined] / resampled_below[defined])
+    return value, low, high
