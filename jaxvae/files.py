@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import uuid
@@ -25,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     # Not `tempfile`: its files are private to the user, and what is left should be as readable as its folder.
-    part = target.with_name(f".{uuid.uuid4().hex}.part")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -36,6 +37,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place for it") from error
+
+
+def clear_parts(path: str | os.PathLike[str]) -> None:
+    """Removes what a killed process left of its writing to `path`."""
+    target = Path(path)
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:

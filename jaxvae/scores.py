@@ -6,7 +6,7 @@ image's own KL and likelihood (not of a batch mean), with respect to that image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -252,7 +252,7 @@ def score_batch(
 def score_batches(
     model: Model,
     params: Params,
-    images: np.ndarray | Array,
+    images: np.ndarray | Array | Iterable[np.ndarray],
     *,
     log_scale: float = 0.0,
     batch_size: int = 64,
@@ -264,20 +264,24 @@ def score_batches(
     """Scores of any number of images, batch after batch, from one compiled program.
 
     The last batch is padded to the size of the others and cut again, so nothing is dropped and nothing recompiled. One
-    batch is computed while the one before is fetched.
+    batch is computed while the one before is fetched and the next one read.
 
     Args:
-      images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch.
+      images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or a stream of such arrays,
+        such as the slices of one volume after the other, of which batches are filled across arrays.
       maps, reconstructions, sigma, window: see `score_batch`.
     Yields:
       The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
       ValueError: an unknown map.
     """
-    batch_size = min(batch_size, max(1, len(images)))
+    if isinstance(images, np.ndarray | Array):
+        batch_size = min(batch_size, max(1, len(images)))
+        batches = (np.asarray(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+    else:
+        batches = _refilled(images, batch_size)
     pending: tuple[int, BatchScores] | None = None
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
+    for batch in batches:
         count = len(batch)
         if count < batch_size:
             batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
@@ -296,6 +300,20 @@ def score_batches(
         pending = (count, scores)
     if pending is not None:
         yield _fetch(*pending)
+
+
+def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
+    """The images of all arrays, [n, H, W, C] each, `batch_size` at a time; the last ones are fewer."""
+    waiting: list[np.ndarray] = []
+    for array in arrays:
+        waiting.append(array)
+        if sum(map(len, waiting)) >= batch_size:
+            joined = np.concatenate(waiting)
+            full = len(joined) // batch_size * batch_size
+            yield from np.split(joined[:full], full // batch_size)
+            waiting = [joined[full:]]
+    if sum(map(len, waiting)):
+        yield np.concatenate(waiting)
 
 
 def _fetch(count: int, scores: BatchScores) -> BatchScores:

@@ -1,26 +1,95 @@
-"""`jaxvae prepare`: fetch a data set once, so that training finds it."""
+"""`jaxvae prepare`: fetch a data set, or cut a folder of volumes into slices, once, so that training finds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import tyro
 
+from jaxvae.cli import flags
 from jaxvae.cli.source import FASHION_MNIST
 from jaxvae.errors import InputError
 
 
 @dataclass(frozen=True)
 class Prepare:
-    """Download a data set into a folder."""
+    """Cut a folder of brain volumes into slices, or download FashionMNIST.
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="fashion_mnist:DIR")]
-    """the data set, and the folder to put it in"""
+    Volumes are NIfTI, MGH or Analyze files. Killed and started again, it goes on
+    from the volumes that are done; files that cannot be read are left out and
+    listed with their reasons in rejected.jsonl.
+    """
+
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|fashion_mnist:DIR")]
+    """the folder of volumes; or the data set to download, and the folder to put it in"""
+    out: Annotated[Path | None, flags.optional("PATH", "needed for volumes")] = None
+    """where to put the slices: `jaxvae train RUN --data PATH` learns from them"""
+    layout: Literal["auto", "hcp", "brats2017", "isles2015", "bids", "ixi"] = "auto"
+    """where the scans and their masks lie; auto takes the first that fits, else every volume, without masks"""
+    modality: Annotated[str | None, flags.optional("NAME", "T2, for ixi T1")] = None
+    """which scan of each patient, as the layout writes it: t2, flair, T1w"""
+    images: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
+    """where the scans lie below the folder, such as 'T1/*_T1.nii.gz'"""
+    brains: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else found in the scan")] = None
+    """where the brain masks lie; {0}, {1} are what the stars of --images stood for: 'masks/{0}_brain.nii.gz'"""
+    lesions: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
+    """where the lesion masks lie, likewise; without them all scans are healthy"""
+    size: int = 64
+    """pixels in height and width of a slice; the paper's is 64"""
+    normalise: Literal["zscore", "robust", "none"] = "zscore"
+    """over each brain: by mean and standard deviation, or by median and absolute deviation from it"""
+    clip: Annotated[float | None, flags.optional("FLOAT", "off")] = None
+    """cut values to so many standard deviations; the paper's 1.5 cuts off much of what is bright in a lesion"""
+    smallest: float = 0.25
+    """drop planes with less than this share of the largest plane's brain"""
+    neighbours: int = 0
+    """planes above and below that each slice has as further channels"""
 
     def execute(self) -> None:
-        if not self.data.startswith(FASHION_MNIST):
-            raise InputError(f"{self.data}: only fashion_mnist:DIR is downloaded; other data are read where they lie")
+        if self.data.startswith(FASHION_MNIST):
+            self._download()
+            return
+        if self.out is None:
+            raise InputError(f"--out is missing: where to put the slices of {self.data}")
+        from jaxvae.data import cache, scans
+        from jaxvae.data.slices import Slicing
+
+        slicing = Slicing(self.size, self.normalise, self.clip, self.smallest, self.neighbours)
+        if self.out.resolve().is_relative_to(Path(self.data).resolve()):
+            raise InputError(f"{self.out}: lies within {self.data}; give another --out")
+        found, rejected = scans.find(
+            self.data,
+            self.layout,
+            modality=self.modality,
+            images=self.images,
+            brains=self.brains,
+            lesions=self.lesions,
+        )
+        left_out = cache.prepare(self.out, found, rejected, slicing)
+        print(self._summary(cache.open_cache(self.out), len(left_out)))
+
+    def _summary(self, cache: object, left_out: int) -> str:
+        from collections import Counter
+
+        from jaxvae.data.cache import Cache, dataset
+
+        assert isinstance(cache, Cache)
+        everything = dataset(cache)
+        lines = [
+            f"{self.out}: {len(everything)} slices of {self.size}x{self.size} from {len(cache.volumes)} volumes of "
+            f"{len(set(everything.groups))} patients, {int(everything.labels.sum())} slices with a lesion"
+        ]
+        counts = Counter(warning for record in cache.volumes for warning in record["warnings"])
+        lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]
+        if left_out:
+            lines.append(f"  {left_out} left out; {self.out}/rejected.jsonl says why")
+        return "\n".join([*lines, f"next: `jaxvae train RUN --data {self.out}`"])
+
+    def _download(self) -> None:
+        if self.out is not None:
+            raise InputError(f"--out {self.out}: only goes with a folder of volumes; FashionMNIST goes to its DIR")
         from jaxvae.data import fashion_mnist
 
         directory = self.data.removeprefix(FASHION_MNIST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,17 +25,20 @@ MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "com
 
 @dataclass(frozen=True)
 class Score:
-    """Write maps and scores of any images, or of a run's own test images.
+    """Write maps and scores of any images or volumes, or of a run's own test images.
 
     Of every image in a folder: its maps (float32, at the model's resolution), the
     first of them laid over the image, and a binary mask once a threshold is known.
     The scores of whole images are in samples.jsonl.
+
+    Of every volume: its maps as NIfTI files on the scan's own grid, and the scores
+    of its slices as JSON. The same command again goes on with those not yet done.
     """
 
     run: flags.Run
     """the run folder"""
     images: Annotated[Path | None, tyro.conf.Positional, flags.optional("[FOLDER]", "the run's own test images")] = None
-    """a folder of images, or one image; prepared as the run's own were"""
+    """a folder of images or volumes, one of them, or prepared volumes; prepared as the run's own were"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
     maps: Annotated[tuple[MapName, ...], flags.several("NAME")] = (
@@ -51,6 +55,10 @@ class Score:
         float | None, flags.optional("FLOAT", "what 1 % of healthy pixels exceed, after `jaxvae evaluate`")
     ] = None
     """of the masks: pixels are anomalous from this value on"""
+    brains: Annotated[str | None, flags.optional("PATTERN", "found in each scan")] = None
+    """volumes only: where the brain masks lie, {0} the scan's folder with its slash and {1} its name without suffix"""
+    shard: Annotated[str | None, flags.optional("I/N", "all")] = None
+    """volumes only: every N-th volume, from the I-th, counted from 0; several hosts may share the folder"""
     batch_size: int = 64
     """images at a time; changes the speed only"""
 
@@ -59,6 +67,12 @@ class Score:
         from jaxvae import checkpoint, results
 
         run = checkpoint.load(self.run)
+        if run.config.get("volumes") is not None and self.images is not None:
+            self._write_volumes(run, self.images)
+            return
+        for flag in ("brains", "shard"):
+            if getattr(self, flag) is not None:
+                raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
         source = from_config(run.config["data"])
         if self.images is None:
             dataset, out, where = open_splits(source).test, self.out or self.run / "scores", source.data
@@ -90,9 +104,47 @@ class Score:
             flag = "--format" if self.threshold is None else "--threshold"
             raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
 
+    def _write_volumes(self, run: Run, images: Path) -> None:
+        from tqdm import tqdm
+
+        from jaxvae import volume_scores
+        from jaxvae.data import cache, scans
+
+        for flag, given in (("--format", self.format != "npy"), ("--threshold", self.threshold is not None)):
+            if given:
+                raise InputError(f"{flag}: goes with images only; maps of volumes are NIfTI files without a threshold")
+        out = self._out(images)
+        if cache.is_cache(images):
+            found, rejected = [cache.scan_of(record) for record in cache.open_cache(images).volumes], []
+        else:
+            found, rejected = scans.unlabelled(images, brains=self.brains)
+        found = found[self._shard()]
+        with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
+            summary = volume_scores.write_scans(
+                run, found, out, maps=self.maps, batch_size=self.batch_size, finished=bar.update
+            )
+        failed = [*rejected, *summary.failed]
+        before = f", {summary.skipped} were there already" if summary.skipped else ""
+        print(f"{out}: {summary.written} volumes scored ({', '.join(self.maps)}){before}")
+        if summary.written:
+            each = {stage: value / summary.written for stage, value in summary.seconds.items()}
+            print(f"  a volume took {', '.join(f'{each[stage]:.2f} s to {stage}' for stage in each)}; stages overlap")
+        if failed:
+            for one in failed:
+                print(f"  left out: {one.reason}")
+            raise InputError(f"{images}: {len(failed)} of {len(found) + len(rejected)} volumes could not be scored")
+
+    def _shard(self) -> slice:
+        if self.shard is None:
+            return slice(None)
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not match or not int(match[1]) < int(match[2]):
+            raise InputError(f"--shard {self.shard}: must be I/N with I from 0 to N - 1, such as 0/4")
+        return slice(int(match[1]), None, int(match[2]))
+
     def _out(self, images: Path) -> Path:
         place = images.resolve()
-        out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.stem)
+        out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.name.partition(".")[0])
         if place.is_dir() and out.resolve().is_relative_to(place):
             raise InputError(f"{out}: lies within {images}, where results would count as images; give another --out")
         return out

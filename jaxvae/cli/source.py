@@ -22,8 +22,9 @@ class Source:
     """Which images, and how they are made ready."""
 
     data: str = "phantom"
-    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), or a folder of images
-    (train/good, test/KIND and ground_truth/KIND; or CASE/NAME.tif beside CASE/NAME_mask.tif; or just images)"""
+    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), a folder of images
+    (train/good, test/KIND and ground_truth/KIND; or CASE/NAME.tif beside CASE/NAME_mask.tif; or just images), or
+    volumes that `jaxvae prepare` cut into slices"""
     hold_out: Annotated[int | None, flags.optional("INT", "none")] = None
     """fashion_mnist only: the class 0..9 that is the anomaly"""
     scaling: int = 1
@@ -37,7 +38,7 @@ class Source:
     validation: float = 0.1
     """fraction of the healthy training images (of the cases, where there are cases) set aside for validation"""
     test: float = 0.3
-    """folders of cases only: fraction of the cases to judge"""
+    """folders of cases and volumes with lesions only: fraction of the cases or patients to judge"""
     split_seed: int = 0
     """decides who goes into which part, and what a phantom looks like"""
 
@@ -54,6 +55,13 @@ def is_fashion_mnist(source: Source) -> bool:
     return source.data.startswith(FASHION_MNIST)
 
 
+def is_volumes(source: Source) -> bool:
+    """Whether `--data` names a folder of prepared volumes."""
+    from jaxvae.data import cache
+
+    return not is_fashion_mnist(source) and source.data != "phantom" and cache.is_cache(source.data)
+
+
 def open_splits(source: Source) -> Splits:
     """The images that the flags name.
 
@@ -62,7 +70,11 @@ def open_splits(source: Source) -> Splits:
     """
     is_folder = not is_fashion_mnist(source) and source.data != "phantom"
     _refuse_unless(is_fashion_mnist(source), source, ("hold_out", "scaling"), "--data fashion_mnist:DIR")
-    _refuse_unless(is_folder, source, ("channels", "normalise", "test"), "a folder of images")
+    _refuse_unless(is_folder, source, ("test",), "a folder of images or volumes")
+    images_only = is_folder and not is_volumes(source)
+    _refuse_unless(images_only, source, ("channels", "normalise"), "a folder of images (volumes were prepared)")
+    if is_volumes(source) and source.size is not None:
+        raise InputError(f"--size {source.size}: volumes have the size they were prepared with; prepare them anew")
     if is_fashion_mnist(source) and source.size is not None:
         raise InputError(f"--size {source.size}: FashionMNIST is 28x28; leave it out, or use --scaling")
     if is_fashion_mnist(source) and source.hold_out is None:
@@ -94,6 +106,10 @@ def _load(source: Source) -> Splits:
             validation=source.validation,
             seed=source.split_seed,
         )
+    if is_volumes(source):
+        from jaxvae.data import cache
+
+        return cache.load(source.data, validation=source.validation, test=source.test, seed=source.split_seed)
     from jaxvae.data import images
 
     return images.load(
@@ -121,6 +137,16 @@ def to_config(source: Source) -> dict[str, Any]:
     if source.channels is not None:
         config["channels"] = list(source.channels)
     return config
+
+
+def volumes_of(source: Source) -> dict[str, Any] | None:
+    """What decides the slices of prepared volumes, for config.json; None for other data."""
+    if not is_volumes(source):
+        return None
+    from jaxvae.data import cache, slices
+
+    opened = cache.open_cache(source.data)
+    return {"slicing": slices.to_config(opened.slicing), "hash": opened.hash}
 
 
 def from_config(config: dict[str, Any]) -> Source:

@@ -93,9 +93,9 @@ def resize(image: np.ndarray, size: int, *, kind: Literal["image", "mask"]) -> n
     height, width, channels = image.shape
     if kind == "mask":
         return image[_centres(size, height)[:, None], _centres(size, width)]
-    rows = _area_weights(size, height) @ image.reshape(height, width * channels)
+    rows = area_weights(size, height) @ image.reshape(height, width * channels)
     columns = rows.reshape(size, width, channels).swapaxes(0, 1).reshape(width, size * channels)
-    return (_area_weights(size, width) @ columns).reshape(size, size, channels).swapaxes(0, 1).copy()
+    return (area_weights(size, width) @ columns).reshape(size, size, channels).swapaxes(0, 1).copy()
 
 
 def _centres(size: int, length: int) -> np.ndarray:
@@ -104,7 +104,7 @@ def _centres(size: int, length: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def _area_weights(size: int, length: int) -> csr_array:
+def area_weights(size: int, length: int) -> csr_array:
     """[size, length] float32: the share of each old pixel in each new one; rows sum to 1, nearly all of it is 0."""
     from scipy.sparse import csr_array
 

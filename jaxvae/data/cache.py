@@ -1,0 +1,299 @@
+"""Prepared volumes: all slices of a data set in flat files that are memory-mapped, and what each of them came from.
+
+cache.json        how the volumes were cut, how many there are, and a hash of everything; written last
+volumes.jsonl     one line a volume: name, patient, files, planes, place, warnings, its slices from start to stop
+rejected.jsonl    one line a file that was left out, with its reason
+images.npy        [N, S, S, C] float32
+brains.npy        [N, S, S, 1] bool
+masks.npy         [N, S, S, 1] bool, where lesions are known; [0, ...] where they are not
+plan.json, parts/ while it is made: a killed preparation goes on from its finished volumes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxvae import files
+from jaxvae.data import slices, volumes
+from jaxvae.data.dataset import Dataset, Splits, split_groups, take
+from jaxvae.data.foreground import foreground
+from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.slices import Placement, Slices, Slicing
+from jaxvae.data.volumes import Volume
+from jaxvae.errors import InputError
+
+ARRAYS = ("images", "brains", "masks")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A finished cache, its arrays memory-mapped."""
+
+    directory: Path
+    slicing: Slicing
+    hash: str
+    volumes: list[dict[str, Any]]  # the lines of volumes.jsonl
+    images: np.ndarray
+    brains: np.ndarray
+    masks: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A scan that was read and cut."""
+
+    volume: Volume
+    brain: np.ndarray  # [X, Y, Z] bool
+    lesion: np.ndarray | None  # [X, Y, Z] bool
+    slices: Slices
+    warnings: tuple[str, ...]
+
+
+def read_scan(scan: Scan, slicing: Slicing) -> Cut:
+    """A scan as a model sees it; its brain is found where no mask of it is given.
+
+    Raises:
+      InputError: anything wrong with one of its files.
+    """
+    volume = volumes.read(scan.image)
+    if scan.brain is not None:
+        brain, guess = volumes.read_mask(scan.brain, volume), None
+    else:
+        brain, guess = foreground(volume.voxels, volume.spacing)
+    lesion = None if scan.lesion is None else volumes.read_mask(scan.lesion, volume)
+    try:
+        cut = slices.cut(volume.voxels, brain, volume.spacing, slicing)
+    except InputError as error:
+        raise InputError(f"{scan.image}: {error}") from error
+    warnings = [*volume.warnings, *([guess] if guess else [])]
+    if cut.clipped > 0.02:
+        warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
+    return Cut(volume, brain, lesion, cut, tuple(warnings))
+
+
+def prepare(
+    directory: str | Path, found: Sequence[Scan], rejected: Sequence[Rejected], slicing: Slicing
+) -> list[Rejected]:
+    """Makes a cache of the scans, several at a time; what is there of it already is kept.
+
+    Returns:
+      All that was left out: `rejected`, and the scans that could not be read.
+    Raises:
+      InputError: the folder holds something else, or a cache of other scans or other slices; no scan could be read.
+    """
+    directory, parts = Path(directory), Path(directory) / "parts"
+    plan = {
+        "slicing": slices.to_config(slicing),
+        "scans": [[str(field.absolute()) if isinstance(field, Path) else field for field in scan] for scan in found],
+    }
+    _claim(directory, plan)
+    if (directory / "cache.json").is_file():
+        return [Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")]
+    left_out = list(rejected)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(partial(_write_part, parts, slicing), range(len(found)), found)
+        for scan, reason in zip(
+            found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
+        ):
+            if reason:
+                left_out.append(Rejected(scan.image, reason))
+                tqdm.write(f"left out: {reason}")
+    taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
+    if not taken:
+        raise InputError(
+            f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
+        )
+    _assemble(directory, taken, plan["slicing"], left_out)
+    shutil.rmtree(parts)
+    (directory / "plan.json").unlink()
+    return left_out
+
+
+def _claim(directory: Path, plan: dict[str, Any]) -> None:
+    """Writes the plan into a new folder, or holds it against what is there."""
+    done = directory / "cache.json"
+    if not (done.is_file() or (directory / "plan.json").is_file()):
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
+        files.write_json(directory / "plan.json", plan)
+        return
+    there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
+    if done.is_file():
+        there = {"slicing": there["slicing"], "scans": there["scans"]}
+    if there["slicing"] != plan["slicing"]:
+        names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
+        words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
+        raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
+    if there != plan:
+        raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npz"
+
+
+def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str | None:
+    """Reads one scan into its part; the reason where that cannot be."""
+    path = _part(parts, number)
+    if path.is_file():
+        return None
+    try:
+        cut = read_scan(scan, slicing)
+    except InputError as error:
+        return str(error)
+    placement, lesion = cut.slices.placement, cut.lesion
+    masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
+    lesion_voxels = [0] * len(placement.planes)
+    if lesion is not None:
+        masks = slices.resampled(lesion, placement, slicing.size)
+        lesion_voxels = lesion[..., list(placement.planes)].sum(axis=(0, 1)).tolist()
+    record = {
+        "name": scan.name,
+        "patient": scan.patient,
+        "image": str(scan.image.absolute()),
+        "brain": None if scan.brain is None else str(scan.brain.absolute()),
+        "lesion": None if scan.lesion is None else str(scan.lesion.absolute()),
+        "placement": placement._asdict(),
+        "lesion_voxels": lesion_voxels,
+        "clipped": cut.slices.clipped,
+        "warnings": list(cut.warnings),
+    }
+    with files.replacing(path) as file:
+        np.savez(file, images=cut.slices.images, brains=cut.slices.brains, masks=masks, record=json.dumps(record))
+    return None
+
+
+def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_out: list[Rejected]) -> None:
+    """The parts as flat files, one part in memory at a time."""
+    records = [json.loads(str(np.load(part)["record"])) for part in parts]
+    start = 0
+    for record in records:
+        record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
+        start = record["stop"]
+    digest = hashlib.sha256(json.dumps(slicing).encode())
+    known = any(record["lesion"] for record in records)
+    for name in ARRAYS:
+        arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])
+        _write_array(directory / f"{name}.npy", arrays, start if name != "masks" or known else 0, digest)
+    files.write_lines(directory / "volumes.jsonl", records)
+    files.write_lines(directory / "rejected.jsonl", [{"path": str(one.path), "reason": one.reason} for one in left_out])
+    from jaxvae import __version__
+
+    counts = {"volumes": len(records), "slices": start, "rejected": len(left_out)}
+    scans = json.loads((directory / "plan.json").read_bytes())["scans"]
+    content = {"jaxvae": __version__, "slicing": slicing, **counts, "hash": digest.hexdigest(), "scans": scans}
+    files.write_json(directory / "cache.json", content)
+
+
+def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
+    """One array of every part; a volume without a lesion mask among others that have one is healthy."""
+    for part in parts:
+        with np.load(part) as content:
+            array = content[name]
+            yield array if len(array) else np.zeros(content["brains"].shape, bool)
+
+
+def _write_array(path: Path, arrays: Iterator[np.ndarray], count: int, digest: Any) -> None:
+    """Arrays end to end in one .npy file."""
+    with files.replacing(path) as file:
+        for i, array in enumerate(arrays):
+            if i == 0:
+                header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
+            content = array.tobytes()
+            digest.update(content)
+            file.write(content)
+
+
+def is_cache(directory: str | Path) -> bool:
+    """Whether a folder holds prepared volumes, finished or not."""
+    return (
+        any((Path(directory) / name).is_file() for name in ("cache.json", "plan.json"))
+        and not (Path(directory) / "table.jsonl").is_file()
+    )
+
+
+def open_cache(directory: str | Path) -> Cache:
+    """A finished cache.
+
+    Raises:
+      InputError: none is there, it is unfinished or damaged.
+    """
+    directory = Path(directory)
+    if not (directory / "cache.json").is_file():
+        what = "its preparation was stopped; repeat the command" if is_cache(directory) else "no prepared volumes in it"
+        raise InputError(f"{directory}: {what}")
+    try:
+        content = json.loads((directory / "cache.json").read_bytes())
+        arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        records = files.read_lines(directory / "volumes.jsonl")
+        slicing = Slicing(**content["slicing"])
+        whole = len(arrays["images"]) == len(arrays["brains"]) == content["slices"] == records[-1]["stop"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
+    if not whole:
+        raise InputError(f"{directory}: damaged, its files are of different lengths; prepare it anew")
+    masks = arrays["masks"] if len(arrays["masks"]) else None
+    return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
+
+
+def placement_of(record: dict[str, Any]) -> Placement:
+    """The placement in a line of volumes.jsonl."""
+    placement = Placement(**record["placement"])
+    return placement._replace(shape=tuple(placement.shape), planes=tuple(placement.planes))
+
+
+def scan_of(record: dict[str, Any]) -> Scan:
+    """The scan that a line of volumes.jsonl came from."""
+    brain, lesion = (None if record[key] is None else Path(record[key]) for key in ("brain", "lesion"))
+    return Scan(record["name"], record["patient"], Path(record["image"]), brain, lesion)
+
+
+def dataset(cache: Cache) -> Dataset:
+    """All slices as a data set, memory-mapped; a slice is anomalous where the scan's own grid has a lesion voxel."""
+    labels, names, groups = [], [], []
+    for record in cache.volumes:
+        labels += [voxels > 0 for voxels in record["lesion_voxels"]]
+        names += [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
+        groups += [record["patient"]] * len(record["placement"]["planes"])
+    kinds = tuple("anomalous" if label else "good" for label in labels)
+    return Dataset(cache.images, np.array(labels, bool), cache.masks, tuple(names), tuple(groups), kinds)
+
+
+def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, seed: int = 0) -> Splits:
+    """The slices of a cache, split by patient.
+
+    Where lesions are known, the patients of the test are drawn and judged with all their slices, and what there is to
+    learn from are the healthy slices of the others. Where none are, all slices are healthy and the test is empty.
+
+    Args:
+      validation: fraction of the patients to learn from that is set aside.
+      test: fraction of the patients that is judged.
+      seed: draws the two.
+    Raises:
+      InputError: as `open_cache`; a fraction out of range; too few patients.
+    """
+    for name, fraction in (("validation", validation), ("test", test)):
+        if not 0 <= fraction < 1:
+            raise InputError(f"{name}={fraction!r}: pass a fraction from 0 up to, but not including, 1")
+    cache = open_cache(directory)
+    everything = dataset(cache)
+    fraction = 0.0 if cache.masks is None else test
+    if (fraction or validation) and len(set(everything.groups)) < 2 + bool(fraction and validation):
+        raise InputError(f"{directory}: too few patients to set some of them aside; pass --validation 0 and --test 0")
+    learnt, judged = split_groups(everything, fraction, seed)
+    learnt = replace(take(learnt, ~learnt.labels), masks=None)
+    train, validated = split_groups(learnt, validation, seed)
+    return Splits(train=train, validation=validated, test=judged)

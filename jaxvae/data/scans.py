@@ -1,0 +1,224 @@
+"""Where the scans of a data set lie, each with its masks, read from names alone.
+
+A layout is a pattern for the scans and, made of what its stars stood for, patterns for the masks: with the scans at
+`T1/*_T1.nii.gz`, the brain mask of `T1/IXI049_T1.nii.gz` at `DLMUSE/{0}_T1_DLMUSE.nii.gz` is
+`DLMUSE/IXI049_T1_DLMUSE.nii.gz`. `**/` stands for any number of folders; the stars of a mask's own pattern have to fit
+one file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxvae.data import volumes
+from jaxvae.errors import InputError
+
+
+class Scan(NamedTuple):
+    """One scan before it is read."""
+
+    name: str  # unique within the data set, a relative path without suffix
+    patient: str  # what a split keeps together and a bootstrap resamples
+    image: Path
+    brain: Path | None
+    lesion: Path | None
+
+
+class Rejected(NamedTuple):
+    """A file that could not be taken, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Patterns relative to the folder of the data set.
+
+    Args:
+      images: of the scans; may hold `{modality}`.
+      brains, lesions: of the masks, with `{0}`, `{1}` for what the stars of `images` stood for; None: there are none.
+      patient: the patient's name made of the same; None: the folder that holds the scan where stars choose among
+        folders, else the name of the file.
+      modality: the default of `{modality}`.
+      needs_lesions: a scan whose lesion mask is missing is left out, not taken for healthy.
+    """
+
+    images: str
+    brains: str | None = None
+    lesions: str | None = None
+    patient: str | None = None
+    modality: str = ""
+    needs_lesions: bool = True
+
+
+LAYOUTS = {
+    "hcp": Layout("*/T1w/{modality}_acpc_dc_restore_brain.nii.gz", patient="{0}", modality="T2w"),
+    "brats2017": Layout("**/*_{modality}.nii.gz", None, "{0}{1}_seg.nii.gz", "{1}", "t2"),
+    "isles2015": Layout(
+        "**/VSD.Brain.*.MR_{modality}.*/VSD.Brain.*.MR_{modality}.*.nii",
+        None,
+        "{0}VSD.Brain.*OT.*/VSD.Brain.*OT.*.nii",
+        "{0}",
+        "T2",
+    ),
+    "bids": Layout(
+        "**/sub-*_{modality}.nii.gz",
+        "derivatives/*/{0}sub-{1}*desc-brain*_mask.nii.gz",
+        "derivatives/*/{0}sub-{1}*label-[Ll]*_mask.nii.gz",
+        "{1}",
+        "T2w",
+        needs_lesions=False,
+    ),
+    "ixi": Layout("**/IXI*[-_]{modality}.nii.gz", patient="IXI{1}", modality="T1"),
+}
+
+
+def find(
+    directory: str | Path,
+    layout: str = "auto",
+    *,
+    modality: str | None = None,
+    images: str | None = None,
+    brains: str | None = None,
+    lesions: str | None = None,
+) -> tuple[list[Scan], list[Rejected]]:
+    """The scans of a folder, ordered by name, and those whose masks are not where they should be.
+
+    Args:
+      layout: one of `LAYOUTS`; `auto` takes the first that fits, else every volume below the folder, without masks.
+      modality: which of a patient's scans, as the layout writes it.
+      images, brains, lesions: patterns instead of the layout's.
+    Raises:
+      InputError: no such folder or layout, or no scan in it; a pattern that asks for a star that there is not.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
+    if layout != "auto" and layout not in LAYOUTS:
+        raise InputError(f"--layout {layout}: choose from auto, {', '.join(LAYOUTS)}; or give --images a pattern")
+    known = Layout("**/*") if images is not None else _layout(directory, layout, modality)
+    known = replace(
+        known,
+        images=(images or known.images).replace("{modality}", modality or known.modality),
+        brains=brains or known.brains,
+        lesions=lesions or known.lesions,
+    )
+    stars = re.findall(r"\*\*/|\*", known.images)
+    _check(known.brains, len(stars), "--brains")
+    _check(known.lesions, len(stars), "--lesions")
+    found, rejected = [], []
+    for path, stars in _matches(directory, known.images):
+        name = str(path.relative_to(directory).parent / volumes.stem(path))
+        try:
+            brain = _mask(directory, known.brains, stars, needed=brains is not None)
+            lesion = _mask(directory, known.lesions, stars, needed=known.needs_lesions)
+        except InputError as error:
+            rejected.append(Rejected(path, str(error)))
+            continue
+        found.append(Scan(name, _patient(known, path, directory, stars), path, brain, lesion))
+    if not found and not rejected:
+        raise InputError(f"{directory}: no volume at {known.images}; say where they lie with --layout or --images")
+    return found, rejected
+
+
+def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Scan], list[Rejected]]:
+    """Every volume below a folder, or the one that the path names, as scans without known lesions.
+
+    Args:
+      brains: the pattern of the brain masks, where `{0}` is the scan's folder with its slash and `{1}` its name without
+        suffix, such as `{0}{1}_brain.nii.gz`. A mask that lies among the scans is not taken for one.
+
+    Raises:
+      InputError: no volume is there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    directory = path if path.is_dir() else path.parent
+    paths = sorted(file for file in path.rglob("*") if _visible(file, path)) if path.is_dir() else [path]
+    _check(brains, 2, "--brains")
+    found, rejected = [], []
+    masks = set()
+    for image in paths:
+        folder = str(image.relative_to(directory).parent)
+        stars = ("" if folder == "." else f"{folder}/", volumes.stem(image))
+        try:
+            brain = _mask(directory, brains, stars, needed=True)
+        except InputError as error:
+            rejected.append(Rejected(image, str(error)))
+            continue
+        masks |= {brain} if brain else set()
+        found.append(Scan("".join(stars), "".join(stars), image, brain, None))
+    # A mask that lies among the scans is no scan, and no mask was missed for it.
+    found = [scan for scan in found if scan.image not in masks]
+    rejected = [one for one in rejected if one.path not in masks]
+    if not found and not rejected:
+        raise InputError(f"{path}: no volume ({', '.join(volumes.SUFFIXES[:3])}, ...) in it or below")
+    return found, rejected
+
+
+def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
+    for name in LAYOUTS if layout == "auto" else [layout]:
+        known = LAYOUTS[name]
+        if layout == name or _matches(directory, known.images.replace("{modality}", modality or known.modality)):
+            return known
+    return Layout("**/*")
+
+
+def _matches(directory: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
+    """The visible volumes at a pattern, with what each of its stars stands for."""
+    regex = re.compile(_regex(pattern))
+    paths = sorted(path for path in directory.glob(pattern) if _visible(path, directory))
+    matches = [(path, regex.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
+    return [(path, match.groups()) for path, match in matches if match]
+
+
+def _regex(pattern: str) -> str:
+    """The pattern as a regular expression with a group a star.
+
+    >>> re.fullmatch(_regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
+    ('HGG/a_1/', 'a_1')
+    """
+    parts = re.split(r"(\*\*/|\*|\[[^]]+\])", pattern)
+    stars = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)"}
+    return "".join(stars.get(part, part if part.startswith("[") else re.escape(part)) for part in parts)
+
+
+def _visible(path: Path, directory: Path) -> bool:
+    parts = path.relative_to(directory).parts
+    return volumes.is_volume(path) and parts[0] != "derivatives" and not any(part.startswith(".") for part in parts)
+
+
+def _check(pattern: str | None, stars: int, flag: str) -> None:
+    try:
+        (pattern or "").format(*[""] * stars)
+    except (IndexError, KeyError, ValueError) as error:
+        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of --images" if stars else "--images has no star"
+        raise InputError(f"{flag} {pattern}: {known}") from error
+
+
+def _mask(directory: Path, pattern: str | None, stars: tuple[str, ...], *, needed: bool) -> Path | None:
+    """The one file at a mask's pattern; None if there is no pattern, or no file and none is needed."""
+    if pattern is None:
+        return None
+    # What a star stood for is taken as it is: a bracket in a folder's name chooses nothing.
+    wanted = pattern.format(*(re.sub(r"([*?[])", r"[\1]", star) for star in stars))
+    paths = [path for path in directory.glob(wanted) if path.is_file()]
+    if len(paths) == 1:
+        return paths[0]
+    if paths:
+        raise InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; make the pattern fit one")
+    if needed:
+        raise InputError(f"its mask {wanted} is missing")
+    return None
+
+
+def _patient(layout: Layout, path: Path, directory: Path, stars: tuple[str, ...]) -> str:
+    if layout.patient is not None:
+        return layout.patient.format(*stars).strip("/")
+    chosen_by_folder = "*" in layout.images.rpartition("/")[0] and path.parent != directory
+    return path.parent.relative_to(directory).as_posix() if chosen_by_folder else volumes.stem(path)

@@ -1,0 +1,196 @@
+"""From a volume to the axial slices a model sees, and from their maps back to the volume.
+
+The brain is normalised as a whole, cut out with a square box of the same millimetres in x and y, and each axial plane
+brought to size x size pixels. Rows run from front to back, columns from the patient's left to the right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxvae.data.preparation import area_weights
+from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How volumes become slices.
+
+    Args:
+      size: pixels in height and width; the paper's is 64.
+      normalise: over the voxels of the brain: `zscore` by mean and standard deviation, `robust` by median and 1.4826
+        times the median absolute deviation, `none` leaves the scan's own unit.
+      clip: values are cut to +-clip after normalising; the paper's 1.5 cuts off much of what is bright in a lesion.
+      smallest: planes with less than this share of the largest plane's brain are dropped, at either end or between;
+        0.25 drops about the 20 at each end that the paper drops.
+      neighbours: planes above and below that each image has as further channels; beyond the volume there is background.
+    Raises:
+      InputError: a value out of range.
+    """
+
+    size: int = 64
+    normalise: Literal["none", "zscore", "robust"] = "zscore"
+    clip: float | None = None
+    smallest: float = 0.25
+    neighbours: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"--size {self.size}: both sides need at least 1 pixel")
+        if self.normalise not in ("none", "zscore", "robust"):
+            raise InputError(f"--normalise {self.normalise}: pass none, zscore or robust")
+        if self.clip is not None and not 0 < self.clip < np.inf:
+            raise InputError(f"--clip {self.clip}: must be above 0")
+        if not 0 <= self.smallest <= 1:
+            raise InputError(f"--smallest {self.smallest}: must be a share, from 0 to 1")
+        if self.neighbours < 0:
+            raise InputError(f"--neighbours {self.neighbours}: must not be below 0")
+
+
+class Placement(NamedTuple):
+    """Where the slices of a volume came from: all that is needed to put maps back."""
+
+    shape: tuple[int, int, int]  # of the volume, X Y Z
+    planes: tuple[int, ...]  # the z of each slice, K of them
+    left: int  # the first x of the box, below 0 where it reaches out of the volume
+    back: int  # the first y of the box
+    width: int  # of the box, in voxels along x
+    depth: int  # of the box, in voxels along y
+
+
+class Slices(NamedTuple):
+    """The slices of one volume."""
+
+    images: np.ndarray  # [K, S, S, C] float32, 0 outside the brain
+    brains: np.ndarray  # [K, S, S, 1] bool
+    placement: Placement
+    clipped: float  # the share of the brain's voxels that `clip` changed
+
+
+def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], slicing: Slicing) -> Slices:
+    """The slices of a volume.
+
+    Args:
+      voxels: [X, Y, Z] float32, RAS.
+      brain: [X, Y, Z] bool.
+      spacing: millimetres along x, y and z.
+    Raises:
+      InputError: the brain is empty, or has one value throughout.
+    """
+    if not brain.any():
+        raise InputError("its brain mask is empty; give another with --brains")
+    placement = _placement(brain, spacing, slicing)
+    inside = _normalised(voxels[brain], slicing.normalise)
+    clipped = 0.0
+    if slicing.clip is not None:
+        clipped = float(np.mean(np.abs(inside) > slicing.clip))
+        inside = np.clip(inside, -slicing.clip, slicing.clip)
+    prepared = np.zeros(voxels.shape, np.float32)
+    prepared[brain] = inside
+    reach = range(-slicing.neighbours, slicing.neighbours + 1)
+    planes = np.array(placement.planes)[:, None] + np.array(reach)  # [K, C]
+    within = (planes >= 0) & (planes < voxels.shape[2])
+    images = _shrunk(prepared, np.clip(planes, 0, voxels.shape[2] - 1), placement, slicing.size)
+    images *= within[:, None, None, :]
+    brains = resampled(brain, placement, slicing.size)
+    return Slices(images, brains, placement, clipped)
+
+
+def resampled(mask: np.ndarray, placement: Placement, size: int) -> np.ndarray:
+    """A mask of the volume on its slices, [K, S, S, 1] bool: true where at least half of a pixel is."""
+    return _shrunk(mask.astype(np.float32), np.array(placement.planes)[:, None], placement, size) >= 0.5
+
+
+def put_back(maps: np.ndarray, placement: Placement, brain: np.ndarray) -> np.ndarray:
+    """Maps of the slices as a volume: interpolated linearly in each plane, 0 outside the brain and on dropped planes.
+
+    Args:
+      maps: [K, S, S, 1] float32.
+      brain: [X, Y, Z] bool.
+    Returns:
+      [X, Y, Z] float32.
+    """
+    size = maps.shape[1]
+    upright = maps[:, ::-1, :, 0].T.astype(np.float32)  # [x, y, K]
+    box = _along(1, _weights(placement.depth, size), _along(0, _weights(placement.width, size), upright))
+    volume = np.zeros(placement.shape, np.float32)
+    (x, box_x), (y, box_y) = _overlap(placement)
+    volume[x, y, list(placement.planes)] = box[box_x, box_y]
+    volume[~brain] = 0
+    return volume
+
+
+def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: Slicing) -> Placement:
+    area = brain.sum(axis=(0, 1))
+    planes = tuple(int(z) for z in np.flatnonzero((area > 0) & (area >= slicing.smallest * area.max())))
+    sides = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    first, last = np.array([[side[0], side[-1] + 1] for side in sides]).T
+    # A twentieth of room around the brain, so that no lesion at its rim touches the border of an image.
+    millimetres = 1.05 * np.max((last - first) * spacing[:2])
+    width, depth = (max(1, round(float(millimetres / step))) for step in spacing[:2])
+    left, back = (int(middle) for middle in (first + last - [width, depth]) // 2)
+    shape = brain.shape
+    return Placement((shape[0], shape[1], shape[2]), planes, left, back, width, depth)
+
+
+def _normalised(values: np.ndarray, how: str) -> np.ndarray:
+    if how == "none":
+        return values
+    numbers = values.astype(np.float64)
+    centre, spread = numbers.mean(), numbers.std()
+    if how == "robust":
+        centre = np.median(numbers)
+        spread = 1.4826 * np.median(np.abs(numbers - centre)) or spread
+    if spread <= 1e-6 * np.abs(numbers).max():
+        raise InputError("all voxels of its brain have one value; give another scan or another mask")
+    return ((numbers - centre) / spread).astype(np.float32)
+
+
+def _shrunk(volume: np.ndarray, planes: np.ndarray, placement: Placement, size: int) -> np.ndarray:
+    """[K, S, S, C]: the box of the planes [K, C], brought to the size of the slices."""
+    wanted, index = np.unique(planes, return_inverse=True)
+    (x, box_x), (y, box_y) = _overlap(placement)
+    box = np.zeros((placement.width, placement.depth, len(wanted)), np.float32)
+    box[box_x, box_y] = volume[x, y][..., wanted]
+    small = _along(1, _weights(size, placement.depth), _along(0, _weights(size, placement.width), box))
+    upright = small.T[:, ::-1]  # [planes, S, S], the front on top
+    return np.ascontiguousarray(np.moveaxis(upright[index.reshape(planes.shape)], 1, -1))
+
+
+def _along(axis: int, weights: csr_array, array: np.ndarray) -> np.ndarray:
+    """The product of a matrix with one axis of an array. Sparse, so that no threads of a BLAS get in the way."""
+    moved = np.moveaxis(array, axis, 0)
+    product = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
+    return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
+
+
+def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
+    """For x and y, the part of the volume that the box covers, and where that lies in the box."""
+    pairs = []
+    for start, length, whole in zip(placement[2:4], placement[4:6], placement.shape, strict=False):
+        low, high = max(start, 0), min(start + length, whole)
+        pairs.append((slice(low, high), slice(low - start, high - start)))
+    return pairs
+
+
+@lru_cache(maxsize=64)
+def _weights(size: int, length: int) -> csr_array:
+    """[size, length] float32, rows summing to 1: averages over areas to shrink, linear interpolation to enlarge."""
+    from scipy.sparse import csr_array
+
+    if size <= length:
+        return area_weights(size, length)
+    centres = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+    return csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length))).astype(np.float32))
+
+
+def to_config(slicing: Slicing) -> dict[str, Any]:
+    """As JSON values."""
+    return {name: getattr(slicing, name) for name in Slicing.__dataclass_fields__}

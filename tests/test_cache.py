@@ -1,0 +1,191 @@
+"""Prepared volumes: what lies in a cache, what it was made from, and how a stopped preparation goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxvae.cli import main
+from jaxvae.data import cache, scans
+from jaxvae.data.slices import Slicing, cut
+from jaxvae.errors import InputError
+from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
+
+SLICING = Slicing(size=16)
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patients(tmp_path_factory.mktemp("data") / "patients")
+
+
+def prepared(patients: Path, out: Path, slicing: Slicing = SLICING, **patterns: str) -> list[scans.Rejected]:
+    return cache.prepare(out, *scans.find(patients, **{**PATTERNS, **patterns}), slicing)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_cache_holds_the_slices_of_every_volume(patients, tmp_path):
+    assert prepared(patients, tmp_path / "c") == []
+    opened = cache.open_cache(tmp_path / "c")
+    assert opened.slicing == SLICING
+    assert opened.masks is not None
+    assert sorted(content(tmp_path / "c")) == [
+        "brains.npy",
+        "cache.json",
+        "images.npy",
+        "masks.npy",
+        "rejected.jsonl",
+        "volumes.jsonl",
+    ]
+    for number, record in enumerate(opened.volumes):
+        voxels, brain, lesion = head(number, lesion=number >= 6)
+        expected = cut(voxels, brain, (2.0, 2.0, 2.0), SLICING)
+        part = slice(record["start"], record["stop"])
+        np.testing.assert_allclose(opened.images[part], expected.images, atol=1e-5)
+        np.testing.assert_array_equal(opened.brains[part], expected.brains)
+        assert cache.placement_of(record) == expected.placement
+        assert record["lesion_voxels"] == lesion[..., list(expected.placement.planes)].sum(axis=(0, 1)).tolist()
+        assert opened.masks[part].any() == (number >= 6)
+        assert cache.scan_of(record).image == patients / f"p{number:02d}" / "flair.nii.gz"
+
+
+def test_a_cache_is_split_by_patient_and_only_healthy_slices_are_learnt(patients, tmp_path):
+    prepared(patients, tmp_path / "c")
+    splits = cache.load(tmp_path / "c", validation=0.25, test=0.3, seed=1)
+    groups = [set(part.groups) for part in (splits.train, splits.validation, splits.test)]
+    assert [len(names) for names in groups] == [5, 2, 3]
+    assert len(set.union(*groups)) == 10
+    assert not splits.train.labels.any()
+    assert splits.train.masks is None
+    assert splits.test.masks is not None
+    opened = cache.open_cache(tmp_path / "c")
+    drawn = [record for record in opened.volumes if record["patient"] in groups[2]]
+    assert len(splits.test) == sum(record["stop"] - record["start"] for record in drawn)
+    assert splits.test.labels.sum() == sum(np.count_nonzero(record["lesion_voxels"]) for record in drawn)
+
+
+def test_without_lesions_everything_is_healthy(patients, tmp_path):
+    there, _ = scans.find(patients, images=PATTERNS["images"], brains=PATTERNS["brains"])
+    cache.prepare(tmp_path / "c", there, [], SLICING)
+    opened = cache.open_cache(tmp_path / "c")
+    assert opened.masks is None
+    splits = cache.load(tmp_path / "c", validation=0.2)
+    assert len(splits.test) == 0
+    assert (len(splits.train) + len(splits.validation)) == len(opened.images)
+
+
+@pytest.mark.parametrize("done", [0, 4, 10])
+def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(patients, tmp_path, monkeypatch, done):
+    prepared(patients, tmp_path / "whole")
+    read, calls = cache.read_scan, []
+
+    def read_some(scan: scans.Scan, slicing: Slicing) -> cache.Cut:
+        calls.append(scan.name)
+        if len(calls) > done:
+            raise KeyboardInterrupt
+        return read(scan, slicing)
+
+    monkeypatch.setattr(cache, "read_scan", read_some)
+    monkeypatch.setattr(cache, "_assemble", lambda *_: pytest.fail("killed") if done < 10 else exit())
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        prepared(patients, tmp_path / "c")
+    monkeypatch.undo()
+    assert len(list((tmp_path / "c" / "parts").glob("*.npz"))) == done
+    with pytest.raises(InputError, match="its preparation was stopped; repeat the command"):
+        cache.open_cache(tmp_path / "c")
+    monkeypatch.setattr(cache, "read_scan", lambda scan, slicing: (calls.append(scan.name), read(scan, slicing))[1])
+    calls.clear()
+    prepared(patients, tmp_path / "c")
+    assert len(calls) == 10 - done
+    assert content(tmp_path / "c") == content(tmp_path / "whole")
+    prepared(patients, tmp_path / "c")  # finished: nothing is done
+    assert len(calls) == 10 - done
+
+
+def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
+    folder = shutil.copytree(patients, tmp_path / "patients")
+    (folder / "p01" / "flair.nii.gz").write_bytes(b"")
+    (folder / "p02" / "brain.nii.gz").unlink()
+    write_volume(folder / "p03" / "lesion.nii.gz", head(3, shape=(20, 28, 16))[1])
+    left_out = prepared(folder, tmp_path / "c")
+    reasons = {one.path.parent.name: one.reason for one in left_out}
+    assert reasons["p01"] == f"{folder / 'p01' / 'flair.nii.gz'}: is empty; copy it again"
+    assert reasons["p02"] == "its mask p02/brain.nii.gz is missing"
+    assert "lesion.nii.gz: 20x28x16 voxels, but" in reasons["p03"]
+    lines = [json.loads(line) for line in (tmp_path / "c" / "rejected.jsonl").read_text().splitlines()]
+    assert {Path(line["path"]).parent.name for line in lines} == {"p01", "p02", "p03"}
+    assert len(cache.open_cache(tmp_path / "c").volumes) == 7
+    for path in folder.glob("*/flair.nii.gz"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"not one of 10 scans could be read; the first: "):
+        prepared(folder, tmp_path / "none")
+
+
+def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
+    prepared(patients, tmp_path / "c")
+    with pytest.raises(InputError, match=r"was prepared with size 16, now 24; repeat its flags"):
+        prepared(patients, tmp_path / "c", Slicing(size=24))
+    with pytest.raises(InputError, match="from other scans or masks"):
+        prepared(patients, tmp_path / "c", images="p0[0-4]/flair.nii.gz", brains="*/brain.nii.gz", lesions="x")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="is there already and is no cache"):
+        prepared(patients, tmp_path / "other")
+
+
+def test_a_damaged_cache(patients, tmp_path):
+    prepared(patients, tmp_path / "c")
+    images = np.load(tmp_path / "c" / "images.npy")
+    np.save(tmp_path / "c" / "images.npy", images[1:])
+    with pytest.raises(InputError, match="damaged, its files are of different lengths"):
+        cache.open_cache(tmp_path / "c")
+    (tmp_path / "c" / "images.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="damaged, or of another version"):
+        cache.open_cache(tmp_path / "c")
+    with pytest.raises(InputError, match="no prepared volumes in it"):
+        cache.open_cache(tmp_path)
+
+
+def test_the_command(patients, tmp_path, capsys):
+    out = tmp_path / "c"
+    assert main(["prepare", str(patients), "--out", str(out), "--size", "16", *FLAGS]) == 0
+    printed = capsys.readouterr().out
+    assert "slices of 16x16 from 10 volumes of 10 patients" in printed
+    assert f"next: `jaxvae train RUN --data {out}`" in printed
+    for arguments, message in [
+        ([str(patients)], "--out is missing"),
+        ([str(patients), "--out", str(patients / "x")], "lies within"),
+        ([str(patients), "--out", str(out), "--size", "24", *FLAGS], "was prepared with size 16, now 24"),
+        ([str(tmp_path / "none"), "--out", str(out)], "no such folder"),
+        ([str(patients), "--out", str(tmp_path / "d"), "--images", "*.nrrd"], "no volume at *.nrrd"),
+        ([f"fashion_mnist:{tmp_path}", "--out", str(out)], "only goes with a folder of volumes"),
+    ]:
+        assert main(["prepare", *arguments]) == 2
+        complaint = capsys.readouterr().err
+        assert message in complaint
+        assert complaint.count("\n") == 1
+
+
+def test_the_real_scans(data, tmp_path):
+    """Four BraTS patients whose backgrounds are negative and differ, a slab among them, and masks of 0.99999997."""
+    patterns = {
+        "images": "*/*/Flair*.nii.gz",
+        "brains": "{0}/{1}/brainmask.nii.gz",
+        "lesions": "{0}/{1}/OTMultiClass.nii.gz",
+    }
+    there, rejected = scans.find(data / "brats2015-subset", **patterns)
+    assert cache.prepare(tmp_path / "c", there, rejected, Slicing()) == []
+    opened = cache.open_cache(tmp_path / "c")
+    assert len(opened.volumes) == 4
+    assert opened.masks is not None
+    # Away from the rim, where a pixel is part background, the background is one value for all patients.
+    assert np.quantile(np.abs(opened.images[~opened.brains]), 0.9) == 0
+    sick = [np.count_nonzero(record["lesion_voxels"]) for record in opened.volumes]
+    assert min(sick) >= 61

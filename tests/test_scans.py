@@ -1,0 +1,150 @@
+"""Where scans lie: every known layout, patterns of one's own, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jaxvae.data import scans
+from jaxvae.errors import InputError
+
+
+def made(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def found(folder: Path, *arguments: str, **patterns: str) -> list[tuple[str, str, str | None, str | None]]:
+    there, rejected = scans.find(folder, *arguments, **patterns)
+    assert rejected == []
+    relative = [
+        [None if path is None else str(path.relative_to(folder)) for path in (s.brain, s.lesion)] for s in there
+    ]
+    return [(scan.name, scan.patient, *masks) for scan, masks in zip(there, relative, strict=True)]
+
+
+ISLES = "VSD.Brain.XX.O.MR_{}.{}/VSD.Brain.XX.O.MR_{}.{}.nii"
+
+
+@pytest.mark.parametrize("layout", ["auto", "named"])
+@pytest.mark.parametrize(
+    ("name", "files", "expected"),
+    [
+        (
+            "hcp",
+            ["100307/T1w/T2w_acpc_dc_restore_brain.nii.gz", "100307/T1w/T1w_acpc_dc_restore_brain.nii.gz"],
+            ("100307/T1w/T2w_acpc_dc_restore_brain", "100307", None, None),
+        ),
+        (
+            "brats2017",
+            [f"HGG/Brats17_2013_2_1/Brats17_2013_2_1_{what}.nii.gz" for what in ("t1", "t2", "flair", "seg")],
+            (
+                "HGG/Brats17_2013_2_1/Brats17_2013_2_1_t2",
+                "Brats17_2013_2_1",
+                None,
+                "HGG/Brats17_2013_2_1/Brats17_2013_2_1_seg.nii.gz",
+            ),
+        ),
+        (
+            "isles2015",
+            [
+                "7/" + ISLES.format("T2", 70616, "T2", 70616),
+                "7/" + ISLES.format("Flair", 70614, "Flair", 70614),
+                "7/VSD.Brain.XX.O.OT.70613/VSD.Brain.XX.O.OT.70613.nii",
+            ],
+            (
+                "7/" + ISLES.format("T2", 70616, "T2", 70616).removesuffix(".nii"),
+                "7",
+                None,
+                "7/VSD.Brain.XX.O.OT.70613/VSD.Brain.XX.O.OT.70613.nii",
+            ),
+        ),
+        (
+            "bids",
+            [
+                "sub-01/anat/sub-01_T2w.nii.gz",
+                "derivatives/strip/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+                "derivatives/manual/sub-01/anat/sub-01_label-L_mask.nii.gz",
+            ],
+            (
+                "sub-01/anat/sub-01_T2w",
+                "01",
+                "derivatives/strip/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+                "derivatives/manual/sub-01/anat/sub-01_label-L_mask.nii.gz",
+            ),
+        ),
+        ("ixi", ["T1/IXI002-Guys-0828-T1.nii.gz"], ("T1/IXI002-Guys-0828-T1", "IXI002-Guys-0828", None, None)),
+    ],
+)
+def test_known_layouts(tmp_path, layout, name, files, expected):
+    made(tmp_path, *files)
+    assert found(tmp_path, "auto" if layout == "auto" else name) == [expected]
+
+
+def test_patterns_of_ones_own(tmp_path):
+    made(tmp_path, "T1/a_T1.nii.gz", "T1/b_T1.nii.gz", "M/a_T1_M.nii.gz", "M/b_T1_M.nii.gz", "T1/.a_T1.nii.gz")
+    assert found(tmp_path, images="T1/*_T1.nii.gz", brains="M/{0}_T1_M.nii.gz") == [
+        ("T1/a_T1", "a_T1", "M/a_T1_M.nii.gz", None),
+        ("T1/b_T1", "b_T1", "M/b_T1_M.nii.gz", None),
+    ]
+
+
+def test_brackets_in_a_folders_name_choose_nothing(tmp_path):
+    made(tmp_path, "p[1]/t2.nii", "p[1]/m.nii", "p1/t2.nii", "p1/m.nii")
+    assert [scan[3] for scan in found(tmp_path, images="*/t2.nii", lesions="{0}/m.nii")] == ["p1/m.nii", "p[1]/m.nii"]
+
+
+def test_another_modality(tmp_path):
+    made(tmp_path, "a/x/x_t2.nii.gz", "a/x/x_flair.nii.gz", "a/x/x_seg.nii.gz")
+    there, _ = scans.find(tmp_path, "brats2017", modality="flair")
+    assert [scan.name for scan in there] == ["a/x/x_flair"]
+
+
+def test_a_scan_whose_mask_is_missing_is_rejected_and_not_taken_for_healthy(tmp_path):
+    made(tmp_path, "x/x_t2.nii.gz", "x/x_seg.nii.gz", "y/y_t2.nii.gz")
+    there, rejected = scans.find(tmp_path)
+    assert [scan.patient for scan in there] == ["x"]
+    assert [(one.path.name, one.reason) for one in rejected] == [
+        ("y_t2.nii.gz", "its mask y/y_seg.nii.gz is missing"),
+    ]
+    made(tmp_path, "y/y1_seg.nii.gz", "y/y2_seg.nii.gz")
+    _, rejected = scans.find(tmp_path, images="*/*_t2.nii.gz", lesions="{0}/*_seg.nii.gz")
+    assert "2 masks at y/*_seg.nii.gz" in rejected[0].reason
+
+
+def test_any_volumes(tmp_path):
+    made(tmp_path, "a.nii", "b/c.nii.gz", "b/c_brain.nii.gz", "a_brain.nii", "notes.txt", "pair.hdr", "pair.img")
+    there, rejected = scans.unlabelled(tmp_path)
+    assert [scan.name for scan in there] == ["a", "a_brain", "b/c", "b/c_brain", "pair"]
+    there, rejected = scans.unlabelled(tmp_path, brains="{0}{1}_brain.nii*")
+    assert [(scan.name, scan.brain and scan.brain.name) for scan in there] == [
+        ("a", "a_brain.nii"),
+        ("b/c", "c_brain.nii.gz"),
+    ]
+    assert [one.path.name for one in rejected] == ["pair.img"]
+    [alone], _ = scans.unlabelled(tmp_path / "a.nii")
+    assert alone.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"directory": "none"}, "none: no such folder"),
+        ({"directory": "a.nii"}, "is a file; pass its folder"),
+        ({"layout": "brats2018"}, "--layout brats2018: choose from auto, hcp"),
+        ({"images": "*.mgz"}, r"no volume at \*.mgz"),
+        ({"images": "*.nii", "brains": "{1}.nii"}, r"--brains \{1\}.nii: takes \{0\} to \{0\}"),
+        ({"images": "a.nii", "lesions": "{0}.nii"}, "--images has no star"),
+        ({"images": "*.nii", "lesions": "{x}.nii"}, r"--lesions \{x\}.nii: takes"),
+    ],
+)
+def test_refused(tmp_path, arguments, message):
+    made(tmp_path, "a.nii")
+    directory = tmp_path / arguments.pop("directory", "")
+    with pytest.raises(InputError, match=message):
+        scans.find(directory, **arguments)
+    with pytest.raises(InputError, match="no volume"):
+        scans.unlabelled(made(tmp_path / "empty", "x.txt"))

@@ -1,0 +1,171 @@
+"""Volumes scored: maps on the scan's own grid, the same whatever batch, order or interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import nibabel as nib
+import numpy as np
+import pytest
+
+from jaxvae import checkpoint, score_batches, volume_scores
+from jaxvae.cli import main
+from jaxvae.data import cache, scans, slices, volumes
+from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
+
+MAPS = ("combi", "rec_error")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `patients`, `cache` and a short `run`."""
+    folder = tmp_path_factory.mktemp("volumes")
+    write_patients(folder / "patients", healthy=4, sick=3)
+    prepared = ["prepare", str(folder / "patients"), "--out", str(folder / "cache"), "--size", "16", *FLAGS]
+    assert main(prepared) == 0
+    small = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "8", "--epochs", "2"]
+    assert main(["train", str(folder / "run"), "--data", str(folder / "cache"), *small]) == 0
+    return folder
+
+
+def flairs(folder: Path) -> list[scans.Scan]:
+    return scans.find(folder / "patients", **PATTERNS)[0]
+
+
+def written(out: Path) -> dict[str, bytes]:
+    """All that decides nothing about time."""
+    there = (path for path in out.rglob("*") if path.is_file() and path.name != "times.jsonl")
+    return {str(path.relative_to(out)): path.read_bytes() for path in there}
+
+
+@pytest.mark.parametrize("batch_size", [5, 64])
+def test_maps_are_those_of_the_slices_put_back(trained, tmp_path, batch_size):
+    """Of every volume, against its slices scored alone; batches reach across volumes."""
+    run = checkpoint.load(trained / "run")
+    summary = volume_scores.write_scans(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
+    assert (summary.written, summary.skipped, summary.failed) == (7, 0, [])
+    for scan in flairs(trained):
+        cut = cache.read_scan(scan, volume_scores.slicing_of(run))
+        [alone] = score_batches(run.model, run.params, cut.slices.images, batch_size=64, maps=MAPS)
+        record = json.loads((tmp_path / f"{scan.name}.json").read_bytes())
+        assert record["planes"] == list(cut.slices.placement.planes)
+        np.testing.assert_allclose(record["slices"]["kl"], alone.samples.kl, rtol=1e-4)
+        assert record["volume"]["elbo"] == pytest.approx(np.mean(alone.samples.elbo), rel=1e-5)
+        image: Any = nib.load(scan.image)
+        for name in MAPS:
+            path = tmp_path / Path(scan.name).parent / record["maps"][name]
+            there: Any = nib.load(path)
+            assert there.shape == image.shape
+            np.testing.assert_array_equal(there.affine, image.affine)
+            values = volumes.read(path).voxels
+            expected = slices.put_back(alone.maps[name], cut.slices.placement, cut.brain)
+            np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-6)
+            assert not values[~cut.brain].any()
+            assert record["highest"][name] == pytest.approx(values.max())
+
+
+def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, capsys):
+    folder = tmp_path / "scans"
+    for i in range(3):
+        write_volume(folder / f"s{i}.nii.gz", head(i)[0])
+    (folder / "broken.nii.gz").write_bytes((folder / "s0.nii.gz").read_bytes()[:500])
+    (folder / "empty.nii").touch()
+    write_volume(folder / "flat.nii.gz", np.ones((9, 9, 9), np.float32))
+    arguments = ["score", str(trained / "run"), str(folder), "--out", str(tmp_path / "out"), "--maps", "combi"]
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert "3 volumes scored (combi)" in printed.out
+    assert f"left out: {folder}/broken.nii.gz: ends too early" in printed.out
+    assert printed.err.strip().splitlines()[-1] == f"jaxvae: {folder}: 3 of 6 volumes could not be scored"
+    failed = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
+    assert [Path(line["path"]).name for line in failed] == ["broken.nii.gz", "empty.nii", "flat.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [f"s{i}_combi.nii.gz" for i in range(3)]
+    # Once they are mended or gone, the same command has nothing to complain about, and does nothing twice.
+    for name in ("broken.nii.gz", "empty.nii", "flat.nii.gz"):
+        (folder / name).unlink()
+    assert main(arguments) == 0
+    assert "0 volumes scored (combi), 3 were there already" in capsys.readouterr().out
+    assert (tmp_path / "out" / "failed.jsonl").read_text() == ""
+
+
+def test_shards_make_together_what_one_makes(trained, tmp_path):
+    scans_folder = str(trained / "cache")
+    score = ["score", str(trained / "run"), scans_folder, "--maps", *MAPS]
+    assert main([*score, "--out", str(tmp_path / "one")]) == 0
+    for i in range(3):
+        assert main([*score, "--out", str(tmp_path / "three"), "--shard", f"{i}/3"]) == 0
+    assert written(tmp_path / "three") == written(tmp_path / "one")
+    assert len(written(tmp_path / "one")) == 7 * 3 + 1
+
+
+def test_refused(trained, tmp_path, capsys):
+    run, folder = str(trained / "run"), str(trained / "cache")
+    assert main(["score", run, folder, "--out", str(tmp_path / "o"), "--maps", "combi"]) == 0
+    capsys.readouterr()
+    for arguments, message in [
+        ([folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"], "holds maps made with maps ['combi'], now"),
+        ([folder, "--out", f"{folder}/o"], "lies within"),
+        ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
+        ([folder, "--shard", "x"], "--shard x: must be I/N"),
+        ([folder, "--format", "tiff"], "--format: goes with images only"),
+        ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: takes {0} to {1}"),
+        ([str(tmp_path / "none.nii")], "none.nii: no such file or folder"),
+    ]:
+        assert main(["score", run, *arguments]) == 2, arguments
+        complaint = capsys.readouterr().err
+        assert message in complaint
+        assert complaint.strip().count("\n") == 0
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_a_folder_has_the_same_bytes(trained, tmp_path):
+    """SIGKILL at several moments; what was there before the last start is not written again."""
+    folder = tmp_path / "scans"
+    for i in range(24):
+        write_volume(folder / f"s{i:02d}.nii.gz", head(i, shape=(48, 56, 40))[0])
+    score = [sys.executable, "-m", "jaxvae", "score", str(trained / "run"), str(folder), "--maps", *MAPS, "--out"]
+    subprocess.run([*score, str(tmp_path / "whole")], check=True, capture_output=True)
+    killed, seen = 0, 0
+    for _ in range(40):
+        process = subprocess.Popen([*score, str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wanted = seen + 2
+        while process.poll() is None and len(list((tmp_path / "out").glob("*.json"))) < wanted + 1:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        killed += 1
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("s*.json")}
+        seen = len(before)
+    assert killed >= 3
+    assert written(tmp_path / "out") == written(tmp_path / "whole")
+    assert all(path.stat().st_mtime_ns == moment for path, moment in before.items())
+    assert not list((tmp_path / "out").glob(".*.part"))
+
+
+def test_a_stale_part_is_removed(trained, tmp_path):
+    (tmp_path / "p00").mkdir()
+    stale = tmp_path / "p00" / ".flair_combi.nii.gz.0123.part"
+    stale.touch()
+    run = checkpoint.load(trained / "run")
+    volume_scores.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",))
+    assert not stale.exists()
+
+
+def test_scores_that_are_no_numbers_fail_alone(trained, tmp_path):
+    run = checkpoint.load(trained / "run")
+    broken = run._replace(params=jax.tree.map(lambda leaf: 1e30 * leaf, run.params))
+    summary = volume_scores.write_scans(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
+    assert summary.written == 0
+    assert [one.path.parent.name for one in summary.failed] == ["p00", "p01"]
+    assert "is NaN or infinite" in summary.failed[0].reason
