@@ -141,13 +141,19 @@ def write_samples(path: Path, dataset: Dataset, scored: Scored, *, labelled: boo
     files.write_lines(path, records)
 
 
-def read_evaluation(run_directory: Path) -> dict[str, Any]:
-    """evaluation.json of a run.
+def place(run_directory: Path, volumes: Path | None = None) -> Path:
+    """Where the results of a run lie: in its folder, or below it for volumes that are not its own."""
+    return run_directory if volumes is None else run_directory / "on" / volumes.resolve().name
+
+
+def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[str, Any]:
+    """evaluation.json of a run, on its own test or on other volumes.
 
     Raises:
       InputError: not a run, not evaluated since it was last trained, or damaged.
     """
-    path, again = run_directory / "evaluation.json", f"run `jaxvae evaluate {run_directory}`"
+    path = place(run_directory, volumes) / "evaluation.json"
+    again = f"run `jaxvae evaluate {run_directory}{f' {volumes}' if volumes else ''}`"
     checkpoint.read_config(run_directory)
     _, step = checkpoint.chosen(run_directory)
     if not path.is_file():
@@ -164,13 +170,13 @@ def read_evaluation(run_directory: Path) -> dict[str, Any]:
     return evaluation
 
 
-def read_scores(run_directory: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:
-    """What `write_scores` left in a run's folder, the maps memory-mapped.
+def read_scores(place: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:
+    """What `write_scores` left in a place, the maps memory-mapped.
 
     Raises:
       InputError: they are of other images, or not all there.
     """
-    scores, again = run_directory / "scores", f"run `jaxvae evaluate {run_directory}` again"
+    scores, again = place / "scores", "run the same `jaxvae evaluate` again"
     try:
         records = files.read_lines(scores / "samples.jsonl")
         names = [record["name"] for record in records]

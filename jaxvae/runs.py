@@ -20,12 +20,13 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvae import checkpoint, files, parity, signals
+from jaxvae.data.augment import Augmentation
 from jaxvae.data.dataset import Splits
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import InputError
 from jaxvae.models import Model
 from jaxvae.scores import score_batches
-from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, fit, init
+from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init
 from jaxvae.types import Params, StepMetrics
 
 Config = dict[str, Any]
@@ -33,6 +34,7 @@ Record = dict[str, Any]
 
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
+AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
 
 
 class Ending(NamedTuple):
@@ -57,7 +59,7 @@ def claim(run: Path, config: Config) -> None:
         return
     there = checkpoint.read_config(run)
     _refuse_epochs(run, there, config)
-    before, now = _flat(there), _flat(config)
+    before, now = {"augment": "none"} | _flat(there), _flat(config)
     for name in now:
         if name not in ("jaxvae", "epochs") and before.get(name) != now[name]:
             raise InputError(
@@ -100,6 +102,8 @@ def train(
     """
     model, train_config, hparams, state = _as_it_was_left(run, config)
     objective, patience = OBJECTIVES[config["arithmetic"]], config["patience"]
+    # Runs that were made before there was a choice do not say; they had none, and `claim` continues them as such.
+    augment = AUGMENTATIONS[config.get("augment", "none")]
     step = int(state.step)
     records = _rewind(run / "metrics.jsonl", step)
     epoch = len(splits.train) // train_config.batch_size
@@ -118,7 +122,9 @@ def train(
     ):
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
             steps = steps_to_go(step, epoch)
-            state, metrics = fit(model, train_config, hparams, state, images, steps=steps, objective=objective)
+            state, metrics = fit(
+                model, train_config, hparams, state, images, steps=steps, objective=objective, augment=augment
+            )
             means = _means(run, step, metrics)
             step += steps
             record: Record = {"step": step, **means}

@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_named_as_typed(
         ("score r --threshold 1", "--threshold: only goes with a folder"),
         ("score r --format tiff", "--format: only goes with a folder"),
         ("score r --maps", "--maps without a name"),
-        ("prepare mnist", "mnist: only fashion_mnist:DIR is downloaded"),
+        ("prepare mnist", "--out is missing: where to put the slices of the volumes in mnist"),
     ],
 )
 def test_values_out_of_range_are_named_as_typed(
@@ -241,8 +241,16 @@ def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
         "dtype": "float32",
     }
     assert config["images"] == {"shape": [SIDE, SIDE, 1], "train": 11, "validation": 1, "test": 8}
+    assert config["augment"] == "none"
     assert len(read_lines(evaluated / "metrics.jsonl")) == config["epochs"] == 2
     assert leftovers(evaluated) == []
+
+
+def test_augmentation_is_a_flag_and_stays_with_the_run(tmp_path: Path, folder: Path, refused) -> None:
+    command = ["train", tmp_path / "run", "--data", folder, *SMALL, "--epochs", "1"]
+    assert main([*map(str, command), "--augment", "paper"]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"] == "paper"
+    assert "run: was made with augment paper and now it is none" in refused(*command)
 
 
 def test_the_evaluation_equals_scikit_learn_on_what_was_written(evaluated: Path, folder: Path) -> None:

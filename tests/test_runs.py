@@ -18,6 +18,7 @@ import pytest
 from folders import healthy, write_benchmark
 from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, checkpoint, init, parity, runs
 from jaxvae.cli import main
+from jaxvae.data.augment import Augmentation
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.elbo import elbo_terms
 from jaxvae.scores import sample_scores
@@ -344,6 +345,37 @@ def test_the_arithmetic_is_the_objective(tmp_path: Path, splits: Splits, monkeyp
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / arithmetic, splits, arithmetic=arithmetic)
     assert objectives == [elbo_terms, parity.dense_elbo_terms]
+
+
+def test_the_augmentation_is_that_of_the_configuration(
+    tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmentations = []
+
+    def fit(*_, augment, **__):
+        augmentations.append(augment)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "fit", fit)
+    for name, changes in (("older", {}), ("none", {"augment": "none"}), ("paper", {"augment": "paper"})):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / name, splits, **changes)
+    assert augmentations == [None, None, Augmentation()]
+
+
+def test_a_run_that_names_no_augmentation_goes_on_without_one(tmp_path: Path) -> None:
+    runs.claim(tmp_path / "run", CONFIG)
+    with pytest.raises(InputError, match="run: was made with augment none and now it is paper"):
+        runs.claim(tmp_path / "run", {**CONFIG, "augment": "paper"})
+    runs.claim(tmp_path / "run", {**CONFIG, "augment": "none"})
+    assert checkpoint.read_config(tmp_path / "run")["augment"] == "none"
+
+
+def test_an_augmented_run_goes_on_to_the_same_end(tmp_path: Path, splits: Splits) -> None:
+    assert train(tmp_path / "whole", splits, augment="paper").finished
+    assert not train(tmp_path / "run", splits, stop=After(2), augment="paper").finished
+    assert train(tmp_path / "run", splits, augment="paper").finished
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 # Several processes

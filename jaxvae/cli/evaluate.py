@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_splits
@@ -23,35 +27,87 @@ class Evaluate:
     """Hold a run's scores against what is known of its test images.
 
     Writes the scores of its test images, and evaluation.json; prints the tables.
+    A run on volumes can be held against other prepared volumes too.
     """
 
     run: flags.Run
     """the run folder"""
+    volumes: Annotated[Path | None, tyro.conf.Positional, flags.optional("[VOLUMES]", "the run's own test")] = None
+    """other prepared volumes, with lesions; the results are those of RUN/on/NAME"""
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
+    median: int = 5
+    """volumes only: edge in voxels of the median filter of the post-processed table; 0 leaves that table out"""
+    components: int = 8
+    """volumes only: in that table, predicted components of fewer voxels are removed"""
 
     def execute(self) -> None:
-        if self.resamples < 0:
-            raise InputError(f"--resamples {self.resamples}: must not be below 0")
+        for name in ("resamples", "median", "components"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name} {getattr(self, name)}: must not be below 0")
+        if self.median and self.median % 2 == 0:
+            raise InputError(f"--median {self.median}: must be odd, or 0")
         from jaxvae import checkpoint, files, results
 
         run = checkpoint.load(self.run)
         splits = open_splits(from_config(run.config["data"]))
-        test = splits.test
+        test = splits.test if self.volumes is None else other_volumes(run, self.volumes)
+        place = results.place(self.run, self.volumes)
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
-            raise InputError(
-                f"{self.run}: its data have {len(test)} test images{f', all {kind}' if len(test) else ''}; healthy and "
-                f"anomalous ones are needed (`jaxvae score {self.run} FOLDER` scores images without labels)"
+            way_out = (
+                "name others" if run.config.get("volumes") else f"score others with `jaxvae score {self.run} FOLDER`"
             )
-        results.check_shape(run, test.images, run.config["data"]["data"])
+            raise InputError(
+                f"{self.volumes or self.run}: its data have {len(test)} test images"
+                f"{f', all {kind}' if len(test) else ''}; healthy and anomalous ones are needed ({way_out})"
+            )
+        results.check_shape(run, test.images, str(self.volumes or run.config["data"]["data"]))
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
-        results.write_scores(self.run / "scores", test, scored)
-        files.write_json(self.run / "evaluation.json", evaluation)
+        evaluation["volumes"] = self._volume_tables(run, splits.validation, test)
+        results.write_scores(place / "scores", test, scored)
+        files.write_json(place / "evaluation.json", evaluation)
         print(evaluation_text(evaluation))
-        print(f"\n{self.run / 'evaluation.json'} holds these numbers; draw them with `jaxvae report {self.run}`")
+        command = f"jaxvae report {self.run}{f' {self.volumes}' if self.volumes else ''}"
+        print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
+
+    def _volume_tables(self, run: Run, validation: Dataset, test: Dataset) -> list[dict[str, Any]]:
+        if run.config.get("volumes") is None:
+            return []
+        from jaxvae import volume_tables
+        from jaxvae.data import cache
+
+        own = cache.open_cache(run.config["data"]["data"])
+        judged = own if self.volumes is None else cache.open_cache(self.volumes)
+        judging = volume_tables.Judging(median=self.median, components=self.components)
+        found = volume_tables.tables(
+            run,
+            cache.scans(judged, test.groups),
+            cache.scans(own, validation.groups),
+            judging,
+            resamples=self.resamples,
+        )
+        return volume_tables.to_config(found)
+
+
+def other_volumes(run: Run, directory: Path) -> Dataset:
+    """All slices of other prepared volumes, which have to be cut as the run's own were.
+
+    Raises:
+      InputError: they are not, or the run was not trained on volumes.
+    """
+    from jaxvae import volume_scores
+    from jaxvae.data import cache
+
+    wanted, opened = volume_scores.slicing_of(run), cache.open_cache(directory)
+    if opened.slicing != wanted:
+        raise InputError(
+            f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
+            "prepare it with the same flags"
+        )
+    return cache.dataset(opened)
 
 
 def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
@@ -92,6 +148,7 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
     from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS
     from jaxvae.report import tables
+    from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 
     images = evaluation["images"]
     parts = []
@@ -105,7 +162,30 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
         parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
     parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
     parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
+    for caption, rows, columns in volume_tables(evaluation):
+        parts.append(f"\n{caption}\n")
+        parts.append(tables.text(rows, columns, best=VOLUME_BEST))
     return "\n".join(parts)
+
+
+def volume_tables(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
+    """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
+    from jaxvae.volume_evaluation import COLUMNS, RATES
+
+    for table in evaluation.get("volumes", ()):
+        rows = named(table["rows"])
+        caption = f"{table['caption']}; {rows[0]['volumes']} volumes"
+        anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
+        yield caption, rows, anywhere
+        for rate in RATES:
+            suffix = f"_at_healthy_{rate:g}"
+            at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
+            if at.keys() <= rows[0].keys():
+                yield (
+                    f"{caption}; threshold that {100 * rate:g} % of healthy voxels reach",
+                    rows,
+                    {"score": "score", **at},
+                )
 
 
 def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

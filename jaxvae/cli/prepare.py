@@ -52,7 +52,7 @@ class Prepare:
             self._download()
             return
         if self.out is None:
-            raise InputError(f"--out is missing: where to put the slices of {self.data}")
+            raise InputError(f"--out is missing: where to put the slices of the volumes in {self.data}")
         from jaxvae.data import cache, scans
         from jaxvae.data.slices import Slicing
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.evaluate import named
+from jaxvae.cli.evaluate import named, other_volumes, volume_tables
 from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Dataset
     from jaxvae.report.page import Figure
     from jaxvae.results import Scored
 
 # The maps that panels show: a column for each of Combi's variants would leave none of them legible.
 DRAWN = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed")
+# Those of the viewer of volumes, of which each adds a megabyte or so to the page.
+SHOWN = ("combi", "kl_grad", "elbo_grad", "rec_error")
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,10 @@ class Report:
 
     run: flags.Run
     """the run folder, after `jaxvae evaluate`"""
+    volumes: Annotated[Path | None, tyro.conf.Positional, flags.optional("[VOLUMES]", "the run's own test")] = None
+    """other prepared volumes that it was evaluated on"""
     cases: int = 2
-    """images of a kind in the panels: so many of the best, the median and the worst"""
+    """images of a kind in the panels: so many of the best, the median and the worst; volumes, in all"""
 
     def execute(self) -> None:
         if self.cases < 1:
@@ -37,24 +44,73 @@ class Report:
         from jaxvae import checkpoint, results
         from jaxvae.evaluation import BASELINES
 
-        evaluation = results.read_evaluation(self.run)
+        evaluation = results.read_evaluation(self.run, self.volumes)
         config = checkpoint.read_config(self.run)
-        test = open_splits(from_config(config["data"])).test
+        place = results.place(self.run, self.volumes)
+        section = ""
+        if config.get("volumes") is None:
+            test = open_splits(from_config(config["data"])).test
+        else:
+            run = checkpoint.load(self.run)
+            own = config["data"]["data"]
+            test = (
+                open_splits(from_config(config["data"])).test
+                if self.volumes is None
+                else other_volumes(run, self.volumes)
+            )
+            section = volume_viewer(run, self.volumes or Path(own), set(test.groups), evaluation, self.cases)
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
-        scored = results.read_scores(self.run, test, maps)
-        draw(self.run / "report", test, scored, evaluation, config, cases=self.cases)
-        print(f"{self.run / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
+        scored = results.read_scores(place, test, maps)
+        draw(place / "report", test, scored, evaluation, config, cases=self.cases, viewer_section=section)
+        print(f"{place / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
+
+
+def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dict[str, Any], count: int) -> str:
+    """The viewer of up to `count` volumes that have lesions, those with the most of them."""
+    from jaxvae.data import cache
+    from jaxvae.data.scans import Rejected
+    from jaxvae.report.viewer import Shown, viewer
+    from jaxvae.volume_scores import score_scans
+
+    opened = cache.open_cache(directory)
+    sick = [record for record in opened.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
+    sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
+    thresholds = evaluation["volumes"][0]["thresholds"] if evaluation.get("volumes") else {}
+    shown = []
+    for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
+        if isinstance(result, Rejected):
+            raise InputError(result.reason)
+        shown.append(
+            Shown(
+                name=result.scan.name,
+                image=result.cut.volume.voxels,
+                maps={name: result.volume(name) for name in SHOWN},
+                mask=result.cut.lesion,
+                thresholds={name: thresholds[name]["0.01"] for name in SHOWN if name in thresholds},
+                spacing=result.cut.volume.spacing,
+                facts={"Patient": result.scan.patient},
+            )
+        )
+    return viewer(shown) if shown else ""
 
 
 def draw(
-    report: Path, test: Dataset, scored: Scored, evaluation: dict[str, Any], config: dict[str, Any], *, cases: int
+    report: Path,
+    test: Dataset,
+    scored: Scored,
+    evaluation: dict[str, Any],
+    config: dict[str, Any],
+    *,
+    cases: int,
+    viewer_section: str = "",
 ) -> None:
-    """Every figure and table of a report into its folder."""
+    """Every figure and table of a report into its folder; and the viewer of volumes where there are some."""
     from tqdm import tqdm
 
     from jaxvae import files
     from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, baseline_samples
     from jaxvae.report import page, tables
+    from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 
     figures, parts, markdown = [], [], []
     with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
@@ -74,9 +130,13 @@ def draw(
     rows = named(evaluation["samples"])
     parts.append(tables.html(rows, SAMPLE_COLUMNS, caption="Whole images"))
     markdown.append(f"Whole images:\n\n{tables.markdown(rows, SAMPLE_COLUMNS)}\n")
+    for caption, rows, columns in volume_tables(evaluation):
+        parts.append(tables.html(rows, columns, caption=caption, best=VOLUME_BEST))
+        markdown.append(f"{caption}:\n\n{tables.markdown(rows, columns, best=VOLUME_BEST)}\n")
     files.write(report / "results.md", "\n".join(markdown).encode())
     levels = [(level, row) for level in ("pixels", "samples") for row in evaluation[level]]
-    context = {name: value for name, value in evaluation.items() if name not in ("pixels", "samples")}
+    context = {name: value for name, value in evaluation.items() if name not in ("pixels", "samples", "volumes")}
+    levels += [(table["caption"], row) for table in evaluation.get("volumes", ()) for row in table["rows"]]
     tables.write_json(report / "results.json", [{"level": level, **row} for level, row in levels], context)
     facts = {
         "Data": Path(config["data"]["data"]).name,
@@ -84,7 +144,22 @@ def draw(
         "Checkpoint": f"step {evaluation['step']}",
         "Test": f"{evaluation['images']['anomalous']} of {evaluation['images']['test']} images anomalous",
     }
-    page.html(report / "index.html", f"jaxvae: {report.resolve().parent.name}", parts, figures, facts=facts)
+    title = f"jaxvae: {report.resolve().parent.name}"
+    if not viewer_section:
+        page.html(report / "index.html", title, parts, figures, facts=facts)
+        return
+    from jaxvae.report.viewer import SCRIPT, STYLE
+
+    page.html(
+        report / "index.html",
+        title,
+        parts,
+        figures,
+        facts=facts,
+        sections=[viewer_section],
+        style=STYLE,
+        script=SCRIPT,
+    )
 
 
 def _leader(evaluation: dict[str, Any], scored: Scored) -> str:

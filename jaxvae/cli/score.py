@@ -25,7 +25,7 @@ MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "com
 
 @dataclass(frozen=True)
 class Score:
-    """Write maps and scores of any images or volumes, or of a run's own test images.
+    """Write maps and scores of images or volumes, or of a run's own test.
 
     Of every image in a folder: its maps (float32, at the model's resolution), the
     first of them laid over the image, and a binary mask once a threshold is known.
@@ -115,7 +115,7 @@ class Score:
                 raise InputError(f"{flag}: goes with images only; maps of volumes are NIfTI files without a threshold")
         out = self._out(images)
         if cache.is_cache(images):
-            found, rejected = [cache.scan_of(record) for record in cache.open_cache(images).volumes], []
+            found, rejected = cache.scans(cache.open_cache(images)), []
         else:
             found, rejected = scans.unlabelled(images, brains=self.brains)
         found = found[self._shard()]

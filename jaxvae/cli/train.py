@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae import signals
 from jaxvae.cli import flags
-from jaxvae.cli.source import Source, is_fashion_mnist, open_splits, to_config
+from jaxvae.cli.source import Source, is_fashion_mnist, open_splits, to_config, volumes_of
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Train:
     """shorten gradients longer than this"""
     patience: Annotated[int | None, flags.optional("INT", "off")] = None
     """stop after so many epochs without a better validation ELBO, and keep the best"""
+    augment: Literal["none", "paper"] = "none"
+    """paper: mirror, turn, scale, bend and brighten each image anew and add noise, as the paper does with brains"""
     arithmetic: Literal["corrected", "released"] = "corrected"
     """released: the published FashionMNIST script's own objective (dense only)"""
     seed: int = 0
@@ -107,6 +109,7 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     return {
         "jaxvae": __version__,
         "data": to_config(train.source),
+        "volumes": volumes_of(train.source),
         "images": {
             "shape": list(shape),
             "train": len(splits.train),
@@ -127,6 +130,7 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
             "beta": train.beta,
             "log_scale": train.log_scale,
         },
+        "augment": train.augment,
         "arithmetic": train.arithmetic,
         "patience": train.patience,
         "seed": train.seed,

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -259,6 +259,12 @@ def scan_of(record: dict[str, Any]) -> Scan:
     """The scan that a line of volumes.jsonl came from."""
     brain, lesion = (None if record[key] is None else Path(record[key]) for key in ("brain", "lesion"))
     return Scan(record["name"], record["patient"], Path(record["image"]), brain, lesion)
+
+
+def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
+    """The scans of all patients, or of some, in the order of the cache."""
+    wanted = None if patients is None else set(patients)
+    return [scan_of(record) for record in cache.volumes if wanted is None or record["patient"] in wanted]
 
 
 def dataset(cache: Cache) -> Dataset:

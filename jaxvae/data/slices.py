@@ -87,11 +87,8 @@ def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, floa
     if not brain.any():
         raise InputError("its brain mask is empty; give another with --brains")
     placement = _placement(brain, spacing, slicing)
-    inside = _normalised(voxels[brain], slicing.normalise)
-    clipped = 0.0
-    if slicing.clip is not None:
-        clipped = float(np.mean(np.abs(inside) > slicing.clip))
-        inside = np.clip(inside, -slicing.clip, slicing.clip)
+    inside = normalised(voxels[brain], slicing)
+    clipped = 0.0 if slicing.clip is None else float(np.mean(np.abs(inside) >= slicing.clip))
     prepared = np.zeros(voxels.shape, np.float32)
     prepared[brain] = inside
     reach = range(-slicing.neighbours, slicing.neighbours + 1)
@@ -140,17 +137,18 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
     return Placement((shape[0], shape[1], shape[2]), planes, left, back, width, depth)
 
 
-def _normalised(values: np.ndarray, how: str) -> np.ndarray:
-    if how == "none":
-        return values
-    numbers = values.astype(np.float64)
-    centre, spread = numbers.mean(), numbers.std()
-    if how == "robust":
-        centre = np.median(numbers)
-        spread = 1.4826 * np.median(np.abs(numbers - centre)) or spread
-    if spread <= 1e-6 * np.abs(numbers).max():
-        raise InputError("all voxels of its brain have one value; give another scan or another mask")
-    return ((numbers - centre) / spread).astype(np.float32)
+def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
+    """The voxels of a brain, [P] float32, normalised and clipped."""
+    if slicing.normalise != "none":
+        numbers = values.astype(np.float64)
+        centre, spread = numbers.mean(), numbers.std()
+        if slicing.normalise == "robust":
+            centre = np.median(numbers)
+            spread = 1.4826 * np.median(np.abs(numbers - centre)) or spread
+        if spread <= 1e-6 * np.abs(numbers).max():
+            raise InputError("all voxels of its brain have one value; give another scan or another mask")
+        values = ((numbers - centre) / spread).astype(np.float32)
+    return values if slicing.clip is None else np.clip(values, -slicing.clip, slicing.clip)
 
 
 def _shrunk(volume: np.ndarray, planes: np.ndarray, placement: Placement, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -30,10 +31,14 @@ def html(
     figures: Sequence[Figure],
     *,
     facts: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
+    style: str = "",
+    script: str = "",
 ) -> None:
-    """Writes the page: title, facts, tables, figures, in this order; whole or not at all.
+    """Writes the page: title, facts, sections, tables, figures, in this order; whole or not at all.
 
-    Light or dark as the reader's system is; pictures are embedded; the policy in its head forbids every request.
+    Light or dark as the reader's system is; pictures are embedded; the policy in its head forbids every request, and
+    every script but the one given here, which it knows by its hash.
 
     Args:
       path: the file, `report/index.html` of a run.
@@ -41,6 +46,8 @@ def html(
       tables: elements as `tables.html` makes them, put in as they are.
       figures: pictures, .png or .svg.
       facts: what the numbers rest on (`Data`, `Model`, `Checkpoint`), plain text.
+      sections: elements as `viewer.viewer` makes them, put in as they are.
+      style, script: what the sections need beside themselves (`viewer.STYLE`, `viewer.SCRIPT`).
 
     Raises:
       InputError: a picture is missing or of another kind, or the page cannot be written.
@@ -49,12 +56,19 @@ def html(
         f"<dl>{''.join(f'<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>' for k, v in facts.items())}</dl>"
         if facts
         else "",
+        *sections,
         # A table wider than the window scrolls by itself, and can be reached by keyboard to do so.
         *(f'<div class="wide" tabindex="0">{table}</div>' for table in tables),
         *map(_figure, figures),
     ]
     body = "\n".join(part for part in shown if part)
-    files.write(path, PAGE.format(title=escape(title), style=STYLE, body=body).encode())
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        # The hash is of the bytes between the tags. The script comes last, when what it works on is there.
+        policy += f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        body += f"\n<script>{script}</script>"
+    content = PAGE.format(title=escape(title), policy=policy, style=STYLE + style, body=body)
+    files.write(path, content.encode())
 
 
 def _figure(figure: Figure) -> str:
@@ -78,7 +92,7 @@ PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>
 {style}</style>

@@ -139,7 +139,7 @@ def overlay(image: np.ndarray, map: np.ndarray, *, high: float) -> np.ndarray:
     heat = np.nan_to_num(np.clip(map / high, 0, 1))
     alpha = 0.8 * heat
     # Both ends of the colours are left out: black would darken healthy tissue, pale yellow is lost on a bright lesion.
-    return np.round((1 - alpha) * grey + alpha * _heat(0.3 + 0.5 * heat[..., 0])).astype(np.uint8)
+    return np.round((1 - alpha) * grey + alpha * heat_colours(0.3 + 0.5 * heat[..., 0])).astype(np.uint8)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
@@ -182,8 +182,8 @@ def _columns(images, reconstructions, maps, masks) -> list[Column]:
         columns.append(Column("Reconstruction", _colours(np.asarray(reconstructions), images)))
     for name, values in maps.items():
         values = np.asarray(values)[..., 0]
-        high = _high(values)
-        columns.append(Column(style.display(name), _heat(np.clip(values / high, 0, 1)), high))
+        high = top_of_scale(values)
+        columns.append(Column(style.display(name), heat_colours(np.clip(values / high, 0, 1)), high))
     if masks is not None:
         columns.append(Column("Mask", shown, masks=np.asarray(masks)[..., 0]))
     return columns
@@ -203,7 +203,7 @@ def _colours(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.round(np.broadcast_to(255 * shown, (*shown.shape[:3], 3))).astype(np.uint8)
 
 
-def _high(values: np.ndarray) -> float:
+def top_of_scale(values: np.ndarray) -> float:
     """Top of a colour scale that a few extreme pixels do not stretch; above zero whatever the map."""
     finite = values[np.isfinite(values)]
     if not finite.size:
@@ -211,7 +211,7 @@ def _high(values: np.ndarray) -> float:
     return float(np.percentile(finite, 99.5)) or float(finite.max()) or 1.0
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
+def heat_colours(values: np.ndarray) -> np.ndarray:
     """Values 0..1 of any shape as colours, [..., 3] uint8."""
     from matplotlib import colormaps
 
@@ -243,7 +243,7 @@ def _bar(sheet, high: float, left: float, top: float, width: float, zoom: float)
     thickness = round(10 * zoom)
     panel = style.axes(sheet, left, top, width, thickness)
     panel.set_axis_off()
-    panel.imshow(_heat(np.linspace(0, 1, 256))[None], interpolation="nearest", aspect="auto")
+    panel.imshow(heat_colours(np.linspace(0, 1, 256))[None], interpolation="nearest", aspect="auto")
     look = {"size": zoom * style.SMALL, "color": style.MUTED}
     line = top + thickness + 16 * zoom
     top_value = np.format_float_positional(high, 2, fractional=False, trim="-") if 1e-4 < high < 1e6 else f"{high:.1e}"

@@ -1,0 +1,270 @@
+"""Brain MRI: learnt from healthy scans, judged on tumours and lesions; the paper's protocol, and one on open data.
+
+    python -m experiments.brain_mri                               # open data below $JAXVAE_DATA, the base settings
+    python -m experiments.brain_mri --axes latent_size log_scale size        # and the paper's sweeps
+    python -m experiments.brain_mri --tasks paper --hcp DIR --brats DIR --isles DIR
+
+Tasks, each with what is learnt from and what is judged:
+
+    t1      IXI brains (T1, 22 healthy subjects)              lesions inserted into 8 other IXI brains
+    head    IXI heads (T1, 30 healthy subjects)               LGG tumours, pre-contrast T1
+    flair   LGG slices without tumour (FLAIR, 20 patients)    LGG tumours of 8 others, BraTS-2015, open MS lesions
+    paper   HCP (T2)                                          BraTS-2017 and ISLES-2015 (T2)
+
+The paper's network and settings (64x64, z 256, log_scale 0), three seeds; patients are split once. Every run is a
+folder below `--work`; started again, only what is missing is done, row by row in results/brain_mri_runs.jsonl.
+Intervals are over patients. Volumes are judged inside the brain, on their own grid and at the model's resolution; heads
+that are not skull-stripped are judged as a whole. Writes results/brain_mri.json, .md and .png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from experiments import brain_scans, record
+from jaxvae import checkpoint, files, volume_tables
+from jaxvae.cli import main as jaxvae
+from jaxvae.data import cache
+from jaxvae.report import style, tables
+
+# Zimmerer et al. 2019, pixel-level AUROC on BraTS-2017, digitised: (rec_error, kl_grad, rec_grad, elbo_grad, combi).
+PAPER: dict[str, dict[float, tuple[float, ...]]] = {
+    "latent_size": {
+        64: (0.79, 0.81, 0.78, 0.78, 0.83),
+        128: (0.76, 0.84, 0.79, 0.79, 0.84),
+        256: (0.71, 0.83, 0.80, 0.79, 0.83),
+        512: (0.66, 0.81, 0.78, 0.78, 0.82),
+        1024: (0.64, 0.80, 0.72, 0.72, 0.79),
+    },
+    "size": {
+        32: (0.71, 0.90, 0.82, 0.81, 0.88),
+        64: (0.69, 0.85, 0.81, 0.80, 0.84),
+        128: (0.70, 0.81, 0.74, 0.74, 0.81),
+        192: (0.79, 0.81, 0.61, 0.61, 0.80),
+    },
+    "log_scale": {
+        0.5: (0.70, 0.83, 0.81, 0.80, 0.83),
+        0.0: (0.71, 0.83, 0.80, 0.80, 0.83),
+        -0.5: (0.72, 0.82, 0.78, 0.77, 0.82),
+        -0.75: (0.72, 0.83, 0.76, 0.76, 0.82),
+        -1.0: (0.75, 0.77, 0.72, 0.72, 0.69),
+        -1.1: (0.74, 0.77, 0.72, 0.72, 0.64),
+    },
+}
+BASE = {"latent_size": 256, "size": 64, "log_scale": 0.0}
+MAPS = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
+BASELINES = ("brightness", "equalised_brightness")
+METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Prepare, train, judge, tabulate."""
+
+    data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data"
+    """the folder of the open data sets"""
+    work: Path = Path("runs/brain_mri")
+    """prepared volumes, and a folder a run"""
+    tasks: tuple[Literal["t1", "head", "flair", "paper"], ...] = ("t1", "head", "flair")
+    hcp: Path | None = None
+    """task paper: the folder of HCP subjects"""
+    brats: Path | None = None
+    """task paper: BraTS-2017, with HGG and LGG below"""
+    isles: Path | None = None
+    """task paper: the training folder of ISLES-2015 SISS"""
+    axes: tuple[Literal["latent_size", "size", "log_scale"], ...] = ()
+    """which of the paper's sweeps to go through, besides its base settings"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    epochs: int = 150
+    patience: int = 10
+    resamples: int = 1000
+
+
+def settings(config: Config) -> list[dict[str, Any]]:
+    """The base and every other value of each axis."""
+    others = [{**BASE, axis: value} for axis in config.axes for value in PAPER[axis] if value != BASE[axis]]
+    return [BASE, *others]
+
+
+def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+    """Trains and judges one run: a row a test set, table and score."""
+    data = brain_scans.prepare(task, config, setting["size"])
+    name = "-".join(f"{axis}_{setting[axis]:g}" for axis in BASE)
+    folder = config.work / "runs" / task / f"{name}-seed_{seed}"
+    fraction = ["--test", "0.3"] if task == "flair" else ["--test", "0"]
+    train = ["train", str(folder), "--data", str(data.train), "--validation", "0.15", *fraction]
+    train += ["--latent-size", str(setting["latent_size"]), "--log-scale", str(setting["log_scale"])]
+    train += [
+        "--learning-rate",
+        "1e-4" if task == "paper" else "3e-4",
+        "--batch-size",
+        "64" if task == "paper" else "32",
+    ]
+    train += ["--epochs", str(config.epochs), "--patience", str(config.patience), "--seed", str(seed)]
+    if (code := jaxvae(train)) != 0:
+        raise SystemExit(code)
+    own = cache.open_cache(data.train)
+    splits = cache.load(data.train, validation=0.15, test=float(fraction[1]))
+    healthy = cache.scans(own, splits.validation.groups)
+    tests = {
+        name: [cache.scan_of(line) for line in cache.open_cache(path).volumes] for name, path in data.tests.items()
+    }
+    if task == "flair":
+        tests["LGG FLAIR"] = cache.scans(own, splits.test.groups)
+    judging = volume_tables.Judging(maps=MAPS, median=5 if setting == BASE else 0)
+    opened = checkpoint.load(folder)
+    for test, scans in tests.items():
+        for table in volume_tables.tables(opened, scans, healthy, judging, resamples=config.resamples):
+            for row in table.rows:
+                yield {"task": task, "test": test, **setting, "seed": seed, "table": table.caption, **row}
+
+
+def rows(config: Config) -> list[dict[str, Any]]:
+    """Every row there is to be, from the file or made now; the base of all tasks comes first."""
+    path = record.RESULTS / "brain_mri_runs.jsonl"
+    done = files.read_lines(path)
+    there = {_key(row["task"], row, row["seed"]) for row in done}
+    wanted = [(s, seed, task) for s in settings(config) for seed in config.seeds for task in config.tasks]
+    for number, (setting, seed, task) in enumerate(wanted, 1):
+        if _key(task, setting, seed) in there:
+            continue
+        print(f"run {number} of {len(wanted)}: {task}, {setting}, seed {seed}", flush=True)
+        made = list(run(config, task, setting, seed))
+        # All rows of a run or none: half a line at the end is passed over when the file is read.
+        files.write_lines(path, [*done, *made])
+        done += made
+    return done
+
+
+def _key(task: str, setting: dict[str, Any], seed: int) -> str:
+    return json.dumps([task, seed, *(float(setting[axis]) for axis in BASE)])
+
+
+def value(row: dict[str, Any], metric: str) -> float | None:
+    """A metric without its interval."""
+    found = row[metric]
+    return found[0] if isinstance(found, list | tuple) else found
+
+
+def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a task, test, table, setting and score: mean and spread over seeds, and the interval of the first seed."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in done:
+        groups.setdefault((row["task"], row["test"], row["table"], *(row[a] for a in BASE), row["score"]), []).append(
+            row
+        )
+    summary = []
+    for (task, test, table, *at, score), members in groups.items():
+        row: dict[str, Any] = {"task": task, "test": test, "table": table, **dict(zip(BASE, at, strict=True))}
+        row |= {"score": score, "seeds": len(members), "volumes": members[0]["volumes"]}
+        for metric in METRICS:
+            values = [found for member in members if (found := value(member, metric)) is not None]
+            row[f"{metric}_mean"] = float(np.mean(values)) if values else None
+            row[f"{metric}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            first = members[0][metric]
+            row[f"{metric}_interval"] = list(first[1:]) if isinstance(first, list | tuple) else None
+        axis = next((axis for axis in BASE if row[axis] != BASE[axis]), "latent_size")
+        if task == "paper" and test == "BraTS-2017" and score in MAPS:
+            row["paper_auroc"] = PAPER[axis][row[axis]][MAPS.index(score)]
+        summary.append(row)
+    return summary
+
+
+def wins(done: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """In how many (test, setting, seed) each score beats the reconstruction error and both baselines, own grid, raw."""
+    by_case: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in done:
+        found = value(row, metric)
+        if row["table"] == "On the scan's own grid, inside the brain" and found is not None:
+            case = (row["test"], row["seed"], *(row[axis] for axis in BASE))
+            by_case.setdefault(case, {})[row["score"]] = found
+    counted = []
+    for score in MAPS[1:]:
+        cases = list(by_case.values())
+        against_rec = sum(case[score] > case["rec_error"] for case in cases)
+        against_brightness = sum(case[score] > max(case[name] for name in BASELINES) for case in cases)
+        counted.append(
+            {
+                "score": style.display(score),
+                "cases": len(cases),
+                "beats Rec-Error": against_rec,
+                "beats both baselines": against_brightness,
+            }
+        )
+    return counted
+
+
+def markdown(done: list[dict[str, Any]]) -> str:
+    """A table a test set at the base settings, and who beats whom over everything that was run."""
+    parts = []
+    summary = [row for row in over_seeds(done) if all(row[axis] == BASE[axis] for axis in BASE)]
+    for test, table in dict.fromkeys((row["test"], row["table"]) for row in summary):
+        found = [row for row in summary if (row["test"], row["table"]) == (test, table)]
+        shown = [
+            {"score": style.display(row["score"])} | {key: _with_spread(row, key) for key in METRICS} for row in found
+        ]
+        seeds = f"{found[0]['volumes']} volumes, mean ± standard deviation of {found[0]['seeds']} seeds"
+        parts.append(f"**{test}.** {table}; {seeds}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}")
+    for metric in ("average_precision", "auroc"):
+        counted = wins(done, metric)
+        columns = {key: key for key in counted[0]}
+        parts.append(f"Who wins by {METRICS[metric]}:\n\n{tables.markdown(counted, columns, best={})}")
+    return "\n\n".join(parts)
+
+
+def _with_spread(row: dict[str, Any], metric: str) -> str | None:
+    mean, spread = row[f"{metric}_mean"], row[f"{metric}_std"]
+    if mean is None:
+        return None
+    return f"{mean:.3f}" if not spread else f"{mean:.3f} ± {spread:.3f}"
+
+
+def figure(path: Path, done: list[dict[str, Any]]) -> None:
+    """Average precision of every score on every test set at the base settings, with the spread over seeds."""
+    raw = "On the scan's own grid, inside the brain"
+    summary = [row for row in over_seeds(done) if row["table"] == raw and all(row[a] == BASE[a] for a in BASE)]
+    tests = list(dict.fromkeys(row["test"] for row in summary))
+    names = [*BASELINES, *MAPS]
+    lines = style.lines(names)
+    sheet = style.sheet(style.WIDTH, 620)
+    plot = sheet.add_axes((0.07, 0.10, 0.91, 0.76))
+    for place, name in enumerate(names):
+        found = {row["test"]: row for row in summary if row["score"] == name}
+        plot.bar(
+            np.arange(len(tests)) + (place - (len(names) - 1) / 2) * 0.8 / len(names),
+            [found[test]["average_precision_mean"] for test in tests],
+            0.72 / len(names),
+            yerr=[found[test]["average_precision_std"] or 0.0 for test in tests],
+            color=lines[name].colour,
+            label=style.display(name),
+            error_kw={"lw": 1},
+        )
+    plot.set_xticks(range(len(tests)), tests)
+    plot.set_ylabel("average precision of voxels")
+    plot.legend(ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+    style.save(sheet, path)
+
+
+def main(config: Config) -> None:
+    started = time.time()
+    done = rows(config)
+    text = markdown(done)
+    record.write(
+        "brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=time.time() - started
+    )
+    files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
+    figure(record.RESULTS / "brain_mri.png", done)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

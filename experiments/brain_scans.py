@@ -1,0 +1,133 @@
+"""The scans of `experiments.brain_mri`, brought into prepared volumes: what is learnt from, and what is judged.
+
+Made below the experiment's folder: LGG's TIFF slices as NIfTI volumes, a patient each; lesions inserted into healthy
+brains; and a cache for every task, size and part.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from jaxvae.data import cache, image_files, scans, volumes
+from jaxvae.data.scans import Scan
+from jaxvae.data.slices import Slicing
+from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.brain_mri import Config
+
+HELD_OUT = 8  # IXI subjects that get lesions
+KINDS = {"bright": 1.5, "dark": -1.5}  # what a lesion adds, in standard deviations of the brain
+
+
+class Prepared(NamedTuple):
+    """Caches of one task: that of training, and those of its tests by name."""
+
+    train: Path
+    tests: dict[str, Path]
+
+
+def prepare(task: str, config: Config, size: int) -> Prepared:
+    """The caches of a task, made where they are not there yet."""
+    made = config.work / "scans"
+    parts: dict[str, list[Scan]]
+    if task == "paper":
+        missing = [f"--{name}" for name in ("hcp", "brats", "isles") if getattr(config, name) is None]
+        if missing:
+            raise InputError(f"{' '.join(missing)}: missing, the folder of the data set that task paper needs")
+        parts = {
+            "train": scans.find(str(config.hcp), "hcp")[0],
+            "BraTS-2017": scans.find(str(config.brats), "brats2017")[0],
+            "ISLES-2015": scans.find(str(config.isles), "isles2015")[0],
+        }
+    elif task == "t1":
+        brains = ixi(config.data, masks=True)
+        parts = {
+            "train": brains[HELD_OUT:],
+            "IXI T1, inserted": [insert(scan, made / "inserted", n) for n, scan in enumerate(brains[:HELD_OUT])],
+        }
+    elif task == "head":
+        parts = {"train": ixi(config.data, masks=False), "LGG T1": lgg(config.data, made / "lgg", channel=0)}
+    else:
+        brats = {"brains": "{0}/{1}/brainmask.nii.gz", "lesions": "{0}/{1}/OTMultiClass.nii.gz"}
+        parts = {
+            "train": lgg(config.data, made / "lgg", channel=1),
+            "BraTS-2015 FLAIR": scans.find(config.data / "brats2015-subset", images="*/*/Flair*.nii.gz", **brats)[0],
+            "open MS FLAIR": scans.find(
+                config.data / "open-ms-lesions", images="**/FLAIR*.nii.gz", lesions="{0}GOLD*.nii.gz"
+            )[0],
+        }
+    paths = {
+        name: config.work / "caches" / f"{task}-{size}" / name.replace(", ", "_").replace(" ", "_") for name in parts
+    }
+    # The scans of LGG have a third of the planes of the others, of which a head's cross-section changes little.
+    slicing = Slicing(size=size, clip=1.5 if task == "paper" else None)
+    for name, found in parts.items():
+        cache.prepare(paths[name], found, [], slicing)
+    return Prepared(paths.pop("train"), paths)
+
+
+def ixi(data: Path, *, masks: bool) -> list[Scan]:
+    """IXI's T1 volumes, with the brain masks or as whole heads."""
+    brains = "DLMUSE/{0}_T1_DLMUSE.nii.gz" if masks else None
+    return scans.find(data / "ixi-t1-2mm", images="T1/*_T1.nii.gz", brains=brains)[0]
+
+
+def lgg(data: Path, made: Path, *, channel: int) -> list[Scan]:
+    """LGG's slices of one channel (0: T1 before contrast, 1: FLAIR) as volumes of 1x1x5 mm, with their lesions.
+
+    The data set does not say how large its voxels are, or which side is left; both are assumed.
+    """
+    found = []
+    for patient in sorted(path for path in (data / "lgg-mri-segmentation" / "kaggle_3m").iterdir() if path.is_dir()):
+        paths = {kind: made / f"{patient.name}_{kind}.nii.gz" for kind in (f"channel{channel}", "lesion")}
+        if not all(path.is_file() for path in paths.values()):
+            names = sorted(
+                (path for path in patient.glob("*.tif") if not path.stem.endswith("_mask")),
+                key=lambda path: int(path.stem.rpartition("_")[2]),
+            )
+            slices = np.stack([image_files.read(path)[..., channel] for path in names], axis=-1)
+            masks = [image_files.read(path.with_name(f"{path.stem}_mask.tif"))[..., 0] > 0 for path in names]
+            for path, stored in zip(paths.values(), (slices, np.stack(masks, axis=-1)), strict=True):
+                save(path, stored[::-1].swapaxes(0, 1).astype(np.uint8), np.diag([1.0, 1.0, 5.0, 1.0]))
+        image, lesion = paths.values()
+        found.append(Scan(patient.name, patient.name, image, None, lesion))
+    return found
+
+
+def insert(scan: Scan, made: Path, number: int) -> Scan:
+    """The scan with three soft-edged lesions of 5 to 11 mm radius, bright and dark by turns from scan to scan."""
+    image, lesion = (made / f"{volumes.stem(scan.image)}_{kind}.nii.gz" for kind in ("image", "lesion"))
+    if not (image.is_file() and lesion.is_file()):
+        from scipy import ndimage
+
+        volume = volumes.read(scan.image)
+        assert scan.brain is not None
+        brain = volumes.read_mask(scan.brain, volume)
+        rng = np.random.default_rng(number)
+        depth = np.asarray(ndimage.distance_transform_edt(brain, sampling=volume.spacing))
+        places = np.argwhere(depth > 12)
+        grid = np.indices(brain.shape).reshape(3, -1).T * volume.spacing
+        extent = np.zeros(brain.shape)
+        for centre in places[rng.choice(len(places), 3, replace=False)]:
+            # An ellipsoid with a rim of 2 mm in which the change fades.
+            axes = rng.uniform(5, 11) * rng.uniform(0.8, 1.2, 3)
+            distance = np.linalg.norm((grid - centre * volume.spacing) / axes, axis=1).reshape(brain.shape)
+            extent = np.maximum(extent, np.clip((1 - distance) * axes.min() / 2 + 0.5, 0, 1))
+        change = list(KINDS.values())[number % 2] * volume.voxels[brain].std()
+        changed = np.clip(volume.voxels + change * extent * brain, 0, None)
+        volumes.write(image, changed, volume)
+        volumes.write(lesion, ((extent > 0.5) & brain).astype(np.float32), volume)
+    return Scan(scan.name, scan.patient, image, scan.brain, lesion)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
+    """A volume under a temporary name, then under its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}")
+    nib.Nifti1Image(voxels, affine).to_filename(part)
+    part.rename(path)

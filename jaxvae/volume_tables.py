@@ -1,0 +1,153 @@
+"""A run held against volumes: the same scores on the scan's own grid, post-processed, and at the model's resolution.
+
+Only the brain counts. On the scan's own grid all of it does: where planes were dropped the maps are 0, and a lesion
+there is missed. Thresholds come from healthy volumes that the run did not learn from, and for each table from that
+table's own maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxvae.baselines import equalised_brightness
+from jaxvae.checkpoint import Run
+from jaxvae.data import slices
+from jaxvae.data.cache import Cut
+from jaxvae.data.scans import Rejected, Scan
+from jaxvae.errors import InputError
+from jaxvae.postprocessing import median, remove_small, step
+from jaxvae.scores import MAPS
+from jaxvae.volume_evaluation import Row, VolumeMeasure, healthy_thresholds, measure, rows
+from jaxvae.volume_scores import VolumeScores, score_scans, slicing_of
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How volumes are judged.
+
+    Args:
+      maps: which maps of `scores.MAPS`; the baselines are always there.
+      median: edge of the cube of the post-processed table, in voxels; 0 leaves that table out.
+      components: predicted components of fewer voxels are removed in that table.
+      smallest_lesion: lesions of fewer voxels are not counted as lesions.
+    """
+
+    maps: tuple[str, ...] = MAPS
+    median: int = 5
+    components: int = 8
+    smallest_lesion: int = 3
+
+
+class Table(NamedTuple):
+    """One table: its caption, its rows, and the thresholds of its columns."""
+
+    caption: str
+    rows: list[Row]
+    thresholds: dict[str, dict[str, float]]
+
+
+class _View(NamedTuple):
+    """One volume as one table sees it."""
+
+    maps: dict[str, np.ndarray]
+    lesion: np.ndarray
+    region: np.ndarray
+    smallest_component: int
+
+
+def tables(
+    run: Run, judged: Sequence[Scan], healthy: Sequence[Scan], judging: Judging, *, resamples: int = 1000
+) -> list[Table]:
+    """Every table of a run on volumes with known lesions.
+
+    Args:
+      judged: volumes with lesion masks; those without one count as healthy.
+      healthy: volumes that the thresholds come from, none of them among those the run learnt from; without any, the
+        tables lack the columns of thresholds.
+      resamples: of the bootstrap over patients.
+    Raises:
+      InputError: a scan that cannot be read, or no lesion in any of those judged.
+    """
+    captions = _captions(judging)
+    references = _measured(run, healthy, judging, [{}] * len(captions), "healthy volumes")
+    thresholds = [healthy_thresholds(measures) if measures else {} for measures in references]
+    measured = _measured(run, judged, judging, thresholds, "volumes")
+    return [
+        Table(caption, rows(measures, resamples=resamples), at)
+        for caption, measures, at in zip(captions, measured, thresholds, strict=True)
+    ]
+
+
+def _captions(judging: Judging) -> list[str]:
+    names = [step(median, judging.median).name, step(remove_small, judging.components).name] if judging.median else []
+    processed = [f"On the scan's own grid, inside the brain, post-processed: {', '.join(names)}"] if names else []
+    return ["On the scan's own grid, inside the brain", *processed, "At the model's resolution, inside the brain"]
+
+
+def _measured(
+    run: Run, scans: Sequence[Scan], judging: Judging, thresholds: list[dict[str, dict[str, float]]], name: str
+) -> list[list[VolumeMeasure]]:
+    """For each table the measures of all volumes; one volume is in memory at a time."""
+    measures: list[list[VolumeMeasure]] = [[] for _ in thresholds]
+    results = score_scans(run, scans, maps=judging.maps, keep_voxels=True)
+    for result in tqdm(results, name, len(scans), unit="volume", disable=None, dynamic_ncols=True):
+        if isinstance(result, Rejected):
+            raise InputError(result.reason)
+        for of_table, at, view in zip(measures, thresholds, _views(run, result, judging), strict=True):
+            of_table.append(
+                measure(
+                    result.scan.name,
+                    result.scan.patient,
+                    view.maps,
+                    view.lesion,
+                    view.region,
+                    at,
+                    smallest_lesion=judging.smallest_lesion,
+                    smallest_component=view.smallest_component,
+                )
+            )
+    return measures
+
+
+def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
+    cut = scores.cut
+    lesion = np.zeros(cut.brain.shape, bool) if cut.lesion is None else cut.lesion
+    own = {**baseline_volumes(run, cut), **{name: scores.volume(name) for name in judging.maps}}
+    yield _View(own, lesion, cut.brain, 1)
+    if judging.median:
+        yield _View({name: median(m, judging.median) for name, m in own.items()}, lesion, cut.brain, judging.components)
+    small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
+    inside = cut.slices.brains[..., 0]
+    middle = cut.slices.images[..., [cut.slices.images.shape[-1] // 2]]
+    maps = {**_baselines(middle, cut.slices.brains), **{name: scores.scores.maps[name] for name in judging.maps}}
+    yield _View({name: m[..., 0] for name, m in maps.items()}, small[..., 0], inside, 1)
+
+
+def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:
+    """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `_baselines` for the whole brain."""
+    inside = slices.normalised(cut.volume.voxels[cut.brain], slicing_of(run))
+    values = _baselines(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
+    volumes = {name: np.zeros(cut.brain.shape, np.float32) for name in values}
+    for name, volume in volumes.items():
+        volume[cut.brain] = values[name].ravel()
+    return volumes
+
+
+def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
+    """[K, H, W, 1] each, of slices taken together: |x|, and the share of the brain that is no brighter than x.
+
+    x is 0 at the mean of the brain, so that |x| finds what is dark as well; the rank finds what is bright.
+    """
+    above_darkest = np.where(brains, images - images[brains].min(), 0)
+    ranks = equalised_brightness(above_darkest.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
+    return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
+
+
+def to_config(found: Sequence[Table]) -> list[dict[str, Any]]:
+    """As JSON values."""
+    return [table._asdict() for table in found]
