@@ -84,7 +84,7 @@ class Config:
     axes: tuple[Literal["latent_size", "size", "log_scale"], ...] = ()
     """which of the paper's sweeps to go through, besides its base settings"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 150
+    epochs: int = 80
     patience: int = 10
     resamples: int = 1000
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.elbo import elbo_terms, gaussian_kl, gaussian_nll
+from jaxvae.elbo import elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
@@ -65,7 +65,7 @@ def sample_scores(
     """
     objective = dense_elbo_terms if arithmetic == "released" else elbo_terms
     terms = objective(model, params, unit_range(images), key, log_scale=log_scale)
-    nll = jnp.sum(terms.nll, axis=(1, 2, 3))
+    nll = pixel_sum(terms.nll)
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
 
@@ -97,7 +97,7 @@ def pixel_scores(
         nll = gaussian_nll(images, decode(model, params, posterior.mean), log_scale=log_scale)
         log_std = jnp.exp(posterior.log_std) if variant == "released" else posterior.log_std
         kl = gaussian_kl(Posterior(posterior.mean, log_std))
-        return (jnp.mean(kl), jnp.mean(jnp.sum(nll, axis=(1, 2, 3)))), (kl, nll)
+        return (jnp.mean(kl), jnp.mean(pixel_sum(nll))), (kl, nll)
 
     (mean_kl, mean_nll), pullback, (kl, nll) = jax.vjp(terms, images, has_aux=True)
     one, zero = jnp.ones_like(mean_kl), jnp.zeros_like(mean_kl)
@@ -110,7 +110,7 @@ def pixel_scores(
     smooth = {name: gaussian_smooth(map_, sigma=3.0, window=7) for name, map_ in raw.items()}
     return {
         "kl": kl,
-        "nll": jnp.sum(nll, axis=(1, 2, 3)),
+        "nll": pixel_sum(nll),
         "loss": mean_kl + mean_nll,
         "rec_error": nll,
         **{f"{name}_raw": map_ for name, map_ in raw.items()},

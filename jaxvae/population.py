@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -54,7 +54,12 @@ def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
     """
     values = {name: _checked(name, values) for name, values in axes.items()}
     columns = dict(zip(values, zip(*itertools.product(*values.values()), strict=True), strict=True))
-    count = math.prod(len(axis) for axis in values.values())
+    return of_columns({**({} if columns else {"seed": [0]}), **columns}, labels)
+
+
+def of_columns(columns: Mapping[str, Sequence[float]], labels: np.ndarray | None = None) -> Runs:
+    """Runs that are no product: of each axis the values of all runs, checked by `grid` or by whoever wrote them."""
+    count = len(next(iter(columns.values())))
     defaults = Hyperparams()
     hparams = Hyperparams(
         **{

@@ -13,11 +13,11 @@ import numpy as np
 from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.models import Model
-from jaxvae.population import Runs
+from jaxvae.population import of_columns
 from jaxvae.runs import OBJECTIVES
 from jaxvae.scores import MAPS, sample_scores, score_batches
 from jaxvae.sweep import fit_many, score_many
-from jaxvae.train import Hyperparams, TrainConfig
+from jaxvae.train import TrainConfig
 from jaxvae.types import Params
 
 Row = dict[str, Any]
@@ -41,7 +41,10 @@ def train_and_judge(
     Returns:
       Rows with the keys of the run, `loss`, `diverged`, and METRIC/SCORE such as `image_auroc/elbo`.
     """
-    population = _population(model, runs)
+    axes = {name: [run[name] for run in runs] for name in runs[0]}
+    if min(axes["latent_size"]) == model.latent_size:
+        del axes["latent_size"]
+    population = of_columns(axes)
     images = jnp.asarray(splits.train.images)
     states, metrics = fit_many(
         model,
@@ -70,15 +73,6 @@ def train_and_judge(
             row |= _pixels(model, jax.tree.map(lambda leaf, r=r: leaf[r], states.params), splits, run["log_scale"])
         rows.append(row)
     return rows
-
-
-def _population(model: Model, runs: Sequence[dict[str, Any]]) -> Runs:
-    """Runs as `fit_many` takes them; unlike `grid`, no product."""
-    axes = {name: np.array([run[name] for run in runs]) for name in runs[0]}
-    hparams = {name: jnp.asarray(axes[name], jnp.float32) for name in ("learning_rate", "beta", "log_scale")}
-    smaller = (axes["latent_size"] < model.latent_size).any()
-    mask = jnp.asarray(np.arange(model.latent_size) < axes["latent_size"][:, None]) if smaller else None
-    return Runs(Hyperparams(**hparams), jnp.asarray(axes["seed"], jnp.int32), None, mask)
 
 
 def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:

@@ -33,7 +33,7 @@ from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.scores import score_batches
 
-AHEAD = 3  # volumes that are read before they are needed, and as many that wait to be written
+AHEAD = 2  # volumes that are read before they are needed, and as many that wait to be written
 NO_VOXELS = np.empty((0, 0, 0), np.float32)
 
 

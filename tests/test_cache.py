@@ -189,3 +189,30 @@ def test_the_real_scans(data, tmp_path):
     assert np.quantile(np.abs(opened.images[~opened.brains]), 0.9) == 0
     sick = [np.count_nonzero(record["lesion_voxels"]) for record in opened.volumes]
     assert min(sick) >= 61
+
+
+def test_the_records_of_tensorflow_datasets_hold_the_same(patients, tmp_path):
+    import sys
+
+    from jaxvae.data.cache_builder import VolumeSlices
+
+    prepared(patients, tmp_path / "c")
+    builder = VolumeSlices(cache=tmp_path / "c", data_dir=tmp_path / "records", file_format="array_record")
+    builder.download_and_prepare()
+    source = builder.as_data_source("slices")
+    opened = cache.open_cache(tmp_path / "c")
+    slices = cache.dataset(opened)
+    assert len(source) == len(opened.images)
+    seen = set()
+    for example in source:
+        index = int(example["index"])
+        seen.add(index)
+        np.testing.assert_array_equal(example["image"], opened.images[index])
+        np.testing.assert_array_equal(example["brain"] > 0, opened.brains[index])
+        assert opened.masks is not None
+        np.testing.assert_array_equal(example["lesion"] > 0, opened.masks[index])
+        assert bool(example["anomalous"]) == slices.labels[index]
+        assert example["patient"].decode() == slices.groups[index]
+        assert example["name"].decode() == slices.names[index]
+    assert seen == set(range(len(source)))
+    assert "tensorflow" not in sys.modules

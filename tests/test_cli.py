@@ -667,7 +667,9 @@ def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_pat
     config["data"]["data"] = str(tmp_path / "data")
     (run / "config.json").write_text(json.dumps(config))
     (tmp_path / "data" / "test" / "good" / "003.png").unlink()
-    assert "scores: not the scores of the 7 test images there are now; run `jaxvae evaluate" in refused("report", run)
+    assert "scores: not the scores of the 7 test images there are now; run the same `jaxvae evaluate" in refused(
+        "report", run
+    )
     shutil.rmtree(tmp_path / "data")
     assert "data: no such folder" in refused("evaluate", run)
 

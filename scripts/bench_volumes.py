@@ -1,0 +1,132 @@
+"""How long a scan takes from its .nii.gz to its map's, by stage, and how much memory folders of scans take.
+
+    python scripts/bench_volumes.py                  # one volume, then folders of 5 and 50
+    python scripts/bench_volumes.py --folders 5      # quicker
+
+Scans are 240x240x155 voxels at 1 mm, skull-stripped, made on the spot; the model is the paper's brain network,
+untrained. Compilation is left out of the times. Memory is the highest anonymous memory (RssAnon) of a process of its
+own for each folder, which leaves out the pages of mapped files; Linux only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+import tyro
+
+import jaxvae
+from jaxvae import checkpoint, volume_scores
+from jaxvae.cli.source import Source, to_config
+from jaxvae.data import scans, slices
+from jaxvae.data.slices import Slicing
+from jaxvae.machine import machine
+
+SHAPE = (240, 240, 155)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time one volume, then measure the memory of folders."""
+
+    folders: tuple[int, ...] = (5, 50)
+    """how many scans each folder has"""
+    maps: tuple[str, ...] = ("combi",)
+    """what is written of each scan"""
+    rounds: int = 5
+    """how often the one volume is scored; the median counts"""
+    of: Path | None = None
+    """used by the script itself: score this folder and print the memory"""
+
+
+def write_scans(folder: Path, count: int) -> None:
+    """Ellipsoids of tissue with smooth structure and noise, int16, different in every scan."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")).astype(np.float32)
+    brain = np.square(grid / np.reshape([0.6, 0.72, 0.75], (3, 1, 1, 1))).sum(axis=0) < 1
+    structure = 300 + 60 * np.cos(9 * grid[0]) * np.cos(7 * grid[1]) * np.cos(8 * grid[2])
+    folder.mkdir()
+    for i in range(count):
+        noise = np.random.default_rng(i).normal(0, 15, SHAPE).astype(np.float32)
+        voxels = np.where(brain, structure + noise, 0).astype(np.int16)
+        nib.Nifti1Image(voxels, np.diag([-1.0, -1, 1, 1])).to_filename(folder / f"scan_{i:03d}.nii.gz")
+
+
+def untrained() -> checkpoint.Run:
+    """The paper's network as a run on volumes."""
+    model = jaxvae.ConvVAE((64, 64, 1))
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
+    config = {
+        "data": to_config(Source()),
+        "model": checkpoint.model_to_config(model),
+        "hparams": {"learning_rate": 1e-4, "beta": 1.0, "log_scale": 0.0},
+        "volumes": {"slicing": slices.to_config(Slicing()), "hash": ""},
+    }
+    return checkpoint.Run(model, params, config, 0)
+
+
+def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -> volume_scores.Summary:
+    """Every scan of a folder, from file to file."""
+    return volume_scores.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
+
+
+def rss_anon() -> int:
+    """Anonymous memory of this process, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+
+def memory(folder: Path, maps: tuple[str, ...]) -> None:
+    """Scores a folder and prints the highest memory on the way."""
+    run, peak, done = untrained(), [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            peak[0] = max(peak[0], rss_anon())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    with tempfile.TemporaryDirectory() as out:
+        started = time.perf_counter()
+        count = score(run, folder, Path(out), maps).written
+        seconds = time.perf_counter() - started
+    done.set()
+    thread.join()
+    print(f"{count} scans: peak RssAnon {peak[0] / 1e6:.0f} MB, {seconds / count:.2f} s a scan, compilation included")
+
+
+def main(config: Config) -> None:
+    if config.of is not None:
+        memory(config.of, config.maps)
+        return
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    run = untrained()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_scans(place / "one", 1)
+        score(run, place / "one", place / "compiled", config.maps)
+        totals, stages = [], []
+        for i in range(config.rounds):
+            started = time.perf_counter()
+            summary = score(run, place / "one", place / f"out{i}", config.maps)
+            totals.append(time.perf_counter() - started)
+            stages.append(summary.seconds)
+        middle = int(np.argsort(totals)[len(totals) // 2])
+        parts = ", ".join(f"{stages[middle][stage]:.2f} s to {stage}" for stage in stages[middle])
+        print(f"one scan of {'x'.join(map(str, SHAPE))}, {' '.join(config.maps)}: {totals[middle]:.2f} s; {parts}")
+        for count in config.folders:
+            write_scans(place / f"folder{count}", count)
+            command = [sys.executable, __file__, "--of", str(place / f"folder{count}"), "--maps", *config.maps]
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
