@@ -71,7 +71,7 @@ def slicing_of(run: Run) -> Slicing:
             f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare FOLDER --out "
             "PATH` and train on them"
         )
-    return Slicing(**run.config["volumes"]["slicing"])
+    return slices.from_config(run.config["volumes"]["slicing"])
 
 
 def score_scans(

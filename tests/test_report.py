@@ -107,10 +107,16 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot is imported"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["curves.png", "histograms.png", "panels.png"]
 
 
-@pytest.mark.parametrize("name", ["figure.pdf", "figure"])
+@pytest.mark.parametrize("name", ["figure.pdf", "figure.jpeg"])
 def test_other_kinds_of_figure_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: figures are written as .png or .svg"):
         style.save(style.sheet(10, 10), tmp_path / name)
+
+
+def test_without_an_ending_a_figure_is_written_as_both(tmp_path: Path) -> None:
+    style.save(style.sheet(10, 10), tmp_path / "figure")
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "figure.svg"}
+    assert b"dc:date" not in (tmp_path / "figure.svg").read_bytes()
 
 
 def test_a_sheet_no_viewer_opens_is_refused() -> None:

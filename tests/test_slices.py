@@ -95,6 +95,15 @@ def test_clipping_is_counted():
     assert np.abs(there.images).max() <= 1
 
 
+def test_percentiles_cut_off_what_is_rare():
+    voxels, brain, _ = head(3)
+    values = slices.normalised(voxels[brain], Slicing(normalise="none", percentiles=(5, 90)))
+    low, high = np.percentile(voxels[brain], [5, 90])
+    np.testing.assert_allclose(values, np.clip(voxels[brain], low, high), rtol=1e-5)
+    slicing = Slicing(percentiles=(5.0, 90.0))
+    assert slices.from_config(slices.to_config(slicing)) == slicing
+
+
 def test_planes_with_little_brain_are_dropped():
     voxels, brain, _ = head(4)
     area = brain.sum(axis=(0, 1))
@@ -152,6 +161,7 @@ def test_foreground_of_a_whole_head_is_said_to_be_a_guess():
     [
         ({"size": 0}, "--size 0"),
         ({"normalise": "minmax"}, "--normalise minmax: pass none, zscore or robust"),
+        ({"percentiles": (90, 5)}, "--percentiles 90 5: must ascend within 0 to 100"),
         ({"clip": 0.0}, "--clip 0.0: must be above 0"),
         ({"smallest": 1.5}, "--smallest 1.5"),
         ({"neighbours": -1}, "--neighbours -1"),

@@ -40,6 +40,8 @@ class Prepare:
     """pixels in height and width of a slice; the paper's is 64"""
     normalise: Literal["zscore", "robust", "none"] = "zscore"
     """over each brain: by mean and standard deviation, or by median and absolute deviation from it"""
+    percentiles: Annotated[tuple[float, float] | None, flags.optional("LOW HIGH", "off")] = None
+    """cut each brain's values to these percentiles of theirs before normalising, such as 0.5 99.5"""
     clip: Annotated[float | None, flags.optional("FLOAT", "off")] = None
     """cut values to so many standard deviations; the paper's 1.5 cuts off much of what is bright in a lesion"""
     smallest: float = 0.25
@@ -56,7 +58,7 @@ class Prepare:
         from jaxvae.data import cache, scans
         from jaxvae.data.slices import Slicing
 
-        slicing = Slicing(self.size, self.normalise, self.clip, self.smallest, self.neighbours)
+        slicing = Slicing(self.size, self.normalise, self.percentiles, self.clip, self.smallest, self.neighbours)
         if self.out.resolve().is_relative_to(Path(self.data).resolve()):
             raise InputError(f"{self.out}: lies within {self.data}; give another --out")
         found, rejected = scans.find(

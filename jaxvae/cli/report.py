@@ -115,7 +115,7 @@ def draw(
     figures, parts, markdown = [], [], []
     with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
         if evaluation["pixels"]:
-            figures.append(_panels(report / "panels.png", test, scored, _leader(evaluation, scored), cases))
+            figures.append(_panels(report / "panels", test, scored, _leader(evaluation, scored), cases))
             bar.update()
             maps = {**baseline_maps(test.images), **scored.maps}
             figures += _curves(report, "pixels", maps, test.masks, evaluation["pixels"])
@@ -188,7 +188,9 @@ def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) 
     ]
     maps = {name: np.asarray(scored.maps[name][index]) for name in DRAWN if name in scored.maps}
     panels.figure(path, test.images[index], scored.reconstructions[index], maps, test.masks[index], titles)
-    return page.Figure(path, f"Best, median and worst images by the Dice of {style.display(leader)}.", "Panels")
+    return page.Figure(
+        path.with_suffix(".png"), f"Best, median and worst images by the Dice of {style.display(leader)}.", "Panels"
+    )
 
 
 def _curves(
@@ -203,14 +205,14 @@ def _curves(
     assert labels is not None
     number = {key: {row["score"]: np.ravel(row[key])[0] for row in rows} for key in ("auroc", "average_precision")}
     curves.figure(
-        report / f"curves_{what}.png",
+        report / f"curves_{what}",
         {name: roc_curve(values, labels) for name, values in scores.items()},
         {name: pr_curve(values, labels) for name, values in scores.items()},
         float(labels.mean()),
         **number,
     )
     histograms.figure(
-        report / f"histograms_{what}.png",
+        report / f"histograms_{what}",
         {name: (np.asarray(values)[~labels], np.asarray(values)[labels]) for name, values in scores.items()},
     )
     return [

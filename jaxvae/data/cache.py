@@ -239,7 +239,7 @@ def open_cache(directory: str | Path) -> Cache:
         content = json.loads((directory / "cache.json").read_bytes())
         arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
         records = files.read_lines(directory / "volumes.jsonl")
-        slicing = Slicing(**content["slicing"])
+        slicing = slices.from_config(content["slicing"])
         whole = len(arrays["images"]) == len(arrays["brains"]) == content["slices"] == records[-1]["stop"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error

@@ -6,7 +6,7 @@ brought to size x size pixels. Rows run from front to back, columns from the pat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -27,6 +27,7 @@ class Slicing:
       size: pixels in height and width; the paper's is 64.
       normalise: over the voxels of the brain: `zscore` by mean and standard deviation, `robust` by median and 1.4826
         times the median absolute deviation, `none` leaves the scan's own unit.
+      percentiles: the brain's values are cut to these percentiles of theirs before normalising.
       clip: values are cut to +-clip after normalising; the paper's 1.5 cuts off much of what is bright in a lesion.
       smallest: planes with less than this share of the largest plane's brain are dropped, at either end or between;
         0.25 drops about the 20 at each end that the paper drops.
@@ -37,6 +38,7 @@ class Slicing:
 
     size: int = 64
     normalise: Literal["none", "zscore", "robust"] = "zscore"
+    percentiles: tuple[float, float] | None = None
     clip: float | None = None
     smallest: float = 0.25
     neighbours: int = 0
@@ -46,6 +48,10 @@ class Slicing:
             raise InputError(f"--size {self.size}: both sides need at least 1 pixel")
         if self.normalise not in ("none", "zscore", "robust"):
             raise InputError(f"--normalise {self.normalise}: pass none, zscore or robust")
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise InputError(
+                f"--percentiles {self.percentiles[0]:g} {self.percentiles[1]:g}: must ascend within 0 to 100"
+            )
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise InputError(f"--clip {self.clip}: must be above 0")
         if not 0 <= self.smallest <= 1:
@@ -139,6 +145,8 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
 
 def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
     """The voxels of a brain, [P] float32, normalised and clipped."""
+    if slicing.percentiles is not None:
+        values = np.clip(values, *np.percentile(values, slicing.percentiles).astype(np.float32))
     if slicing.normalise != "none":
         numbers = values.astype(np.float64)
         centre, spread = numbers.mean(), numbers.std()
@@ -191,4 +199,11 @@ def _weights(size: int, length: int) -> csr_array:
 
 def to_config(slicing: Slicing) -> dict[str, Any]:
     """As JSON values."""
-    return {name: getattr(slicing, name) for name in Slicing.__dataclass_fields__}
+    percentiles = None if slicing.percentiles is None else list(slicing.percentiles)
+    return {**asdict(slicing), "percentiles": percentiles}
+
+
+def from_config(config: dict[str, Any]) -> Slicing:
+    """What `to_config` wrote."""
+    percentiles = config["percentiles"]
+    return Slicing(**{**config, "percentiles": None if percentiles is None else tuple(percentiles)})

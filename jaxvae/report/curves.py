@@ -31,7 +31,7 @@ def figure(
     (Davis & Goadrich 2006).
 
     Args:
-      path: ends in .png or .svg.
+      path: ends in .png or .svg; without an ending both are written.
       roc: (false positive rate, true positive rate, ...), [K] each, by name of the score; `jaxvae.curves.roc_curve`.
       pr: (recall, precision, ...), [K] each, by name of the score; `jaxvae.curves.pr_curve`. K of a few thousand is
         plenty; what follows the first two arrays is not looked at.

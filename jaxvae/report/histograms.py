@@ -23,7 +23,7 @@ def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, 
     ten times a median.
 
     Args:
-      path: ends in .png or .svg.
+      path: ends in .png or .svg; without an ending both are written.
       scores: (healthy, anomalous), numbers of any shape, by name of the score; one of the two may be empty.
 
     Raises:

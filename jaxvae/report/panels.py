@@ -72,7 +72,7 @@ def figure(
     enlarged by a whole number, never smoothed; only images wider than `LARGEST` are reduced.
 
     Args:
-      path: ends in .png or .svg.
+      path: ends in .png or .svg; without an ending both are written.
       images: [N, H, W, C] in any range; colour if C = 3, else the first channel as grey.
       reconstructions: as `images`, or None for no such column.
       maps: non-negative [N, H, W, 1] by name of the score.

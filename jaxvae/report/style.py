@@ -153,14 +153,18 @@ def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes the figure whole or not at all, as the PNG or SVG its name asks for.
+    """Writes the figure whole or not at all, as the PNG or SVG its name asks for; as both where it has no ending.
 
     Raises:
       InputError: the name ends otherwise, or the file cannot be written.
     """
-    kind = Path(path).suffix.lower()
-    if kind not in (".png", ".svg"):
+    path = Path(path)
+    kinds = (".png", ".svg") if path.suffix == "" else (path.suffix.lower(),)
+    if not {*kinds} <= {".png", ".svg"}:
         raise InputError(f"{path}: figures are written as .png or .svg; give it one of these endings")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind[1:], dpi=DPI, facecolor="white")
-    files.write(path, content.getvalue())
+    for kind in kinds:
+        content = io.BytesIO()
+        # A date in the file would make equal figures differ.
+        metadata = {"Date": None} if kind == ".svg" else None
+        figure.savefig(content, format=kind[1:], dpi=DPI, facecolor="white", metadata=metadata)
+        files.write(path.with_suffix(kind), content.getvalue())
