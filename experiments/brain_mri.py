@@ -30,7 +30,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from experiments import brain_scans, record
+from experiments import brain_scans, record, robustness
 from jaxvae import checkpoint, files, volume_tables
 from jaxvae.cli import main as jaxvae
 from jaxvae.data import cache
@@ -63,6 +63,7 @@ PAPER: dict[str, dict[float, tuple[float, ...]]] = {
 BASE = {"latent_size": 256, "size": 64, "log_scale": 0.0}
 MAPS = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
 BASELINES = ("brightness", "equalised_brightness")
+RAW = "On the scan's own grid, inside the brain"
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
 
 
@@ -180,27 +181,24 @@ def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def wins(done: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """In how many (test, setting, seed) each score beats the reconstruction error and both baselines, own grid, raw."""
+    """At how many tests, settings and seeds each score wins, beats the reconstruction error, and both baselines."""
     by_case: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in done:
         found = value(row, metric)
-        if row["table"] == "On the scan's own grid, inside the brain" and found is not None:
+        if row["table"] == RAW and found is not None:
             case = (row["test"], row["seed"], *(row[axis] for axis in BASE))
             by_case.setdefault(case, {})[row["score"]] = found
-    counted = []
-    for score in MAPS[1:]:
-        cases = list(by_case.values())
-        against_rec = sum(case[score] > case["rec_error"] for case in cases)
-        against_brightness = sum(case[score] > max(case[name] for name in BASELINES) for case in cases)
-        counted.append(
-            {
-                "score": style.display(score),
-                "cases": len(cases),
-                "beats Rec-Error": against_rec,
-                "beats both baselines": against_brightness,
-            }
-        )
-    return counted
+    cases = list(by_case.values())
+    rows = robustness.wins(cases, [*BASELINES, *MAPS])
+    return [
+        {
+            **row,
+            "score": style.display(row["score"]),
+            "beats Rec-Error": robustness.beats(cases, row["score"], ["rec_error"]),
+            "beats both baselines": robustness.beats(cases, row["score"], BASELINES),
+        }
+        for row in rows
+    ]
 
 
 def markdown(done: list[dict[str, Any]]) -> str:
@@ -216,8 +214,9 @@ def markdown(done: list[dict[str, Any]]) -> str:
         parts.append(f"**{test}.** {table}; {seeds}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}")
     for metric in ("average_precision", "auroc"):
         counted = wins(done, metric)
-        columns = {key: key for key in counted[0]}
-        parts.append(f"Who wins by {METRICS[metric]}:\n\n{tables.markdown(counted, columns, best={})}")
+        columns = ["score", "settings", "wins", "beats Rec-Error", "beats both baselines", "mean", "worst"]
+        words = f"Over all tests, settings and seeds, by {METRICS[metric]} (shares with 95 % intervals)"
+        parts.append(f"{words}:\n\n{tables.markdown(counted, columns, best={})}")
     return "\n\n".join(parts)
 
 
@@ -230,8 +229,7 @@ def _with_spread(row: dict[str, Any], metric: str) -> str | None:
 
 def figure(path: Path, done: list[dict[str, Any]]) -> None:
     """Average precision of every score on every test set at the base settings, with the spread over seeds."""
-    raw = "On the scan's own grid, inside the brain"
-    summary = [row for row in over_seeds(done) if row["table"] == raw and all(row[a] == BASE[a] for a in BASE)]
+    summary = [row for row in over_seeds(done) if row["table"] == RAW and all(row[a] == BASE[a] for a in BASE)]
     tests = list(dict.fromkeys(row["test"] for row in summary))
     names = [*BASELINES, *MAPS]
     lines = style.lines(names)
