@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import beta, multivariate_normal
 
-from experiments import fashion_mnist, gaussian_mixture
+from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, robustness
+from jaxvae.data import volumes
+from jaxvae.data.scans import Scan
+from scan_folders import head, write_volume
 
 
 def test_the_mixture_is_scipys_and_its_score_the_gradient():
@@ -71,3 +74,70 @@ def test_a_panel_is_summarised_beside_the_paper():
     classes = next(row for row in fashion_mnist.distances(rows) if row["panel"] == "held_out_class")
     papers = [values[1] for values in fashion_mnist.PAPER["held_out_class"].values()]
     assert classes["kl"] == pytest.approx(np.mean(np.abs(0.4 - np.array(papers))))
+
+
+def test_who_wins_over_settings():
+    cases = [{"kl": 0.6, "rec": 0.5}, {"kl": 0.7, "rec": 0.5}, {"kl": 0.4, "rec": 0.5}]
+    kl, rec = robustness.wins(cases, ["kl", "rec"])
+    assert (kl["settings"], kl["wins"], kl["worst"], rec["wins"]) == (3, 2, 0.4, 1)
+    share, low, high = kl["share"]
+    assert share == pytest.approx(2 / 3)
+    # Clopper and Pearson's ends are quantiles of beta distributions.
+    assert (low, high) == pytest.approx((beta.ppf(0.025, 2, 2), beta.ppf(0.975, 3, 1)))
+    assert robustness.beats(cases, "kl", ["rec"])[0] == pytest.approx(2 / 3)
+
+
+def test_an_inserted_lesion_is_where_its_mask_says(tmp_path):
+    voxels, brain, _ = head(0, shape=(40, 44, 36))
+    scan = Scan("p", "p", write_volume(tmp_path / "p.nii.gz", voxels), write_volume(tmp_path / "b.nii.gz", brain), None)
+    made = brain_scans.insert(scan, tmp_path / "made", 0)
+    before, after = volumes.read(scan.image), volumes.read(made.image)
+    assert made.lesion is not None
+    lesion = volumes.read_mask(made.lesion, after)
+    change = after.voxels - before.voxels
+    assert 0 < lesion.sum() < 0.3 * brain.sum()
+    assert not lesion[~brain].any()
+    np.testing.assert_allclose(change[~brain], 0)
+    deviation = voxels[brain].std()
+    assert (change[lesion] > 0.74 * deviation).all()
+    assert change[brain & ~lesion].max() < 0.76 * 1.5 * deviation
+    darker = brain_scans.insert(scan, tmp_path / "darker", 1)
+    assert (volumes.read(darker.image).voxels - before.voxels)[brain].min() < -deviation
+
+
+def test_brain_settings_are_the_papers_one_axis_at_a_time():
+    config = brain_mri.Config(axes=("latent_size", "size", "log_scale"))
+    settings = brain_mri.settings(config)
+    assert len(settings) == 1 + 4 + 3 + 5
+    assert all(sum(one[axis] != brain_mri.BASE[axis] for axis in one) <= 1 for one in settings)
+
+
+def test_brain_rows_are_summed_up_over_seeds():
+    done = [
+        {
+            "task": "t1",
+            "test": "x",
+            **brain_mri.BASE,
+            "seed": seed,
+            "table": brain_mri.RAW,
+            "score": score,
+            "volumes": 2,
+        }
+        | dict.fromkeys(("auroc", "average_precision", "best_dice"), (base + 0.1 * seed, 0.0, 1.0))
+        | {"aupro": None}
+        for seed in range(3)
+        for score, base in {
+            **dict.fromkeys(brain_mri.MAPS, 0.5),
+            "brightness": 0.4,
+            "equalised_brightness": 0.55,
+        }.items()
+    ]
+    rows = brain_mri.over_seeds(done)
+    assert len(rows) == 7
+    assert rows[0]["auroc_mean"] == pytest.approx(0.6)
+    assert rows[0]["auroc_std"] == pytest.approx(0.1)
+    assert rows[0]["aupro_mean"] is None
+    won = {row["score"]: row for row in brain_mri.wins(done, "auroc")}
+    assert won["equalised |x|"]["wins"] == 3
+    assert won["Combi"]["beats Rec-Error"][0] == 0
+    assert "**x.**" in brain_mri.markdown(done)
