@@ -9,6 +9,7 @@ Tasks, each with what is learnt from and what is judged:
     t1      IXI brains (T1, 22 healthy subjects)              lesions inserted into 8 other IXI brains
     head    IXI heads (T1, 30 healthy subjects)               LGG tumours, pre-contrast T1
     flair   LGG slices without tumour (FLAIR, 20 patients)    LGG tumours of 8 others, BraTS-2015, open MS lesions
+            (of those learnt from, 15 % of the subjects are for validation and thresholds)
     paper   HCP (T2)                                          BraTS-2017 and ISLES-2015 (T2)
 
 The paper's network and settings (64x64, z 256, log_scale 0), three seeds; patients are split once. Every run is a

@@ -248,6 +248,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
             axes.hlines(paper, where - 0.13, where + 0.13, color="black", lw=1.6, label="paper" if place == 2 else None)
         axes.axhline(0.5, color="grey", lw=0.6, ls=":")
         axes.set(xticks=range(len(values)), xticklabels=values, xlabel=panel.replace("_", " "), ylim=(0.2, 1))
+        axes.set_xlim(-0.6, len(values) - 0.4)
     for line, arithmetic in enumerate(arithmetics):
         grid[line, 0].set_ylabel(f"AUROC, {arithmetic}")
     grid[0, 0].legend(ncols=2, fontsize=8, frameon=False, loc="upper left")

@@ -58,12 +58,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     Raises:
       ValueError: NaN or infinity among the values.
     """
-    write(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> None:
     """JSONL: one record a line; NaN is refused."""
-    write(path, "".join(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n" for record in records).encode())
+    write(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

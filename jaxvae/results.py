@@ -164,6 +164,8 @@ def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[st
         raise InputError(f"{path}: not JSON ({error}); {again} again") from error
     if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION:
         raise InputError(f"{path}: damaged, or of another version of jaxvae; {again} again")
+    if volumes is not None and evaluation.get("judged") != str(volumes.resolve()):
+        raise InputError(f"{path}: holds what was found on {evaluation.get('judged')}; {again} again")
     if evaluation["step"] != step:
         found = f"evaluated at step {evaluation['step']} and is at step {step} now"
         raise InputError(f"{run_directory}: {found}; {again} again")

@@ -1,10 +1,10 @@
 """Whole volumes, scored: read and cut, scored slice by slice, put back and written, all three at the same time.
 
-OUT/settings.json        the run and the maps; another run or other maps are refused
+OUT/.settings.json       the run and the maps; another run or other maps are refused
 OUT/<name>_<map>.nii.gz  float32, on the scan's own grid
 OUT/<name>.json          the scores of its slices and of the whole; written last, so that it says the volume is done
 OUT/times.jsonl          one line a volume: seconds of reading, scoring and writing
-OUT/failed.jsonl         the scans that could not be scored, with their reasons
+OUT/failed.jsonl         the scans that could not be scored, with their reasons; both with the shard in their names
 
 Batches are filled across volumes, and a slice's score does not depend on the batch it is in.
 """
@@ -193,17 +193,24 @@ def write_scans(
     *,
     maps: Sequence[str],
     batch_size: int = 64,
+    shard: str = "",
     finished: Callable[[], object] = lambda: None,
 ) -> Summary:
     """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
 
     Args:
-      finished: called after each scan, whether it could be scored or not.
+      shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
+        own.
+      finished: called for each scan, whether it was there, could be scored, or not.
     Raises:
-      InputError: the folder holds maps of another run, or other maps; it cannot be written to.
+      InputError: the folder holds maps of another run, other maps, or those of another scan with the same name; it
+        cannot be written to.
     """
     _claim(run, out, maps)
-    todo = [scan for scan in scans if not (out / f"{scan.name}.json").is_file()]
+    todo = [scan for scan in scans if not _is_done(out, scan)]
+    for _ in range(len(scans) - len(todo)):
+        finished()
+    times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
     failed: list[Rejected] = []
     seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
     writing: deque[tuple[VolumeScores, Future[float]]] = deque()
@@ -213,37 +220,33 @@ def write_scans(
         took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
         for stage, value in took.items():
             seconds[stage] += value
-        with (out / "times.jsonl").open("a") as log:
+        with times.open("a") as log:
             log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
         finished()
 
-    with ThreadPoolExecutor(2) as pool:
-        for result in score_scans(run, todo, maps=maps, batch_size=batch_size):
-            result = _refuse_infinite(result)
-            if isinstance(result, Rejected):
-                failed.append(result)
-                finished()
-                continue
-            writing.append((result, pool.submit(_write, run, out, result)))
-            while len(writing) > AHEAD or (writing and writing[0][1].done()):
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            for result in score_scans(run, todo, maps=maps, batch_size=batch_size):
+                result = _refuse_infinite(result)
+                if isinstance(result, Rejected):
+                    failed.append(result)
+                    finished()
+                    continue
+                writing.append((result, pool.submit(_write, run, out, result)))
+                while len(writing) > AHEAD or (writing and writing[0][1].done()):
+                    finish()
+            while writing:
                 finish()
-        while writing:
-            finish()
-    if failed or (out / "failed.jsonl").is_file():
-        files.write_lines(out / "failed.jsonl", [{"path": str(one.path), "reason": one.reason} for one in failed])
+    finally:
+        if failed or failures.is_file():
+            files.write_lines(failures, [{"path": str(one.path), "reason": one.reason} for one in failed])
     return Summary(len(todo) - len(failed), len(scans) - len(todo), failed, seconds)
 
 
 def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
     """Writes what decides the maps into a new folder, or holds it against what is there."""
-    settings: dict[str, Any] = {
-        "model": run.config["model"],
-        "hparams": run.config["hparams"],
-        "volumes": run.config["volumes"],
-        "step": run.step,
-        "maps": list(maps),
-    }
-    path = out / "settings.json"
+    settings: dict[str, Any] = {"maps": list(maps), "step": run.step, **run.config}
+    path = out / ".settings.json"
     if not path.is_file():
         files.write_json(path, settings)
         return
@@ -252,6 +255,29 @@ def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
     if changed:
         words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
         raise InputError(f"{out}: holds maps made with {words}; name another --out")
+
+
+def _is_done(out: Path, scan: Scan) -> bool:
+    """Whether a scan's record is there, which is written last.
+
+    Raises:
+      InputError: it is the record of another scan, or was made with another brain mask.
+    """
+    path = out / f"{scan.name}.json"
+    if not path.is_file():
+        return False
+    if json.loads(path.read_bytes())["source"] != _source(scan):
+        raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
+    return True
+
+
+def _source(scan: Scan) -> dict[str, list[Any] | None]:
+    """What tells a scan's files from others: place, size and time of the last change."""
+    paths = {"image": scan.image, "brain": scan.brain}
+    return {
+        kind: [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
+        for kind, path in paths.items()
+    }
 
 
 def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:
@@ -277,7 +303,7 @@ def _write(run: Run, out: Path, scores: VolumeScores) -> float:
         volumes.write(path, values, scores.cut.volume, description=f"jaxvae {name}")
     record = {
         "name": scan.name,
-        "image": scan.image.name,
+        "source": _source(scan),
         "step": run.step,
         "maps": {name: path.name for name, path in maps.items()},
         "warnings": list(scores.cut.warnings),

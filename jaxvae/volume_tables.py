@@ -8,7 +8,7 @@ table's own maps.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +44,10 @@ class Judging:
 
 
 class Table(NamedTuple):
-    """One table: its caption, its rows, and the thresholds of its columns."""
+    """One table: its caption, its rows, and the thresholds of its columns.
+
+    There are no rows where no voxel of any lesion is left, as of small ones at a model's resolution.
+    """
 
     caption: str
     rows: list[Row]
@@ -78,9 +81,18 @@ def tables(
     thresholds = [healthy_thresholds(measures) if measures else {} for measures in references]
     measured = _measured(run, judged, judging, thresholds, "volumes")
     return [
-        Table(caption, rows(measures, resamples=resamples), at)
+        _table(caption, measures, at, resamples)
         for caption, measures, at in zip(captions, measured, thresholds, strict=True)
     ]
+
+
+def _table(
+    caption: str, measures: list[VolumeMeasure], thresholds: dict[str, dict[str, float]], resamples: int
+) -> Table:
+    inside, outside = sum(one.anomalous for one in measures), sum(one.outside for one in measures)
+    if outside:
+        caption += f"; {outside:,} of {inside + outside:,} lesion voxels lie outside of it and do not count"
+    return Table(caption, rows(measures, resamples=resamples) if inside else [], thresholds)
 
 
 def _captions(judging: Judging) -> list[str]:
@@ -92,7 +104,7 @@ def _captions(judging: Judging) -> list[str]:
 def _measured(
     run: Run, scans: Sequence[Scan], judging: Judging, thresholds: list[dict[str, dict[str, float]]], name: str
 ) -> list[list[VolumeMeasure]]:
-    """For each table the measures of all volumes; one volume is in memory at a time."""
+    """For each table the measures of all volumes, of which a few are in memory at a time."""
     measures: list[list[VolumeMeasure]] = [[] for _ in thresholds]
     results = score_scans(run, scans, maps=judging.maps, keep_voxels=True)
     for result in tqdm(results, name, len(scans), unit="volume", disable=None, dynamic_ncols=True):
@@ -130,7 +142,9 @@ def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
 
 def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:
     """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `_baselines` for the whole brain."""
-    inside = slices.normalised(cut.volume.voxels[cut.brain], slicing_of(run))
+    # Of the scan as it is: clipping is what the model is given, and would take from the baselines what they find.
+    slicing = replace(slicing_of(run), clip=None, percentiles=None)
+    inside = slices.normalised(cut.volume.voxels[cut.brain], slicing)
     values = _baselines(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
     volumes = {name: np.zeros(cut.brain.shape, np.float32) for name in values}
     for name, volume in volumes.items():
@@ -141,7 +155,8 @@ def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:
 def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     """[K, H, W, 1] each, of slices taken together: |x|, and the share of the brain that is no brighter than x.
 
-    x is 0 at the mean of the brain, so that |x| finds what is dark as well; the rank finds what is bright.
+    Once normalised, x is 0 in the middle of the brain's values, so that |x| finds what is dark as well; the rank finds
+    what is bright. At the model's resolution x is what the model was given, clipped where its slices are.
     """
     above_darkest = np.where(brains, images - images[brains].min(), 0)
     ranks = equalised_brightness(above_darkest.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))

@@ -51,7 +51,7 @@ def test_a_cache_holds_the_slices_of_every_volume(patients, tmp_path):
         np.testing.assert_allclose(opened.images[part], expected.images, atol=1e-5)
         np.testing.assert_array_equal(opened.brains[part], expected.brains)
         assert cache.placement_of(record) == expected.placement
-        assert record["lesion_voxels"] == lesion[..., list(expected.placement.planes)].sum(axis=(0, 1)).tolist()
+        assert record["lesion_voxels"] == lesion.sum(axis=(0, 1)).tolist()
         assert opened.masks[part].any() == (number >= 6)
         assert cache.scan_of(record).image == patients / f"p{number:02d}" / "flair.nii.gz"
 
@@ -68,7 +68,33 @@ def test_a_cache_is_split_by_patient_and_only_healthy_slices_are_learnt(patients
     opened = cache.open_cache(tmp_path / "c")
     drawn = [record for record in opened.volumes if record["patient"] in groups[2]]
     assert len(splits.test) == sum(record["stop"] - record["start"] for record in drawn)
-    assert splits.test.labels.sum() == sum(np.count_nonzero(record["lesion_voxels"]) for record in drawn)
+    planes = [np.array(record["lesion_voxels"])[record["placement"]["planes"]] for record in drawn]
+    assert splits.test.labels.sum() == np.count_nonzero(np.concatenate(planes))
+
+
+def test_a_slice_is_learnt_only_if_its_neighbours_show_no_lesion_either(patients, tmp_path):
+    for neighbours in (0, 1):
+        prepared(patients, tmp_path / f"c{neighbours}", Slicing(size=16, neighbours=neighbours))
+    alone, several = (cache.load(tmp_path / f"c{n}", validation=0, test=0.1).train for n in (0, 1))
+    opened = cache.open_cache(tmp_path / "c0")
+    lost = set(alone.names) - set(several.names)
+    voxels = {record["name"]: record["lesion_voxels"] for record in opened.volumes}
+    for name in lost:
+        volume, _, z = name.rpartition("/")
+        assert voxels[volume][int(z)] == 0
+        assert voxels[volume][int(z) - 1] + voxels[volume][int(z) + 1] > 0
+    assert len(lost) >= 6
+
+
+def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_assemble", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        prepared(patients, tmp_path / "c")
+    monkeypatch.undo()
+    (tmp_path / "c" / "parts" / "000003.npz").write_bytes(b"")
+    prepared(patients, tmp_path / "c")
+    prepared(patients, tmp_path / "whole")
+    assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
 def test_without_lesions_everything_is_healthy(patients, tmp_path):
@@ -133,7 +159,7 @@ def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
     with pytest.raises(InputError, match=r"was prepared with size 16, now 24; repeat its flags"):
         prepared(patients, tmp_path / "c", Slicing(size=24))
     with pytest.raises(InputError, match="from other scans or masks"):
-        prepared(patients, tmp_path / "c", images="p0[0-4]/flair.nii.gz", brains="*/brain.nii.gz", lesions="x")
+        prepared(patients, tmp_path / "c", images="p0[0-4]/flair.nii.gz", brains="p01/brain.nii.gz", lesions="p01/l*")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(InputError, match="is there already and is no cache"):

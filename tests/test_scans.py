@@ -87,14 +87,51 @@ def test_known_layouts(tmp_path, layout, name, files, expected):
 def test_patterns_of_ones_own(tmp_path):
     made(tmp_path, "T1/a_T1.nii.gz", "T1/b_T1.nii.gz", "M/a_T1_M.nii.gz", "M/b_T1_M.nii.gz", "T1/.a_T1.nii.gz")
     assert found(tmp_path, images="T1/*_T1.nii.gz", brains="M/{0}_T1_M.nii.gz") == [
-        ("T1/a_T1", "a_T1", "M/a_T1_M.nii.gz", None),
-        ("T1/b_T1", "b_T1", "M/b_T1_M.nii.gz", None),
+        ("T1/a_T1", "T1/a_T1", "M/a_T1_M.nii.gz", None),
+        ("T1/b_T1", "T1/b_T1", "M/b_T1_M.nii.gz", None),
     ]
 
 
 def test_brackets_in_a_folders_name_choose_nothing(tmp_path):
     made(tmp_path, "p[1]/t2.nii", "p[1]/m.nii", "p1/t2.nii", "p1/m.nii")
     assert [scan[3] for scan in found(tmp_path, images="*/t2.nii", lesions="{0}/m.nii")] == ["p1/m.nii", "p[1]/m.nii"]
+
+
+def test_a_patients_sessions_are_one_patient(tmp_path):
+    made(
+        tmp_path,
+        *(f"sub-01/ses-{i}/anat/sub-01_ses-{i}_T2w.nii.gz" for i in (1, 2)),
+        *(f"derivatives/x/sub-01/ses-{i}/anat/sub-01_ses-{i}_desc-brain_mask.nii.gz" for i in (1, 2)),
+        *(f"sub-02/anat/sub-02_run-{i}_T2w.nii.gz" for i in (1, 2)),
+    )
+    there = found(tmp_path)
+    assert [patient for _, patient, _, _ in there] == ["01", "01", "02", "02"]
+    assert [brain and Path(brain).name for _, _, brain, _ in there] == [
+        "sub-01_ses-1_desc-brain_mask.nii.gz",
+        "sub-01_ses-2_desc-brain_mask.nii.gz",
+        None,
+        None,
+    ]
+
+
+def test_who_is_a_patient_where_nothing_says_so(tmp_path):
+    made(tmp_path / "flat", "T1/a.nii", "T1/b.nii")
+    made(tmp_path / "deep", "a/t1.nii", "b/t1.nii")
+    assert [scan[1] for scan in found(tmp_path / "flat")] == ["T1/a", "T1/b"]
+    assert [scan[1] for scan in found(tmp_path / "deep")] == ["a", "b"]
+    assert [scan[1] for scan in found(tmp_path / "flat", images="T1/?.nii", patients="x")] == ["x", "x"]
+
+
+def test_scans_that_differ_in_their_suffix_only_have_names_of_their_own(tmp_path):
+    made(tmp_path, "a.nii", "a.nii.gz", "b.nii")
+    assert [scan[0] for scan in found(tmp_path)] == ["a.nii", "a.nii.gz", "b"]
+    assert [scan.name for scan in scans.unlabelled(tmp_path)[0]] == ["a.nii", "a.nii.gz", "b"]
+
+
+def test_question_marks_and_brackets(tmp_path):
+    made(tmp_path, "p1/t.nii", "p2/t.nii", "q1/t.nii")
+    assert [scan[1] for scan in found(tmp_path, images="p?/t.nii")] == ["p1", "p2"]
+    assert [scan[1] for scan in found(tmp_path, images="[!q]1/t.nii")] == ["p1"]
 
 
 def test_another_modality(tmp_path):
@@ -138,6 +175,10 @@ def test_any_volumes(tmp_path):
         ({"images": "*.mgz"}, r"no volume at \*.mgz"),
         ({"images": "*.nii", "brains": "{1}.nii"}, r"--brains \{1\}.nii: takes \{0\} to \{0\}"),
         ({"images": "a.nii", "lesions": "{0}.nii"}, "--images has no star"),
+        ({"images": "/*.nii"}, "no pattern of files below"),
+        ({"images": "*.nii", "brains": "{0.x}.nii"}, "takes"),
+        ({"images": "*.nii", "layout": "hcp"}, "--layout hcp: does not go with --images"),
+        ({"images": "*.nii", "modality": "T1"}, "--modality T1: --images"),
         ({"images": "*.nii", "lesions": "{x}.nii"}, r"--lesions \{x\}.nii: takes"),
     ],
 )

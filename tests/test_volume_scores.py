@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def flairs(folder: Path) -> list[scans.Scan]:
 
 def written(out: Path) -> dict[str, bytes]:
     """All that decides nothing about time."""
-    there = (path for path in out.rglob("*") if path.is_file() and path.name != "times.jsonl")
+    there = (path for path in out.rglob("*") if path.is_file() and not path.name.startswith("times"))
     return {str(path.relative_to(out)): path.read_bytes() for path in there}
 
 
@@ -104,6 +105,37 @@ def test_shards_make_together_what_one_makes(trained, tmp_path):
         assert main([*score, "--out", str(tmp_path / "three"), "--shard", f"{i}/3"]) == 0
     assert written(tmp_path / "three") == written(tmp_path / "one")
     assert len(written(tmp_path / "one")) == 7 * 3 + 1
+    assert len(list((tmp_path / "three").glob("times-*of3.jsonl"))) == 3
+
+
+def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for(trained, tmp_path, capsys):
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    write_volume(folder / "a.nii.gz", head(0)[0])
+    score = ["score", str(trained / "run"), str(folder), "--out", str(out), "--maps", "combi"]
+    assert main(score) == 0
+    capsys.readouterr()
+    write_volume(folder / "a_brain.nii.gz", head(0)[1])
+    assert main([*score, "--brains", "{0}{1}_brain.nii.gz"]) == 2
+    assert "holds the scores of another scan or brain mask of this name" in capsys.readouterr().err
+    (folder / "a_brain.nii.gz").unlink()
+    write_volume(folder / "a.nii.gz", head(1)[0])
+    assert main(score) == 2
+    assert "holds the scores of another scan" in capsys.readouterr().err
+    other = shutil.copytree(trained / "run", tmp_path / "run")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "seed": 5}))
+    assert main(["score", str(other), *score[2:]]) == 2
+    assert "holds maps made with seed 0, now 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["settings.nii.gz", "M\udcfcller.nii.gz", "Müller.nii.gz", "a[1].nii.gz"])
+def test_any_name_will_do(trained, tmp_path, name):
+    folder = tmp_path / "scans"
+    write_volume(folder / "x.nii.gz", head(0)[0]).rename(folder / name)
+    for _ in range(2):
+        score = ["score", str(trained / "run"), str(folder), "--out", str(tmp_path / "out"), "--maps", "combi"]
+        assert main(score) == 0
+    assert [path.name for path in (tmp_path / "out").glob("*_combi.nii.gz")] == [name.replace(".nii", "_combi.nii")]
 
 
 def test_refused(trained, tmp_path, capsys):

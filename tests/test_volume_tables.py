@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from jaxvae import auroc, average_precision, checkpoint, volume_scores, volume_tables
 from jaxvae.cli import main
-from jaxvae.data import cache
+from jaxvae.data import cache, slices
+from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
+from jaxvae.volume_evaluation import measure
 from jaxvae.volume_tables import Judging
 from scan_folders import FLAGS, write_patients
 
@@ -82,6 +85,33 @@ def test_bright_lesions_are_found_by_brightness(found):
         assert rows["combi"]["auroc"][0] > 0.8
 
 
+def test_volumes_that_were_prepared_anew_are_not_those_learnt_from(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained / "run", tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["volumes"]["hash"] = "0" * 64
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["evaluate", str(folder)]) == 2
+    assert "was prepared anew since the run was trained on it" in capsys.readouterr().err
+
+
+def test_baselines_are_those_of_the_scan_and_not_of_what_was_clipped(trained):
+    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+    cut = cache.read_scan(cache.scans(opened)[-1], opened.slicing)
+    clipped = {**run.config, "volumes": {"slicing": slices.to_config(Slicing(size=16, clip=0.5)), "hash": ""}}
+    whole, cropped = (volume_tables.baseline_volumes(one, cut) for one in (run, run._replace(config=clipped)))
+    np.testing.assert_array_equal(whole["brightness"], cropped["brightness"])
+    assert whole["brightness"].max() > 2
+
+
+def test_a_lesion_too_small_for_a_table_leaves_it_empty():
+    voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
+    lesion[0], brain[0] = True, False
+    one = measure("a", "a", {"x": voxels}, lesion, brain, {})
+    table = volume_tables._table("Somewhere", [one], {}, 0)
+    assert table.rows == []
+    assert table.caption == "Somewhere; 9 of 9 lesion voxels lie outside of it and do not count"
+
+
 def test_a_scan_that_is_gone_is_named(trained):
     run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
     scan = cache.scans(opened)[0]._replace(image=trained / "gone.nii.gz")
@@ -117,6 +147,7 @@ def test_refused(trained, tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in [
         (["evaluate", run, str(tmp_path / "c24")], "size=24"),
+        (["evaluate", run, str(trained / "cache")], "holds scans that the run learnt from"),
         (["evaluate", run, str(tmp_path)], "no prepared volumes in it"),
         (["evaluate", run, "--median", "4"], "--median 4: must be odd, or 0"),
         (["evaluate", run, "--components", "-1"], "--components -1: must not be below 0"),

@@ -236,6 +236,14 @@ def write_bad(folder: Path, what: str) -> Path:
         return path
     if what == "all NaN":
         return saved(path, np.full(SHAPE, np.nan, np.float32))
+    if what == "spacing":
+        return saved(path, affine=np.diag([1.0, 1, 1000, 1]))
+    if what == "MGH type":
+        nib.MGHImage(noise(), np.eye(4)).to_filename(folder / "scan.mgh")
+        content = bytearray((folder / "scan.mgh").read_bytes())
+        content[20:24] = (113).to_bytes(4, "big")
+        (folder / "scan.mgh").write_bytes(content)
+        return folder / "scan.mgh"
     if what == "PNG":
         Image.fromarray(noise((9, 9), "u1")).save(folder / "a.png")
         (folder / "a.png").rename(folder / "scan.nii")
@@ -300,6 +308,8 @@ BAD = {
     "huge": "has 32000x32000x32000 voxels, more than",
     "flat affine": "its affine has no inverse",
     "NaN affine": "its affine has no inverse",
+    "spacing": "its voxels would have 1x1x1e\\+03 mm",
+    "MGH type": "cannot be read",
     "all NaN": "no voxel is a finite number",
 }
 

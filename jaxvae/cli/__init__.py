@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    # A file's name need not be text, and a message that names it has to be printed all the same.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from jaxvae.checkpoint import Run
+    from jaxvae.data.cache import Cache
     from jaxvae.data.dataset import Dataset
 
 HEALTHY_RATES = (0.01, 0.05)
@@ -53,6 +54,8 @@ class Evaluate:
         splits = open_splits(from_config(run.config["data"]))
         test = splits.test if self.volumes is None else other_volumes(run, self.volumes)
         place = results.place(self.run, self.volumes)
+        if run.config.get("volumes") is not None:
+            own_volumes(run)
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
             way_out = (
@@ -66,6 +69,7 @@ class Evaluate:
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
+        evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
         evaluation["volumes"] = self._volume_tables(run, splits.validation, test)
         results.write_scores(place / "scores", test, scored)
         files.write_json(place / "evaluation.json", evaluation)
@@ -79,7 +83,7 @@ class Evaluate:
         from jaxvae import volume_tables
         from jaxvae.data import cache
 
-        own = cache.open_cache(run.config["data"]["data"])
+        own = own_volumes(run)
         judged = own if self.volumes is None else cache.open_cache(self.volumes)
         judging = volume_tables.Judging(median=self.median, components=self.components)
         found = volume_tables.tables(
@@ -92,11 +96,25 @@ class Evaluate:
         return volume_tables.to_config(found)
 
 
+def own_volumes(run: Run) -> Cache:
+    """The prepared volumes that a run was trained on.
+
+    Raises:
+      InputError: they were prepared anew since, so that nobody knows who was trained on.
+    """
+    from jaxvae.data import cache
+
+    opened = cache.open_cache(run.config["data"]["data"])
+    if opened.hash != run.config["volumes"]["hash"]:
+        raise InputError(f"{opened.directory}: was prepared anew since the run was trained on it; train a new run")
+    return opened
+
+
 def other_volumes(run: Run, directory: Path) -> Dataset:
     """All slices of other prepared volumes, which have to be cut as the run's own were.
 
     Raises:
-      InputError: they are not, or the run was not trained on volumes.
+      InputError: they are not, they are the run's own, or the run was not trained on volumes.
     """
     from jaxvae import volume_scores
     from jaxvae.data import cache
@@ -107,6 +125,9 @@ def other_volumes(run: Run, directory: Path) -> Dataset:
             f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
             "prepare it with the same flags"
         )
+    learnt_from = {record["image"] for record in own_volumes(run).volumes}
+    if any(record["image"] in learnt_from for record in opened.volumes):
+        raise InputError(f"{directory}: holds scans that the run learnt from; name others, or none for its own test")
     return cache.dataset(opened)
 
 
@@ -173,6 +194,8 @@ def volume_tables(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[s
     from jaxvae.volume_evaluation import COLUMNS, RATES
 
     for table in evaluation.get("volumes", ()):
+        if not table["rows"]:
+            continue
         rows = named(table["rows"])
         caption = f"{table['caption']}; {rows[0]['volumes']} volumes"
         anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}

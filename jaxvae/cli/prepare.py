@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import FASHION_MNIST
 from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxvae.data.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Prepare:
     """where the brain masks lie; {0}, {1} are what the stars of --images stood for: 'masks/{0}_brain.nii.gz'"""
     lesions: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
     """where the lesion masks lie, likewise; without them all scans are healthy"""
+    patients: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else the scan's folder")] = None
+    """whose scan it is, likewise: '{0}'; a patient is never on both sides of a split"""
     size: int = 64
     """pixels in height and width of a slice; the paper's is 64"""
     normalise: Literal["zscore", "robust", "none"] = "zscore"
@@ -68,16 +73,16 @@ class Prepare:
             images=self.images,
             brains=self.brains,
             lesions=self.lesions,
+            patients=self.patients,
         )
         left_out = cache.prepare(self.out, found, rejected, slicing)
         print(self._summary(cache.open_cache(self.out), len(left_out)))
 
-    def _summary(self, cache: object, left_out: int) -> str:
+    def _summary(self, cache: Cache, left_out: int) -> str:
         from collections import Counter
 
-        from jaxvae.data.cache import Cache, dataset
+        from jaxvae.data.cache import dataset
 
-        assert isinstance(cache, Cache)
         everything = dataset(cache)
         lines = [
             f"{self.out}: {len(everything)} slices of {self.size}x{self.size} from {len(cache.volumes)} volumes of "
@@ -86,7 +91,9 @@ class Prepare:
         counts = Counter(warning for record in cache.volumes for warning in record["warnings"])
         lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]
         if left_out:
-            lines.append(f"  {left_out} left out; {self.out}/rejected.jsonl says why")
+            lines.append(
+                f"  {left_out} left out, {self.out}/rejected.jsonl says why; mended, prepare into a new folder"
+            )
         return "\n".join([*lines, f"next: `jaxvae train RUN --data {self.out}`"])
 
     def _download(self) -> None:

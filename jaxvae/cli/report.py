@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.evaluate import named, other_volumes, volume_tables
+from jaxvae.cli.evaluate import named, other_volumes, own_volumes, volume_tables
 from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
 
@@ -52,6 +52,7 @@ class Report:
             test = open_splits(from_config(config["data"])).test
         else:
             run = checkpoint.load(self.run)
+            own_volumes(run)
             own = config["data"]["data"]
             test = (
                 open_splits(from_config(config["data"])).test
@@ -75,7 +76,7 @@ def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dic
     opened = cache.open_cache(directory)
     sick = [record for record in opened.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
-    thresholds = evaluation["volumes"][0]["thresholds"] if evaluation.get("volumes") else {}
+    thresholds = evaluation["volumes"][0]["thresholds"]
     shown = []
     for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
         if isinstance(result, Rejected):

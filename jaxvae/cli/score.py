@@ -115,13 +115,21 @@ class Score:
                 raise InputError(f"{flag}: goes with images only; maps of volumes are NIfTI files without a threshold")
         out = self._out(images)
         if cache.is_cache(images):
+            if self.brains is not None:
+                raise InputError(f"--brains {self.brains}: {images} are prepared volumes, which have their brain masks")
             found, rejected = cache.scans(cache.open_cache(images)), []
         else:
             found, rejected = scans.unlabelled(images, brains=self.brains)
         found = found[self._shard()]
         with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
             summary = volume_scores.write_scans(
-                run, found, out, maps=self.maps, batch_size=self.batch_size, finished=bar.update
+                run,
+                found,
+                out,
+                maps=self.maps,
+                batch_size=self.batch_size,
+                shard=(self.shard or "").replace("/", "of"),
+                finished=bar.update,
             )
         failed = [*rejected, *summary.failed]
         before = f", {summary.skipped} were there already" if summary.skipped else ""

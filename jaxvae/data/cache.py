@@ -100,9 +100,11 @@ def prepare(
     }
     _claim(directory, plan)
     if (directory / "cache.json").is_file():
+        _remove_parts(directory)
         return [Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")]
     left_out = list(rejected)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(partial(_write_part, parts, slicing), range(len(found)), found)
         for scan, reason in zip(
             found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
@@ -116,9 +118,13 @@ def prepare(
             f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
         )
     _assemble(directory, taken, plan["slicing"], left_out)
-    shutil.rmtree(parts)
-    (directory / "plan.json").unlink()
+    _remove_parts(directory)
     return left_out
+
+
+def _remove_parts(directory: Path) -> None:
+    shutil.rmtree(directory / "parts", ignore_errors=True)
+    (directory / "plan.json").unlink(missing_ok=True)
 
 
 def _claim(directory: Path, plan: dict[str, Any]) -> None:
@@ -132,11 +138,11 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
     there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
     if done.is_file():
         there = {"slicing": there["slicing"], "scans": there["scans"]}
-    if there["slicing"] != plan["slicing"]:
+    if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
         names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
         words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
         raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
-    if there != plan:
+    if there["scans"] != plan["scans"]:
         raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
 
 
@@ -147,7 +153,7 @@ def _part(parts: Path, number: int) -> Path:
 def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str | None:
     """Reads one scan into its part; the reason where that cannot be."""
     path = _part(parts, number)
-    if path.is_file():
+    if _is_whole(path):
         return None
     try:
         cut = read_scan(scan, slicing)
@@ -155,10 +161,10 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
         return str(error)
     placement, lesion = cut.slices.placement, cut.lesion
     masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
-    lesion_voxels = [0] * len(placement.planes)
+    lesion_voxels = [0] * cut.brain.shape[2]
     if lesion is not None:
         masks = slices.resampled(lesion, placement, slicing.size)
-        lesion_voxels = lesion[..., list(placement.planes)].sum(axis=(0, 1)).tolist()
+        lesion_voxels = lesion.sum(axis=(0, 1)).tolist()
     record = {
         "name": scan.name,
         "patient": scan.patient,
@@ -166,13 +172,22 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
         "brain": None if scan.brain is None else str(scan.brain.absolute()),
         "lesion": None if scan.lesion is None else str(scan.lesion.absolute()),
         "placement": placement._asdict(),
-        "lesion_voxels": lesion_voxels,
+        "lesion_voxels": lesion_voxels,  # of every plane of the volume
         "clipped": cut.slices.clipped,
         "warnings": list(cut.warnings),
     }
     with files.replacing(path) as file:
         np.savez(file, images=cut.slices.images, brains=cut.slices.brains, masks=masks, record=json.dumps(record))
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a part is there and can be opened; after a loss of power it may be there and empty."""
+    try:
+        with np.load(path) as content:
+            return "record" in content
+    except (OSError, EOFError, ValueError):
+        return False
 
 
 def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_out: list[Rejected]) -> None:
@@ -183,6 +198,8 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
         record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
         start = record["stop"]
     digest = hashlib.sha256(json.dumps(slicing).encode())
+    # Patients and planes decide who learns and what is judged, so they belong to what the hash stands for.
+    digest.update(json.dumps([[record["patient"], record["placement"]] for record in records]).encode())
     known = any(record["lesion"] for record in records)
     for name in ARRAYS:
         arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])
@@ -241,6 +258,7 @@ def open_cache(directory: str | Path) -> Cache:
         records = files.read_lines(directory / "volumes.jsonl")
         slicing = slices.from_config(content["slicing"])
         whole = len(arrays["images"]) == len(arrays["brains"]) == content["slices"] == records[-1]["stop"]
+        whole = whole and len(arrays["masks"]) in (0, content["slices"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
     if not whole:
@@ -271,7 +289,7 @@ def dataset(cache: Cache) -> Dataset:
     """All slices as a data set, memory-mapped; a slice is anomalous where the scan's own grid has a lesion voxel."""
     labels, names, groups = [], [], []
     for record in cache.volumes:
-        labels += [voxels > 0 for voxels in record["lesion_voxels"]]
+        labels += [record["lesion_voxels"][z] > 0 for z in record["placement"]["planes"]]
         names += [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
         groups += [record["patient"]] * len(record["placement"]["planes"])
     kinds = tuple("anomalous" if label else "good" for label in labels)
@@ -282,7 +300,8 @@ def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, s
     """The slices of a cache, split by patient.
 
     Where lesions are known, the patients of the test are drawn and judged with all their slices, and what there is to
-    learn from are the healthy slices of the others. Where none are, all slices are healthy and the test is empty.
+    learn from are the healthy slices of the others: those without a lesion on their own plane and on the neighbours
+    they have as channels. Where none are known, all slices are healthy and the test is empty.
 
     Args:
       validation: fraction of the patients to learn from that is set aside.
@@ -297,9 +316,26 @@ def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, s
     cache = open_cache(directory)
     everything = dataset(cache)
     fraction = 0.0 if cache.masks is None else test
-    if (fraction or validation) and len(set(everything.groups)) < 2 + bool(fraction and validation):
-        raise InputError(f"{directory}: too few patients to set some of them aside; pass --validation 0 and --test 0")
-    learnt, judged = split_groups(everything, fraction, seed)
-    learnt = replace(take(learnt, ~learnt.labels), masks=None)
-    train, validated = split_groups(learnt, validation, seed)
+    learnt, judged = _set_aside(directory, everything, "test", fraction, seed)
+    healthy = _healthy(cache)
+    learnt = replace(take(learnt, np.array([name in healthy for name in learnt.names], bool)), masks=None)
+    train, validated = _set_aside(directory, learnt, "validation", validation, seed)
     return Splits(train=train, validation=validated, test=judged)
+
+
+def _set_aside(directory: str | Path, part: Dataset, name: str, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    count = len(set(part.groups))
+    if fraction and count < 2:
+        raise InputError(f"{directory}: {count} patients are too few to set {name}={fraction} aside; pass --{name} 0")
+    return split_groups(part, fraction, seed)
+
+
+def _healthy(cache: Cache) -> set[str]:
+    """The names of the slices that show no lesion in any of their channels."""
+    reach = cache.slicing.neighbours
+    return {
+        f"{record['name']}/{z:03d}"
+        for record in cache.volumes
+        for z in record["placement"]["planes"]
+        if not any(record["lesion_voxels"][max(z - reach, 0) : z + reach + 1])
+    }

@@ -33,7 +33,8 @@ class VolumeSlices(tfds.core.GeneratorBasedBuilder):
 
     def __init__(self, *, cache: str | Path, **kwargs: Any) -> None:
         self._cache = open_cache(cache)
-        super().__init__(**kwargs)
+        # Caches have folders of their own below one data_dir, so that none is taken for another.
+        super().__init__(config=tfds.core.BuilderConfig(name=self._cache.hash[:16]), **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         height, width, channels = self._cache.images.shape[1:]

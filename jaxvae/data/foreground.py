@@ -44,6 +44,8 @@ def _otsu(voxels: np.ndarray, bins: int = 256) -> float:
     """The threshold between the two classes that differ most, by the variance between them."""
     low, high = np.quantile(voxels[::2, ::2, ::2], [0.001, 0.999])
     counts, edges = np.histogram(voxels, bins, (low, high) if high > low else None)
+    if np.count_nonzero(counts) < 2:  # all but very few voxels are alike
+        counts, edges = np.histogram(voxels, bins)
     centres = (edges[1:] + edges[:-1]) / 2
     below, mass = np.cumsum(counts), np.cumsum(counts * centres)
     above = below[-1] - below

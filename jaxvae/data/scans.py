@@ -9,6 +9,7 @@ one file.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -41,8 +42,8 @@ class Layout:
     Args:
       images: of the scans; may hold `{modality}`.
       brains, lesions: of the masks, with `{0}`, `{1}` for what the stars of `images` stood for; None: there are none.
-      patient: the patient's name made of the same; None: the folder that holds the scan where stars choose among
-        folders, else the name of the file.
+      patient: the patient's name made of the same; None: the folder that holds the scan where no folder holds two of
+        them, else the scan's own name.
       modality: the default of `{modality}`.
       needs_lesions: a scan whose lesion mask is missing is left out, not taken for healthy.
     """
@@ -66,10 +67,10 @@ LAYOUTS = {
         "T2",
     ),
     "bids": Layout(
-        "**/sub-*_{modality}.nii.gz",
-        "derivatives/*/{0}sub-{1}*desc-brain*_mask.nii.gz",
-        "derivatives/*/{0}sub-{1}*label-[Ll]*_mask.nii.gz",
-        "{1}",
+        "sub-*/**/sub-*_{modality}.nii.gz",
+        "derivatives/*/sub-{0}/{1}sub-{2}*desc-brain*_mask.nii.gz",
+        "derivatives/*/sub-{0}/{1}sub-{2}*label-[Ll]*_mask.nii.gz",
+        "{0}",
         "T2w",
         needs_lesions=False,
     ),
@@ -85,13 +86,15 @@ def find(
     images: str | None = None,
     brains: str | None = None,
     lesions: str | None = None,
+    patients: str | None = None,
 ) -> tuple[list[Scan], list[Rejected]]:
     """The scans of a folder, ordered by name, and those whose masks are not where they should be.
 
     Args:
       layout: one of `LAYOUTS`; `auto` takes the first that fits, else every volume below the folder, without masks.
       modality: which of a patient's scans, as the layout writes it.
-      images, brains, lesions: patterns instead of the layout's.
+      images: a pattern of one's own, instead of a layout.
+      brains, lesions, patients: patterns instead of the layout's.
     Raises:
       InputError: no such folder or layout, or no scan in it; a pattern that asks for a star that there is not.
     """
@@ -100,18 +103,27 @@ def find(
         raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
         raise InputError(f"--layout {layout}: choose from auto, {', '.join(LAYOUTS)}; or give --images a pattern")
+    if images is not None and layout != "auto":
+        raise InputError(
+            f"--layout {layout}: does not go with --images; give --brains and --lesions patterns beside it"
+        )
+    if images is not None and modality is not None and "{modality}" not in images:
+        raise InputError(f"--modality {modality}: --images {images} has no {{modality}} to put it in")
     known = Layout("**/*") if images is not None else _layout(directory, layout, modality)
     known = replace(
         known,
         images=(images or known.images).replace("{modality}", modality or known.modality),
         brains=brains or known.brains,
         lesions=lesions or known.lesions,
+        patient=patients or known.patient,
     )
-    stars = re.findall(r"\*\*/|\*", known.images)
-    _check(known.brains, len(stars), "--brains")
-    _check(known.lesions, len(stars), "--lesions")
+    stars = re.compile(_regex(known.images)).groups
+    for flag, pattern in (("brains", known.brains), ("lesions", known.lesions), ("patients", known.patient)):
+        _check(pattern, stars, f"--{flag}")
+    matches = _matches(directory, known.images)
+    crowded = max(Counter(path.parent for path, _ in matches).values(), default=0) > 1
     found, rejected = [], []
-    for path, stars in _matches(directory, known.images):
+    for path, stars in matches:
         name = str(path.relative_to(directory).parent / volumes.stem(path))
         try:
             brain = _mask(directory, known.brains, stars, needed=brains is not None)
@@ -119,10 +131,12 @@ def find(
         except InputError as error:
             rejected.append(Rejected(path, str(error)))
             continue
-        found.append(Scan(name, _patient(known, path, directory, stars), path, brain, lesion))
+        alone = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
+        patient = alone if known.patient is None else known.patient.format(*stars).strip("/")
+        found.append(Scan(name, patient, path, brain, lesion))
     if not found and not rejected:
         raise InputError(f"{directory}: no volume at {known.images}; say where they lie with --layout or --images")
-    return found, rejected
+    return _unique(found, directory), rejected
 
 
 def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Scan], list[Rejected]]:
@@ -158,7 +172,16 @@ def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Sca
     rejected = [one for one in rejected if one.path not in masks]
     if not found and not rejected:
         raise InputError(f"{path}: no volume ({', '.join(volumes.SUFFIXES[:3])}, ...) in it or below")
-    return found, rejected
+    return _unique(found, directory), rejected
+
+
+def _unique(found: list[Scan], directory: Path) -> list[Scan]:
+    """The scans; those that differ in their suffix only, a.nii and a.nii.gz, are named with it."""
+    counts = Counter(scan.name for scan in found)
+    return [
+        scan if counts[scan.name] == 1 else scan._replace(name=scan.image.relative_to(directory).as_posix())
+        for scan in found
+    ]
 
 
 def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
@@ -172,7 +195,7 @@ def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
 def _matches(directory: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
     """The visible volumes at a pattern, with what each of its stars stands for."""
     regex = re.compile(_regex(pattern))
-    paths = sorted(path for path in directory.glob(pattern) if _visible(path, directory))
+    paths = sorted(path for path in _glob(directory, pattern) if _visible(path, directory))
     matches = [(path, regex.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
     return [(path, match.groups()) for path, match in matches if match]
 
@@ -183,9 +206,19 @@ def _regex(pattern: str) -> str:
     >>> re.fullmatch(_regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
     ('HGG/a_1/', 'a_1')
     """
-    parts = re.split(r"(\*\*/|\*|\[[^]]+\])", pattern)
-    stars = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)"}
-    return "".join(stars.get(part, part if part.startswith("[") else re.escape(part)) for part in parts)
+    parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", pattern)
+    stars = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "[^/]"}
+    return "".join(
+        stars.get(part, part.replace("[!", "[^", 1) if part.startswith("[") else re.escape(part)) for part in parts
+    )
+
+
+def _glob(directory: Path, pattern: str) -> list[Path]:
+    try:
+        return list(directory.glob(pattern))
+    except (NotImplementedError, ValueError) as error:
+        reason = str(error).partition(":")[0]
+        raise InputError(f"{pattern!r}: no pattern of files below {directory} ({reason})") from error
 
 
 def _visible(path: Path, directory: Path) -> bool:
@@ -196,7 +229,7 @@ def _visible(path: Path, directory: Path) -> bool:
 def _check(pattern: str | None, stars: int, flag: str) -> None:
     try:
         (pattern or "").format(*[""] * stars)
-    except (IndexError, KeyError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
         known = f"takes {{0}} to {{{stars - 1}}}, one for each star of --images" if stars else "--images has no star"
         raise InputError(f"{flag} {pattern}: {known}") from error
 
@@ -207,7 +240,7 @@ def _mask(directory: Path, pattern: str | None, stars: tuple[str, ...], *, neede
         return None
     # What a star stood for is taken as it is: a bracket in a folder's name chooses nothing.
     wanted = pattern.format(*(re.sub(r"([*?[])", r"[\1]", star) for star in stars))
-    paths = [path for path in directory.glob(wanted) if path.is_file()]
+    paths = [path for path in _glob(directory, wanted) if path.is_file()]
     if len(paths) == 1:
         return paths[0]
     if paths:
@@ -215,10 +248,3 @@ def _mask(directory: Path, pattern: str | None, stars: tuple[str, ...], *, neede
     if needed:
         raise InputError(f"its mask {wanted} is missing")
     return None
-
-
-def _patient(layout: Layout, path: Path, directory: Path, stars: tuple[str, ...]) -> str:
-    if layout.patient is not None:
-        return layout.patient.format(*stars).strip("/")
-    chosen_by_folder = "*" in layout.images.rpartition("/")[0] and path.parent != directory
-    return path.parent.relative_to(directory).as_posix() if chosen_by_folder else volumes.stem(path)

@@ -205,5 +205,5 @@ def to_config(slicing: Slicing) -> dict[str, Any]:
 
 def from_config(config: dict[str, Any]) -> Slicing:
     """What `to_config` wrote."""
-    percentiles = config["percentiles"]
+    percentiles = config.get("percentiles")
     return Slicing(**{**config, "percentiles": None if percentiles is None else tuple(percentiles)})

@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import OrientationError, apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
@@ -28,8 +29,19 @@ RAS = axcodes2ornt("RAS")
 
 # All that nibabel is known to raise for a file that is not what it seems.
 _DAMAGED = (
-    *(ImageFileError, HeaderDataError, OrientationError, EOFError, OSError, zlib.error, OverflowError, MemoryError),
-    *(np.linalg.LinAlgError, ValueError, TypeError),
+    ImageFileError,
+    HeaderDataError,
+    MGHError,
+    OrientationError,
+    EOFError,
+    OSError,
+    zlib.error,
+    OverflowError,
+    MemoryError,
+    np.linalg.LinAlgError,
+    KeyError,
+    ValueError,
+    TypeError,
 )
 
 
@@ -91,6 +103,7 @@ def read(path: str | Path) -> Volume:
         stored = np.asanyarray(image.dataobj).reshape(shape).astype(np.float32)
         orientation = io_orientation(affine)
         voxels = np.ascontiguousarray(apply_orientation(stored, orientation))
+        _nifti_header(image.header)  # what no map could be written for is refused here
     except InputError:
         raise
     except _DAMAGED as error:
@@ -152,8 +165,7 @@ def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> b
     """The bytes of the file that `write` makes, before compression."""
     back = ornt_transform(RAS, io_orientation(like.stored_affine))
     stored = np.asarray(apply_orientation(values, back), np.float32)
-    kind: Any = nib.Nifti2Image if isinstance(like.header, nib.Nifti2Header) else nib.Nifti1Image
-    header = kind.header_class.from_header(like.header)
+    kind, header = _nifti_header(like.header)
     if header.endianness != {"little": "<", "big": ">"}[sys.byteorder]:
         header = header.as_byteswapped()
     header.extensions.clear()
@@ -161,9 +173,16 @@ def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> b
     header.set_slope_inter(1, 0)
     header.set_intent("none")
     header["descrip"] = description.encode()[:79]
-    header["aux_file"] = b""
+    for name in {"aux_file", "db_name"} & set(header.keys()):
+        header[name] = b""
     header["cal_min"], header["cal_max"] = min(0.0, float(stored.min())), float(stored.max())
     return kind(stored, like.stored_affine, header).to_bytes()
+
+
+def _nifti_header(header: Any) -> tuple[Any, Any]:
+    """(the kind of image, a header of its own) in which a map of a scan with this header is written."""
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind, kind.header_class.from_header(header)
 
 
 def _opened(path: Path) -> Any:
@@ -201,8 +220,12 @@ def _checked(image: Any, path: Path) -> tuple[tuple[int, int, int], np.ndarray]:
         raise InputError(f"{path}: has {size} voxels, that is none; export it again")
     if np.prod(shape, dtype=np.float64) > LARGEST:
         raise InputError(f"{path}: has {size} voxels, more than the {LARGEST:,} that are read; cut it into parts")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * spacing.prod():
         raise InputError(f"{path}: its affine has no inverse, so no axis has a direction; set it, as with fslorient")
+    if spacing.max() > 100 * spacing.min():
+        sides = "x".join(f"{side:.3g}" for side in spacing)
+        raise InputError(f"{path}: its voxels would have {sides} mm; correct its header")
     return shape[:3], affine
 
 
@@ -214,7 +237,7 @@ def _reason(error: Exception, path: Path) -> str:
         return f"its compressed data are damaged ({words}); copy it again"
     if isinstance(error, MemoryError | OverflowError):
         return "its header asks for a size that no scan has; export it again"
-    if isinstance(error, ImageFileError):
+    if isinstance(error, ImageFileError | MGHError):
         return "not a NIfTI, MGH or Analyze volume, whatever its name says; export it again"
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
