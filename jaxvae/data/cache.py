@@ -259,10 +259,11 @@ def open_cache(directory: str | Path) -> Cache:
         slicing = slices.from_config(content["slicing"])
         whole = len(arrays["images"]) == len(arrays["brains"]) == content["slices"] == records[-1]["stop"]
         whole = whole and len(arrays["masks"]) in (0, content["slices"])
+        whole = whole and all(len(line["lesion_voxels"]) == line["placement"]["shape"][2] for line in records)
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
     if not whole:
-        raise InputError(f"{directory}: damaged, its files are of different lengths; prepare it anew")
+        raise InputError(f"{directory}: damaged or of another version, its files do not fit each other; prepare it anew")
     masks = arrays["masks"] if len(arrays["masks"]) else None
     return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
 
