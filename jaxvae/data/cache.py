@@ -263,7 +263,7 @@ def open_cache(directory: str | Path) -> Cache:
     except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
     if not whole:
-        raise InputError(f"{directory}: damaged or of another version, its files do not fit each other; prepare it anew")
+        raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it anew")
     masks = arrays["masks"] if len(arrays["masks"]) else None
     return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
 
