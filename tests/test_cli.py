@@ -297,16 +297,16 @@ def test_thresholds_are_those_of_healthy_validation_images(evaluated: Path) -> N
 
 def test_the_report_is_a_page_with_everything(evaluated: Path) -> None:
     report = evaluated / "report"
-    pictures = {f"{kind}_{what}.png" for kind in ("curves", "histograms") for what in ("pixels", "images")}
+    drawn = {f"{kind}_{what}" for kind in ("curves", "histograms") for what in ("pixels", "images")} | {"panels"}
+    pictures = {f"{name}.{ending}" for name in drawn for ending in ("png", "svg")}
     assert {path.name for path in report.iterdir()} == {
         *pictures,
-        "panels.png",
         "index.html",
         "results.md",
         "results.json",
     }
-    for name in pictures | {"panels.png"}:
-        with Image.open(report / name) as image:
+    for name in drawn:
+        with Image.open(report / f"{name}.png") as image:
             image.verify()
     page = (report / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 5
