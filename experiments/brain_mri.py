@@ -89,6 +89,8 @@ class Config:
     epochs: int = 80
     patience: int = 10
     resamples: int = 1000
+    train: bool = True
+    """train and judge what is missing; else only summarise what is there"""
 
 
 def settings(config: Config) -> list[dict[str, Any]]:
@@ -136,7 +138,7 @@ def rows(config: Config) -> list[dict[str, Any]]:
     done = files.read_lines(path)
     there = {_key(row["task"], row, row["seed"]) for row in done}
     wanted = [(s, seed, task) for s in settings(config) for seed in config.seeds for task in config.tasks]
-    for number, (setting, seed, task) in enumerate(wanted, 1):
+    for number, (setting, seed, task) in enumerate(wanted if config.train else [], 1):
         if _key(task, setting, seed) in there:
             continue
         print(f"run {number} of {len(wanted)}: {task}, {setting}, seed {seed}", flush=True)
@@ -202,16 +204,28 @@ def wins(done: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     ]
 
 
+def by_test(done: list[dict[str, Any]], metric: str) -> str:
+    """Markdown: a metric at the base settings, own grid, raw; a row a score, a column a test set with its volumes."""
+    summary = [row for row in over_seeds(done) if row["table"] == RAW and all(row[a] == BASE[a] for a in BASE)]
+    heads = {row["test"]: f"{row['test']}, {row['volumes']} volumes, seeds {row['seeds']}" for row in summary}
+    rows = [
+        {"score": style.display(name)}
+        | {row["test"]: _with_spread(row, metric) for row in summary if row["score"] == name}
+        for name in dict.fromkeys(row["score"] for row in summary)
+    ]
+    return tables.markdown(rows, {"score": METRICS[metric], **heads})
+
+
 def markdown(done: list[dict[str, Any]]) -> str:
     """A table a test set at the base settings, and who beats whom over everything that was run."""
-    parts = []
+    parts = [by_test(done, "average_precision"), by_test(done, "auroc")]
     summary = [row for row in over_seeds(done) if all(row[axis] == BASE[axis] for axis in BASE)]
     for test, table in dict.fromkeys((row["test"], row["table"]) for row in summary):
         found = [row for row in summary if (row["test"], row["table"]) == (test, table)]
         shown = [
             {"score": style.display(row["score"])} | {key: _with_spread(row, key) for key in METRICS} for row in found
         ]
-        seeds = f"{found[0]['volumes']} volumes, mean ± standard deviation of {found[0]['seeds']} seeds"
+        seeds = f"{found[0]['volumes']} volumes, mean ± standard deviation over seeds, {found[0]['seeds']} of them"
         parts.append(f"**{test}.** {table}; {seeds}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}")
     for metric in ("average_precision", "auroc"):
         counted = wins(done, metric)
