@@ -1,32 +1,24 @@
-"""Whole volumes, scored: read and cut, scored slice by slice, put back and written, all three at the same time.
-
-OUT/.settings.json       the run and the maps; another run or other maps are refused
-OUT/<name>_<map>.nii.gz  float32, on the scan's own grid
-OUT/<name>.json          the scores of its slices and of the whole; written last, so that it says the volume is done
-OUT/times.jsonl          one line a volume: seconds of reading, scoring and writing
-OUT/failed.jsonl         the scans that could not be scored, with their reasons; both with the shard in their names
+"""Whole volumes, scored: read and cut ahead of time, scored slice by slice, put back onto their own grids.
 
 Batches are filled across volumes, and a slice's score does not depend on the batch it is in.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxvae import files
 from jaxvae.checkpoint import Run
-from jaxvae.data import slices, volumes
+from jaxvae.data import slices
 from jaxvae.data.cache import Cut, read_scan
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Slicing
@@ -175,142 +167,3 @@ def _take(scored: deque[SliceScores], count: int) -> SliceScores:
             scored.appendleft(rest)
         count -= size
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *taken)
-
-
-class Summary(NamedTuple):
-    """What `write_scans` did."""
-
-    written: int
-    skipped: int  # had been written before
-    failed: list[Rejected]
-    seconds: dict[str, float]  # of reading, scoring and writing, summed over volumes; they overlap
-
-
-def write_scans(
-    run: Run,
-    scans: Sequence[Scan],
-    out: Path,
-    *,
-    maps: Sequence[str],
-    batch_size: int = 64,
-    shard: str = "",
-    finished: Callable[[], object] = lambda: None,
-) -> Summary:
-    """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
-
-    Args:
-      shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
-        own.
-      finished: called for each scan, whether it was there, could be scored, or not.
-    Raises:
-      InputError: the folder holds maps of another run, other maps, or those of another scan with the same name; it
-        cannot be written to.
-    """
-    _claim(run, out, maps)
-    todo = [scan for scan in scans if not _is_done(out, scan)]
-    for _ in range(len(scans) - len(todo)):
-        finished()
-    times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
-    failed: list[Rejected] = []
-    seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
-    writing: deque[tuple[VolumeScores, Future[float]]] = deque()
-
-    def finish() -> None:
-        scores, future = writing.popleft()
-        took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
-        for stage, value in took.items():
-            seconds[stage] += value
-        with times.open("a") as log:
-            log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
-        finished()
-
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            for result in score_scans(run, todo, maps=maps, batch_size=batch_size):
-                result = _refuse_infinite(result)
-                if isinstance(result, Rejected):
-                    failed.append(result)
-                    finished()
-                    continue
-                writing.append((result, pool.submit(_write, run, out, result)))
-                while len(writing) > AHEAD or (writing and writing[0][1].done()):
-                    finish()
-            while writing:
-                finish()
-    finally:
-        if failed or failures.is_file():
-            files.write_lines(failures, [{"path": str(one.path), "reason": one.reason} for one in failed])
-    return Summary(len(todo) - len(failed), len(scans) - len(todo), failed, seconds)
-
-
-def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
-    """Writes what decides the maps into a new folder, or holds it against what is there."""
-    settings: dict[str, Any] = {"maps": list(maps), "step": run.step, **run.config}
-    path = out / ".settings.json"
-    if not path.is_file():
-        files.write_json(path, settings)
-        return
-    there = json.loads(path.read_bytes())
-    changed = [name for name, value in settings.items() if there.get(name) != value]
-    if changed:
-        words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
-        raise InputError(f"{out}: holds maps made with {words}; name another --out")
-
-
-def _is_done(out: Path, scan: Scan) -> bool:
-    """Whether a scan's record is there, which is written last.
-
-    Raises:
-      InputError: it is the record of another scan, or was made with another brain mask.
-    """
-    path = out / f"{scan.name}.json"
-    if not path.is_file():
-        return False
-    if json.loads(path.read_bytes())["source"] != _source(scan):
-        raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
-    return True
-
-
-def _source(scan: Scan) -> dict[str, list[Any] | None]:
-    """What tells a scan's files from others: place, size and time of the last change."""
-    paths = {"image": scan.image, "brain": scan.brain}
-    return {
-        kind: [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
-        for kind, path in paths.items()
-    }
-
-
-def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:
-    if isinstance(result, VolumeScores):
-        for name, values in {**result.scores.samples, **result.scores.maps}.items():
-            if not np.isfinite(values).all():
-                path = result.scan.image
-                return Rejected(path, f"{path}: its {name} is NaN or infinite, so far is it from what was trained on")
-    return result
-
-
-def _write(run: Run, out: Path, scores: VolumeScores) -> float:
-    """The files of one volume; the seconds they took."""
-    begin = time.perf_counter()
-    scan, samples = scores.scan, scores.scores.samples
-    maps = {name: out / f"{scan.name}_{name}.nii.gz" for name in scores.scores.maps}
-    for path in (*maps.values(), out / f"{scan.name}.json"):
-        files.clear_parts(path)
-    highest = {}
-    for name, path in maps.items():
-        values = scores.volume(name)
-        highest[name] = float(values.max())
-        volumes.write(path, values, scores.cut.volume, description=f"jaxvae {name}")
-    record = {
-        "name": scan.name,
-        "source": _source(scan),
-        "step": run.step,
-        "maps": {name: path.name for name, path in maps.items()},
-        "warnings": list(scores.cut.warnings),
-        "volume": {name: float(np.mean(values, dtype=np.float64)) for name, values in samples.items()},
-        "highest": highest,
-        "planes": list(scores.cut.slices.placement.planes),
-        "slices": {name: [float(value) for value in values] for name, values in samples.items()},
-    }
-    files.write_json(out / f"{scan.name}.json", record)
-    return time.perf_counter() - begin

@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 
 import jaxvae
-from jaxvae import checkpoint, volume_scores
+from jaxvae import checkpoint, volume_maps
 from jaxvae.cli.source import Source, to_config
 from jaxvae.data import scans, slices
 from jaxvae.data.slices import Slicing
@@ -73,9 +73,9 @@ def untrained() -> checkpoint.Run:
     return checkpoint.Run(model, params, config, 0)
 
 
-def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -> volume_scores.Summary:
+def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -> volume_maps.Summary:
     """Every scan of a folder, from file to file."""
-    return volume_scores.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
+    return volume_maps.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
 
 
 def rss_anon() -> int:

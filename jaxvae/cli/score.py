@@ -107,7 +107,7 @@ class Score:
     def _write_volumes(self, run: Run, images: Path) -> None:
         from tqdm import tqdm
 
-        from jaxvae import volume_scores
+        from jaxvae import volume_maps
         from jaxvae.data import cache, scans
 
         for flag, given in (("--format", self.format != "npy"), ("--threshold", self.threshold is not None)):
@@ -122,7 +122,7 @@ class Score:
             found, rejected = scans.unlabelled(images, brains=self.brains)
         found = found[self._shard()]
         with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
-            summary = volume_scores.write_scans(
+            summary = volume_maps.write_scans(
                 run,
                 found,
                 out,

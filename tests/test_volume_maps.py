@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from jaxvae import checkpoint, score_batches, volume_scores
+from jaxvae import checkpoint, score_batches, volume_maps, volume_scores
 from jaxvae.cli import main
 from jaxvae.data import cache, scans, slices, volumes
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
@@ -51,7 +51,7 @@ def written(out: Path) -> dict[str, bytes]:
 def test_maps_are_those_of_the_slices_put_back(trained, tmp_path, batch_size):
     """Of every volume, against its slices scored alone; batches reach across volumes."""
     run = checkpoint.load(trained / "run")
-    summary = volume_scores.write_scans(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
+    summary = volume_maps.write_scans(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
     assert (summary.written, summary.skipped, summary.failed) == (7, 0, [])
     for scan in flairs(trained):
         cut = cache.read_scan(scan, volume_scores.slicing_of(run))
@@ -194,14 +194,14 @@ def test_a_stale_part_is_removed(trained, tmp_path):
     stale = tmp_path / "p00" / ".flair_combi.nii.gz.0123.part"
     stale.touch()
     run = checkpoint.load(trained / "run")
-    volume_scores.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",))
+    volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",))
     assert not stale.exists()
 
 
 def test_scores_that_are_no_numbers_fail_alone(trained, tmp_path):
     run = checkpoint.load(trained / "run")
     broken = run._replace(params=jax.tree.map(lambda leaf: 1e30 * leaf, run.params))
-    summary = volume_scores.write_scans(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
+    summary = volume_maps.write_scans(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
     assert summary.written == 0
     assert [one.path.parent.name for one in summary.failed] == ["p00", "p01"]
     assert "is NaN or infinite" in summary.failed[0].reason
