@@ -11,17 +11,14 @@ those of the undisturbed run, and a new one is begun, until there were enough ki
 from __future__ import annotations
 
 import json
-import random
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import tyro
+from kills import survive
 
 import jaxvae
 from jaxvae.data import phantom
@@ -37,51 +34,23 @@ def main(kills: int = 20, seed: int = 0) -> None:
       kills: how often.
       seed: decides the moments.
     """
-    moments = random.Random(seed)
-    with tempfile.TemporaryDirectory() as place:
-        images, undisturbed, run = (Path(place) / name for name in ("images", "undisturbed", "run"))
+    with tempfile.TemporaryDirectory() as name:
+        place, images = Path(name), Path(name) / "images"
         images.mkdir()
         for i, image in enumerate(phantom.slices(72, size=32)):
             np.save(images / f"{i:02d}.npy", image)
-        started = time.perf_counter()
-        if not finished(start(undisturbed, images), timeout=None):
-            sys.exit("the undisturbed run failed")
-        seconds = time.perf_counter() - started
-        print(f"undisturbed: {last_step(undisturbed)} steps in {seconds:.1f} s")
-        done = ends = 0
-        while done < kills or run.exists():
-            # Once there were kills enough, the last run is left to come to its end.
-            timeout = moments.uniform(0, seconds) if done < kills else None
-            if not finished(start(run, images), timeout):
-                done += 1
-                print(f"kill {done} after {timeout:.1f} s, with a checkpoint of step {last_step(run)}")
-                continue
-            ends += 1
-            print(f"end {ends}: {compare(run, undisturbed)} arrays and all metrics are equal")
-            shutil.rmtree(run)
-    print(f"{done} kills, {ends} runs: every one ended bit for bit like the undisturbed one")
+        survive(
+            lambda run: ["train", str(run), "--data", str(images), *MODEL, *TRAINING],
+            place,
+            kills=kills,
+            seed=seed,
+            progress=lambda run: f"a checkpoint of step {last_step(run)}",
+            compare=compare,
+        )
 
 
-def start(run: Path, images: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "jaxvae", "train", str(run), "--data", str(images), *MODEL, *TRAINING]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finished(process: subprocess.Popen[str], timeout: float | None) -> bool:
-    """Whether it came to its end in time; if not, it was killed."""
-    try:
-        _, complaint = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return False
-    if process.returncode != 0 or complaint:
-        sys.exit(f"a run failed with exit code {process.returncode}:\n{complaint}")
-    return True
-
-
-def compare(run: Path, undisturbed: Path) -> int:
-    """Exits where the two differ; the number of arrays that were compared."""
+def compare(run: Path, undisturbed: Path) -> str:
+    """Exits where the two differ; how much was compared."""
     for path in (run, undisturbed):
         assert last_step(path) == last_step(undisturbed), path
     pairs = list(zip(*(jax.tree.leaves_with_path(arrays(path)) for path in (run, undisturbed)), strict=True))
@@ -90,7 +59,7 @@ def compare(run: Path, undisturbed: Path) -> int:
             sys.exit(f"{jax.tree_util.keystr(name)} differs")
     if records(run) != records(undisturbed):
         sys.exit("metrics.jsonl differs")
-    return len(pairs)
+    return f"{len(pairs)} arrays and all metrics are equal"
 
 
 def arrays(run: Path) -> tuple[jaxvae.TrainState, object]:
