@@ -152,6 +152,11 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
         path.write_bytes(b"")
     with pytest.raises(InputError, match=r"not one of 10 scans could be read; the first: "):
         prepared(folder, tmp_path / "none")
+    with pytest.raises(
+        InputError, match=r"not one of 10 scans can be taken; the first: its mask p00/seg.nii is missing"
+    ):
+        prepared(folder, tmp_path / "none", lesions="{0}/seg.nii")
+    assert not any((tmp_path / "none").iterdir())
 
 
 def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):

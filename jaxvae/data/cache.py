@@ -98,6 +98,8 @@ def prepare(
         "slicing": slices.to_config(slicing),
         "scans": [[str(field.absolute()) if isinstance(field, Path) else field for field in scan] for scan in found],
     }
+    if not found:
+        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken; the first: {rejected[0].reason}")
     _claim(directory, plan)
     if (directory / "cache.json").is_file():
         _remove_parts(directory)
@@ -114,6 +116,7 @@ def prepare(
                 tqdm.write(f"left out: {reason}")
     taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
     if not taken:
+        _remove_parts(directory)  # so that nothing stands in the way of another try
         raise InputError(
             f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
         )
