@@ -239,7 +239,7 @@ def _with_spread(row: dict[str, Any], metric: str) -> str | None:
     mean, spread = row[f"{metric}_mean"], row[f"{metric}_std"]
     if mean is None:
         return None
-    return f"{mean:.3f}" if not spread else f"{mean:.3f} ± {spread:.3f}"
+    return f"{mean:.3f}" if spread is None or spread < 1e-6 else f"{mean:.3f} ± {spread:.3f}"
 
 
 def figure(path: Path, done: list[dict[str, Any]]) -> None:
