@@ -54,8 +54,7 @@ class Evaluate:
         splits = open_splits(from_config(run.config["data"]))
         test = splits.test if self.volumes is None else other_volumes(run, self.volumes)
         place = results.place(self.run, self.volumes)
-        if run.config.get("volumes") is not None:
-            own_volumes(run)
+        own = own_volumes(run) if run.config.get("volumes") is not None else None
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
             way_out = (
@@ -70,20 +69,17 @@ class Evaluate:
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
         evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
-        evaluation["volumes"] = self._volume_tables(run, splits.validation, test)
+        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test)
         results.write_scores(place / "scores", test, scored)
         files.write_json(place / "evaluation.json", evaluation)
         print(evaluation_text(evaluation))
         command = f"jaxvae report {self.run}{f' {self.volumes}' if self.volumes else ''}"
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
 
-    def _volume_tables(self, run: Run, validation: Dataset, test: Dataset) -> list[dict[str, Any]]:
-        if run.config.get("volumes") is None:
-            return []
+    def _volume_tables(self, run: Run, own: Cache, validation: Dataset, test: Dataset) -> list[dict[str, Any]]:
         from jaxvae import volume_tables
         from jaxvae.data import cache
 
-        own = own_volumes(run)
         judged = own if self.volumes is None else cache.open_cache(self.volumes)
         judging = volume_tables.Judging(median=self.median, components=self.components)
         found = volume_tables.tables(

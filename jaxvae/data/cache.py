@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from jaxvae import files
 from jaxvae.data import slices, volumes
-from jaxvae.data.dataset import Dataset, Splits, split_groups, take
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
 from jaxvae.data.foreground import foreground
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Placement, Slices, Slicing
@@ -314,24 +314,16 @@ def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, s
     Raises:
       InputError: as `open_cache`; a fraction out of range; too few patients.
     """
-    for name, fraction in (("validation", validation), ("test", test)):
-        if not 0 <= fraction < 1:
-            raise InputError(f"{name}={fraction!r}: pass a fraction from 0 up to, but not including, 1")
+    check_fraction("validation", validation)
+    check_fraction("test", test)
     cache = open_cache(directory)
     everything = dataset(cache)
     fraction = 0.0 if cache.masks is None else test
-    learnt, judged = _set_aside(directory, everything, "test", fraction, seed)
+    learnt, judged = set_aside(directory, everything, "test", fraction, seed)
     healthy = _healthy(cache)
     learnt = replace(take(learnt, np.array([name in healthy for name in learnt.names], bool)), masks=None)
-    train, validated = _set_aside(directory, learnt, "validation", validation, seed)
+    train, validated = set_aside(directory, learnt, "validation", validation, seed)
     return Splits(train=train, validation=validated, test=judged)
-
-
-def _set_aside(directory: str | Path, part: Dataset, name: str, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    count = len(set(part.groups))
-    if fraction and count < 2:
-        raise InputError(f"{directory}: {count} patients are too few to set {name}={fraction} aside; pass --{name} 0")
-    return split_groups(part, fraction, seed)
 
 
 def _healthy(cache: Cache) -> set[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from jaxvae.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,21 @@ def take(dataset: Dataset, index: np.ndarray) -> Dataset:
         groups=tuple(dataset.groups[i] for i in index),
         kinds=tuple(dataset.kinds[i] for i in index),
     )
+
+
+def check_fraction(name: str, fraction: float) -> None:
+    """Refuses what is no fraction to set aside, by the name of its argument."""
+    if not 0 <= fraction < 1:
+        raise InputError(f"{name}={fraction!r}: pass a fraction from 0 up to, but not including, 1")
+
+
+def set_aside(
+    directory: str | Path, dataset: Dataset, name: str, fraction: float, seed: int
+) -> tuple[Dataset, Dataset]:
+    """`split_groups`, where there are groups enough for both sides; messages name the folder and the argument."""
+    if fraction and len(set(dataset.groups)) < 2:
+        raise InputError(f"{directory}: too few images or cases to set {name}={fraction} of them aside; pass {name}=0")
+    return split_groups(dataset, fraction, seed)
 
 
 def split_groups(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvae.data.dataset import Dataset, Splits, split_groups, take
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, split_groups, take
 from jaxvae.errors import InputError
 
 CLASSES = (
@@ -129,8 +129,7 @@ def _check_arguments(hold_out: object, scaling: object, validation: float) -> No
         raise InputError(f"hold_out={hold_out!r}: pass the class that counts as the anomaly, 0..9 ({classes})")
     if isinstance(scaling, bool) or not isinstance(scaling, int | np.integer) or scaling < 1:
         raise InputError(f"scaling={scaling!r}: pass a whole number of at least 1, how often an image is stacked")
-    if not 0 <= validation < 1:
-        raise InputError(f"validation={validation!r}: pass a fraction from 0 up to, but not including, 1")
+    check_fraction("validation", validation)
 
 
 def _dataset(split: str, images: np.ndarray, classes: np.ndarray, hold_out: int) -> Dataset:

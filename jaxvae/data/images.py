@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvae.data import image_folders
-from jaxvae.data.dataset import Dataset, Splits, split_groups, take
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
 from jaxvae.data.image_files import read
 from jaxvae.data.image_folders import Entry
 from jaxvae.data.preparation import AS_IS, Preparation, as_float, prepare, resize
@@ -49,19 +49,18 @@ def load(
         missing; a file that `image_files.read` refuses.
     """
     directory = Path(directory)
-    for name, fraction in (("validation", validation), ("test", test)):
-        if not 0 <= fraction < 1:
-            raise InputError(f"{name}={fraction!r}: pass a fraction from 0 up to, but not including, 1")
+    check_fraction("validation", validation)
+    check_fraction("test", test)
     layout = image_folders.layout_of(directory)
     if layout == "cases":
         everything = _read(image_folders.cases(directory), preparation)
-        learnt, judged = _set_aside(directory, everything, "test", test, seed)
+        learnt, judged = set_aside(directory, everything, "test", test, seed)
     elif layout == "benchmark":
         good = image_folders.healthy(directory, directory / "train" / "good")
         learnt, judged = _read_both(good, image_folders.judged(directory), preparation)
     else:
         learnt, judged = _read_both(image_folders.healthy(directory, directory), [], preparation)
-    train, validated = _set_aside(directory, learnt, "validation", validation, seed)
+    train, validated = set_aside(directory, learnt, "validation", validation, seed)
     return Splits(train=_healthy(directory, train), validation=_healthy(directory, validated), test=judged)
 
 
@@ -74,12 +73,6 @@ def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
       InputError: there is no image, sizes differ and there is no `size`, or `image_files.read` refuses a file.
     """
     return _read(image_folders.unlabelled(directory), preparation)
-
-
-def _set_aside(directory: Path, dataset: Dataset, name: str, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    if fraction and len(set(dataset.groups)) < 2:
-        raise InputError(f"{directory}: too few images or cases to set {name}={fraction} of them aside; pass {name}=0")
-    return split_groups(dataset, fraction, seed)
 
 
 def _healthy(directory: Path, dataset: Dataset) -> Dataset:
