@@ -105,6 +105,15 @@ def write_table(folder: Path, plan: Plan) -> list[Row]:
     return rows
 
 
+def score_of(rows: Iterable[Row]) -> str:
+    """What settings are compared by: the ELBO's gradient where there are masks, else its value, else the loss."""
+    names = {name for row in rows for name in row}
+    for name in ("pixel_average_precision/elbo_grad", "image_auroc/elbo"):
+        if name in names:
+            return name
+    return "loss"
+
+
 def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list[Row]:
     """A row a setting, best first: mean, standard deviation and lowest of a score over its seeds.
 

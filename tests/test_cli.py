@@ -777,6 +777,22 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     assert {name: (sweep / name).read_bytes() for name in tables} == tables
 
 
+def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> None:
+    sweep, run = tmp_path / "sweep", tmp_path / "run"
+    common = ["--data", str(folder), "--batch-size", "4", "--epochs", "1", "--latent-size", "2"]
+    axes = ["--image-size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
+    assert main(["sweep", str(sweep), *common, *axes]) == 0
+    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    assert [(row["image_size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
+    assert (sweep / "heat_image_size_width.png").exists()
+    # The last row is what `train` and `evaluate` give for that size and so many channels.
+    assert main(["train", str(run), *common, "--size", "16", "--features", "2", "4"]) == 0
+    assert main(["evaluate", str(run), "--resamples", "0"]) == 0
+    for row in json.loads((run / "evaluation.json").read_text())["samples"]:
+        if row["score"] in ("elbo", "kl", "nll"):
+            assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
+
+
 @pytest.mark.parametrize(("share", "way_out"), [(0.5, r"give --together [23]$"), (0.01, "make the model smaller$")])
 def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
     model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
@@ -799,6 +815,12 @@ def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_p
         (["--epochs", "0"], "--epochs 0: must be at least 1"),
         (["--beta", "1", "1"], "--beta: 1.0 1.0 holds a value twice; give each once"),
         (["--held-out-class", "11", "--data", "fashion_mnist:x"], "--held-out-class 11: must lie in 0..9"),
+        (["--input-scaling", "2"], "--input-scaling: only goes with --data fashion_mnist:DIR"),
+        (["--image-size", "32", "--data", "fashion_mnist:x"], "--image-size: FashionMNIST is 28x28"),
+        (["--image-size", "8", "--size", "16"], "--size and --image-size say the same; leave one out"),
+        (["--image-size", "8", "6"], "--features 4 8: 2 halvings need sides that 4 divides"),
+        (["--width", "0"], "--width 0.0: must be above 0"),
+        (["--width", "1", "1"], "--width: 1.0 1.0 holds a value twice; give each once"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_before_anything_is_written(flags, complaint, folder, tmp_path, refused):

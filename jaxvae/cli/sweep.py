@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,11 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import Source, is_fashion_mnist, open_splits, to_config
+from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
+    from jaxvae.cli.train import Train
     from jaxvae.data.dataset import Splits
+
+    Opened = Callable[[Source], Splits]
+
+# Axes that are flags of the data with several values, and `train`'s name of each.
+OF_DATA = {"image_size": "size", "input_scaling": "scaling", "held_out_class": "hold_out"}
+# Axes that change shapes or data: each combination is a program of its own, or several.
+FIXED = (*OF_DATA, "width")
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,12 @@ class Sweep:
     """axis: dimensions of the latent"""
     held_out_class: Annotated[tuple[int, ...], flags.several("INT", "--hold-out")] = ()
     """axis, fashion_mnist only: the class that is the anomaly"""
+    input_scaling: Annotated[tuple[int, ...], flags.several("INT", "--scaling")] = ()
+    """axis, fashion_mnist only: how often each image is stacked"""
+    image_size: Annotated[tuple[int, ...], flags.several("INT", "--size")] = ()
+    """axis: pixels in height and width; each size compiles programs of its own"""
+    width: Annotated[tuple[float, ...], flags.several("FLOAT", "1")] = ()
+    """axis: times the --features, or the --hidden-size; each compiles programs of its own"""
     model: Literal["auto", "dense", "conv"] = "auto"
     """dense is the paper's FashionMNIST network, conv its brain network; auto takes dense for fashion_mnist"""
     hidden_size: int = 400
@@ -64,35 +81,35 @@ class Sweep:
         from jaxvae.report import sweeps
 
         process, processes = sharding.join(self.distributed)
-        sources = _sources(self)
-        splits = open_splits(sources[0])
-        what = _settings(self, splits)
-        free = {name: what[name] for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size")}
-        fixed = {"held_out_class": [source.hold_out for source in sources]}
+        opened = functools.lru_cache(maxsize=1)(open_splits)
+        fixed = {name: getattr(self, name) for name in FIXED if getattr(self, name)}
+        fixed.setdefault("held_out_class", (self.source.hold_out,))
+        config, _ = _config(self, {name: values[0] for name, values in fixed.items()}, opened)
+        free = _free_axes(self, config)
         whole = {
             "jaxvae": __version__,
             "data": {**to_config(self.source), "hold_out": None},
-            "model": what["model"],
-            "batch_size": what["batch_size"],
+            "model": config["model"],
+            "batch_size": config["train"]["batch_size"],
             "epochs": self.epochs,
             "arithmetic": self.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
         }
-        memory = _check_memory(self, whole, splits)
+        memory = _check_memory(self, whole["programs"], opened)
         plan.claim(self.sweep, whole)
         todo = plan.missing(self.sweep, whole)
         if process == 0:
             _announce(self, whole, todo, memory)
         # Which programs are whose is decided before anyone begins.
         sharding.wait_for_all("plan")
-        _run(self, whole, todo[process::processes], {source.hold_out: source for source in sources}, splits)
+        _run(self, whole, todo[process::processes], opened)
         sharding.wait_for_all("table")
         if process > 0:
             return
         rows = plan.write_table(self.sweep, whole)
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
-        score = _score_of(rows)
-        print(_summary(self, plan.over_seeds(rows, axes, score), axes, score))
+        score = plan.score_of(rows)
+        print(sweeps.summary(rows, axes, score))
         sweeps.figures(self.sweep, rows, axes, score)
         print(f"\n{self.sweep}: table.jsonl and table.csv hold all {len(rows)} runs, the figures lie beside them")
 
@@ -106,40 +123,62 @@ def _check(sweep: Sweep) -> None:
     for name in ("epochs", "together", "hidden_size"):
         if getattr(sweep, name) < 1:
             raise InputError(f"--{name.replace('_', '-')} {getattr(sweep, name)}: must be at least 1")
-    if sweep.held_out_class and not is_fashion_mnist(sweep.source):
-        raise InputError("--held-out-class: only goes with --data fashion_mnist:DIR")
-    if sweep.held_out_class and sweep.source.hold_out is not None:
-        raise InputError("--hold-out and --held-out-class say the same; leave the first out")
+    for name in ("held_out_class", "input_scaling"):
+        if getattr(sweep, name) and not is_fashion_mnist(sweep.source):
+            raise InputError(f"--{name.replace('_', '-')}: only goes with --data fashion_mnist:DIR")
+    if sweep.image_size and is_fashion_mnist(sweep.source):
+        raise InputError("--image-size: FashionMNIST is 28x28; leave it out, or use --input-scaling")
+    if sweep.image_size and is_volumes(sweep.source):
+        raise InputError("--image-size: volumes have the size they were prepared with; prepare them anew")
+    for name, flag in OF_DATA.items():
+        if getattr(sweep, name) and getattr(sweep.source, flag) != getattr(Source(), flag):
+            raise InputError(f"--{flag.replace('_', '-')} and --{name.replace('_', '-')} say the same; leave one out")
     for held in sweep.held_out_class:
         if not 0 <= held < len(CLASSES):
             raise InputError(f"--held-out-class {held}: must lie in 0..{len(CLASSES) - 1}")
+    for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size", *FIXED):
+        values = getattr(sweep, name)
+        if len(set(values)) < len(values):
+            raise InputError(f"--{name.replace('_', '-')}: {_words(values)} holds a value twice; give each once")
+    for name in ("image_size", "input_scaling", "width"):
+        for value in getattr(sweep, name):
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
 
 
-def _sources(sweep: Sweep) -> list[Source]:
-    if not sweep.held_out_class:
-        return [sweep.source]
-    return [dataclasses.replace(sweep.source, hold_out=held) for held in sweep.held_out_class]
+def _as_train(sweep: Sweep, fixed: dict[str, Any]) -> Train:
+    """The flags of `train` that a program stands for, but for what its runs differ in."""
+    from jaxvae.cli.train import Train
 
-
-def _settings(sweep: Sweep, splits: Splits) -> dict[str, Any]:
-    """The axes and the model with the paper's values filled in, checked as `train` checks its own."""
-    from jaxvae import sweep as populations
-    from jaxvae.cli import train
-
-    like = train.Train(
+    width = fixed.get("width", 1)
+    return Train(
         run=sweep.sweep,
-        source=dataclasses.replace(sweep.source, hold_out=0) if sweep.held_out_class else sweep.source,
+        source=dataclasses.replace(sweep.source, **{OF_DATA[name]: fixed[name] for name in OF_DATA if name in fixed}),
         model=sweep.model,
-        hidden_size=sweep.hidden_size,
-        features=sweep.features,
+        hidden_size=max(1, round(width * sweep.hidden_size)),
+        features=tuple(max(1, round(width * channels)) for channels in sweep.features),
         epochs=sweep.epochs,
         batch_size=sweep.batch_size,
         latent_size=max(sweep.latent_size, default=None),
         arithmetic=sweep.arithmetic,
     )
+
+
+def _config(sweep: Sweep, fixed: dict[str, Any], opened: Opened) -> tuple[dict[str, Any], Splits]:
+    """What decides a program and its images, checked as `train` checks its own."""
+    from jaxvae.cli import train
+
+    like = _as_train(sweep, fixed)
     train.check_flags(like)
+    splits = opened(like.source)
     train.check_images(like, splits)
-    config = train.run_config(like, splits)
+    return train.run_config(like, splits), splits
+
+
+def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
+    """The axes along which runs of one program differ, with the paper's values filled in."""
+    from jaxvae import population
+
     axes = {
         "seed": list(sweep.seed),
         "learning_rate": list(sweep.learning_rate) or [config["hparams"]["learning_rate"]],
@@ -148,37 +187,43 @@ def _settings(sweep: Sweep, splits: Splits) -> dict[str, Any]:
         "latent_size": list(sweep.latent_size) or [config["model"]["latent_size"]],
     }
     try:
-        populations.grid(**axes)
+        population.grid(**axes)
     except InputError as error:
         name, _, rest = str(error).partition("=")
         raise InputError(f"--{name.replace('_', '-')} {rest}") from None
-    for name, values in axes.items():
-        if len(set(values)) < len(values):
-            raise InputError(f"--{name.replace('_', '-')}: {_words(values)} holds a value twice; give each once")
-    return {**axes, "model": config["model"], "batch_size": config["train"]["batch_size"]}
+    return axes
 
 
-def _check_memory(sweep: Sweep, whole: dict[str, Any], splits: Splits) -> int:
+def _check_memory(sweep: Sweep, programs: list[dict[str, Any]], opened: Opened) -> int:
     """The bytes that the largest program takes, if they are free."""
     import jax
 
     from jaxvae import capacity, checkpoint
 
-    model, free = checkpoint.model_from_config(whole["model"]), capacity.free_bytes()
+    free, largest = capacity.free_bytes(), max(len(program["runs"]) for program in programs)
 
     def needed(runs: int) -> int:
         together = 1 if jax.default_backend() == "cpu" else runs
         return capacity.population_bytes(model, runs, together=together, images=splits.train.images.nbytes)
 
-    largest = max(len(program["runs"]) for program in whole["programs"])
-    if free is None or needed(largest) <= free:
-        return needed(largest)
-    fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
-    if fits:
-        there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
-    there = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-    raise InputError(f"--latent-size, --features: one run alone needs {there}; make the model smaller")
+    most = 0
+    # Programs that differ in the held-out class alone take the same.
+    shapes = {
+        tuple(program["fixed"].get(name) for name in FIXED if name != "held_out_class"): program for program in programs
+    }
+    for program in shapes.values():
+        config, splits = _config(sweep, program["fixed"], opened)
+        model = checkpoint.model_from_config(config["model"])
+        most = max(most, needed(largest))
+        if free is None or needed(largest) <= free:
+            continue
+        fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
+        if fits:
+            there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+            raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
+        there = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise InputError(f"--latent-size, --features: one run alone needs {there}; make the model smaller")
+    return most
 
 
 def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int) -> None:
@@ -197,45 +242,22 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int)
     )
 
 
-def _run(
-    sweep: Sweep, whole: dict[str, Any], todo: list[int], sources: dict[int | None, Source], splits: Splits
-) -> None:
+def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -> None:
     from tqdm import tqdm
 
     from jaxvae import TrainConfig, checkpoint, plan, programs
 
-    held = next(iter(sources))
-    model, config = checkpoint.model_from_config(whole["model"]), TrainConfig(batch_size=whole["batch_size"])
     for number in tqdm(todo, "programs", disable=None):
         program = whole["programs"][number]
-        if program["fixed"]["held_out_class"] != held:
-            held = program["fixed"]["held_out_class"]
-            splits = open_splits(sources[held])
+        config, splits = _config(sweep, program["fixed"], opened)
+        model, train = checkpoint.model_from_config(config["model"]), TrainConfig(config["train"]["batch_size"])
         started = time.perf_counter()
         rows = [
             {**program["fixed"], **row}
-            for row in programs.train_and_judge(model, config, program["runs"], splits, sweep.epochs, sweep.arithmetic)
+            for row in programs.train_and_judge(model, train, program["runs"], splits, sweep.epochs, sweep.arithmetic)
         ]
         plan.add_part(sweep.sweep, whole, number, rows, time.perf_counter() - started)
 
 
-def _score_of(rows: list[dict[str, Any]]) -> str:
-    """What settings are compared by: pixels where there are masks."""
-    names = {name for row in rows for name in row}
-    for name in ("pixel_average_precision/elbo_grad", "image_auroc/elbo"):
-        if name in names:
-            return name
-    return "loss"
-
-
-def _summary(sweep: Sweep, settings: list[dict[str, Any]], axes: list[str], score: str) -> str:
-    from jaxvae.report import tables
-
-    columns = [*axes, "mean", "std", "lowest", "seeds", "diverged"]
-    shown = tables.text(settings[:20], columns, best={"mean": max, "lowest": max})
-    more = f"\n... and {len(settings) - 20} more settings" if len(settings) > 20 else ""
-    return f"{score} over the seeds, best first\n{shown}{more}"
-
-
-def _words(values: list[Any]) -> str:
+def _words(values: Iterable[Any]) -> str:
     return " ".join(map(str, values))

@@ -1,4 +1,4 @@
-"""What a sweep found: bars over each axis, with the spread over seeds, and a heat map over two."""
+"""What a sweep found: its settings by rank; bars over each axis, with the spread over seeds; a heat map over two."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from jaxvae.report import style
+from jaxvae import plan
+from jaxvae.report import style, tables
 
 Row = dict[str, Any]
+
+
+def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
+    """The settings of a sweep as text, best mean over the seeds first; `most` of them."""
+    settings = plan.over_seeds(rows, axes, score)
+    columns = [*axes, "mean", "std", "lowest", "seeds", "diverged"]
+    shown = tables.text(settings[:most], columns, best={"mean": max, "lowest": max})
+    more = f"\n... and {len(settings) - most} more settings" if len(settings) > most else ""
+    return f"{score} over the seeds, best first\n{shown}{more}"
 
 
 def figures(folder: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> list[Path]:
