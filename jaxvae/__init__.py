@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxvae import filters as filters
     from jaxvae import metrics as metrics
     from jaxvae import parity as parity
+    from jaxvae import sharding as sharding
     from jaxvae.checkpoint import load as load
     from jaxvae.checkpoint import restore as restore
     from jaxvae.checkpoint import save as save
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from jaxvae.types import SampleScores as SampleScores
     from jaxvae.types import StepMetrics as StepMetrics
 
-_MODULES = ("filters", "metrics", "parity")
+_MODULES = ("filters", "metrics", "parity", "sharding")
 _NAMES = {
     "checkpoint": ("load", "restore", "save"),
     "elbo": ("elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),

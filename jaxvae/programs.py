@@ -88,7 +88,7 @@ def _pixels(model: Model, params: Params, splits: Splits, log_scale: float) -> d
     test = splits.test
     if test.masks is None or not test.masks.any():
         return {}
-    batches = list(score_batches(model, params, test.images, log_scale=log_scale))
+    batches = list(score_batches(model, params, test.images, log_scale=log_scale, mesh=sharding.own_mesh()))
     maps = {name: np.concatenate([np.asarray(batch.maps[name]) for batch in batches]) for name in MAPS}
     found = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=0)
     kept = ("auroc", "average_precision", "best_dice")

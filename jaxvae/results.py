@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxvae import checkpoint, files, parity
+from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
@@ -47,6 +47,7 @@ def score_dataset(
     Args:
       dataset: the images, uint8 or float32.
       maps: which maps to compute; with none the reconstructions are left out too.
+      batch_size: images at a time, on each device of this process.
       name: of the progress bar, which shows on a terminal only.
     Raises:
       InputError: a score is NaN or infinite, as the values of an image are far out of range.
@@ -63,6 +64,7 @@ def score_dataset(
         batch_size=batch_size,
         maps=maps,
         reconstructions=bool(maps),
+        mesh=sharding.own_mesh(),
     )
     start = 0
     with tqdm(total=len(images), unit="image", desc=name, disable=None, dynamic_ncols=True) as bar:

@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.sharding import DATA, replicate, spread
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]
@@ -205,7 +207,7 @@ class BatchScores(NamedTuple):
     reconstructions: Array | None  # [B, H, W, C]
 
 
-@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window"))
+@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window", "mesh"))
 def score_batch(
     model: Model,
     params: Params,
@@ -216,6 +218,7 @@ def score_batch(
     reconstructions: bool = False,
     sigma: float = 3.0,
     window: int = 7,
+    mesh: Mesh | None = None,
 ) -> BatchScores:
     """All scores of a batch in one program, smoothing and Combi included.
 
@@ -225,6 +228,7 @@ def score_batch(
         rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
       reconstructions: return them too.
       sigma, window: of the smoothing, see `combine`.
+      mesh: from `sharding.data_mesh`; each of its devices scores its share of the images, B being a multiple of them.
     Raises:
       ValueError: an unknown map.
     """
@@ -234,7 +238,7 @@ def score_batch(
     used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
     wanted = tuple(name for name in GRADIENTS if name in used)
 
-    def score(images: Array) -> BatchScores:
+    def score(params: Params, images: Array, log_scale: float | Array) -> BatchScores:
         raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
 
         def finished(name: str) -> Array:
@@ -246,7 +250,13 @@ def score_batch(
 
         return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
 
-    return _in_slices(score, images)
+    def share(params: Params, images: Array, log_scale: float | Array) -> BatchScores:
+        return _in_slices(lambda images: score(params, images, log_scale), images)
+
+    if mesh is not None:
+        own, whole = PartitionSpec(DATA), PartitionSpec()
+        share = jax.shard_map(share, mesh=mesh, in_specs=(whole, own, whole), out_specs=own, check_vma=False)
+    return share(params, images, log_scale)
 
 
 def score_batches(
@@ -260,6 +270,7 @@ def score_batches(
     reconstructions: bool = False,
     sigma: float = 3.0,
     window: int = 7,
+    mesh: Mesh | None = None,
 ) -> Iterator[BatchScores]:
     """Scores of any number of images, batch after batch, from one compiled program.
 
@@ -269,14 +280,19 @@ def score_batches(
     Args:
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or a stream of such arrays,
         such as the slices of one volume after the other, of which batches are filled across arrays.
-      maps, reconstructions, sigma, window: see `score_batch`.
+      batch_size: images at a time, on each device.
+      maps, reconstructions, sigma, window, mesh: see `score_batch`.
     Yields:
       The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
       ValueError: an unknown map.
     """
+    devices = 1
+    if mesh is not None:
+        params, devices = replicate(params, mesh), mesh.size
+    batch_size *= devices
     if isinstance(images, np.ndarray | Array):
-        batch_size = min(batch_size, max(1, len(images)))
+        batch_size = min(batch_size, -(-max(1, len(images)) // devices) * devices)
         batches = (np.asarray(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
     else:
         batches = _refilled(images, batch_size)
@@ -288,12 +304,13 @@ def score_batches(
         scores = score_batch(
             model,
             params,
-            jnp.asarray(batch),
+            jnp.asarray(batch) if mesh is None else spread(batch, mesh),
             log_scale=jnp.float32(log_scale),
             maps=tuple(maps),
             reconstructions=reconstructions,
             sigma=sigma,
             window=window,
+            mesh=mesh,
         )
         if pending is not None:
             yield _fetch(*pending)

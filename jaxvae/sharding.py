@@ -1,18 +1,25 @@
-"""Devices and processes: the mesh, how the arrays of a population lie on it, and how processes find each other."""
+"""Devices and processes: the mesh, how arrays lie on it, and how processes find each other.
+
+A mesh has one axis, "run" for the members of a population or "data" for the images of a batch.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxvae.errors import InputError
+from jaxvae.types import Array
 
 RUN = "run"  # The axis over which a population is spread.
+DATA = "data"  # The axis over which a batch is spread.
 
 Tree = TypeVar("Tree")
 
@@ -26,14 +33,47 @@ def run_mesh(devices: int | None = None) -> Mesh:
     return Mesh(np.array(jax.local_devices()[:devices]), (RUN,), axis_types=(AxisType.Auto,))
 
 
+def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh with the one axis "data": the devices of all processes, or those given, such as `jax.local_devices()`.
+
+    >>> data_mesh(jax.devices()[:1]).shape["data"]
+    1
+    """
+    return Mesh(np.array(jax.devices() if devices is None else devices), (DATA,), axis_types=(AxisType.Auto,))
+
+
+def own_mesh() -> Mesh | None:
+    """A mesh with the one axis "data" of the devices of this process, None where there is one alone."""
+    return data_mesh(jax.local_devices()) if jax.local_device_count() > 1 else None
+
+
+def over(mesh: Mesh) -> NamedSharding:
+    """Of arrays whose first axis, of runs or of images, is shared out; its length is a multiple of the mesh's size."""
+    return NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+
+
 def spread(tree: Tree, mesh: Mesh) -> Tree:
-    """Arrays [R, ...] with their runs spread over the mesh; R is a multiple of its size."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(RUN)))
+    """Arrays [R, ...] or [B, ...] with their first axis spread over the mesh."""
+    return _put(tree, over(mesh))
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Arrays that every device of the mesh holds whole."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def _put(tree: Tree, sharding: NamedSharding) -> Tree:
+    """Arrays laid out so; where the mesh spans processes, each of them has the whole arrays and gives its part."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(leaf: Array) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(put, tree)
 
 
 def join(where: str) -> tuple[int, int]:

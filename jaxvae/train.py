@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh
 
 from jaxvae.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.filters import unit_range
 from jaxvae.models import Model
+from jaxvae.sharding import over
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 
 Schedule = Literal["constant", "cosine", "exponential", "step"]
@@ -176,7 +178,7 @@ def epoch_order(key: Key, epoch: Array, count: int) -> Array:
     return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, _ORDER), epoch), count)
 
 
-@jax.jit(static_argnames=("model", "config", "steps", "objective", "augment"), donate_argnames="state")
+@jax.jit(static_argnames=("model", "config", "steps", "objective", "augment", "mesh"), donate_argnames="state")
 def fit(
     model: Model,
     config: TrainConfig,
@@ -187,6 +189,7 @@ def fit(
     steps: int,
     objective: Objective = elbo_terms,
     augment: Augment | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """`steps` updates as one program over a data set that lies on the device.
 
@@ -197,10 +200,13 @@ def fit(
       state: consumed.
       images: the data set, [N, H, W, C], uint8 or float; not consumed.
       steps: S.
+      objective, augment: see `step`.
+      mesh: from `sharding.data_mesh`: each batch is spread over its devices, on which `sharding.replicate` has put the
+        state and the images before. The result is that of one device, to float tolerance.
     Returns:
       The state after them and their metrics, [S] each.
     Raises:
-      ValueError: fewer images than one batch.
+      ValueError: fewer images than one batch, or a batch that the devices of the mesh cannot share.
 
     >>> import jax, jaxvae
     >>> model, config = jaxvae.DenseVAE(image_shape=(8, 8, 1), latent_size=2), jaxvae.TrainConfig(batch_size=4)
@@ -211,7 +217,7 @@ def fit(
     >>> int(state.step), metrics.loss.shape
     (6, (6,))
     """
-    return advance(model, config, hparams, state, images, steps=steps, objective=objective, augment=augment)
+    return advance(model, config, hparams, state, images, steps=steps, objective=objective, augment=augment, mesh=mesh)
 
 
 def advance(
@@ -224,6 +230,7 @@ def advance(
     steps: int,
     objective: Objective = elbo_terms,
     augment: Augment | None = None,
+    mesh: Mesh | None = None,
     index: Array | None = None,
     freeze: bool = False,
 ) -> tuple[TrainState, StepMetrics]:
@@ -238,6 +245,8 @@ def advance(
     steps_per_epoch = count // config.batch_size
     if steps_per_epoch == 0:
         raise ValueError(f"batch_size={config.batch_size} is more than the {count} images; make it smaller")
+    if mesh is not None and config.batch_size % mesh.size:
+        raise ValueError(f"batch_size={config.batch_size} is no multiple of the mesh's {mesh.size} devices")
 
     def order_of(step: Array) -> Array:
         return epoch_order(state.key, step // steps_per_epoch, count)
@@ -247,8 +256,9 @@ def advance(
         position = state.step % steps_per_epoch
         order = lax.cond(position == 0, lambda: order_of(state.step), lambda: order)
         batch = lax.dynamic_slice_in_dim(order, position * config.batch_size, config.batch_size)
-        batch = batch if index is None else index[batch]
-        after, metrics = step(model, config, hparams, state, images[batch], objective=objective, augment=augment)
+        batch = images[batch if index is None else index[batch]]
+        batch = batch if mesh is None else lax.with_sharding_constraint(batch, over(mesh))
+        after, metrics = step(model, config, hparams, state, batch, objective=objective, augment=augment)
         if freeze:
             alive &= jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm)
             params = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after.params, state.params)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxvae import sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data import slices
 from jaxvae.data.cache import Cut, read_scan
@@ -79,7 +80,7 @@ def score_scans(
     Args:
       run: trained on prepared volumes.
       maps: which maps of `scores.MAPS`.
-      batch_size: slices at a time.
+      batch_size: slices at a time, on each device of this process.
       keep_voxels: of the scans; otherwise they are dropped once cut, so that few volumes are in memory at a time.
     Raises:
       InputError: the run was not trained on volumes.
@@ -98,7 +99,13 @@ def score_scans(
 
     log_scale = run.config["hparams"]["log_scale"]
     batches = score_batches(
-        run.model, run.params, images(), log_scale=log_scale, batch_size=batch_size, maps=tuple(maps)
+        run.model,
+        run.params,
+        images(),
+        log_scale=log_scale,
+        batch_size=batch_size,
+        maps=tuple(maps),
+        mesh=sharding.own_mesh(),
     )
     scored: deque[SliceScores] = deque()
     begin = time.perf_counter()

@@ -1,8 +1,9 @@
-"""Run by test_sweep.py: a population spread over four devices is the population on one."""
+"""Run by test_sharding.py: what is spread over four devices is what one device computes, and is restored on fewer."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -11,7 +12,16 @@ import jax
 import numpy as np
 
 import jaxvae
-from jaxvae.sharding import run_mesh
+from jaxvae import checkpoint
+from jaxvae.sharding import data_mesh, replicate, run_mesh, spread
+
+
+def assert_close(got, expected):
+    for spread_out, whole in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(spread_out, whole, rtol=1e-5, atol=1e-5)
+
+
+# The runs of a population.
 
 model, config = jaxvae.DenseVAE((8, 8, 1), 4, 16), jaxvae.TrainConfig(batch_size=4)
 images = jax.random.uniform(jax.random.key(9), (12, 8, 8, 1))
@@ -19,6 +29,55 @@ runs = jaxvae.grid(seed=[0, 1, 2], latent_size=[2, 4])  # Six runs do not fill f
 states, metrics = jaxvae.fit_many(model, config, runs, images, steps=5, mesh=run_mesh())
 expected_states, expected = jaxvae.fit_many(model, config, runs, images, steps=5)
 np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-5)
-for spread, whole in zip(jax.tree.leaves(states.params), jax.tree.leaves(expected_states.params), strict=True):
-    np.testing.assert_allclose(spread, whole, atol=1e-5)
+assert_close(states.params, expected_states.params)
 print(len(jax.devices()), "devices,", len(runs), "runs: equal")
+
+# The images of a batch, in training: parameters lie whole on every device, gradients are summed over them.
+mesh, hparams = data_mesh(), jaxvae.Hyperparams()
+conv = jaxvae.ConvVAE((16, 16, 1), 4, (4, 8))
+pictures = jax.random.uniform(jax.random.key(9), (24, 16, 16, 1))
+config = jaxvae.TrainConfig(batch_size=8)
+
+
+def begin():
+    return jaxvae.init(conv, config, hparams, jax.random.key(0))
+
+
+one, alone = jaxvae.fit(conv, config, hparams, begin(), pictures, steps=5)
+state, pictures_everywhere = replicate((begin(), pictures), mesh)
+lowered = jaxvae.fit.lower(conv, config, hparams, state, pictures_everywhere, steps=5, mesh=mesh)
+assert "all-reduce" in lowered.compile().as_text()
+four, shared = jaxvae.fit(conv, config, hparams, state, pictures_everywhere, steps=5, mesh=mesh)
+np.testing.assert_allclose(shared.loss, alone.loss, rtol=1e-5)
+assert_close(four.params, one.params)
+print("training: equal")
+
+# A state saved from four devices is restored on one, on two, and goes on there.
+with tempfile.TemporaryDirectory() as folder:
+    checkpoint.save(folder, four)
+    two = data_mesh(jax.devices()[:2])
+    for place, like in {None: begin(), two: replicate(begin(), two)}.items():
+        there = checkpoint.restore(folder, like)
+        assert {device for leaf in jax.tree.leaves(there.params) for device in leaf.devices()} == set(
+            jax.devices()[: 1 if place is None else 2]
+        )
+        assert_close(there.params, four.params)
+        images = pictures if place is None else replicate(pictures, place)
+        _, more = jaxvae.fit(conv, config, hparams, there, images, steps=2, mesh=place)
+        assert np.isfinite(more.loss).all()
+print("restored: equal")
+
+# The images of a batch, in scoring: no device needs to hear of another.
+scores = [
+    list(
+        jaxvae.score_batches(
+            conv, one.params, np.asarray(pictures)[:22], batch_size=12 if place is None else 3, mesh=place
+        )
+    )
+    for place in (None, mesh)
+]
+assert [len(batch.samples.elbo) for batch in scores[1]] == [12, 10]
+assert_close(scores[1], scores[0])
+lowered = jaxvae.scores.score_batch.lower(conv, replicate(one.params, mesh), spread(pictures, mesh), mesh=mesh)
+assert not any(word in lowered.compile().as_text() for word in ("all-reduce", "all-gather", "collective-permute"))
+print("scores: equal")

@@ -1,4 +1,4 @@
-"""More than one process: the table is that of one, and a lost peer ends the job."""
+"""More than one device, more than one process: results are those of one, and a lost peer ends the job."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 import jaxvae
 from folders import write_benchmark
-from jaxvae import sharding
+from jaxvae import checkpoint, sharding
 from jaxvae.cli import main
 
 AXES = ["--seed", "0", "1", "2", "--beta", "0.5", "1", "--together", "2"]
@@ -58,6 +60,42 @@ def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder):
         assert got.keys() == expected.keys()
         assert got["loss"] == pytest.approx(expected["loss"], rel=1e-5)
         assert [got[name] for name in ("seed", "beta")] == [expected[name] for name in ("seed", "beta")]
+
+
+def test_four_devices_equal_one():
+    """In a process of its own, since the number of devices is set before JAX starts."""
+    script = Path(__file__).with_name("four_devices.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines() == [
+        "4 devices, 6 runs: equal",
+        "training: equal",
+        "restored: equal",
+        "scores: equal",
+    ]
+
+
+def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(tmp_path):
+    script, port = Path(__file__).with_name("two_processes.py"), free_port()
+    commands = [[sys.executable, str(script), str(port), str(process), str(tmp_path)] for process in (0, 1)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
+    ]
+    complaints = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], complaints[0][-2000:]
+    losses = [json.loads((tmp_path / f"losses_{process}.json").read_text()) for process in (0, 1)]
+    # The same run in this process, on one device.
+    model, config, hparams = jaxvae.DenseVAE((8, 8, 1), 4, 16), jaxvae.TrainConfig(batch_size=8), jaxvae.Hyperparams()
+    images = np.random.default_rng(0).random((24, 8, 8, 1), np.float32)
+    state = jaxvae.init(model, config, hparams, jax.random.key(0))
+    state, metrics = jaxvae.fit(model, config, hparams, state, images, steps=5)
+    for found in losses:
+        np.testing.assert_allclose(found, metrics.loss, rtol=1e-5)
+    restored = checkpoint.restore(tmp_path / "checkpoints", jaxvae.init(model, config, hparams, jax.random.key(1)))
+    assert int(restored.step) == 5
+    for got, expected in zip(jax.tree.leaves(restored.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert (jax.random.key_data(restored.key) == jax.random.key_data(state.key)).all()
 
 
 @pytest.mark.slow

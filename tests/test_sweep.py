@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,11 +148,3 @@ def test_what_no_grid_can_be_made_of_is_said_in_one_line(axes, complaint):
 def test_latents_that_are_not_the_models_are_refused():
     with pytest.raises(jaxvae.InputError, match="the largest latent_size is 9 and the model's 6"):
         jaxvae.fit_many(MODELS[0], CONFIG, jaxvae.grid(latent_size=[2, 9]), data(), steps=1)
-
-
-def test_four_devices_equal_one():
-    """In a process of its own, since the number of devices is set before JAX starts."""
-    script = Path(__file__).with_name("four_devices.py")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["4", "devices,", "6", "runs:", "equal"]

@@ -60,7 +60,7 @@ class Score:
     shard: Annotated[str | None, flags.optional("I/N", "all")] = None
     """volumes only: every N-th volume, from the I-th, counted from 0; several hosts may share the folder"""
     batch_size: int = 64
-    """images at a time; changes the speed only"""
+    """images at a time on each device; changes the speed only"""
 
     def execute(self) -> None:
         self._check()
