@@ -20,7 +20,7 @@ import numpy as np
 from jaxvae import sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data import slices
-from jaxvae.data.cache import Cut, read_scan
+from jaxvae.data.cut import Cut, read_scan
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError

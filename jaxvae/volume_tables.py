@@ -1,8 +1,8 @@
 """A run held against volumes: the same scores on the scan's own grid, post-processed, and at the model's resolution.
 
-Only the brain counts. On the scan's own grid all of it does: where planes were dropped the maps are 0, and a lesion
-there is missed. Thresholds come from healthy volumes that the run did not learn from, and for each table from that
-table's own maps.
+Only the brain counts, but in a table that says otherwise. On the scan's own grid all of it does: where planes were
+dropped the maps are 0, and a lesion there is missed. Thresholds come from healthy volumes that the run did not learn
+from, and for each table from that table's own maps.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from tqdm import tqdm
 from jaxvae.baselines import equalised_brightness
 from jaxvae.checkpoint import Run
 from jaxvae.data import slices
-from jaxvae.data.cache import Cut
+from jaxvae.data.cut import Cut
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from jaxvae.postprocessing import median, remove_small, step
 from jaxvae.scores import MAPS
 from jaxvae.volume_evaluation import Row, VolumeMeasure, healthy_thresholds, measure, rows
 from jaxvae.volume_scores import VolumeScores, score_scans, slicing_of
+
+# What a table is of: the scan's own grid, that post-processed, that with its background, or the model's resolution.
+NAMES = ("own_grid", "post_processed", "background", "model_resolution")
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class Judging:
       median: edge of the cube of the post-processed table, in voxels; 0 leaves that table out.
       components: predicted components of fewer voxels are removed in that table.
       smallest_lesion: lesions of fewer voxels are not counted as lesions.
+      background: one more table has every voxel of the scan, as some papers do; the many that nobody could take for a
+        lesion raise an AUROC.
     """
 
     maps: tuple[str, ...] = MAPS
     median: int = 5
     components: int = 8
     smallest_lesion: int = 3
+    background: bool = False
 
 
 class Table(NamedTuple):
@@ -49,7 +55,9 @@ class Table(NamedTuple):
     There are no rows where no voxel of any lesion is left, as of small ones at a model's resolution.
     """
 
+    name: str  # one of `NAMES`
     caption: str
+    prevalence: float  # the share of the voxels that count that are anomalous: a guess has that average precision
     rows: list[Row]
     thresholds: dict[str, dict[str, float]]
 
@@ -57,6 +65,7 @@ class Table(NamedTuple):
 class _View(NamedTuple):
     """One volume as one table sees it."""
 
+    name: str
     maps: dict[str, np.ndarray]
     lesion: np.ndarray
     region: np.ndarray
@@ -76,68 +85,100 @@ def tables(
     Raises:
       InputError: a scan that cannot be read, or no lesion in any of those judged.
     """
-    captions = _captions(judging)
-    references = _measured(run, healthy, judging, [{}] * len(captions), "healthy volumes")
-    thresholds = [healthy_thresholds(measures) if measures else {} for measures in references]
+    references = _measured(run, healthy, judging, {}, "healthy volumes")
+    thresholds = {name: healthy_thresholds(of_table.measures) for name, of_table in references.items()}
     measured = _measured(run, judged, judging, thresholds, "volumes")
+    from_heads = any(one.heads for one in references.values())
     return [
-        _table(caption, measures, at, resamples)
-        for caption, measures, at in zip(captions, measured, thresholds, strict=True)
+        _table(name, judging, of_table, thresholds.get(name, {}), resamples, from_heads=from_heads)
+        for name, of_table in measured.items()
     ]
 
 
+class _Measured(NamedTuple):
+    """The volumes of one table, and how many of them are whole heads."""
+
+    measures: list[VolumeMeasure]
+    heads: int
+
+
 def _table(
-    caption: str, measures: list[VolumeMeasure], thresholds: dict[str, dict[str, float]], resamples: int
+    name: str,
+    judging: Judging,
+    measured: _Measured,
+    thresholds: dict[str, dict[str, float]],
+    resamples: int,
+    *,
+    from_heads: bool,
 ) -> Table:
-    inside, outside = sum(one.anomalous for one in measures), sum(one.outside for one in measures)
+    measures, heads = measured
+    inside, healthy, outside = (sum(getattr(one, of) for one in measures) for of in ("anomalous", "healthy", "outside"))
+    prevalence = inside / (inside + healthy)
+    caption = f"{_caption(name, judging, heads, len(measures))}; {100 * prevalence:.2g} % of it is anomalous"
     if outside:
-        caption += f"; {outside:,} of {inside + outside:,} lesion voxels lie outside of it and do not count"
-    return Table(caption, rows(measures, resamples=resamples) if inside else [], thresholds)
+        caption += f", and {outside:,} of {inside + outside:,} lesion voxels lie outside of it and do not count"
+    if from_heads and heads < len(measures):
+        caption += "; the thresholds come from whole heads, on which the run was trained"
+    return Table(name, caption, prevalence, rows(measures, resamples=resamples) if inside else [], thresholds)
 
 
-def _captions(judging: Judging) -> list[str]:
-    names = [step(median, judging.median).name, step(remove_small, judging.components).name] if judging.median else []
-    processed = [f"On the scan's own grid, inside the brain, post-processed: {', '.join(names)}"] if names else []
-    return ["On the scan's own grid, inside the brain", *processed, "At the model's resolution, inside the brain"]
+def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
+    where = "At the model's resolution" if name == "model_resolution" else "On the scan's own grid"
+    if name == "background":
+        return f"{where}, background included"
+    if heads == count:
+        region = "inside the head (not skull-stripped, and without a brain mask)"
+    else:
+        region = f"inside the brain{f' (in {heads} of {count} volumes the head)' if heads else ''}"
+    if name == "post_processed":
+        steps = step(median, judging.median).name, step(remove_small, judging.components).name
+        return f"{where}, {region}, post-processed: {', '.join(steps)}"
+    return f"{where}, {region}"
 
 
 def _measured(
-    run: Run, scans: Sequence[Scan], judging: Judging, thresholds: list[dict[str, dict[str, float]]], name: str
-) -> list[list[VolumeMeasure]]:
+    run: Run, scans: Sequence[Scan], judging: Judging, thresholds: dict[str, dict[str, dict[str, float]]], name: str
+) -> dict[str, _Measured]:
     """For each table the measures of all volumes, of which a few are in memory at a time."""
-    measures: list[list[VolumeMeasure]] = [[] for _ in thresholds]
+    measures: dict[str, list[VolumeMeasure]] = {}
+    heads = 0
     results = score_scans(run, scans, maps=judging.maps, keep_voxels=True)
     for result in tqdm(results, name, len(scans), unit="volume", disable=None, dynamic_ncols=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
-        for of_table, at, view in zip(measures, thresholds, _views(run, result, judging), strict=True):
-            of_table.append(
+        heads += result.cut.is_head
+        for view in _views(run, result, judging):
+            measures.setdefault(view.name, []).append(
                 measure(
                     result.scan.name,
                     result.scan.patient,
                     view.maps,
                     view.lesion,
                     view.region,
-                    at,
+                    thresholds.get(view.name, {}),
                     smallest_lesion=judging.smallest_lesion,
                     smallest_component=view.smallest_component,
                 )
             )
-    return measures
+    return {name: _Measured(found, heads) for name, found in measures.items()}
 
 
 def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
     cut = scores.cut
     lesion = np.zeros(cut.brain.shape, bool) if cut.lesion is None else cut.lesion
     own = {**baseline_volumes(run, cut), **{name: scores.volume(name) for name in judging.maps}}
-    yield _View(own, lesion, cut.brain, 1)
+    yield _View("own_grid", own, lesion, cut.brain, 1)
     if judging.median:
-        yield _View({name: median(m, judging.median) for name, m in own.items()}, lesion, cut.brain, judging.components)
+        smoothed = {name: median(scored, judging.median) for name, scored in own.items()}
+        yield _View("post_processed", smoothed, lesion, cut.brain, judging.components)
+    if judging.background:
+        yield _View("background", own, lesion, np.ones_like(cut.brain), 1)
     small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
     inside = cut.slices.brains[..., 0]
     middle = cut.slices.images[..., [cut.slices.images.shape[-1] // 2]]
     maps = {**_baselines(middle, cut.slices.brains), **{name: scores.scores.maps[name] for name in judging.maps}}
-    yield _View({name: m[..., 0] for name, m in maps.items()}, small[..., 0], inside, 1)
+    planes = {name: scored[..., 0] for name, scored in maps.items()}
+    yield _View("model_resolution", planes, small[..., 0], inside, 1)
 
 
 def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ import pytest
 
 from jaxvae.cli import main
 from jaxvae.data import cache, scans
+from jaxvae.data.cut import Cut
 from jaxvae.data.slices import Slicing, cut
 from jaxvae.errors import InputError
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
@@ -112,7 +113,7 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
     prepared(patients, tmp_path / "whole")
     read, calls = cache.read_scan, []
 
-    def read_some(scan: scans.Scan, slicing: Slicing) -> cache.Cut:
+    def read_some(scan: scans.Scan, slicing: Slicing) -> Cut:
         calls.append(scan.name)
         if len(calls) > done:
             raise KeyboardInterrupt

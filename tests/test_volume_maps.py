@@ -19,7 +19,8 @@ import pytest
 
 from jaxvae import checkpoint, score_batches, volume_maps, volume_scores
 from jaxvae.cli import main
-from jaxvae.data import cache, scans, slices, volumes
+from jaxvae.data import scans, slices, volumes
+from jaxvae.data.cut import read_scan
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
 
 MAPS = ("combi", "rec_error")
@@ -54,7 +55,7 @@ def test_maps_are_those_of_the_slices_put_back(trained, tmp_path, batch_size):
     summary = volume_maps.write_scans(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
     assert (summary.written, summary.skipped, summary.failed) == (7, 0, [])
     for scan in flairs(trained):
-        cut = cache.read_scan(scan, volume_scores.slicing_of(run))
+        cut = read_scan(scan, volume_scores.slicing_of(run))
         [alone] = score_batches(run.model, run.params, cut.slices.images, batch_size=64, maps=MAPS)
         record = json.loads((tmp_path / f"{scan.name}.json").read_bytes())
         assert record["planes"] == list(cut.slices.placement.planes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import pytest
 from jaxvae import auroc, average_precision, checkpoint, volume_scores, volume_tables
 from jaxvae.cli import main
 from jaxvae.data import cache, slices
+from jaxvae.data.cut import read_scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.volume_evaluation import measure
 from jaxvae.volume_tables import Judging
 from scan_folders import FLAGS, write_patients
 
-JUDGING = Judging(maps=("rec_error", "combi"), median=3, components=2)
+JUDGING = Judging(maps=("rec_error", "combi"), median=3, components=2, background=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,8 @@ def test_the_scans_own_grid_is_all_of_the_brain(trained, found):
         labels.append(result.cut.lesion[result.cut.brain])
     pooled, truth = np.concatenate(scores), np.concatenate(labels)
     [row] = [row for row in found[0].rows if row["score"] == "combi"]
-    assert found[0].caption == "On the scan's own grid, inside the brain"
+    assert found[0].caption.startswith("On the scan's own grid, inside the brain; ")
+    assert found[0].prevalence == pytest.approx(truth.mean())
     assert row["auroc"][0] == pytest.approx(auroc(pooled, truth), abs=1e-4)
     assert row["average_precision"][0] == pytest.approx(average_precision(pooled, truth), abs=1e-3)
     assert row["auroc"][1] <= row["auroc"][0] <= row["auroc"][2]
@@ -63,18 +66,26 @@ def test_the_scans_own_grid_is_all_of_the_brain(trained, found):
 
 
 def test_every_table_has_the_baselines_and_thresholds_of_its_own(found):
-    assert [table.caption.partition(", inside")[0] for table in found] == [
-        "On the scan's own grid",
-        "On the scan's own grid",
-        "At the model's resolution",
-    ]
+    assert [table.name for table in found] == list(volume_tables.NAMES)
     assert "post-processed: median 3, components >= 2" in found[1].caption
     for table in found:
         assert [row["score"] for row in table.rows] == ["brightness", "equalised_brightness", *JUDGING.maps]
         assert table.thresholds.keys() == {row["score"] for row in table.rows}
     thresholds = [table.thresholds["combi"]["0.05"] for table in found]
-    assert len(set(thresholds)) == 3
+    assert len(set(thresholds)) == 4
     assert volume_tables.to_config(found)[0]["caption"] == found[0].caption
+
+
+def test_the_background_is_healthy_and_scores_nothing(trained, found):
+    """Pooled by hand over every voxel: the brain's maps, and 0 around them."""
+    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+    sick = [scan for scan in cache.scans(opened) if scan.patient in ("p02", "p07", "p08")]
+    volumes = list(volume_scores.score_scans(run, sick, maps=("combi",)))
+    pooled = np.concatenate([volume.volume("combi").ravel() for volume in volumes])
+    truth = np.concatenate([volume.cut.lesion.ravel() for volume in volumes])
+    inside, everywhere = ({row["score"]: row for row in found[table].rows}["combi"] for table in (0, 2))
+    assert everywhere["auroc"][0] == pytest.approx(auroc(pooled, truth), abs=1e-4)
+    assert everywhere["auroc"][0] > inside["auroc"][0]
 
 
 def test_bright_lesions_are_found_by_brightness(found):
@@ -96,7 +107,7 @@ def test_volumes_that_were_prepared_anew_are_not_those_learnt_from(trained, tmp_
 
 def test_baselines_are_those_of_the_scan_and_not_of_what_was_clipped(trained):
     run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
-    cut = cache.read_scan(cache.scans(opened)[-1], opened.slicing)
+    cut = read_scan(cache.scans(opened)[-1], opened.slicing)
     clipped = {**run.config, "volumes": {"slicing": slices.to_config(Slicing(size=16, clip=0.5)), "hash": ""}}
     whole, cropped = (volume_tables.baseline_volumes(one, cut) for one in (run, run._replace(config=clipped)))
     np.testing.assert_array_equal(whole["brightness"], cropped["brightness"])
@@ -107,9 +118,28 @@ def test_a_lesion_too_small_for_a_table_leaves_it_empty():
     voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     lesion[0], brain[0] = True, False
     one = measure("a", "a", {"x": voxels}, lesion, brain, {})
-    table = volume_tables._table("Somewhere", [one], {}, 0)
-    assert table.rows == []
-    assert table.caption == "Somewhere; 9 of 9 lesion voxels lie outside of it and do not count"
+    measured = volume_tables._Measured([one], heads=0)
+    table = volume_tables._table("own_grid", JUDGING, measured, {}, 0, from_heads=False)
+    assert (table.rows, table.prevalence) == ([], 0)
+    assert table.caption.endswith("0 % of it is anomalous, and 9 of 9 lesion voxels lie outside of it and do not count")
+
+
+def test_a_table_says_where_the_brain_is_a_head():
+    voxels, lesion = np.ones((3, 3, 3), np.float32), np.arange(27).reshape(3, 3, 3) == 13
+    one = measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {})
+    captions = [
+        volume_tables._table(
+            "own_grid", JUDGING, volume_tables._Measured([one, one], heads), {}, 0, from_heads=True
+        ).caption
+        for heads in (0, 1, 2)
+    ]
+    assert captions[0] == (
+        "On the scan's own grid, inside the brain; 3.7 % of it is anomalous; "
+        "the thresholds come from whole heads, on which the run was trained"
+    )
+    assert "inside the brain (in 1 of 2 volumes the head); " in captions[1]
+    assert "inside the head (not skull-stripped, and without a brain mask); " in captions[2]
+    assert "thresholds" not in captions[2]
 
 
 def test_a_scan_that_is_gone_is_named(trained):
@@ -124,7 +154,7 @@ def test_the_commands(trained, capsys):
     evaluate = ["evaluate", run, "--resamples", "20", "--median", "3"]
     assert main(evaluate) == 0
     printed = capsys.readouterr().out
-    assert "On the scan's own grid, inside the brain; 4 volumes" in printed
+    assert re.search(r"On the scan's own grid, inside the brain; .* % of it is anomalous; 4 volumes", printed)
     assert "threshold that 1 % of healthy voxels reach" in printed
     lines = printed.partition("On the scan's own grid")[2].splitlines()
     assert max(len(line) for line in lines if ";" not in line) < 130

@@ -41,6 +41,8 @@ class Evaluate:
     """volumes only: edge in voxels of the median filter of the post-processed table; 0 leaves that table out"""
     components: int = 8
     """volumes only: in that table, predicted components of fewer voxels are removed"""
+    background: bool = False
+    """volumes only: one more table that counts every voxel of a scan, outside the brain too"""
 
     def execute(self) -> None:
         for name in ("resamples", "median", "components"):
@@ -81,7 +83,7 @@ class Evaluate:
         from jaxvae.data import cache
 
         judged = own if self.volumes is None else cache.open_cache(self.volumes)
-        judging = volume_tables.Judging(median=self.median, components=self.components)
+        judging = volume_tables.Judging(median=self.median, components=self.components, background=self.background)
         found = volume_tables.tables(
             run,
             cache.scans(judged, test.groups),

@@ -26,12 +26,11 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvae import files
-from jaxvae.data import slices, volumes
+from jaxvae.data import slices
+from jaxvae.data.cut import read_scan
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
-from jaxvae.data.foreground import foreground
 from jaxvae.data.scans import Rejected, Scan
-from jaxvae.data.slices import Placement, Slices, Slicing
-from jaxvae.data.volumes import Volume
+from jaxvae.data.slices import Placement, Slicing
 from jaxvae.errors import InputError
 
 ARRAYS = ("images", "brains", "masks")
@@ -48,39 +47,6 @@ class Cache:
     images: np.ndarray
     brains: np.ndarray
     masks: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A scan that was read and cut."""
-
-    volume: Volume
-    brain: np.ndarray  # [X, Y, Z] bool
-    lesion: np.ndarray | None  # [X, Y, Z] bool
-    slices: Slices
-    warnings: tuple[str, ...]
-
-
-def read_scan(scan: Scan, slicing: Slicing) -> Cut:
-    """A scan as a model sees it; its brain is found where no mask of it is given.
-
-    Raises:
-      InputError: anything wrong with one of its files.
-    """
-    volume = volumes.read(scan.image)
-    if scan.brain is not None:
-        brain, guess = volumes.read_mask(scan.brain, volume), None
-    else:
-        brain, guess = foreground(volume.voxels, volume.spacing)
-    lesion = None if scan.lesion is None else volumes.read_mask(scan.lesion, volume)
-    try:
-        cut = slices.cut(volume.voxels, brain, volume.spacing, slicing)
-    except InputError as error:
-        raise InputError(f"{scan.image}: {error}") from error
-    warnings = [*volume.warnings, *([guess] if guess else [])]
-    if cut.clipped > 0.02:
-        warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
-    return Cut(volume, brain, lesion, cut, tuple(warnings))
 
 
 def prepare(
