@@ -14,14 +14,14 @@ Tasks, each with what is learnt from and what is judged:
 
 The paper's network and settings (64x64, z 256, log_scale 0), three seeds; patients are split once. Every run is a
 folder below `--work`; started again, only what is missing is done, row by row in results/brain_mri_runs.jsonl.
-Intervals are over patients. Volumes are judged inside the brain, on their own grid and at the model's resolution; heads
-that are not skull-stripped are judged as a whole. Writes results/brain_mri.json, .md and .png.
+Intervals are over patients, each end the mean over the seeds. Volumes are judged inside the brain, on their own grid
+and at the model's resolution; LGG's are not skull-stripped, so there it is the head. Writes results/brain_mri.json, .md
+and .png.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -64,7 +64,6 @@ PAPER: dict[str, dict[float, tuple[float, ...]]] = {
 BASE = {"latent_size": 256, "size": 64, "log_scale": 0.0}
 MAPS = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
 BASELINES = ("brightness", "equalised_brightness")
-RAW = "On the scan's own grid, inside the brain"
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
 
 
@@ -128,29 +127,37 @@ def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterat
     opened = checkpoint.load(folder)
     for test, scans in tests.items():
         for table in volume_tables.tables(opened, scans, healthy, judging, resamples=config.resamples):
+            of_table = {"table": table.name, "caption": table.caption, "prevalence": table.prevalence}
             for row in table.rows:
-                yield {"task": task, "test": test, **setting, "seed": seed, "table": table.caption, **row}
+                yield {**_decides(config, task, setting, seed), "test": test, **of_table, **row}
 
 
 def rows(config: Config) -> list[dict[str, Any]]:
     """Every row there is to be, from the file or made now; the base of all tasks comes first."""
     path = record.RESULTS / "brain_mri_runs.jsonl"
     done = files.read_lines(path)
-    there = {_key(row["task"], row, row["seed"]) for row in done}
+    there = {_key(row) for row in done}
     wanted = [(s, seed, task) for s in settings(config) for seed in config.seeds for task in config.tasks]
     for number, (setting, seed, task) in enumerate(wanted if config.train else [], 1):
-        if _key(task, setting, seed) in there:
+        if _key(_decides(config, task, setting, seed)) in there:
             continue
         print(f"run {number} of {len(wanted)}: {task}, {setting}, seed {seed}", flush=True)
+        started = time.perf_counter()
         made = list(run(config, task, setting, seed))
+        seconds = round(time.perf_counter() - started, 1)
         # All rows of a run or none: half a line at the end is passed over when the file is read.
-        files.write_lines(path, [*done, *made])
-        done += made
+        done += [{**row, "seconds": seconds} for row in made]
+        files.write_lines(path, done)
     return done
 
 
-def _key(task: str, setting: dict[str, Any], seed: int) -> str:
-    return json.dumps([task, seed, *(float(setting[axis]) for axis in BASE)])
+def _decides(config: Config, task: str, setting: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What a run is known by."""
+    return {"task": task, **setting, "seed": seed, "epochs": config.epochs, "patience": config.patience}
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["task"], *(float(row[name]) for name in (*BASE, "seed", "epochs", "patience")))
 
 
 def value(row: dict[str, Any], metric: str) -> float | None:
@@ -160,22 +167,23 @@ def value(row: dict[str, Any], metric: str) -> float | None:
 
 
 def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a task, test, table, setting and score: mean and spread over seeds, and the interval of the first seed."""
+    """A row a task, test, table, setting and score: mean, spread, and mean ends of the interval, over the seeds."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in done:
-        groups.setdefault((row["task"], row["test"], row["table"], *(row[a] for a in BASE), row["score"]), []).append(
-            row
-        )
+        key = (row["task"], row["test"], row["table"], *(row[axis] for axis in BASE), row["score"])
+        groups.setdefault(key, []).append(row)
     summary = []
     for (task, test, table, *at, score), members in groups.items():
+        first = members[0]
         row: dict[str, Any] = {"task": task, "test": test, "table": table, **dict(zip(BASE, at, strict=True))}
-        row |= {"score": score, "seeds": len(members), "volumes": members[0]["volumes"]}
+        row |= {name: first[name] for name in ("caption", "prevalence", "volumes")}
+        row |= {"score": score, "seeds": len(members)}
         for metric in METRICS:
             values = [found for member in members if (found := value(member, metric)) is not None]
             row[f"{metric}_mean"] = float(np.mean(values)) if values else None
             row[f"{metric}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            first = members[0][metric]
-            row[f"{metric}_interval"] = list(first[1:]) if isinstance(first, list | tuple) else None
+            ends = [member[metric][1:] for member in members if isinstance(member[metric], list | tuple)]
+            row[f"{metric}_interval"] = np.mean(ends, axis=0).tolist() if ends else None
         axis = next((axis for axis in BASE if row[axis] != BASE[axis]), "latent_size")
         if task == "paper" and test == "BraTS-2017" and score in MAPS:
             row["paper_auroc"] = PAPER[axis][row[axis]][MAPS.index(score)]
@@ -183,14 +191,17 @@ def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
-def wins(done: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """At how many tests, settings and seeds each score wins, beats the reconstruction error, and both baselines."""
+def wins(done: list[dict[str, Any]], metric: str, test: str | None = None) -> list[dict[str, Any]]:
+    """At how many tests and settings, seeds averaged, each score wins, beats the reconstruction error, both baselines.
+
+    Args:
+      test: one of the tests alone.
+    """
     by_case: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row in done:
-        found = value(row, metric)
-        if row["table"] == RAW and found is not None:
-            case = (row["test"], row["seed"], *(row[axis] for axis in BASE))
-            by_case.setdefault(case, {})[row["score"]] = found
+    for row in over_seeds(done):
+        if row["table"] == "own_grid" and test in (None, row["test"]) and row[f"{metric}_mean"] is not None:
+            case = (row["test"], *(row[axis] for axis in BASE))
+            by_case.setdefault(case, {})[row["score"]] = row[f"{metric}_mean"]
     cases = list(by_case.values())
     rows = robustness.wins(cases, [*BASELINES, *MAPS])
     return [
@@ -205,46 +216,63 @@ def wins(done: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
 
 
 def by_test(done: list[dict[str, Any]], metric: str) -> str:
-    """Markdown: a metric at the base settings, own grid, raw; a row a score, a column a test set with its volumes."""
-    summary = [row for row in over_seeds(done) if row["table"] == RAW and all(row[a] == BASE[a] for a in BASE)]
-    heads = {row["test"]: f"{row['test']}, {row['volumes']} volumes, seeds {row['seeds']}" for row in summary}
-    rows = [
-        {"score": style.display(name)}
-        | {row["test"]: _with_spread(row, metric) for row in summary if row["score"] == name}
-        for name in dict.fromkeys(row["score"] for row in summary)
-    ]
-    return tables.markdown(rows, {"score": METRICS[metric], **heads})
+    """Markdown: a metric at the base settings, own grid, raw; a row a test set, a column a score, and chance."""
+    chance = {"average_precision": lambda prevalence: prevalence, "auroc": lambda _: 0.5}[metric]
+    table: dict[str, dict[str, Any]] = {}
+    for row in _at_base(done):
+        if row["table"] == "own_grid":
+            line = table.setdefault(row["test"], {"test": f"{row['test']} ({row['volumes']})"})
+            line |= {"chance": f"{chance(row['prevalence']):.3f}", style.display(row["score"]): _in_words(row, metric)}
+    lines = list(table.values())
+    return tables.markdown(lines, {**{name: name for name in lines[0]}, "test": f"{METRICS[metric]} (volumes)"})
 
 
 def markdown(done: list[dict[str, Any]]) -> str:
     """A table a test set at the base settings, and who beats whom over everything that was run."""
     parts = [by_test(done, "average_precision"), by_test(done, "auroc")]
-    summary = [row for row in over_seeds(done) if all(row[axis] == BASE[axis] for axis in BASE)]
+    summary = _at_base(done)
     for test, table in dict.fromkeys((row["test"], row["table"]) for row in summary):
         found = [row for row in summary if (row["test"], row["table"]) == (test, table)]
         shown = [
-            {"score": style.display(row["score"])} | {key: _with_spread(row, key) for key in METRICS} for row in found
+            {"score": style.display(row["score"])} | {key: _in_words(row, key) for key in METRICS} for row in found
         ]
-        seeds = f"{found[0]['volumes']} volumes, mean ± standard deviation over seeds, {found[0]['seeds']} of them"
-        parts.append(f"**{test}.** {table}; {seeds}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}")
-    for metric in ("average_precision", "auroc"):
-        counted = wins(done, metric)
-        columns = ["score", "settings", "wins", "beats Rec-Error", "beats both baselines", "mean", "worst"]
-        words = f"Over all tests, settings and seeds, by {METRICS[metric]} (shares with 95 % intervals)"
-        parts.append(f"{words}:\n\n{tables.markdown(counted, columns, best={})}")
+        words = "mean ± standard deviation over seeds, in brackets the 95 % interval over patients"
+        words = f"{found[0]['volumes']} volumes, {found[0]['seeds']} seeds; {words}"
+        parts.append(
+            f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}"
+        )
+    parts += [over_settings(done, metric) for metric in ("average_precision", "auroc")]
     return "\n\n".join(parts)
 
 
-def _with_spread(row: dict[str, Any], metric: str) -> str | None:
-    mean, spread = row[f"{metric}_mean"], row[f"{metric}_std"]
+def over_settings(done: list[dict[str, Any]], metric: str) -> str:
+    """Markdown: at how many of all settings each score wins and beats others, over all tests and for each."""
+    columns = ["score", "settings", "wins", "beats Rec-Error", "beats both baselines", "mean", "worst"]
+    words = f"By {METRICS[metric]}, tests and settings counted once, seeds averaged (shares with 95 % intervals, as if "
+    parts = [f"{words}they were independent):\n\n{tables.markdown(wins(done, metric), columns, best={})}"]
+    for test in dict.fromkeys(row["test"] for row in done):
+        counted = wins(done, metric, test)
+        if counted[0]["settings"] > 1:
+            parts.append(f"{test} alone:\n\n{tables.markdown(counted, columns, best={})}")
+    return "\n\n".join(parts)
+
+
+def _at_base(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in over_seeds(done) if all(row[axis] == BASE[axis] for axis in BASE)]
+
+
+def _in_words(row: dict[str, Any], metric: str) -> str | None:
+    """0.279 ± 0.027 [0.10, 0.52]."""
+    mean, spread, interval = (row[f"{metric}_{part}"] for part in ("mean", "std", "interval"))
     if mean is None:
         return None
-    return f"{mean:.3f}" if spread is None or spread < 1e-6 else f"{mean:.3f} ± {spread:.3f}"
+    words = f"{mean:.3f}" if spread is None or spread < 1e-6 else f"{mean:.3f} ± {spread:.3f}"
+    return words if interval is None else f"{words} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def figure(path: Path, done: list[dict[str, Any]]) -> None:
     """Average precision of every score on every test set at the base settings, with the spread over seeds."""
-    summary = [row for row in over_seeds(done) if row["table"] == RAW and all(row[a] == BASE[a] for a in BASE)]
+    summary = [row for row in _at_base(done) if row["table"] == "own_grid"]
     tests = list(dict.fromkeys(row["test"] for row in summary))
     names = [*BASELINES, *MAPS]
     lines = style.lines(names)
@@ -268,12 +296,12 @@ def figure(path: Path, done: list[dict[str, Any]]) -> None:
 
 
 def main(config: Config) -> None:
-    started = time.time()
     done = rows(config)
+    if not done:
+        raise SystemExit("nothing has been run yet; leave --no-train out")
     text = markdown(done)
-    record.write(
-        "brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=time.time() - started
-    )
+    seconds = sum({_key(row): row["seconds"] for row in done}.values())
+    record.write("brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=seconds)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
     figure(record.RESULTS / "brain_mri.png", done)
     print(text)

@@ -7,13 +7,13 @@ brains; and a cache for every task, size and part.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
 from jaxvae.data import cache, image_files, scans, volumes
-from jaxvae.data.scans import Scan
+from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 
@@ -40,9 +40,9 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
         if missing:
             raise InputError(f"{' '.join(missing)}: missing, the folder of the data set that task paper needs")
         parts = {
-            "train": scans.find(str(config.hcp), "hcp")[0],
-            "BraTS-2017": scans.find(str(config.brats), "brats2017")[0],
-            "ISLES-2015": scans.find(str(config.isles), "isles2015")[0],
+            "train": find(config.hcp, "hcp"),
+            "BraTS-2017": find(config.brats, "brats2017"),
+            "ISLES-2015": find(config.isles, "isles2015"),
         }
     elif task == "t1":
         brains = ixi(config.data, masks=True)
@@ -56,10 +56,10 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
         brats = {"brains": "{0}/{1}/brainmask.nii.gz", "lesions": "{0}/{1}/OTMultiClass.nii.gz"}
         parts = {
             "train": lgg(config.data, made / "lgg", channel=1),
-            "BraTS-2015 FLAIR": scans.find(config.data / "brats2015-subset", images="*/*/Flair*.nii.gz", **brats)[0],
-            "open MS FLAIR": scans.find(
+            "BraTS-2015 FLAIR": find(config.data / "brats2015-subset", images="*/*/Flair*.nii.gz", **brats),
+            "open MS FLAIR": find(
                 config.data / "open-ms-lesions", images="**/FLAIR*.nii.gz", lesions="{0}GOLD*.nii.gz"
-            )[0],
+            ),
         }
     paths = {
         name: config.work / "caches" / f"{task}-{size}" / name.replace(", ", "_").replace(" ", "_") for name in parts
@@ -67,14 +67,27 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
     # The scans of LGG have a third of the planes of the others, of which a head's cross-section changes little.
     slicing = Slicing(size=size, clip=1.5 if task == "paper" else None)
     for name, found in parts.items():
-        cache.prepare(paths[name], found, [], slicing)
+        whole(cache.prepare(paths[name], found, [], slicing))
     return Prepared(paths.pop("train"), paths)
+
+
+def find(*where: Any, **patterns: Any) -> list[Scan]:
+    """`scans.find`, of which nothing may be left out: a result is that of all scans of a data set."""
+    found, left_out = scans.find(*where, **patterns)
+    whole(left_out)
+    return found
+
+
+def whole(left_out: list[Rejected]) -> None:
+    """Refuses to go on where a scan was left out."""
+    if left_out:
+        raise InputError(f"{left_out[0].reason} ({len(left_out)} scans would be left out); complete the data set")
 
 
 def ixi(data: Path, *, masks: bool) -> list[Scan]:
     """IXI's T1 volumes, with the brain masks or as whole heads."""
     brains = "DLMUSE/{0}_T1_DLMUSE.nii.gz" if masks else None
-    return scans.find(data / "ixi-t1-2mm", images="T1/*_T1.nii.gz", brains=brains)[0]
+    return find(data / "ixi-t1-2mm", images="T1/*_T1.nii.gz", brains=brains)
 
 
 def lgg(data: Path, made: Path, *, channel: int) -> list[Scan]:

@@ -17,6 +17,9 @@ from jaxvae.errors import InputError
 from jaxvae.histograms import histogram, histogram_auroc, histogram_average_precision, histogram_best_dice
 from jaxvae.metrics import checked, sorted_by_class
 
+# Resamples of fewer groups take a handful of values only, and an interval of them says too little to be printed.
+FEWEST_GROUPS = 8
+
 Statistic = Callable[[np.ndarray, np.ndarray], "float | tuple[float, float]"]
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from jaxvae import metrics
 from jaxvae.baselines import brightness, equalised_brightness
-from jaxvae.bootstrap import bootstrap, bootstrap_pixels
+from jaxvae.bootstrap import FEWEST_GROUPS, bootstrap, bootstrap_pixels
 
 Row = dict[str, Any]
 
@@ -55,7 +55,7 @@ def pixel_rows(
       resamples: of the bootstrap; 0 leaves the intervals out.
     Returns:
       Rows with the keys of `PIXEL_COLUMNS` and `best_dice_threshold`; auroc, average_precision and best_dice are
-      (value, low, high) with the ends of their 95 % interval.
+      (value, low, high) with the ends of their 95 % interval, where there are `FEWEST_GROUPS` groups or more.
     Raises:
       InputError: NaN in a map, or no pixel of either class.
     """
@@ -64,7 +64,7 @@ def pixel_rows(
         auroc, average_precision = metrics.auroc_and_average_precision(scores, masks)
         best_dice, threshold = metrics.best_dice(scores, masks)
         row: Row = {"score": name, "auroc": auroc, "average_precision": average_precision, "best_dice": best_dice}
-        if resamples and len(set(groups)) > 1:
+        if resamples and len(set(groups)) >= FEWEST_GROUPS:
             intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
             for key, interval in intervals._asdict().items():
                 row[key] = (row[key], *interval)
@@ -88,14 +88,14 @@ def sample_rows(
       groups: N names of what the intervals resample.
       resamples: of the bootstrap; 0 leaves the intervals out.
     Returns:
-      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high).
+      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`.
     """
     rows = []
     for name, values in tqdm(scores.items(), "image metrics", leave=False, unit="score", disable=None):
         row: Row = {"score": name}
         for key, metric in (("auroc", metrics.auroc), ("average_precision", metrics.average_precision)):
             row[key] = metric(values, labels)
-            if resamples and len(set(groups)) > 1:
+            if resamples and len(set(groups)) >= FEWEST_GROUPS:
                 row[key] = (row[key], *bootstrap(metric, values, labels, groups, samples=resamples))
         rows.append(row)
     return rows

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvae import histograms
-from jaxvae.bootstrap import percentile_interval, resample_groups
+from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups
 from jaxvae.detection import Detection, as_volume_mask, bounding_box, lesions, match
 from jaxvae.errors import InputError
 from jaxvae.evaluation import Row
@@ -193,7 +193,7 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
     Args:
       measures: of all volumes, with the same scores and thresholds. Volumes without a lesion count in what is pooled
         and for false positives, but have no Dice of their own.
-      resamples: of the bootstrap over groups; 0 leaves the intervals out, as does a single group.
+      resamples: of the bootstrap over groups; 0 leaves the intervals out, as do fewer than `FEWEST_GROUPS` groups.
       seed: of the resamples, which are the same for all scores.
     Returns:
       Rows with the keys of `COLUMNS` (for a threshold named t, those that end in `_at_healthy_t`) and
@@ -210,7 +210,7 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
         if not holds.any():
             raise InputError(f"measures hold no {name} voxel in any of {len(measures)} volumes; add volumes with some")
     draws = None
-    if resamples and names_of_groups.size > 1:
+    if resamples and names_of_groups.size >= FEWEST_GROUPS:
         draws = resample_groups(*held, samples=resamples, seed=seed)
     return [
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}

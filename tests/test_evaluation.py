@@ -13,13 +13,13 @@ from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, pixel_r
 
 @pytest.fixture
 def scored() -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """(maps, masks, groups): 8 images of 4 patients, a square lesion in every second one."""
+    """(maps, masks, groups): 16 images of 8 patients, a square lesion in every second one."""
     rng = np.random.default_rng(0)
-    masks = np.zeros((8, 16, 16, 1), bool)
-    for i in range(0, 8, 2):
-        masks[i, 2 + i : 6 + i, 3:8] = True
+    masks = np.zeros((16, 16, 16, 1), bool)
+    for i in range(0, 16, 2):
+        masks[i, 2 + i // 2 : 6 + i // 2, 3:8] = True
     maps = (rng.standard_exponential(masks.shape) + 1.5 * masks).astype(np.float32)
-    return maps, masks, tuple(f"patient{i // 2}" for i in range(8))
+    return maps, masks, tuple(f"patient{i // 2}" for i in range(16))
 
 
 def test_pixel_rows_equal_scikit_learn(scored) -> None:
@@ -64,10 +64,12 @@ def test_intervals_hold_their_value_and_leave_it_as_it_is(scored) -> None:
         assert low < high
 
 
-def test_one_group_has_nothing_to_resample(scored) -> None:
+@pytest.mark.parametrize("patients", [1, 7])
+def test_few_groups_have_no_interval(scored, patients) -> None:
     maps, masks, _ = scored
-    (pixels,) = pixel_rows({"mine": maps}, masks, ["one patient"] * 8, resamples=200)
-    (samples,) = sample_rows({"mine": maps.mean(axis=(1, 2, 3))}, masks.any(axis=(1, 2, 3)), ["one"] * 8)
+    groups = [str(i % patients) for i in range(16)]
+    (pixels,) = pixel_rows({"mine": maps}, masks, groups, resamples=200)
+    (samples,) = sample_rows({"mine": maps.mean(axis=(1, 2, 3))}, masks.any(axis=(1, 2, 3)), groups)
     assert isinstance(pixels["auroc"], float)
     assert isinstance(samples["auroc"], float)
 
@@ -78,7 +80,7 @@ def test_every_column_has_its_value_and_a_way_to_win(scored) -> None:
     assert set(row) == {*PIXEL_COLUMNS, "best_dice_threshold"}
     assert set(PIXEL_BEST) == {*PIXEL_COLUMNS} - {"score"}
     assert [key for key, best in PIXEL_BEST.items() if best is min] == ["fpr_at_tpr"]
-    (samples,) = sample_rows({"mine": np.arange(8.0)}, masks.any(axis=(1, 2, 3)), groups, resamples=0)
+    (samples,) = sample_rows({"mine": np.arange(16.0)}, masks.any(axis=(1, 2, 3)), groups, resamples=0)
     assert set(samples) == {*SAMPLE_COLUMNS}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from scipy.stats import beta, multivariate_normal
 
 from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, robustness
 from jaxvae.data import volumes
-from jaxvae.data.scans import Scan
+from jaxvae.data.scans import Rejected, Scan
+from jaxvae.errors import InputError
 from scan_folders import head, write_volume
 
 
@@ -112,32 +114,46 @@ def test_brain_settings_are_the_papers_one_axis_at_a_time():
     assert all(sum(one[axis] != brain_mri.BASE[axis] for axis in one) <= 1 for one in settings)
 
 
-def test_brain_rows_are_summed_up_over_seeds():
-    done = [
-        {
-            "task": "t1",
-            "test": "x",
-            **brain_mri.BASE,
-            "seed": seed,
-            "table": brain_mri.RAW,
-            "score": score,
-            "volumes": 2,
-        }
-        | dict.fromkeys(("auroc", "average_precision", "best_dice"), (base + 0.1 * seed, 0.0, 1.0))
+def brain_rows(test: str, setting: dict[str, float], captions: tuple[str, ...]) -> list[dict]:
+    """Three seeds of every score, whose captions differ, as those of tables that leave other voxels out do."""
+    scores = {**dict.fromkeys(brain_mri.MAPS, 0.5), "brightness": 0.4, "equalised_brightness": 0.55}
+    return [
+        {"task": "t1", "test": test, **setting, "seed": seed, "epochs": 80, "patience": 10}
+        | {"table": "own_grid", "caption": caption, "prevalence": 0.05, "score": score, "volumes": 9, "seconds": 10}
+        | dict.fromkeys(("auroc", "average_precision", "best_dice"), (base + 0.1 * seed, 0.1 * seed, 1.0))
         | {"aupro": None}
-        for seed in range(3)
-        for score, base in {
-            **dict.fromkeys(brain_mri.MAPS, 0.5),
-            "brightness": 0.4,
-            "equalised_brightness": 0.55,
-        }.items()
+        for seed, caption in enumerate(captions)
+        for score, base in scores.items()
     ]
+
+
+def test_brain_rows_are_summed_up_over_seeds():
+    done = brain_rows("x", brain_mri.BASE, ("a", "a; 3 voxels lie outside", "a"))
     rows = brain_mri.over_seeds(done)
     assert len(rows) == 7
     assert rows[0]["auroc_mean"] == pytest.approx(0.6)
     assert rows[0]["auroc_std"] == pytest.approx(0.1)
+    assert rows[0]["auroc_interval"] == pytest.approx([0.1, 1.0])
     assert rows[0]["aupro_mean"] is None
+    text = brain_mri.markdown(done)
+    assert "**x.** a; 9 volumes, 3 seeds" in text
+    assert "0.600 ± 0.100 [0.10, 1.00]" in text
+    assert "| x (9) " in text
+    assert " 0.050 " in text
+
+
+def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
+    other = {**brain_mri.BASE, "latent_size": 64}
+    done = brain_rows("x", brain_mri.BASE, ("a", "a")) + brain_rows("x", other, ("b", "c; 3 voxels"))
+    done += brain_rows("y", brain_mri.BASE, ("a",))
     won = {row["score"]: row for row in brain_mri.wins(done, "auroc")}
-    assert won["equalised |x|"]["wins"] == 3
+    assert (won["equalised |x|"]["settings"], won["equalised |x|"]["wins"]) == (3, 3)
     assert won["Combi"]["beats Rec-Error"][0] == 0
-    assert "**x.**" in brain_mri.markdown(done)
+    assert brain_mri.wins(done, "auroc", "x")[0]["settings"] == 2
+    assert "x alone:" in brain_mri.markdown(done)
+    assert "y alone:" not in brain_mri.markdown(done)
+
+
+def test_a_data_set_of_which_scans_are_left_out_gives_no_result():
+    with pytest.raises(InputError, match=r"no mask \(2 scans would be left out\); complete the data set"):
+        brain_scans.whole([Rejected(Path("a.nii"), "a.nii: no mask"), Rejected(Path("b.nii"), "b.nii: no mask")])

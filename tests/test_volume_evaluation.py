@@ -58,8 +58,8 @@ class Volume:
 
 @pytest.fixture(scope="module")
 def volumes() -> list[Volume]:
-    """Eight volumes of four patients; the last patient is healthy."""
-    return [Volume(seed, ill=seed < 6) for seed in range(8)]
+    """Sixteen volumes of eight patients; the last patient is healthy."""
+    return [Volume(seed, ill=seed < 14) for seed in range(16)]
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,13 @@ def test_pooled_metrics_equal_scikit_learn(measures, pooled):
         best_dice, threshold = metrics.best_dice(scores, labels)
         assert row["best_dice"] == pytest.approx(best_dice, abs=1e-12)
         assert row["best_dice_threshold"] == threshold
-        assert row["volumes"] == 8
+        assert row["volumes"] == 16
 
 
 def test_metrics_per_volume_leave_healthy_volumes_out(measures, volumes):
     for row in rows(measures, resamples=0):
         score = row["score"]
-        ill = [volume.voxels(score) for volume in volumes[:6]]
+        ill = [volume.voxels(score) for volume in volumes[:14]]
         assert row["mean_best_dice"] == pytest.approx(np.mean([metrics.best_dice(s, y)[0] for s, y in ill]), abs=1e-12)
         for key, threshold in THRESHOLDS[score].items():
             expected = np.mean([metrics.dice(s >= threshold, y) for s, y in ill])
@@ -151,7 +151,7 @@ def test_aupro_weighs_lesions_in_space_alike(measures, volumes):
 
 
 def test_intervals_are_those_of_the_voxels_themselves():
-    volumes = [Volume(seed, ill=seed < 6) for seed in range(8)]
+    volumes = [Volume(seed, ill=seed < 14) for seed in range(16)]
     # The resampling of `jaxvae.bootstrap` knows no region.
     for volume in volumes:
         volume.region[:] = True
@@ -185,8 +185,9 @@ def test_intervals_hold_their_value_and_leave_it_as_it_is(measures):
                 assert key in ("score", "aupro", "volumes")
 
 
-def test_one_patient_has_nothing_to_resample(measures):
-    for row in rows([one._replace(group="the same") for one in measures]):
+@pytest.mark.parametrize("patients", [1, 7])
+def test_few_patients_have_no_interval(measures, patients):
+    for row in rows([one._replace(group=str(i % patients)) for i, one in enumerate(measures)]):
         assert not any(isinstance(value, tuple) for value in row.values())
 
 

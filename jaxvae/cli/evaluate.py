@@ -165,6 +165,7 @@ def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, fl
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
+    from jaxvae.bootstrap import FEWEST_GROUPS
     from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS
     from jaxvae.report import tables
     from jaxvae.volume_evaluation import BEST as VOLUME_BEST
@@ -176,7 +177,8 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
         share = 100 * evaluation["anomalous_pixels"]
         parts.append(
             f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels\n"
-            "(* wins its column; in brackets the 95 % interval over resampled images or patients)\n"
+            "(* wins its column; in brackets the 95 % interval over resampled images or patients, "
+            f"where there are at least {FEWEST_GROUPS})\n"
         )
         parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
     parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")

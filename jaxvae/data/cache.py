@@ -65,7 +65,8 @@ def prepare(
         "scans": [[str(field.absolute()) if isinstance(field, Path) else field for field in scan] for scan in found],
     }
     if not found:
-        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken; the first: {rejected[0].reason}")
+        first = f"; the first: {rejected[0].reason}" if rejected else ""
+        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
     _claim(directory, plan)
     if (directory / "cache.json").is_file():
         _remove_parts(directory)
