@@ -16,23 +16,23 @@ from jaxvae.models import Model
 STATE, IN_TRAINING = 3, 2
 
 
-def population_bytes(model: Model, runs: int, *, together: int, images: int) -> int:
+def population_bytes(model: Model, runs: int, *, together: int, image_bytes: int) -> int:
     """What `fit_many` holds at once, but for the features of one batch.
 
     Args:
       runs: of the program.
       together: how many of them train side by side.
-      images: bytes of the data set.
+      image_bytes: of the images that are trained on and judged.
 
     >>> import jaxvae
-    >>> round(population_bytes(jaxvae.DenseVAE((28, 28, 1)), 8, together=1, images=0) / 1e6)
+    >>> round(population_bytes(jaxvae.DenseVAE((28, 28, 1)), 8, together=1, image_bytes=0) / 1e6)
     138
     """
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))
     parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     if together >= runs:
-        return images + parameters * (STATE + IN_TRAINING) * runs
-    return images + parameters * (2 * STATE * runs + (STATE + IN_TRAINING) * together)
+        return image_bytes + parameters * (STATE + IN_TRAINING) * runs
+    return image_bytes + parameters * (2 * STATE * runs + (STATE + IN_TRAINING) * together)
 
 
 def free_bytes() -> int | None:
@@ -42,6 +42,16 @@ def free_bytes() -> int | None:
         meminfo = Path("/proc/meminfo")
         lines = meminfo.read_text().splitlines() if meminfo.exists() else []
         found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        return found[0] if found else None
+        return min([*found, *_left_to_the_container()], default=None)
     stats = device.memory_stats() or {}
     return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+
+
+def _left_to_the_container(group: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What a limit on this container or job leaves it, if there is one; the pages of files that it may drop count."""
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return [] if limit == "max" else [int(limit) - int(used) + int(kept["inactive_file"])]
+    except (OSError, ValueError, KeyError):
+        return []

@@ -40,7 +40,7 @@ class Run(NamedTuple):
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
-    """Write a state under its step number; the newest `keep` stay.
+    """Write a state under its step number; the newest `keep` stay. In a job of several processes all of them call it.
 
     A checkpoint appears whole or not at all: it is written under another name and renamed, so a process killed at any
     moment leaves the one before. Returns when the files are there.
@@ -51,7 +51,9 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
     """
     import orbax.checkpoint as ocp
 
-    with _manager(directory, keep) as manager:
+    # Only here may what a killed process left be removed: another process may be writing when this one reads.
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    with ocp.CheckpointManager(_absolute(directory), options=options) as manager:
         manager.save(int(state.step), args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
 
@@ -71,7 +73,7 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         raise InputError(f"{os.fspath(directory)}: no checkpoint there; save one first")
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
     _refuse_another_model(directory, step, abstract)
-    with _readable(directory, step), _manager(directory) as manager:
+    with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
@@ -87,7 +89,7 @@ def load(run_directory: str | os.PathLike[str]) -> Run:
     model = model_from_config(config["model"])
     directory, step = chosen(run_directory)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"])
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = {"params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), shapes)}
     _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
@@ -168,13 +170,6 @@ def _has(config: Any, fact: str) -> bool:
     return True
 
 
-def _manager(directory: str | os.PathLike[str], keep: int | None = None) -> Any:
-    import orbax.checkpoint as ocp
-
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-    return ocp.CheckpointManager(_absolute(directory), options=options)
-
-
 def _absolute(directory: str | os.PathLike[str]) -> Path:
     return Path(directory).absolute()  # Orbax accepts a relative path and then fails to restore from it.
 
@@ -217,7 +212,11 @@ def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
     """Whatever Orbax raises over damaged files, which has no common class, in one line."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"{Path(directory) / str(step)}: cannot be read, damaged? ({reason[:120]}); "

@@ -14,6 +14,9 @@ from jaxvae.bootstrap import FEWEST_GROUPS, bootstrap, bootstrap_pixels
 
 Row = dict[str, Any]
 
+# Shares of healthy pixels or voxels that may be called anomalous.
+RATES = (0.01, 0.05)
+
 # Columns of the tables, with the heads they are printed under.
 PIXEL_COLUMNS = {
     "score": "score",
@@ -36,6 +39,18 @@ BASELINES = {"brightness": brightness, "equalised_brightness": equalised_brightn
 def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
     """The maps of `BASELINES`, [N, H, W, 1] each, by name."""
     return {name: baseline(images) for name, baseline in BASELINES.items()}
+
+
+def healthy_threshold(healthy: np.ndarray, rate: float) -> float:
+    """The lowest threshold that no more than a share of healthy scores reach.
+
+    >>> scores = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 3], np.float32)
+    >>> [float((scores >= healthy_threshold(scores, rate)).mean()) for rate in (0.2, 0.5)]
+    [0.2, 0.3]
+    """
+    scores = np.ravel(healthy).astype(np.float32)
+    place = len(scores) - 1 - int(rate * len(scores))
+    return float(np.nextafter(np.partition(scores, place)[place], np.float32(np.inf)))
 
 
 def baseline_samples(images: np.ndarray) -> dict[str, np.ndarray]:

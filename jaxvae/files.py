@@ -36,6 +36,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
+        named = error.filename
+        if named is not None and named != str(part) and not str(target).startswith(str(named)):
+            raise  # It is about another file, which was being read meanwhile.
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place for it") from error
 
 

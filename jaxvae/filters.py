@@ -10,8 +10,16 @@ from jaxvae.types import Array
 
 
 def unit_range(images: Array) -> Array:
-    """uint8 images as float32 in 0..1, divided by 255; anything else unchanged."""
-    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+    """uint8 images as float32 in 0..1, divided by 255; float images unchanged.
+
+    Raises:
+      ValueError: integers of another kind, of which nobody knows the range.
+    """
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 255
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images are {images.dtype}; give uint8, or float in the range the model was trained on")
+    return images
 
 
 def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:

@@ -51,7 +51,7 @@ class DenseVAE(nn.Module):
         self.decoder_image = dense(pixels, self.hidden_size)
 
     def encode(self, images: Array) -> Posterior:
-        hidden = nn.relu(self.encoder_hidden(images.reshape(len(images), -1)))
+        hidden = nn.relu(self.encoder_hidden(images.reshape(len(images), math.prod(images.shape[1:]))))
         return Posterior(self.encoder_mean(hidden), self.encoder_log_std(hidden))
 
     def decode(self, latents: Array) -> Array:

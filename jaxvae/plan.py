@@ -17,7 +17,7 @@ import itertools
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,11 @@ def claim(folder: Path, plan: Plan) -> None:
     plan = json.loads(json.dumps(plan))
     path = folder / "plan.json"
     if not path.exists():
-        if folder.exists() and (
+        taken = folder.exists() and (
             not folder.is_dir() or any(not entry.name.startswith(".") for entry in folder.iterdir())
-        ):
+        )
+        # Looked for again, since another process of the same job may have written it in between.
+        if taken and not path.exists():
             raise InputError(f"{folder}: is there already and is no sweep (no plan.json); name a new folder")
         files.write_json(path, plan)
         return
@@ -70,7 +72,8 @@ def claim(folder: Path, plan: Plan) -> None:
     for name in plan:
         if there.get(name) != plan[name]:
             what = "other runs" if name == "programs" else f"{name} {there.get(name)} and now it is {plan[name]}"
-            raise InputError(f"{folder}: holds another sweep, made with {what}; repeat its flags, or name a new folder")
+            way_out = "install that version" if name == "jaxvae" else "repeat its flags"
+            raise InputError(f"{folder}: holds another sweep, made with {what}; {way_out}, or name a new folder")
 
 
 def missing(folder: Path, plan: Plan) -> list[int]:
@@ -106,16 +109,22 @@ def write_table(folder: Path, plan: Plan) -> list[Row]:
 
 
 def score_of(rows: Iterable[Row]) -> str:
-    """What settings are compared by: the ELBO's gradient where there are masks, else its value, else the loss."""
+    """What settings are compared by: how well the ELBO's gradient finds pixels, or the ELBO images; without a test the
+    validation ELBO, else the loss."""
     names = {name for row in rows for name in row}
-    for name in ("pixel_average_precision/elbo_grad", "image_auroc/elbo"):
+    for name in ("pixel_average_precision/elbo_grad", "image_auroc/elbo", "validation_elbo"):
         if name in names:
             return name
     return "loss"
 
 
+def best_of(score: str) -> Callable[..., float]:
+    """max, or min for a loss."""
+    return min if score == "loss" else max
+
+
 def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list[Row]:
-    """A row a setting, best first: mean, standard deviation and lowest of a score over its seeds.
+    """A row a setting, best first: mean, standard deviation and worst of a score over its seeds.
 
     A setting of which a run diverged comes last, whatever its others reached: it is not robust.
 
@@ -126,6 +135,7 @@ def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list
     found: dict[tuple[Any, ...], list[float | None]] = {}
     for row in rows:
         found.setdefault(tuple(row[name] for name in settings), []).append(row.get(score))
+    sign, worst = (1, max) if best_of(score) is min else (-1, min)
     summary = []
     for values, scores in found.items():
         good = [score for score in scores if score is not None]
@@ -134,12 +144,12 @@ def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list
                 **dict(zip(settings, values, strict=True)),
                 "mean": statistics.fmean(good) if good else None,
                 "std": statistics.stdev(good) if len(good) > 1 else None,
-                "lowest": min(good, default=None),
+                "worst": worst(good, default=None),
                 "seeds": len(scores),
                 "diverged": len(scores) - len(good),
             }
         )
-    return sorted(summary, key=lambda row: (row["diverged"], -(row["mean"] or 0.0)))
+    return sorted(summary, key=lambda row: (row["diverged"], sign * (row["mean"] or 0.0)))
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -24,7 +24,7 @@ class Runs:
     """A population; leaves [R], or None where the axis was not asked for."""
 
     hparams: Hyperparams  # [R] each
-    seed: Array  # [R] int32
+    seed: Array  # [R] uint32
     index: Array | None  # [R, n] int32, the images that each run is trained on; None: all
     latent_mask: Array | None  # [R, Z] bool, the latents that each run has; None: all
 
@@ -57,8 +57,14 @@ def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
     return of_columns({**({} if columns else {"seed": [0]}), **columns}, labels)
 
 
-def of_columns(columns: Mapping[str, Sequence[float]], labels: np.ndarray | None = None) -> Runs:
-    """Runs that are no product: of each axis the values of all runs, checked by `grid` or by whoever wrote them."""
+def of_columns(
+    columns: Mapping[str, Sequence[float]], labels: np.ndarray | None = None, *, latents: int | None = None
+) -> Runs:
+    """Runs that are no product: of each axis the values of all runs, checked by `grid` or by whoever wrote them.
+
+    Args:
+      latents: the model's latent_size, where no run has as many.
+    """
     count = len(next(iter(columns.values())))
     defaults = Hyperparams()
     hparams = Hyperparams(
@@ -67,13 +73,13 @@ def of_columns(columns: Mapping[str, Sequence[float]], labels: np.ndarray | None
             for name in ("learning_rate", "beta", "log_scale")
         }
     )
-    seed = jnp.asarray(columns.get("seed", [0] * count), jnp.int32)
+    seed = jnp.asarray(columns.get("seed", [0] * count), jnp.uint32)
     index = mask = None
     if "held_out_class" in columns:
         index = jnp.asarray(_all_but(labels, columns["held_out_class"]))
     if "latent_size" in columns:
         sizes = np.array(columns["latent_size"], int)
-        mask = jnp.asarray(np.arange(sizes.max()) < sizes[:, None])
+        mask = jnp.asarray(np.arange(latents or sizes.max()) < sizes[:, None])
     return Runs(hparams, seed, index, mask)
 
 
@@ -92,6 +98,8 @@ def _checked(name: str, values: Iterable[float]) -> list[float]:
             raise InputError(
                 f"{name}={value} is out of range; give {kind}{f' of at least {least}' * (least > -math.inf)}"
             )
+        if name == "seed" and value >= 2**32:
+            raise InputError(f"seed={value} is out of range; give a whole number below 2^32")
     return found
 
 

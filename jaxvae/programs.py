@@ -14,8 +14,9 @@ from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.models import Model
 from jaxvae.population import of_columns
-from jaxvae.runs import OBJECTIVES
-from jaxvae.scores import MAPS, sample_scores, score_batches
+from jaxvae.results import score_images
+from jaxvae.runs import OBJECTIVES, validation_elbo
+from jaxvae.scores import sample_scores
 from jaxvae.sweep import fit_many, score_many
 from jaxvae.train import TrainConfig
 from jaxvae.types import Params
@@ -36,24 +37,22 @@ def train_and_judge(
     Args:
       model: with the largest latent_size of the runs.
       runs: seed, learning_rate, beta, log_scale and latent_size of each.
-      splits: trained on `train`; judged by `test`, images where they have labels of both kinds, pixels where masks.
+      splits: trained on `train`; judged by `test`, images where they have labels of both kinds, pixels where masks; the
+        ELBO is that of `validation`, where there is any.
       epochs: times to go through the training images.
     Returns:
-      Rows with the keys of the run, `loss`, `diverged`, and METRIC/SCORE such as `image_auroc/elbo`.
+      Rows with the keys of the run, `loss` (the mean of the last epoch), `diverged`, `validation_elbo`, and
+      METRIC/SCORE such as `image_auroc/elbo`.
     """
     axes = {name: [run[name] for run in runs] for name in runs[0]}
     if min(axes["latent_size"]) == model.latent_size:
         del axes["latent_size"]
-    population = of_columns(axes)
+    population = of_columns(axes, latents=model.latent_size)
     images = jnp.asarray(splits.train.images)
+    mesh = sharding.run_mesh() if jax.local_device_count() > 1 else None
+    epoch = len(images) // config.batch_size
     states, metrics = fit_many(
-        model,
-        config,
-        population,
-        images,
-        steps=epochs * (len(images) // config.batch_size),
-        mesh=sharding.run_mesh() if jax.local_device_count() > 1 else None,
-        objective=OBJECTIVES[arithmetic],
+        model, config, population, images, steps=epochs * epoch, mesh=mesh, objective=OBJECTIVES[arithmetic]
     )
     released = arithmetic == "released"
     scores = score_many(
@@ -63,14 +62,20 @@ def train_and_judge(
         jax.vmap(jax.random.key)(population.seed) if released else None,
         log_scale=population.hparams.log_scale,
         score=parity.sample_scores if released else sample_scores,
+        mesh=mesh,
     )
+    losses = np.asarray(metrics.loss)
     rows = []
     for r, run in enumerate(runs):
-        loss = float(metrics.loss[r, -1])
+        # Of one batch it would be noise.
+        loss = float(losses[r, -epoch:].mean())
         row = {**run, "loss": loss, "diverged": not np.isfinite(loss)}
         if not row["diverged"]:
+            params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, population.hparams))
+            if len(splits.validation):
+                row["validation_elbo"] = validation_elbo(model, params, splits.validation.images, hparams)
             row |= _images({name: np.asarray(values[r]) for name, values in scores._asdict().items()}, splits)
-            row |= _pixels(model, jax.tree.map(lambda leaf, r=r: leaf[r], states.params), splits, run["log_scale"])
+            row |= _pixels(model, params, splits, run["log_scale"])
         rows.append(row)
     return rows
 
@@ -88,8 +93,7 @@ def _pixels(model: Model, params: Params, splits: Splits, log_scale: float) -> d
     test = splits.test
     if test.masks is None or not test.masks.any():
         return {}
-    batches = list(score_batches(model, params, test.images, log_scale=log_scale, mesh=sharding.own_mesh()))
-    maps = {name: np.concatenate([np.asarray(batch.maps[name]) for batch in batches]) for name in MAPS}
+    maps = score_images(model, params, test.images, log_scale=log_scale).maps
     found = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=0)
     kept = ("auroc", "average_precision", "best_dice")
     return {f"pixel_{key}/{row['score']}": float(row[key]) for row, key in itertools.product(found, kept)}

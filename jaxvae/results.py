@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
+from jaxvae.models import Model
 from jaxvae.scores import MAPS, score_batches
+from jaxvae.types import Params
 
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
 EVALUATION = {"step", "data", "images", "pixels", "samples", "thresholds"}  # What there must be in evaluation.json.
@@ -53,21 +55,50 @@ def score_dataset(
       InputError: a score is NaN or infinite, as the values of an image are far out of range.
     """
     images, log_scale = dataset.images, run.config["hparams"]["log_scale"]
-    filled = {map_name: np.empty((*images.shape[:3], 1), np.float32) for map_name in maps}
-    reconstructions = np.empty(images.shape if maps else (0, *images.shape[1:]), np.float32)
-    columns = {score: np.empty(len(images), np.float32) for score in SAMPLES}
-    batches = score_batches(
+    scored = score_images(
         run.model,
         run.params,
         images,
         log_scale=log_scale,
-        batch_size=batch_size,
         maps=maps,
         reconstructions=bool(maps),
+        batch_size=batch_size,
+        name=name,
+    )
+    if run.config["arithmetic"] == "released":
+        released = dict(zip(SAMPLES, _released_samples(run, images, log_scale), strict=True))
+        scored = replace(scored, samples=released)
+    _refuse_infinite(dataset.names, {**scored.samples, **scored.maps})
+    return scored
+
+
+def score_images(
+    model: Model,
+    params: Params,
+    images: np.ndarray,
+    *,
+    log_scale: float,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = False,
+    batch_size: int = 64,
+    name: str | None = None,
+) -> Scored:
+    """Every score of images, on the host; maps are averaged over channels. Without a name there is no bar."""
+    filled = {map_name: np.empty((*images.shape[:3], 1), np.float32) for map_name in maps}
+    kept = np.empty(images.shape if reconstructions else (0, *images.shape[1:]), np.float32)
+    columns = {score: np.empty(len(images), np.float32) for score in SAMPLES}
+    batches = score_batches(
+        model,
+        params,
+        images,
+        log_scale=log_scale,
+        batch_size=batch_size,
+        maps=maps,
+        reconstructions=reconstructions,
         mesh=sharding.own_mesh(),
     )
-    start = 0
-    with tqdm(total=len(images), unit="image", desc=name, disable=None, dynamic_ncols=True) as bar:
+    start, silent = 0, True if name is None else None
+    with tqdm(total=len(images), unit="image", desc=name, disable=silent, dynamic_ncols=True) as bar:
         for batch in batches:
             part = slice(start, start + len(batch.samples.elbo))
             for score, values in batch.samples._asdict().items():
@@ -75,13 +106,10 @@ def score_dataset(
             for map_name, values in batch.maps.items():
                 np.mean(values, axis=-1, keepdims=True, out=filled[map_name][part])
             if batch.reconstructions is not None:
-                reconstructions[part] = batch.reconstructions
+                kept[part] = batch.reconstructions
             bar.update(part.stop - start)
             start = part.stop
-    if run.config["arithmetic"] == "released":
-        columns = dict(zip(SAMPLES, _released_samples(run, images, log_scale), strict=True))
-    _refuse_infinite(dataset.names, {**columns, **filled})
-    return Scored(columns, filled, reconstructions)
+    return Scored(columns, filled, kept)
 
 
 def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> None:

@@ -182,10 +182,12 @@ def combine(
     Returns:
       [B, H, W, C].
     Raises:
-      ValueError: an unknown variant.
+      ValueError: an unknown variant, or nothing of that name to smooth.
     Reference: Zimmerer et al. 2019, section 2; the squared error is what later work made of it (e.g. Zimmerer et al.'s
       ceVAE for MOOD 2020): the signed NLL changes its sign on well reconstructed pixels once log_scale < -0.919.
     """
+    if smoothed not in ("kl_grad", "both"):
+        raise ValueError(f"smoothed={smoothed!r} is unknown; use 'kl_grad' or 'both'")
     gradient = gaussian_smooth(scores.kl_grad, sigma=sigma, window=window)
     error = scores.rec_error
     if smoothed == "both":
@@ -228,7 +230,7 @@ def score_batch(
         rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
       reconstructions: return them too.
       sigma, window: of the smoothing, see `combine`.
-      mesh: from `sharding.data_mesh`; each of its devices scores its share of the images, B being a multiple of them.
+      mesh: from `sharding.own_mesh`; each of its devices scores its share of the images, B being a multiple of them.
     Raises:
       ValueError: an unknown map.
     """
@@ -285,22 +287,25 @@ def score_batches(
     Yields:
       The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
-      ValueError: an unknown map.
+      ValueError: an unknown map, or a mesh of several processes.
     """
     devices = 1
     if mesh is not None:
+        if mesh.is_multi_process:
+            raise ValueError("mesh spans several processes; give the devices of this one, sharding.own_mesh()")
         params, devices = replicate(params, mesh), mesh.size
     batch_size *= devices
     if isinstance(images, np.ndarray | Array):
         batch_size = min(batch_size, -(-max(1, len(images)) // devices) * devices)
-        batches = (np.asarray(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
     else:
         batches = _refilled(images, batch_size)
     pending: tuple[int, BatchScores] | None = None
     for batch in batches:
         count = len(batch)
         if count < batch_size:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - count, axis=0)])
+            xp = jnp if isinstance(batch, Array) else np  # What lies on the device stays there.
+            batch = xp.concatenate([batch, xp.repeat(batch[-1:], batch_size - count, axis=0)])
         scores = score_batch(
             model,
             params,

@@ -27,9 +27,14 @@ Tree = TypeVar("Tree")
 def run_mesh(devices: int | None = None) -> Mesh:
     """A mesh with the one axis "run": the devices of this process, or the first so many.
 
+    Raises:
+      ValueError: there are not so many.
+
     >>> run_mesh(1).shape["run"]
     1
     """
+    if devices is not None and not 1 <= devices <= jax.local_device_count():
+        raise ValueError(f"devices={devices}: this process has {jax.local_device_count()}; give 1 to that many")
     return Mesh(np.array(jax.local_devices()[:devices]), (RUN,), axis_types=(AxisType.Auto,))
 
 

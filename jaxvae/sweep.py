@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,9 @@ from jaxvae.scores import sample_scores
 from jaxvae.sharding import RUN, replicate, spread
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
+
+Tree = TypeVar("Tree")
+Result = TypeVar("Result")
 
 
 def init_many(model: Model, config: TrainConfig, runs: Runs) -> TrainState:
@@ -102,15 +105,18 @@ def fit_many(
     >>> metrics.loss.shape
     (3, 6)
     """
-    count, devices = len(runs), 1 if mesh is None else mesh.shape[RUN]
-    filled = jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // devices) * devices) % count], runs)
+    count = len(runs)
+    filled = _filled(runs, count, mesh)
     if together is None:
-        together = 1 if jax.default_backend() == "cpu" else len(filled) // devices
+        together = 1 if jax.default_backend() == "cpu" else len(filled) // (1 if mesh is None else mesh.size)
+    if mesh is not None:
+        # The states are made where they will be: all of them may be more than one device holds.
+        filled, images = spread(filled, mesh), replicate(images, mesh)
     states = init_many(model, config, filled)
     # Every run takes its first step at 0; as one number for all, the clock decides without a choice a run.
     start = (states.params, states.opt_state, states.key)
     if mesh is not None:
-        filled, start, images = spread(filled, mesh), spread(start, mesh), replicate(images, mesh)
+        start = spread(start, mesh)
     result = _fit_many(
         model, config, filled, start, images, steps=steps, mesh=mesh, objective=objective, together=together
     )
@@ -141,10 +147,7 @@ def _fit_many(
     def several(members: tuple[Runs, tuple[Params, Any, Key]], images: Array) -> tuple[TrainState, StepMetrics]:
         return lax.map(lambda member: one(member, images), members, batch_size=together if together > 1 else None)
 
-    if mesh is not None:
-        own, whole = PartitionSpec(RUN), PartitionSpec()
-        several = jax.shard_map(several, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)
-    return several((runs, start), images)
+    return _shared_out(several, mesh)((runs, start), images)
 
 
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
@@ -177,6 +180,7 @@ def score_many(
     log_scale: float | Array = 0.0,
     batch_size: int = 1000,
     score: Callable[..., SampleScores] = sample_scores,
+    mesh: Mesh | None = None,
 ) -> SampleScores:
     """`sample_scores` of the same images by every run of a population, as one program.
 
@@ -187,30 +191,40 @@ def score_many(
       log_scale: one number, or [R].
       batch_size: images at a time, which bounds the memory.
       score: another function of (model, params, images, key, log_scale=...), static.
+      mesh: from `sharding.run_mesh`; the runs are spread over its devices.
     Returns:
       [R, N] each.
     """
-    runs = len(jax.tree.leaves(params)[0])
-    return _score_many(
-        model, params, images, keys, jnp.broadcast_to(log_scale, (runs,)), batch_size=batch_size, score=score
-    )
+    count = len(jax.tree.leaves(params)[0])
+    own = params, keys, jnp.broadcast_to(log_scale, (count,))
+    if len(images) == 0:
+        return SampleScores(*jnp.zeros((3, count, 0)))
+    if mesh is not None:
+        own, images = spread(_filled(own, count, mesh), mesh), replicate(images, mesh)
+    result = _score_many(model, own, images, batch_size=batch_size, score=score, mesh=mesh)
+    return jax.tree.map(lambda leaf: leaf[:count], result)
 
 
-@jax.jit(static_argnames=("model", "batch_size", "score"))
+def _filled(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
+    """Leaves [R, ...] with some runs a second time at the end, so that every device of the mesh has as many."""
+    devices = 1 if mesh is None else mesh.shape[RUN]
+    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // devices) * devices) % count], tree)
+
+
+@jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))
 def _score_many(
     model: Model,
-    params: Params,
+    runs: tuple[Params, Key | None, Array],
     images: Array,
-    keys: Key | None,
-    log_scale: Array,
     *,
     batch_size: int,
     score: Callable[..., SampleScores],
+    mesh: Mesh | None,
 ) -> SampleScores:
     count, batch_size = len(images), min(batch_size, len(images))
     numbers = jnp.arange(-(-count // batch_size))
 
-    def one(run: tuple[Params, Key | None, Array]) -> SampleScores:
+    def one(run: tuple[Params, Key | None, Array], images: Array) -> SampleScores:
         params, key, log_scale = run
 
         def batch(number: Array) -> SampleScores:
@@ -221,4 +235,15 @@ def _score_many(
 
         return jax.tree.map(lambda values: values.reshape(-1)[:count], lax.map(batch, numbers))
 
-    return lax.map(one, (params, keys, log_scale))
+    def several(runs: tuple[Params, Key | None, Array], images: Array) -> SampleScores:
+        return lax.map(lambda run: one(run, images), runs)
+
+    return _shared_out(several, mesh)(runs, images)
+
+
+def _shared_out(function: Callable[..., Result], mesh: Mesh | None) -> Callable[..., Result]:
+    """A function of (what each run has, images), with the runs shared out among the devices of a mesh."""
+    if mesh is None:
+        return function
+    own, whole = PartitionSpec(RUN), PartitionSpec()
+    return jax.shard_map(function, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)

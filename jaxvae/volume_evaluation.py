@@ -22,11 +22,8 @@ from jaxvae import histograms
 from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups
 from jaxvae.detection import Detection, as_volume_mask, bounding_box, lesions, match
 from jaxvae.errors import InputError
-from jaxvae.evaluation import Row
+from jaxvae.evaluation import RATES, Row
 from jaxvae.metrics import as_scores
-
-# Shares of healthy voxels that may be called anomalous.
-RATES = (0.01, 0.05)
 
 # Columns of the table for thresholds at `RATES`, with the heads they are printed under.
 COLUMNS = {

@@ -100,7 +100,10 @@ def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
     if not path.is_file():
         files.write_json(path, settings)
         return
-    there = json.loads(path.read_bytes())
+    try:
+        there = json.loads(path.read_bytes())
+    except ValueError:
+        raise InputError(f"{path}: is damaged, so nobody knows what the maps here are; name another --out") from None
     changed = [name for name, value in settings.items() if there.get(name) != value]
     if changed:
         words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
@@ -116,7 +119,11 @@ def _is_done(out: Path, scan: Scan) -> bool:
     path = out / f"{scan.name}.json"
     if not path.is_file():
         return False
-    if json.loads(path.read_bytes())["source"] != _source(scan):
+    try:
+        source = json.loads(path.read_bytes())["source"]
+    except (ValueError, KeyError, TypeError):
+        return False  # Damaged, as after a loss of power: it is done again.
+    if source != _source(scan):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
     return True
 

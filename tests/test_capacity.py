@@ -35,7 +35,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(runs, together):
     # Of the outputs, those that take an input's place are not counted twice.
     held = counted.argument_size_in_bytes + counted.temp_size_in_bytes
     held += counted.output_size_in_bytes - counted.alias_size_in_bytes
-    expected = capacity.population_bytes(model, runs, together=together, images=images.nbytes)
+    expected = capacity.population_bytes(model, runs, together=together, image_bytes=images.nbytes)
     assert 0.95 * held < expected < 2 * held
 
 

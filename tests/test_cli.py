@@ -793,11 +793,57 @@ def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> 
             assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
 
 
+@pytest.mark.parametrize("together", ["1", "2", "3"])
+def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: Path, together: str) -> None:
+    sweep = tmp_path / "sweep"
+    axes = ["--latent-size", "4", "2", "--seed", "0", "1", "--together", together]
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    assert main(["sweep", str(sweep), "--data", str(folder), *axes, *shape]) == 0
+    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    assert [(row["seed"], row["latent_size"]) for row in rows] == [(0, 4), (0, 2), (1, 4), (1, 2)]
+    assert not any(row["diverged"] for row in rows)
+
+
+def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, capsys) -> None:
+    plain, sweep = tmp_path / "plain", tmp_path / "sweep"
+    for i in range(12):
+        write_png(plain / f"{i}.png", np.full((SIDE, SIDE), 20 * i, np.uint8))
+    axes = ["--learning-rate", "1e-5", "1e-2", "--seed", "0", "1"]
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "2", "--latent-size", "2"]
+    assert main(["sweep", str(sweep), "--data", str(plain), "--validation", "0.3", *axes, *shape]) == 0
+    printed = capsys.readouterr().out
+    assert "validation_elbo over the seeds, best first" in printed
+    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    means = {
+        rate: np.mean([row["validation_elbo"] for row in rows if row["learning_rate"] == rate]) for rate in (1e-5, 1e-2)
+    }
+    best = max(means, key=means.__getitem__)
+    assert float(printed.partition("best first")[2].splitlines()[3].split()[0].strip("*")) == best
+    assert not any(name.startswith(("image_", "pixel_")) for row in rows for name in row)
+
+
+def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
+    folder, sweep = tmp_path / "colour", tmp_path / "sweep"
+    rng = np.random.default_rng(0)
+    mask = np.zeros((SIDE, SIDE, 1), np.uint8)
+    mask[4:8, 4:8] = 255
+    for i in range(8):
+        image = rng.integers(0, 200, (SIDE, SIDE, 3), np.uint8)
+        write_png(folder / "train" / "good" / f"{i}.png", image)
+        write_png(folder / "test" / ("bad" if i % 2 else "good") / f"{i}.png", np.maximum(image, mask))
+        if i % 2:
+            write_png(folder / "ground_truth" / "bad" / f"{i}_mask.png", mask[..., 0])
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1", "--latent-size", "2", "--seed", "0"]
+    assert main(["sweep", str(sweep), "--data", str(folder), *shape]) == 0
+    [row] = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    assert 0 <= row["pixel_auroc/combi"] <= 1
+
+
 @pytest.mark.parametrize(("share", "way_out"), [(0.5, r"give --together [23]$"), (0.01, "make the model smaller$")])
 def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
     model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
     images = 12 * SIDE * SIDE * 4
-    needed = capacity.population_bytes(model, 6, together=1, images=images)
+    needed = capacity.population_bytes(model, 6, together=1, image_bytes=images)
     monkeypatch.setattr(capacity, "free_bytes", lambda: int(share * needed))
     command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8", "--latent-size", "64"]
     assert re.search(way_out, refused(*command, "--seed", *range(6)))
@@ -809,6 +855,7 @@ def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_p
     [
         (["--seed"], "--seed without a value: give at least one"),
         (["--beta", "-1"], "--beta -1.0 is out of range; give a number of at least 0"),
+        (["--seed", "4294967296"], "--seed 4294967296 is out of range; give a whole number below 2^32"),
         (["--latent-size", "0"], "--latent-size 0: must be above 0"),
         (["--learnig-rate", "1"], "--learnig-rate: no such flag; did you mean --learning-rate?"),
         (["--held-out-class", "3"], "--held-out-class: only goes with --data fashion_mnist:DIR"),

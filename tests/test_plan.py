@@ -61,7 +61,7 @@ def test_settings_are_ranked_by_their_mean_and_those_that_diverged_come_last():
     assert (first["beta"], second["beta"], last["beta"]) == (2, 1, 4)
     assert second["mean"] == pytest.approx(0.8)
     assert second["std"] == pytest.approx(0.2 / math.sqrt(2))
-    assert (second["lowest"], second["seeds"], last["diverged"]) == (0.7, 2, 1)
+    assert (second["worst"], second["seeds"], last["diverged"]) == (0.7, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        reason = next(iter(str(error).splitlines()), "no more can be had")
+        print(f"jaxvae: out of memory ({reason}); give a smaller --batch-size or --size", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130

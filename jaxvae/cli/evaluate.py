@@ -14,13 +14,9 @@ from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from jaxvae.checkpoint import Run
     from jaxvae.data.cache import Cache
     from jaxvae.data.dataset import Dataset
-
-HEALTHY_RATES = (0.01, 0.05)
 
 
 @dataclass(frozen=True)
@@ -150,15 +146,13 @@ def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[st
 
 def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
     """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
-    import numpy as np
-
-    from jaxvae import results
+    from jaxvae import evaluation, results
 
     if len(validation) == 0:
         return {}
-    maps: dict[str, np.ndarray] = results.score_dataset(run, validation, name="validation").maps
+    maps = results.score_dataset(run, validation, name="validation").maps
     return {
-        name: {f"{rate:g}": float(np.quantile(values, 1 - rate)) for rate in HEALTHY_RATES}
+        name: {f"{rate:g}": evaluation.healthy_threshold(values, rate) for rate in evaluation.RATES}
         for name, values in maps.items()
     }
 
@@ -191,7 +185,8 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
 
 def volume_tables(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
     """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
-    from jaxvae.volume_evaluation import COLUMNS, RATES
+    from jaxvae.evaluation import RATES
+    from jaxvae.volume_evaluation import COLUMNS
 
     for table in evaluation.get("volumes", ()):
         if not table["rows"]:

@@ -179,7 +179,8 @@ def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) 
     from jaxvae.report import page, panels, style
 
     assert test.masks is not None
-    sick = np.flatnonzero(test.masks.any(axis=(1, 2, 3)))
+    # Where all of an image is anomalous, there is nothing to tell apart.
+    sick = np.flatnonzero(test.masks.any(axis=(1, 2, 3)) & ~test.masks.all(axis=(1, 2, 3)))
     dices = np.array([best_dice(np.asarray(scored.maps[leader][i]), test.masks[i])[0] for i in sick])
     chosen, words = panels.cases(dices, count=cases)
     index = sick[chosen]

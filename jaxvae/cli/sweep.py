@@ -148,15 +148,16 @@ def _check(sweep: Sweep) -> None:
 
 def _as_train(sweep: Sweep, fixed: dict[str, Any]) -> Train:
     """The flags of `train` that a program stands for, but for what its runs differ in."""
-    from jaxvae.cli.train import Train
+    from jaxvae.cli.train import Train, is_dense
 
     width = fixed.get("width", 1)
+    dense = is_dense(sweep.model, sweep.source)
     return Train(
         run=sweep.sweep,
         source=dataclasses.replace(sweep.source, **{OF_DATA[name]: fixed[name] for name in OF_DATA if name in fixed}),
         model=sweep.model,
-        hidden_size=max(1, round(width * sweep.hidden_size)),
-        features=tuple(max(1, round(width * channels)) for channels in sweep.features),
+        hidden_size=max(1, round(width * sweep.hidden_size)) if dense else sweep.hidden_size,
+        features=sweep.features if dense else tuple(max(1, round(width * channels)) for channels in sweep.features),
         epochs=sweep.epochs,
         batch_size=sweep.batch_size,
         latent_size=max(sweep.latent_size, default=None),
@@ -203,8 +204,9 @@ def _check_memory(sweep: Sweep, programs: list[dict[str, Any]], opened: Opened) 
     free, largest = capacity.free_bytes(), max(len(program["runs"]) for program in programs)
 
     def needed(runs: int) -> int:
-        together = 1 if jax.default_backend() == "cpu" else runs
-        return capacity.population_bytes(model, runs, together=together, images=splits.train.images.nbytes)
+        of_device = -(-runs // jax.local_device_count())
+        together = 1 if jax.default_backend() == "cpu" else of_device
+        return capacity.population_bytes(model, of_device, together=together, image_bytes=image_bytes)
 
     most = 0
     # Programs that differ in the held-out class alone take the same.
@@ -214,6 +216,7 @@ def _check_memory(sweep: Sweep, programs: list[dict[str, Any]], opened: Opened) 
     for program in shapes.values():
         config, splits = _config(sweep, program["fixed"], opened)
         model = checkpoint.model_from_config(config["model"])
+        image_bytes = splits.train.images.nbytes + splits.test.images.nbytes
         most = max(most, needed(largest))
         if free is None or needed(largest) <= free:
             continue

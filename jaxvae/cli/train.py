@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae import signals
@@ -95,7 +95,7 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
 
     height, width, channels = splits.train.images.shape[1:]
     shape = (height, width, channels)
-    dense = train.model == "dense" or (train.model == "auto" and is_fashion_mnist(train.source))
+    dense = is_dense(train.model, train.source)
     if train.arithmetic == "released" and not dense:
         raise InputError("--arithmetic released: the released objective is that of the dense model; add --model dense")
     if dense:
@@ -138,12 +138,28 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     }
 
 
+def is_dense(model: str, source: Source) -> bool:
+    """Whether `--model` and `--data` ask for the dense network."""
+    return model == "dense" or (model == "auto" and is_fashion_mnist(source))
+
+
 def check_flags(train: Train) -> None:
     positive = ("latent_size", "hidden_size", "epochs", "batch_size", "learning_rate", "decay_epochs", "decay_rate")
     for name in (*positive, "clip_norm", "patience"):
         value = getattr(train, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
+    dense, default = is_dense(train.model, train.source), {field.name: field.default for field in fields(Train)}
+    for name, fits, where in (
+        ("features", not dense, "--model conv"),
+        ("hidden_size", dense, "--model dense"),
+        ("decay_epochs", train.schedule in ("exponential", "step"), "--schedule exponential or step"),
+        ("decay_rate", train.schedule in ("exponential", "step"), "--schedule exponential or step"),
+    ):
+        value = getattr(train, name)
+        if not fits and value != default[name]:
+            words = _words(value) if isinstance(value, tuple) else value
+            raise InputError(f"--{name.replace('_', '-')} {words}: only goes with {where}")
     if min(train.features, default=0) < 1:
         raise InputError(f"--features {_words(train.features) or 'without a number'}: give numbers above 0")
     for name in ("beta", "log_scale"):

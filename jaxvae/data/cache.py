@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -105,7 +106,10 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
             raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
         files.write_json(directory / "plan.json", plan)
         return
-    there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
+    try:
+        there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
+    except ValueError as error:
+        raise InputError(f"{directory}: damaged ({error}); remove it and prepare it anew") from error
     if done.is_file():
         there = {"slicing": there["slicing"], "scans": there["scans"]}
     if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
@@ -152,11 +156,11 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a part is there and can be opened; after a loss of power it may be there and empty."""
+    """Whether a part is there and can be opened; after a loss of power it may be there and empty, or half of it."""
     try:
         with np.load(path) as content:
             return "record" in content
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, BadZipFile):
         return False
 
 

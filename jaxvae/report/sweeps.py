@@ -19,8 +19,8 @@ Row = dict[str, Any]
 def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
     """The settings of a sweep as text, best mean over the seeds first; `most` of them."""
     settings = plan.over_seeds(rows, axes, score)
-    columns = [*axes, "mean", "std", "lowest", "seeds", "diverged"]
-    shown = tables.text(settings[:most], columns, best={"mean": max, "lowest": max})
+    columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], plan.best_of(score)
+    shown = tables.text(settings[:most], columns, best={"mean": best, "worst": best})
     more = f"\n... and {len(settings) - most} more settings" if len(settings) > most else ""
     return f"{score} over the seeds, best first\n{shown}{more}"
 
