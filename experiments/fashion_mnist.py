@@ -32,7 +32,7 @@ import jaxvae
 from experiments import record, robustness
 from jaxvae import files, parity
 from jaxvae.data import fashion_mnist
-from jaxvae.report import tables
+from jaxvae.report import style, tables
 
 # Zimmerer et al. 2019, FashionMNIST figure, digitised: AUROC of (rec, kl, elbo).
 PAPER: dict[str, dict[Any, tuple[float, float, float]]] = {
@@ -255,7 +255,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     grid = figure.subplots(
         len(arithmetics), len(PAPER), squeeze=False, sharey=True, width_ratios=[*map(len, PAPER.values())]
     )
-    colours = {"rec": "#4477aa", "kl": "#ee6677", "elbo": "#228833"}
+    colours = {score: style.LINES[name].colour for score, name in SCORES.items()}
     for (line, arithmetic), (column, panel) in itertools.product(enumerate(arithmetics), enumerate(PAPER)):
         axes, values = grid[line, column], list(PAPER[panel])
         for place, score in enumerate(SCORES):

@@ -175,8 +175,10 @@ def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
         yield _View("background", own, lesion, np.ones_like(cut.brain), 1)
     small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
     inside = cut.slices.brains[..., 0]
-    middle = cut.slices.images[..., [cut.slices.images.shape[-1] // 2]]
-    maps = {**_baselines(middle, cut.slices.brains), **{name: scores.scores.maps[name] for name in judging.maps}}
+    maps = {
+        **_baselines(slices.middle(cut.slices.images), cut.slices.brains),
+        **{name: scores.scores.maps[name] for name in judging.maps},
+    }
     planes = {name: scored[..., 0] for name, scored in maps.items()}
     yield _View("model_resolution", planes, small[..., 0], inside, 1)
 

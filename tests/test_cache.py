@@ -136,6 +136,25 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
     assert len(calls) == 10 - done
 
 
+def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
+    prepared(patients, tmp_path / "whole")
+    monkeypatch.setattr(cache, "_assemble", lambda *_: exit())
+    with pytest.raises(SystemExit):
+        prepared(patients, tmp_path / "c")
+    monkeypatch.undo()
+    part = sorted((tmp_path / "c" / "parts").glob("*.npz"))[3]
+    part.write_bytes(part.read_bytes()[:-100])
+    prepared(patients, tmp_path / "c")
+    assert content(tmp_path / "c") == content(tmp_path / "whole")
+
+
+def test_a_damaged_cache_is_named(patients, tmp_path):
+    prepared(patients, tmp_path / "c")
+    (tmp_path / "c" / "cache.json").write_text("{")
+    with pytest.raises(InputError, match=r"c: damaged \(.*\); remove it and prepare it anew"):
+        prepared(patients, tmp_path / "c")
+
+
 def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
     folder = shutil.copytree(patients, tmp_path / "patients")
     (folder / "p01" / "flair.nii.gz").write_bytes(b"")

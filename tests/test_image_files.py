@@ -184,6 +184,23 @@ def test_lzw_tiff_is_read_without_imagecodecs_where_pillow_keeps_its_depth(tmp_p
     np.testing.assert_allclose(image.squeeze(), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("compression", [None, "lzw"])
+def test_a_tiff_in_which_zero_is_white_is_not_inverted(tmp_path, compression):
+    """As Pillow reads it, whoever decodes it."""
+    # Tag 262 of 0 says so.
+    Image.fromarray(GREY).save(tmp_path / "a.tif", compression=compression and "tiff_lzw", tiffinfo={262: 0})
+    with Image.open(tmp_path / "a.tif") as image:
+        expected = np.asarray(image)
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.tif")[..., 0], expected)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_that_is_stored_turned_is_refused(tmp_path, compression):
+    Image.fromarray(GREY).save(tmp_path / "a.tif", compression=compression, tiffinfo={274: 6})
+    with pytest.raises(InputError, match=r"a.tif: a TIFF that is stored turned.*; save it upright"):
+        image_files.read(tmp_path / "a.tif")
+
+
 def test_codec_that_would_cost_depth_is_named(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", RGB.astype(np.uint16) * 257)
 

@@ -320,7 +320,7 @@ def test_every_slice_can_be_reached(opened) -> None:
         slider.fill(str(z))
         expected = expected_voxels(entry, content["colours"], z, "Combi", 0.8)
         np.testing.assert_allclose(shown_voxels(tab, entry), expected, atol=2)
-        assert tab.locator(".slice-value").inner_text() == f"z {z}"
+        assert tab.locator(".slice-value").inner_text() == f"{z}"
 
 
 def test_the_outline_lies_along_the_lesion_and_can_be_hidden(opened) -> None:
@@ -413,6 +413,48 @@ def test_values_under_the_pointer_are_those_of_the_voxel(opened) -> None:
         assert found[6] == ("yes" if shown.mask[x, y, z] else "no")
     tab.mouse.move(1, 1)
     assert "Voxel" not in tab.locator(".values").inner_text()
+
+
+def test_a_position_is_that_of_the_scan_in_millimetres(opened) -> None:
+    affine = np.array([[1.0, 0, 0, -20.3], [0, 1.0, 0, 5.0], [0, 0.5, 2.0, -90.0], [0, 0, 0, 1]])
+    shown = volume(affine=affine)
+    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    tab = opened(shown)
+    place = tab.locator(".slices").bounding_box()
+    tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    x = entry["origin"][0] + entry["size"][0] // 2
+    y = entry["origin"][1] + entry["size"][1] - 1 - entry["size"][1] // 2
+    right, front, up = (affine @ [x, y, entry["start"], 1])[:3]
+    assert right < 0 < front
+    assert up < 0
+    line = tab.locator(".values").inner_text()
+    assert f"Position L {-right:.1f}, A {front:.1f}, I {-up:.1f} mm " in line
+
+
+def test_a_picture_that_cannot_be_decoded_leaves_no_other_in_its_place(opened) -> None:
+    break_later = """
+        const decode = HTMLImageElement.prototype.decode;
+        HTMLImageElement.prototype.decode = function () {
+            return window.broken ? Promise.reject(new Error("broken")) : decode.call(this);
+        };
+    """
+    tab = opened(volume(0), volume(1), before=break_later)
+    blank = """() => {
+        const picture = document.querySelector(".slices"), empty = document.createElement("canvas");
+        [empty.width, empty.height] = [picture.width, picture.height];
+        return picture.toDataURL() === empty.toDataURL();
+    }"""
+    assert not tab.evaluate(blank)
+    tab.evaluate("window.broken = true")
+    tab.select_option(".volume", label="head 1")
+    tab.wait_for_selector(".problem:not([hidden])")
+    assert "A picture of head 1 cannot be decoded: broken" in tab.locator(".problem").inner_text()
+    assert tab.evaluate(blank)
+    tab.evaluate("window.broken = false")
+    tab.select_option(".volume", label="head 0")
+    ready(tab)
+    assert not tab.locator(".problem").is_visible()
+    assert not tab.evaluate(blank)
 
 
 def test_another_volume_keeps_the_map_and_needs_none_of_the_rest(opened) -> None:

@@ -127,11 +127,13 @@ def other_volumes(run: Run, directory: Path) -> Dataset:
 
 def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
     from jaxvae import __version__, evaluation
+    from jaxvae.data import slices
 
-    samples = {**evaluation.baseline_samples(test.images), **scored.samples}
+    images = slices.middle(test.images) if run.config.get("volumes") else test.images
+    samples = {**evaluation.baseline_samples(images), **scored.samples}
     pixels = []
     if test.masks is not None:
-        maps = {**evaluation.baseline_maps(test.images), **scored.maps}
+        maps = {**evaluation.baseline_maps(images), **scored.maps}
         pixels = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=resamples)
     return {
         "jaxvae": __version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +90,7 @@ def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dic
                 thresholds={name: thresholds[name]["0.01"] for name in SHOWN if name in thresholds},
                 spacing=result.cut.volume.spacing,
                 facts={"Patient": result.scan.patient},
+                affine=result.cut.volume.affine,
             )
         )
     return viewer(shown) if shown else ""
@@ -109,10 +110,15 @@ def draw(
     from tqdm import tqdm
 
     from jaxvae import files
+    from jaxvae.data import slices
     from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, baseline_samples
     from jaxvae.report import page, tables
     from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 
+    if config.get("volumes"):
+        # Of a slice with its neighbours as channels, the slice is what is shown and what brightness is judged by.
+        test = replace(test, images=slices.middle(test.images))
+        scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
     figures, parts, markdown = [], [], []
     with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
         if evaluation["pixels"]:

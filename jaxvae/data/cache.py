@@ -158,7 +158,7 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
 def _is_whole(path: Path) -> bool:
     """Whether a part is there and can be opened; after a loss of power it may be there and empty, or half of it."""
     try:
-        with np.load(path) as content:
+        with path.open("rb") as file, np.load(file) as content:
             return "record" in content
     except (OSError, EOFError, ValueError, BadZipFile):
         return False

@@ -115,12 +115,20 @@ def _read_tiff(path: Path) -> np.ndarray:
         photometric, alphas = tifffile.PHOTOMETRIC, {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
         if page.photometric not in (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB):
             return _read_tiff_with_pillow(path, file)
+        orientation = page.tags.get("Orientation")
+        if orientation is not None and orientation.value != 1:
+            raise InputError(f"{path}: a TIFF that is stored turned (orientation {orientation.value}); save it upright")
         try:
             image = _channels_last(file.asarray(), path)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
             return _read_tiff_with_pillow(path, file)
+        # Of one bit, true stays true: so masks are written in Python, with a photometric that nobody asked for.
+        if page.photometric == photometric.MINISWHITE and image.dtype != bool:
+            if not np.issubdtype(image.dtype, np.unsignedinteger):
+                raise InputError(f"{path}: a TIFF of {image.dtype} in which 0 is white; save it with 0 as black")
+            image = np.iinfo(image.dtype).max - image
         return _without_alpha(image, path) if alphas & {*page.extrasamples} else image
 
 
@@ -131,6 +139,8 @@ def _read_tiff_with_pillow(path: Path, file: TiffFile) -> np.ndarray:
 
     page = file.pages.first
     with Image.open(path, formats=("TIFF",)) as image:
+        if image.getexif().get(274, 1) != 1:
+            raise InputError(f"{path}: a TIFF that is stored turned; save it upright")
         array = _pillow_array(image, path)
     if array.dtype.newbyteorder("=") != page.dtype or len(file.pages) > 1:
         kind = f"{page.dtype} with {COMPRESSION(page.compression).name} compression"

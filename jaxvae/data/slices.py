@@ -80,6 +80,11 @@ class Slices(NamedTuple):
     clipped: float  # the share of the brain's voxels that `clip` changed
 
 
+def middle(images: np.ndarray) -> np.ndarray:
+    """[N, S, S, 1]: of slices that have their neighbours as channels, [N, S, S, C], the slices themselves."""
+    return images[..., [images.shape[-1] // 2]]
+
+
 def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], slicing: Slicing) -> Slices:
     """The slices of a volume.
 

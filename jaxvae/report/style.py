@@ -48,7 +48,7 @@ NAMES = {
 
 # Okabe & Ito 2008, told apart with any colour vision, without their yellow, which is lost on white.
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
-PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, INK)
+PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, SKY, INK)
 
 
 class Line(NamedTuple):
@@ -68,6 +68,9 @@ LINES = {
     "elbo": Line(GREEN),
     "rec_grad": Line(SKY),
     "combi": Line(VERMILLION),
+    "combi_smoothed": Line(VERMILLION, "--"),
+    "combi_nll": Line(VERMILLION, ":"),
+    "combi_sum": Line(VERMILLION, "-."),
     "brightness": Line("#b0b0b0"),
     "equalised_brightness": Line("#7a7a7a"),
 }

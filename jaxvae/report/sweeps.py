@@ -44,7 +44,8 @@ def _bars(path: Path, rows: Sequence[Row], axis: str, score: str) -> None:
     kind = score.partition("/")[0]
     # Of maps the published ones; a dozen bars a value are not looked at.
     found = [name for name in dict.fromkeys(name for row in rows for name in row) if name.partition("/")[0] == kind]
-    names = [name for name in found if name.partition("/")[2] in style.LINES] or found
+    solid = {name for name, line in style.LINES.items() if line.dashes == "-"}
+    names = [name for name in found if name.partition("/")[2] in solid] or found
     values = _values(rows, axis)
     sheet = style.sheet(style.WIDTH, 620)
     plot = sheet.add_axes((0.07, 0.14, 0.91, 0.74))

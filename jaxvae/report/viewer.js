@@ -21,6 +21,7 @@
   let layers = null;
   let pointed = null;
   let wish = 0;
+  let failed = false; // to decode the last choice
 
   const chosen = () => volume.maps[controls.map.value] ?? null;
   const number = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
@@ -70,12 +71,17 @@
     const map = chosen();
     layers = null;
     root.setAttribute("aria-busy", "true");
+    if (failed) find("problem").hidden = true;
+    failed = false;
     try {
       const read = (layer) => layer && (layer.levels ??= decode(layer, volume));
       const [image, heat, mask] = await Promise.all([volume.image, map, volume.mask].map(read));
       if (mine !== wish) return;
       layers = { image, map: heat, mask };
     } catch (error) {
+      if (mine !== wish) return;
+      root.setAttribute("aria-busy", "false");
+      failed = true;
       problem(`A picture of ${volume.name} cannot be decoded: ${error.message}`);
       return;
     }
@@ -88,6 +94,8 @@
     for (const layer of [volume.image, volume.mask, ...volume.maps]) if (layer) delete layer.levels;
     const name = chosen()?.name;
     volume = volumes[index];
+    // Nothing of the volume before may stand under the name of this one, should it fail to be decoded.
+    picture.getContext("2d").clearRect(0, 0, picture.width, picture.height);
     const maps = volume.maps.map((map, i) => new Option(map.name, i));
     controls.map.replaceChildren(new Option("none", "none"), ...maps);
     const same = volume.maps.findIndex((map) => map.name === name);
@@ -113,15 +121,16 @@
     load();
   }
 
-  // The size of the picture. A voxel takes a whole number of screen pixels once it takes three; all volumes share a
-  // scale in millimetres, so that a small head looks small, and a stage, so that the page does not jump.
+  // The size of the picture. All volumes share a scale in millimetres, so that a small head looks small, and a stage,
+  // so that the page does not jump. The smallest voxel takes a whole number of screen pixels once it takes three.
   function fit() {
     const ratio = window.devicePixelRatio || 1;
     const extent = (axis) => Math.max(...volumes.map(({ size, spacing }) => size[axis] * spacing[axis]));
     const scale = Math.min((stage.clientWidth - 2 * GUTTER) / extent(0), (HIGH * window.innerHeight) / extent(1));
+    const least = scale * ratio * Math.min(...volumes.map(({ spacing }) => spacing[0]));
+    const whole = least >= 3 ? Math.floor(least) / least : 1;
     const sides = ({ size, spacing }) => {
-      const across = scale * spacing[0] * ratio;
-      const zoom = across >= 3 ? Math.floor(across) : across;
+      const zoom = whole * scale * ratio * spacing[0];
       return [zoom * size[0], zoom * size[1] * (spacing[1] / spacing[0])].map((side) => Math.max(1, Math.round(side)));
     };
     const [width, height] = sides(volume);
@@ -133,8 +142,8 @@
   }
 
   // One pixel of the map over one of the image, into `target`: more colour the higher the level, none at 0.
-  function blend(target, i, grey, level) {
-    const alpha = (controls.opacity.value / 100) * (level / 255);
+  function blend(target, i, grey, level, opacity) {
+    const alpha = opacity * (level / 255);
     for (let c = 0; c < 3; c++) target[i + c] = (1 - alpha) * grey + alpha * colours[level][c];
     target[i + 3] = 255;
   }
@@ -149,9 +158,10 @@
     const plane = sheet(width, height);
     const pixels = plane.createImageData(width, height);
     const least = floor(chosen());
+    const opacity = controls.opacity.value / 100;
     for (let n = 0; n < width * height; n++) {
       const level = map ? map[start + n] : 0;
-      blend(pixels.data, 4 * n, image[start + n], level < least ? 0 : level);
+      blend(pixels.data, 4 * n, image[start + n], level < least ? 0 : level, opacity);
     }
     plane.putImageData(pixels, 0, 0);
     const context = picture.getContext("2d");
@@ -182,7 +192,7 @@
   function describe() {
     const map = chosen();
     const z = controls.slice.value;
-    find("slice-value").textContent = `z ${z}`;
+    find("slice-value").textContent = `${z}`;
     picture.setAttribute("aria-valuenow", z);
     picture.setAttribute("aria-valuetext", `${z}, ${volume.name}, ${map ? `map ${map.name}` : "no map"}`);
     find("opacity-value").textContent = `${controls.opacity.value} %`;
@@ -200,8 +210,17 @@
     const bar = find("bar").getContext("2d");
     const pixels = bar.createImageData(256, 1);
     // Over a middle grey, as the colours mostly appear in the picture.
-    for (let level = 0; level < 256; level++) blend(pixels.data, 4 * level, 128, level < floor(map) ? 0 : level);
+    const [least, opacity] = [floor(map), controls.opacity.value / 100];
+    for (let level = 0; level < 256; level++) blend(pixels.data, 4 * level, 128, level < least ? 0 : level, opacity);
     bar.putImageData(pixels, 0, 0);
+  }
+
+  // Where a voxel lies, as any viewer of the file has it: millimetres towards right or left, front or back, head or feet.
+  function place(voxel) {
+    if (!volume.affine) return ["Voxel", voxel.join(", ")];
+    const side = (mm, axis) => `${(mm < 0 ? "LPI" : "RAS")[axis]} ${Math.abs(mm).toFixed(1)}`;
+    const at = volume.affine.map((row) => row[3] + voxel.reduce((sum, index, axis) => sum + row[axis] * index, 0));
+    return ["Position", `${at.map(side).join(", ")} mm`];
   }
 
   // The values at the pixel under the pointer, as the levels have them; at the ends of a scale no more is known.
@@ -222,7 +241,7 @@
     const x = volume.origin[0] + middle(column);
     const y = volume.origin[1] + middle(height - 1 - row);
     const map = chosen();
-    const shown = [["Voxel", `${x}, ${y}, ${controls.slice.value}`], ["Image", value(volume.image, layers.image[n])]];
+    const shown = [place([x, y, Number(controls.slice.value)]), ["Image", value(volume.image, layers.image[n])]];
     if (map) shown.push([map.name, value(map, layers.map[n])]);
     if (layers.mask) shown.push(["Known lesion", layers.mask[n] ? "yes" : "no"]);
     line.replaceChildren(

@@ -36,9 +36,10 @@ class Shown(NamedTuple):
       image: [X, Y, Z] float32.
       maps: [X, Y, Z] each, non-negative, by name of the score.
       mask: [X, Y, Z] bool, the known lesion, or None.
-      thresholds: by name of the map, what healthy tissue rarely exceeds; a map may have none.
+      thresholds: by name of the map, what 1 % of healthy voxels reach; a map may have none.
       spacing: from voxel to voxel along X, Y and Z, mm.
       facts: plain text, shown beside the volume.
+      affine: [4, 4], from indices to millimetres to the right, front and head; without it positions are indices.
     """
 
     name: str
@@ -48,9 +49,10 @@ class Shown(NamedTuple):
     thresholds: Mapping[str, float]
     spacing: tuple[float, float, float]
     facts: Mapping[str, str]
+    affine: np.ndarray | None = None
 
 
-class Cut(NamedTuple):
+class Cropped(NamedTuple):
     """A volume as far as it is shown: its arrays within the box, and the voxels of it that are not background."""
 
     shown: Shown
@@ -120,7 +122,7 @@ def mosaic(levels: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def _cut(shown: Shown) -> Cut:
+def _cut(shown: Shown) -> Cropped:
     shown = _checked(shown)
     foreground = _foreground(shown.image)
     kept = foreground if shown.mask is None else foreground | shown.mask
@@ -133,7 +135,7 @@ def _cut(shown: Shown) -> Cut:
         mask=None if shown.mask is None else _blocks(shown.mask[box], step).any(axis=-1),
     )
     foreground = np.asarray(_blocks(foreground[box], step).any(axis=-1))
-    return Cut(cropped, foreground, (box[0].start, box[1].start, box[2].start), step)
+    return Cropped(cropped, foreground, (box[0].start, box[1].start, box[2].start), step)
 
 
 def _checked(shown: Shown) -> Shown:
@@ -180,7 +182,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def _tops(cuts: Sequence[Cut]) -> dict[str, float]:
+def _tops(cuts: Sequence[Cropped]) -> dict[str, float]:
     """The top of each map's scale: no lower than its thresholds, for them to lie on the scale."""
     names = dict.fromkeys(name for cut in cuts for name in cut.shown.maps)
     tops = {}
@@ -205,7 +207,7 @@ def _blocks(values: np.ndarray, step: int) -> np.ndarray:
     return blocks.transpose(0, 2, 4, 1, 3).reshape(*blocks.shape[::2], step * step)
 
 
-def _volume(cut: Cut, tops: Mapping[str, float]) -> dict[str, Any]:
+def _volume(cut: Cropped, tops: Mapping[str, float]) -> dict[str, Any]:
     shown, shape = cut.shown, cut.shown.image.shape
     low, high = _range(shown.image[cut.foreground])
     return {
@@ -215,6 +217,7 @@ def _volume(cut: Cut, tops: Mapping[str, float]) -> dict[str, Any]:
         "columns": columns(shape),
         "origin": cut.origin,
         "step": cut.step,
+        "affine": None if shown.affine is None else np.asarray(shown.affine, float)[:3].round(5).tolist(),
         "spacing": [cut.step * shown.spacing[0], cut.step * shown.spacing[1]],
         "start": cut.origin[2] + _first(shown),
         "image": {"low": low, "high": high, **_layer(quantise(shown.image, low, high))},
@@ -281,7 +284,7 @@ SECTION = """\
 <label class="check"><input class="outline" type="checkbox" checked autocomplete="off"
 ><span>Known lesion<i class="swatch" style="background: {outline}"></i></span></label>
 <label class="check"><input class="threshold" type="checkbox" autocomplete="off"
-><span>Only above the healthy threshold<span class="threshold-value"></span></span></label>
+><span>Only above what 1 % of healthy voxels reach<span class="threshold-value"></span></span></label>
 <dl class="facts"></dl>
 </div>
 <div class="notes">
