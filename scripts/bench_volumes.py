@@ -92,7 +92,7 @@ def memory(folder: Path, maps: tuple[str, ...]) -> None:
         while not done.wait(0.02):
             peak[0] = max(peak[0], rss_anon())
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()

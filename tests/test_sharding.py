@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,6 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_benchmark(tmp_path_factory.mktemp("data") / "blobs", train=12, test=4, size=32)
 
 
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """The processes that a test starts: none of them outlives it, whatever becomes of the test."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
 def start(sweep: Path, folder: Path, *, port: int, process: int, flags: list[str]) -> subprocess.Popen[str]:
     """One of two processes, with two devices."""
     command = [sys.executable, "-m", "jaxvae", "sweep", str(sweep), "--data", str(folder), *flags]
@@ -47,11 +58,11 @@ def read(sweep: Path) -> list[dict]:
     return [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder):
+def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder, started):
     port = free_port()
-    both = [start(tmp_path / "two", folder, port=port, process=i, flags=FLAGS) for i in (0, 1)]
-    (first, complaint), (second, _) = (process.communicate(timeout=240) for process in both)
-    assert [process.returncode for process in both] == [0, 0], complaint[-2000:]
+    started += [start(tmp_path / "two", folder, port=port, process=i, flags=FLAGS) for i in (0, 1)]
+    (first, complaint), (second, _) = (process.communicate(timeout=240) for process in started)
+    assert [process.returncode for process in started] == [0, 0], complaint[-2000:]
     assert "6 runs in 3 programs" in first
     # Only the first process speaks of the sweep. Gloo, which carries the messages, prints on its own, in broken lines.
     assert "runs" not in second
@@ -75,14 +86,14 @@ def test_four_devices_equal_one():
     ]
 
 
-def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(tmp_path):
+def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(tmp_path, started):
     script, port = Path(__file__).with_name("two_processes.py"), free_port()
     commands = [[sys.executable, str(script), str(port), str(process), str(tmp_path)] for process in (0, 1)]
-    both = [
+    started += [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for command in commands
     ]
-    complaints = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], complaints[0][-2000:]
+    complaints = [process.communicate(timeout=240)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], complaints[0][-2000:]
     losses = [json.loads((tmp_path / f"losses_{process}.json").read_text()) for process in (0, 1)]
     # The same run in this process, on one device.
     model, config, hparams = jaxvae.DenseVAE((8, 8, 1), 4, 16), jaxvae.TrainConfig(batch_size=8), jaxvae.Hyperparams()
@@ -99,18 +110,18 @@ def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(t
 
 
 @pytest.mark.slow
-def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder):
+def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder, started):
     port, flags = free_port(), [*FLAGS, "--epochs", "100000"]
-    both = [start(tmp_path / "sweep", folder, port=port, process=i, flags=flags) for i in (0, 1)]
+    started += [start(tmp_path / "sweep", folder, port=port, process=i, flags=flags) for i in (0, 1)]
     deadline = time.monotonic() + 120
     while not (tmp_path / "sweep" / "plan.json").exists():
         assert time.monotonic() < deadline
         time.sleep(0.2)
     time.sleep(5)
-    both[1].send_signal(signal.SIGKILL)
+    started[1].send_signal(signal.SIGKILL)
     lost = time.monotonic()
-    _, complaint = both[0].communicate(timeout=120)
-    assert both[0].returncode != 0
+    _, complaint = started[0].communicate(timeout=120)
+    assert started[0].returncode != 0
     assert time.monotonic() - lost < 40
     assert complaint.strip()
 

@@ -196,8 +196,12 @@ def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) 
     ]
     maps = {name: np.asarray(scored.maps[name][index]) for name in DRAWN if name in scored.maps}
     panels.figure(path, test.images[index], scored.reconstructions[index], maps, test.masks[index], titles)
+    alt = (
+        f"{len(index)} images, each beside its reconstruction, the maps {', '.join(map(style.display, maps))}, and its "
+        f"mask; best Dice {dices[chosen].max():.2f}, worst {dices[chosen].min():.2f}"
+    )
     return page.Figure(
-        path.with_suffix(".png"), f"Best, median and worst images by the Dice of {style.display(leader)}.", "Panels"
+        path.with_suffix(".png"), f"Best, median and worst images by the Dice of {style.display(leader)}.", alt
     )
 
 
@@ -208,7 +212,7 @@ def _curves(
     import numpy as np
 
     from jaxvae.curves import pr_curve, roc_curve
-    from jaxvae.report import curves, histograms, page
+    from jaxvae.report import curves, histograms, page, style
 
     assert labels is not None
     number = {key: {row["score"]: np.ravel(row[key])[0] for row in rows} for key in ("auroc", "average_precision")}
@@ -223,9 +227,16 @@ def _curves(
         report / f"histograms_{what}",
         {name: (np.asarray(values)[~labels], np.asarray(values)[labels]) for name, values in scores.items()},
     )
+    first = {key: max(found, key=found.__getitem__) for key, found in number.items()}
+    highest = " and ".join(
+        f"the highest {head} is {number[key][first[key]]:.3f}, of {style.display(first[key])}"
+        for key, head in (("auroc", "AUROC"), ("average_precision", "average precision"))
+    )
+    curves_alt = f"Curves of {len(scores)} scores; {highest}"
+    histograms_alt = (
+        f"Histograms of {', '.join(map(style.display, scores))}, healthy and anomalous {what} over each other"
+    )
     return [
-        page.Figure(
-            report / f"curves_{what}.png", f"ROC and precision-recall curves of {what}.", "Curves of each score"
-        ),
-        page.Figure(report / f"histograms_{what}.png", f"Scores of healthy and anomalous {what}.", "Histograms"),
+        page.Figure(report / f"curves_{what}.png", f"ROC and precision-recall curves of {what}.", curves_alt),
+        page.Figure(report / f"histograms_{what}.png", f"Scores of healthy and anomalous {what}.", histograms_alt),
     ]

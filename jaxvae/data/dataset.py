@@ -47,6 +47,8 @@ class Splits:
 def take(dataset: Dataset, index: np.ndarray) -> Dataset:
     """The images at `index` ([M] int, or [N] bool), everything known about them with them."""
     index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
+    if np.array_equal(index, np.arange(len(dataset))):
+        return dataset  # Not a copy: the images may be a file that is memory-mapped.
     return Dataset(
         images=dataset.images[index],
         labels=dataset.labels[index],

@@ -58,7 +58,10 @@ def html(
         else "",
         *sections,
         # A table wider than the window scrolls by itself, and can be reached by keyboard to do so.
-        *(f'<div class="wide" tabindex="0">{table}</div>' for table in tables),
+        *(
+            f'<div class="wide" tabindex="0" role="group" aria-label="Table {i}">{t}</div>'
+            for i, t in enumerate(tables, 1)
+        ),
         *map(_figure, figures),
     ]
     body = "\n".join(part for part in shown if part)
