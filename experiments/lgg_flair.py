@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from experiments import record
+from jaxvae import files
 from jaxvae.cli import main as jaxvae
 from jaxvae.report import style, tables
 
@@ -60,7 +61,7 @@ def summary(level: str, log_scale: float, evaluations: list[dict]) -> list[dict]
     rows = []
     for number, first in enumerate(evaluations[0][level]):
         row = {"level": level, "log_scale": log_scale, "score": first["score"], "seeds": len(evaluations)}
-        for metric in METRICS.keys() & first.keys():
+        for metric in (metric for metric in METRICS if metric in first):
             values = np.array([evaluation[level][number][metric] for evaluation in evaluations])
             row[f"{metric}_mean"] = float(values.mean())
             row[f"{metric}_std"] = float(values.std(ddof=1)) if len(values) > 1 else None
@@ -91,7 +92,7 @@ def main(config: Config) -> None:
         ]
         parts.append(tables.markdown(shown, {"score": f"{level} score", "log_scale": "log_scale", **metrics}))
     record.write("lgg_flair.json", rows, command="python -m experiments.lgg_flair", seconds=time.time() - started)
-    (record.RESULTS / "lgg_flair.md").write_text("\n\n".join(parts) + "\n")
+    files.write(record.RESULTS / "lgg_flair.md", ("\n\n".join(parts) + "\n").encode())
     print("\n\n".join(parts))
 
 

@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
-from jaxvae.models import Model
+from jaxvae.models import Model, param_shapes
 
 # In copies of the parameters, measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). A
 # run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
@@ -28,8 +27,7 @@ def population_bytes(model: Model, runs: int, *, together: int, image_bytes: int
     >>> round(population_bytes(jaxvae.DenseVAE((28, 28, 1)), 8, together=1, image_bytes=0) / 1e6)
     138
     """
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))
-    parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(model)))
     if together >= runs:
         return image_bytes + parameters * (STATE + IN_TRAINING) * runs
     return image_bytes + parameters * (2 * STATE * runs + (STATE + IN_TRAINING) * together)

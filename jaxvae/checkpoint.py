@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.errors import InputError
-from jaxvae.models import MODELS, Model
+from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
 
 State = TypeVar("State")
@@ -88,9 +88,10 @@ def load(run_directory: str | os.PathLike[str]) -> Run:
     config = read_config(run_directory)
     model = model_from_config(config["model"])
     directory, step = chosen(run_directory)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"])
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = {"params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), shapes)}
+    target = {
+        "params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), param_shapes(model))
+    }
     _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
     restore_params = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)

@@ -12,7 +12,7 @@ a CPU is 10 to 40 times slower than W; so the rules are written out here.
 
 The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
 every other case is XLA's own convolution and its transposes. The numbers are the same; what was measured is in
-experiments/results/performance-log.md.
+experiments/results/performance-log.md. Derivatives are taken backwards, as often as one likes; `jax.jvp` is refused.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ def healthy_threshold(healthy: np.ndarray, rate: float) -> float:
     return float(np.nextafter(np.partition(scores, place)[place], np.float32(np.inf)))
 
 
-def baseline_samples(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The mean of each image's baseline map, [N], by name."""
-    return {name: maps.mean(axis=(1, 2, 3), dtype=np.float64) for name, maps in baseline_maps(images).items()}
+def map_means(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The mean of each image's map, [N], by name: of the baselines, what they say of whole images."""
+    return {name: values.mean(axis=(1, 2, 3), dtype=np.float64) for name, values in maps.items()}
 
 
 def pixel_rows(

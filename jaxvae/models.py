@@ -111,7 +111,9 @@ class ConvVAE(nn.Module):
         features = images.astype(self.dtype)
         for kernel in self.encoder_levels:
             features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
-        heads = (features.reshape(len(features), -1) @ _matrix(self.encoder_latent, self.dtype)).astype(jnp.float32)
+        flat = features.reshape(len(features), math.prod(features.shape[1:]))
+        # Sums in float32 whatever the dtype, so that the posterior is not rounded to it.
+        heads = jnp.matmul(flat, _matrix(self.encoder_latent, self.dtype), preferred_element_type=jnp.float32)
         return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
 
     def decode(self, latents: Array) -> Array:
@@ -123,6 +125,11 @@ class ConvVAE(nn.Module):
 
     def __call__(self, images: Array) -> Array:
         return self.decode(self.encode(images).mean)
+
+
+def param_shapes(model: Model) -> Params:
+    """The parameters as shapes and dtypes, without computing any."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"]
 
 
 def _matrix(kernel: Array, dtype: Any) -> Array:

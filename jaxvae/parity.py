@@ -75,7 +75,7 @@ def pixel_scores(
     """Every number and map of the released brain script for one batch, at z = mean (quirks 1 and 3).
 
     Args:
-      images: [B, H, W, C] float.
+      images: [B, H, W, C], uint8 or float.
       log_scale: natural logarithm of the decoder's standard deviation.
       variant: `released` has quirk 1, `corrected` does not.
     Returns:
@@ -91,6 +91,8 @@ def pixel_scores(
     >>> scores["combi"].shape
     (2, 32, 32, 1)
     """
+
+    images = unit_range(images)
 
     def terms(images: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         posterior = encode(model, params, images)

@@ -202,13 +202,13 @@ def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[st
     return evaluation
 
 
-def read_scores(place: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:
-    """What `write_scores` left in a place, the maps memory-mapped.
+def read_scores(directory: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:
+    """What `write_scores` left in a folder of results, the maps memory-mapped.
 
     Raises:
       InputError: they are of other images, or not all there.
     """
-    scores, again = place / "scores", "run the same `jaxvae evaluate` again"
+    scores, again = directory / "scores", "run the same `jaxvae evaluate` again"
     try:
         records = files.read_lines(scores / "samples.jsonl")
         names = [record["name"] for record in records]

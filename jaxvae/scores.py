@@ -23,8 +23,8 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]
 Smoothed = Literal["kl_grad", "both"]
-Scored = TypeVar("Scored")
-SLICE = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
+Result = TypeVar("Result")
+BLOCK = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
 
 # Combi goes by four names, each one way to call `combine`. A new one is a line here.
 COMBINATIONS: dict[str, dict[str, Any]] = {
@@ -85,20 +85,20 @@ def pixel_scores(
     def maps(images: Array) -> PixelScores:
         return _explain(model, params, unit_range(images), key, log_scale, GRADIENTS)[0]
 
-    return _in_slices(maps, images) if key is None else maps(images)
+    return _in_blocks(maps, images) if key is None else maps(images)
 
 
-def _in_slices(score: Callable[[Array], Scored], images: Array) -> Scored:
+def _in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
     """`score(images)`, on a processor as many images at a time as its caches hold the features of."""
     count = len(images)
-    if count <= SLICE or count % SLICE > 0:
+    if count <= BLOCK or count % BLOCK > 0:
         return score(images)
 
-    def sliced(images: Array) -> Scored:
-        parts = lax.map(score, images.reshape(count // SLICE, SLICE, *images.shape[1:]))
+    def by_blocks(images: Array) -> Result:
+        parts = lax.map(score, images.reshape(count // BLOCK, BLOCK, *images.shape[1:]))
         return jax.tree.map(lambda part: part.reshape(count, *part.shape[2:]), parts)
 
-    return lax.platform_dependent(images, cpu=sliced, default=score)
+    return lax.platform_dependent(images, cpu=by_blocks, default=score)
 
 
 def _explain(
@@ -253,7 +253,7 @@ def score_batch(
         return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
 
     def share(params: Params, images: Array, log_scale: float | Array) -> BatchScores:
-        return _in_slices(lambda images: score(params, images, log_scale), images)
+        return _in_blocks(lambda images: score(params, images, log_scale), images)
 
     if mesh is not None:
         own, whole = PartitionSpec(DATA), PartitionSpec()

@@ -98,7 +98,7 @@ def join(where: str) -> tuple[int, int]:
     if where != "auto":
         found = re.fullmatch(r"([^/]+:\d+)/(\d+)/(\d+)", where)
         if not found or not int(found[2]) < int(found[3]):
-            raise InputError(f"--distributed {where}: is neither off, auto nor HOST:PORT/I/N with I below N")
+            raise InputError(f"where={where!r} is neither off, auto nor HOST:PORT/I/N with I below N")
         arguments = {
             "coordinator_address": found[1],
             "process_id": int(found[2]),
@@ -109,7 +109,7 @@ def join(where: str) -> tuple[int, int]:
         jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=20, shutdown_timeout_seconds=25)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--distributed {where}: the processes do not find each other ({reason})") from error
+        raise InputError(f"where={where!r}: the processes do not find each other ({reason})") from error
     return jax.process_index(), jax.process_count()
 
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import InputError
-from jaxvae.models import Model
+from jaxvae.models import Model, param_shapes
 from jaxvae.population import Runs
 from jaxvae.population import grid as grid
 from jaxvae.scores import sample_scores
@@ -153,10 +153,6 @@ def _fit_many(
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
     """The objective with the padding of a latent held at zero: what it would add has no gradient."""
 
-    def shapes(latent_size: int) -> Params:
-        smaller = model.clone(latent_size=latent_size)
-        return jax.eval_shape(smaller.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"]
-
     def hold(leaf: Array, one_more: jax.ShapeDtypeStruct) -> Array:
         for axis, (have, more) in enumerate(zip(leaf.shape, one_more.shape, strict=True)):
             if have != more:
@@ -165,7 +161,7 @@ def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
         return leaf
 
     def held(model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: Any = 0.0) -> ElboTerms:
-        params = jax.tree.map(hold, params, shapes(model.latent_size + 1))
+        params = jax.tree.map(hold, params, param_shapes(model.clone(latent_size=model.latent_size + 1)))
         return objective(model, params, images, key, log_scale=log_scale)
 
     return held

@@ -95,7 +95,7 @@ def test_a_perfect_map_wins_everything(scored) -> None:
 def test_baselines_look_at_the_image_alone() -> None:
     images = np.zeros((2, 8, 8, 1), np.uint8)
     images[0, 2, 2], images[1, 3:5, 3:5] = 255, 51
-    maps, samples = evaluation.baseline_maps(images), evaluation.baseline_samples(images)
+    maps, samples = evaluation.baseline_maps(images), evaluation.map_means(evaluation.baseline_maps(images))
     assert list(maps) == list(samples) == list(evaluation.BASELINES) == ["brightness", "equalised_brightness"]
     np.testing.assert_allclose(maps["brightness"], images / 255, rtol=1e-6)
     np.testing.assert_allclose(samples["brightness"], [1 / 64, 4 * 0.2 / 64], rtol=1e-6)

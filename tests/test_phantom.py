@@ -8,7 +8,9 @@ from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from jaxvae.data import brain, lesions, phantom
+from jaxvae.data import phantom
+from jaxvae.data import phantom_brain as brain
+from jaxvae.data import phantom_lesions as lesions
 from jaxvae.data.dataset import Dataset, Splits
 from jaxvae.errors import InputError
 

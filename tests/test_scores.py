@@ -14,7 +14,7 @@ import pytest
 import jaxvae
 import oracle
 from jaxvae import filters
-from jaxvae.scores import COMBINATIONS, MAPS, SLICE
+from jaxvae.scores import BLOCK, COMBINATIONS, MAPS
 
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
@@ -76,9 +76,9 @@ def test_an_image_does_not_know_its_neighbours(vae, images):
         assert_close(getattr(among_strangers, name)[2], maps[2])
 
 
-def test_a_large_batch_goes_in_slices_and_gives_the_same_scores(vae, images):
+def test_a_large_batch_goes_in_blocks_and_gives_the_same_scores(vae, images):
     model, params = vae
-    many = jnp.concatenate([images] * 22)[: 2 * SLICE]
+    many = jnp.concatenate([images] * 22)[: 2 * BLOCK]
     sliced, whole = jaxvae.pixel_scores(model, params, many), jaxvae.pixel_scores(model, params, images)
     for got, expected in zip(sliced, whole, strict=True):
         assert_close(got[:6], expected)

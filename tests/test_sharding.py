@@ -133,7 +133,7 @@ def test_an_address_that_is_none_is_refused(where):
 
 
 def test_auto_where_there_is_nothing_to_find_is_refused():
-    with pytest.raises(jaxvae.InputError, match="--distributed auto: the processes do not find each other"):
+    with pytest.raises(jaxvae.InputError, match="where='auto': the processes do not find each other"):
         sharding.join("auto")
 
 

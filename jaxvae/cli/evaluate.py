@@ -130,10 +130,11 @@ def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[st
     from jaxvae.data import slices
 
     images = slices.middle(test.images) if run.config.get("volumes") else test.images
-    samples = {**evaluation.baseline_samples(images), **scored.samples}
+    baselines = evaluation.baseline_maps(images)
+    samples = {**evaluation.map_means(baselines), **scored.samples}
     pixels = []
     if test.masks is not None:
-        maps = {**evaluation.baseline_maps(images), **scored.maps}
+        maps = {**baselines, **scored.maps}
         pixels = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=resamples)
     return {
         "jaxvae": __version__,
@@ -179,13 +180,13 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
         parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
     parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
     parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
-    for caption, rows, columns in volume_tables(evaluation):
+    for caption, rows, columns in tables_of_volumes(evaluation):
         parts.append(f"\n{caption}\n")
         parts.append(tables.text(rows, columns, best=VOLUME_BEST))
     return "\n".join(parts)
 
 
-def volume_tables(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
+def tables_of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
     """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
     from jaxvae.evaluation import RATES
     from jaxvae.volume_evaluation import COLUMNS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.evaluate import named, other_volumes, own_volumes, volume_tables
+from jaxvae.cli.evaluate import named, other_volumes, own_volumes, tables_of_volumes
 from jaxvae.cli.source import from_config, open_splits
 from jaxvae.errors import InputError
 
@@ -111,7 +111,7 @@ def draw(
 
     from jaxvae import files
     from jaxvae.data import slices
-    from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, baseline_samples
+    from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
     from jaxvae.report import page, tables
     from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 
@@ -119,15 +119,16 @@ def draw(
         # Of a slice with its neighbours as channels, the slice is what is shown and what brightness is judged by.
         test = replace(test, images=slices.middle(test.images))
         scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
+    baselines = baseline_maps(test.images)
     figures, parts, markdown = [], [], []
     with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
         if evaluation["pixels"]:
             figures.append(_panels(report / "panels", test, scored, _leader(evaluation, scored), cases))
             bar.update()
-            maps = {**baseline_maps(test.images), **scored.maps}
+            maps = {**baselines, **scored.maps}
             figures += _curves(report, "pixels", maps, test.masks, evaluation["pixels"])
             bar.update()
-        samples = {**baseline_samples(test.images), **scored.samples}
+        samples = {**map_means(baselines), **scored.samples}
         figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
     if evaluation["pixels"]:
@@ -137,7 +138,7 @@ def draw(
     rows = named(evaluation["samples"])
     parts.append(tables.html(rows, SAMPLE_COLUMNS, caption="Whole images"))
     markdown.append(f"Whole images:\n\n{tables.markdown(rows, SAMPLE_COLUMNS)}\n")
-    for caption, rows, columns in volume_tables(evaluation):
+    for caption, rows, columns in tables_of_volumes(evaluation):
         parts.append(tables.html(rows, columns, caption=caption, best=VOLUME_BEST))
         markdown.append(f"{caption}:\n\n{tables.markdown(rows, columns, best=VOLUME_BEST)}\n")
     files.write(report / "results.md", "\n".join(markdown).encode())

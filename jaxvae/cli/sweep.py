@@ -80,7 +80,12 @@ class Sweep:
         from jaxvae import __version__, plan, sharding
         from jaxvae.report import sweeps
 
-        process, processes = sharding.join(self.distributed)
+        try:
+            process, processes = sharding.join(self.distributed)
+        except InputError as error:
+            raise InputError(
+                str(error).replace(f"where={self.distributed!r}", f"--distributed {self.distributed}")
+            ) from error
         opened = functools.lru_cache(maxsize=1)(open_splits)
         fixed = {name: getattr(self, name) for name in FIXED if getattr(self, name)}
         fixed.setdefault("held_out_class", (self.source.hold_out,))
@@ -99,7 +104,7 @@ class Sweep:
         plan.claim(self.sweep, whole)
         todo = plan.missing(self.sweep, whole)
         if process == 0:
-            _announce(self, whole, todo, memory)
+            _announce(self, whole, todo, memory, processes)
         # Which programs are whose is decided before anyone begins.
         sharding.wait_for_all("plan")
         _run(self, whole, todo[process::processes], opened)
@@ -229,7 +234,7 @@ def _check_memory(sweep: Sweep, programs: list[dict[str, Any]], opened: Opened) 
     return most
 
 
-def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int) -> None:
+def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int, processes: int) -> None:
     """The plan, before anything is trained."""
     from jaxvae import plan
 
@@ -238,7 +243,8 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int)
     left = sum(len(programs[number]["runs"]) for number in todo)
     done = f", {runs - left} of them done" if left < runs else ""
     seconds = plan.seconds_a_program(sweep.sweep)
-    ahead = f", about {seconds * len(todo) / 60:.1f} minutes to go" if seconds and todo else ""
+    in_turn = -(-len(todo) // processes)
+    ahead = f", about {seconds * in_turn / 60:.1f} minutes to go" if seconds and todo else ""
     print(
         f"{sweep.sweep}: {runs} runs in {len(programs)} programs{done}; {memory / 1e6:.0f} MB at once{ahead}",
         flush=True,

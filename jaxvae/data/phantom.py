@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxvae.data import brain, lesions
+from jaxvae.data import phantom_brain as brain
+from jaxvae.data import phantom_lesions as lesions
 from jaxvae.data.dataset import Dataset, Splits
 from jaxvae.errors import InputError
 
@@ -37,8 +38,8 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
     """Healthy brains to learn from, and others of which every second one has a lesion.
 
     The lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern, as bright on average)
-    and `mass` (as bright as tissue, it pushes aside what is around it). `jaxvae.data.lesions.change` says what each
-    mask holds; those of healthy slices are empty. No two slices share a subject. A threshold on brightness does not
+    and `mass` (as bright as tissue, it pushes aside what is around it). `phantom_lesions.change` says what each mask
+    holds; those of healthy slices are empty. No two slices share a subject. A threshold on brightness does not
     find the lesions: fluid is brighter than the bright ones, and the background darker than the dark ones.
 
     Args:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxvae.data.brain import coverage
+from jaxvae.data.phantom_brain import coverage
 
 KINDS = ("bright", "dark", "texture", "mass")
 # A smaller change of brightness is in no mask; white matter has a brightness of 0.30, fluid of 0.92.
