@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
@@ -51,9 +52,14 @@ def train_and_judge(
     images = jnp.asarray(splits.train.images)
     mesh = sharding.run_mesh() if jax.local_device_count() > 1 else None
     epoch = len(images) // config.batch_size
-    states, metrics = fit_many(
-        model, config, population, images, steps=epochs * epoch, mesh=mesh, objective=OBJECTIVES[arithmetic]
-    )
+    states, metrics = None, None
+    # An epoch at a time, in between which Ctrl-C is heard.
+    for _ in tqdm(range(epochs), "epochs", leave=False, disable=None):
+        states, metrics = fit_many(
+            model, config, population, images, steps=epoch, states=states, mesh=mesh, objective=OBJECTIVES[arithmetic]
+        )
+    assert states is not None
+    assert metrics is not None
     released = arithmetic == "released"
     scores = score_many(
         model,
@@ -67,8 +73,7 @@ def train_and_judge(
     losses = np.asarray(metrics.loss)
     rows = []
     for r, run in enumerate(runs):
-        # Of one batch it would be noise.
-        loss = float(losses[r, -epoch:].mean())
+        loss = float(losses[r].mean())
         row = {**run, "loss": loss, "diverged": not np.isfinite(loss)}
         if not row["diverged"]:
             params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, population.hparams))

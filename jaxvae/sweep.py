@@ -30,6 +30,7 @@ from jaxvae.sharding import RUN, replicate, spread
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
+Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")
 
@@ -75,6 +76,7 @@ def fit_many(
     images: Array,
     *,
     steps: int,
+    states: TrainState | None = None,
     mesh: Mesh | None = None,
     objective: Objective = elbo_terms,
     together: int | None = None,
@@ -82,12 +84,13 @@ def fit_many(
     """`fit` for every run of a population, as one program.
 
     A run whose loss or gradient stops being finite keeps the parameters it had and has NaN for its metrics from then
-    on; no other run notices.
+    on; no other run notices. Two calls of 10 steps, the second with the states of the first, equal one of 20.
 
     Args:
       model: with the largest latent_size of the runs.
       images: the data set, [N, H, W, C], uint8 or float, shared by all.
       steps: S.
+      states: what an earlier call returned, to go on from; consumed. None begins with `init_many`.
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
       objective: see `step`.
       together: how many runs each device trains side by side. By default all on an accelerator, where one small run
@@ -112,15 +115,15 @@ def fit_many(
     if mesh is not None:
         # The states are made where they will be: all of them may be more than one device holds.
         filled, images = spread(filled, mesh), replicate(images, mesh)
-    states = init_many(model, config, filled)
-    # Every run takes its first step at 0; as one number for all, the clock decides without a choice a run.
-    start = (states.params, states.opt_state, states.key)
+    states = init_many(model, config, filled) if states is None else _filled(states, count, mesh)
+    # The clock is the same for all; as one number it decides without a choice a run.
+    clock, start = states.step[0], (states.params, states.opt_state, states.key)
     if mesh is not None:
-        start = spread(start, mesh)
+        start, clock = spread(start, mesh), replicate(clock, mesh)
     result = _fit_many(
-        model, config, filled, start, images, steps=steps, mesh=mesh, objective=objective, together=together
+        model, config, filled, start, images, clock, steps=steps, mesh=mesh, objective=objective, together=together
     )
-    return jax.tree.map(lambda leaf: leaf[:count], result)
+    return _cut(result, count, mesh)
 
 
 @jax.jit(static_argnames=("model", "config", "steps", "mesh", "objective", "together"), donate_argnames="start")
@@ -130,24 +133,25 @@ def _fit_many(
     runs: Runs,
     start: tuple[Params, Any, Key],
     images: Array,
+    clock: Array,
     *,
     steps: int,
     mesh: Mesh | None,
     objective: Objective,
     together: int,
 ) -> tuple[TrainState, StepMetrics]:
-    def one(member: tuple[Runs, tuple[Params, Any, Key]], images: Array) -> tuple[TrainState, StepMetrics]:
+    def one(member: Member, images: Array, clock: Array) -> tuple[TrainState, StepMetrics]:
         run, (params, opt_state, key) = member
-        state = TrainState(jnp.int32(0), params, opt_state, key)
+        state = TrainState(clock, params, opt_state, key)
         masked = objective if run.latent_mask is None else _masked(objective, model, run.latent_mask)
         return advance(
             model, config, run.hparams, state, images, steps=steps, objective=masked, index=run.index, freeze=True
         )
 
-    def several(members: tuple[Runs, tuple[Params, Any, Key]], images: Array) -> tuple[TrainState, StepMetrics]:
-        return lax.map(lambda member: one(member, images), members, batch_size=together if together > 1 else None)
+    def several(members: Member, shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
+        return lax.map(lambda member: one(member, *shared), members, batch_size=together if together > 1 else None)
 
-    return _shared_out(several, mesh)((runs, start), images)
+    return _shared_out(several, mesh)((runs, start), (images, clock))
 
 
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
@@ -198,13 +202,19 @@ def score_many(
     if mesh is not None:
         own, images = spread(_filled(own, count, mesh), mesh), replicate(images, mesh)
     result = _score_many(model, own, images, batch_size=batch_size, score=score, mesh=mesh)
-    return jax.tree.map(lambda leaf: leaf[:count], result)
+    return _cut(result, count, mesh)
 
 
 def _filled(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
     """Leaves [R, ...] with some runs a second time at the end, so that every device of the mesh has as many."""
-    devices = 1 if mesh is None else mesh.shape[RUN]
-    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // devices) * devices) % count], tree)
+    if mesh is None or count % mesh.size == 0:
+        return tree
+    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // mesh.size) * mesh.size) % count], tree)
+
+
+def _cut(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
+    """Without the runs that `_filled` added."""
+    return tree if mesh is None or count % mesh.size == 0 else jax.tree.map(lambda leaf: leaf[:count], tree)
 
 
 @jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))

@@ -239,7 +239,7 @@ def advance(
     Args:
       index: [n] int, the images that the run has, where those are not all; equals a run on `images[index]`.
       freeze: keeps the parameters from before the first loss or gradient that is not finite, after which all metrics
-        are NaN.
+        are NaN, and Adam's moments, by which a state that goes on is known to be frozen.
     """
     count = len(images) if index is None else len(index)
     steps_per_epoch = count // config.batch_size
@@ -262,9 +262,21 @@ def advance(
         if freeze:
             alive &= jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm)
             params = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after.params, state.params)
-            after = dataclasses.replace(after, params=params)
+            opt_state = jax.tree.map(lambda leaf: _unless(alive, leaf), after.opt_state)
+            after = dataclasses.replace(after, params=params, opt_state=opt_state)
             metrics = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), metrics)
         return (after, order, alive), metrics
 
-    (state, _, _), metrics = lax.scan(body, (state, order_of(state.step), jnp.bool_(True)), length=steps)
+    alive = ~_is_frozen(state) if freeze else jnp.bool_(True)
+    (state, _, _), metrics = lax.scan(body, (state, order_of(state.step), alive), length=steps)
     return state, metrics
+
+
+def _unless(alive: Array, leaf: Array) -> Array:
+    """The leaf of a run that is alive, else NaN; counts stay."""
+    return jnp.where(alive, leaf, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+
+def _is_frozen(state: TrainState) -> Array:
+    moments = (leaf for leaf in jax.tree.leaves(state.opt_state) if jnp.issubdtype(leaf.dtype, jnp.floating))
+    return jnp.isnan(next(moments).ravel()[0])

@@ -23,6 +23,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(runs, together):
             population,
             (states.params, states.opt_state, states.key),
             images,
+            jnp.int32(0),
             steps=3,
             mesh=None,
             objective=jaxvae.elbo_terms,

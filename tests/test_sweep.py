@@ -100,6 +100,22 @@ def test_a_run_that_diverges_is_frozen_and_no_other_notices():
             assert_run(states, metrics, r, single(model))
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_population_that_goes_on_is_one_that_never_stopped(together):
+    """The run that diverges at its first step stays frozen in the second call."""
+    model, images = MODELS[0], data(10)
+    runs = jaxvae.grid(learning_rate=[1e-3, 1e30, 1e-2])
+    whole, expected = jaxvae.fit_many(model, CONFIG, runs, images, steps=7, together=together)
+    states, first = jaxvae.fit_many(model, CONFIG, runs, images, steps=4, together=together)
+    states, second = jaxvae.fit_many(model, CONFIG, runs, images, steps=3, states=states, together=together)
+    np.testing.assert_array_equal(np.concatenate([first.loss, second.loss], axis=1), expected.loss)
+    assert np.isnan(second.loss[1]).all()
+    assert np.isfinite(second.loss[::2]).all()
+    for got, wanted in zip(jax.tree.leaves(states.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert states.step.tolist() == [7, 7, 7]
+
+
 def test_scores_of_a_population_are_those_of_its_runs():
     model, images = MODELS[1], data(7)
     runs = jaxvae.grid(seed=[0, 1], log_scale=[0.0, -1.0])
