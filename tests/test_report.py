@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from jaxvae import files
 from jaxvae.curves import pr_curve, roc_curve
 from jaxvae.errors import InputError
 from jaxvae.report import curves, histograms, page, panels, style, tables
@@ -26,40 +25,6 @@ def rng() -> np.random.Generator:
 
 def decoded(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
-
-
-# Files
-
-
-def test_a_file_is_replaced_and_folders_are_made(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file.txt"
-    files.write(path, b"old")
-    files.write(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("name", ["taken", "file/below", "file/deep/below"])
-def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, name: str) -> None:
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=f"{name}: cannot be written"):
-        files.write(tmp_path / name, b"content")
-    assert {entry.name for entry in tmp_path.rglob("*")} == {"taken", "file"}
-
-
-def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    files.write(path, b"old")
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("os.replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        files.write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # Style

@@ -1,0 +1,72 @@
+"""Laws of data sets: what belongs together stays together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxvae.data.dataset import Dataset, check_fraction, set_aside, split_groups, take
+from jaxvae.errors import InputError
+
+
+def dataset(count: int = 12, groups: int = 5) -> Dataset:
+    """Images that hold their own number, as do all other fields."""
+    images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 3, 1)).copy()
+    return Dataset(
+        images=images,
+        labels=np.arange(count) % 2 == 1,
+        masks=images % 2 == 1,
+        names=tuple(map(str, range(count))),
+        groups=tuple(f"g{i % groups}" for i in range(count)),
+        kinds=tuple("odd" if i % 2 else "even" for i in range(count)),
+    )
+
+
+def assert_whole(part: Dataset) -> None:
+    for i, name in enumerate(part.names):
+        number = int(name)
+        assert (part.images[i] == number).all()
+        assert part.labels[i] == number % 2
+        assert part.kinds[i] == ("odd" if number % 2 else "even")
+        assert part.groups[i] == f"g{number % 5}"
+        assert part.masks is None or (part.masks[i] == number % 2).all()
+
+
+@pytest.mark.parametrize("index", [np.array([7, 0, 3]), np.arange(12) > 4, np.array([], int)])
+def test_what_is_known_of_an_image_goes_with_it(index):
+    part = take(dataset(), index)
+    assert part.names == tuple(np.arange(12)[index].astype(str))
+    assert_whole(part)
+    assert_whole(take(replace(dataset(), masks=None), index))
+
+
+def test_all_of_a_data_set_is_no_copy_of_it():
+    everything = dataset()
+    assert take(everything, np.ones(12, bool)) is everything
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_split_and_never_cut(fraction, seed):
+    rest, part = split_groups(dataset(), fraction, seed)
+    assert sorted(rest.names + part.names, key=int) == [str(i) for i in range(12)]
+    assert not {*rest.groups} & {*part.groups}
+    assert len({*part.groups}) == (0 if fraction == 0 else min(max(1, round(5 * fraction)), 4))
+    assert_whole(rest)
+    assert_whole(part)
+
+
+def test_the_seed_decides_the_split():
+    parts = [split_groups(dataset(), 0.4, seed)[1].names for seed in (0, 0, 1, 2, 3)]
+    assert parts[0] == parts[1]
+    assert len(set(parts)) > 1
+
+
+def test_one_group_cannot_be_split():
+    with pytest.raises(InputError, match=r"here: too few images or cases to set test=0.3 of them aside; pass test=0"):
+        set_aside("here", dataset(groups=1), "test", 0.3, 0)
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(InputError, match="pass a fraction from 0 up to, but not including, 1"):
+            check_fraction("test", fraction)
