@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from jaxvae.data import cache, image_files, scans, volumes
+from jaxvae.data import cache_writer, image_files, scans, volumes
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
@@ -67,7 +67,7 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
     # The scans of LGG have a third of the planes of the others, of which a head's cross-section changes little.
     slicing = Slicing(size=size, clip=1.5 if task == "paper" else None)
     for name, found in parts.items():
-        whole(cache.prepare(paths[name], found, [], slicing))
+        whole(cache_writer.prepare(paths[name], found, [], slicing))
     return Prepared(paths.pop("train"), paths)
 
 

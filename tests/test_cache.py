@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxvae.cli import main
-from jaxvae.data import cache, scans
+from jaxvae.data import cache, cache_writer, scans
 from jaxvae.data.cut import Cut
 from jaxvae.data.slices import Slicing, cut
 from jaxvae.errors import InputError
@@ -25,7 +25,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(patients: Path, out: Path, slicing: Slicing = SLICING, **patterns: str) -> list[scans.Rejected]:
-    return cache.prepare(out, *scans.find(patients, **{**PATTERNS, **patterns}), slicing)
+    return cache_writer.prepare(out, *scans.find(patients, **{**PATTERNS, **patterns}), slicing)
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -88,7 +88,7 @@ def test_a_slice_is_learnt_only_if_its_neighbours_show_no_lesion_either(patients
 
 
 def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "_assemble", lambda *_: pytest.fail("killed"))
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         prepared(patients, tmp_path / "c")
     monkeypatch.undo()
@@ -100,7 +100,7 @@ def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
 
 def test_without_lesions_everything_is_healthy(patients, tmp_path):
     there, _ = scans.find(patients, images=PATTERNS["images"], brains=PATTERNS["brains"])
-    cache.prepare(tmp_path / "c", there, [], SLICING)
+    cache_writer.prepare(tmp_path / "c", there, [], SLICING)
     opened = cache.open_cache(tmp_path / "c")
     assert opened.masks is None
     splits = cache.load(tmp_path / "c", validation=0.2)
@@ -111,7 +111,7 @@ def test_without_lesions_everything_is_healthy(patients, tmp_path):
 @pytest.mark.parametrize("done", [0, 4, 10])
 def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(patients, tmp_path, monkeypatch, done):
     prepared(patients, tmp_path / "whole")
-    read, calls = cache.read_scan, []
+    read, calls = cache_writer.read_scan, []
 
     def read_some(scan: scans.Scan, slicing: Slicing) -> Cut:
         calls.append(scan.name)
@@ -119,15 +119,17 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
             raise KeyboardInterrupt
         return read(scan, slicing)
 
-    monkeypatch.setattr(cache, "read_scan", read_some)
-    monkeypatch.setattr(cache, "_assemble", lambda *_: pytest.fail("killed") if done < 10 else exit())
+    monkeypatch.setattr(cache_writer, "read_scan", read_some)
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: pytest.fail("killed") if done < 10 else exit())
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         prepared(patients, tmp_path / "c")
     monkeypatch.undo()
     assert len(list((tmp_path / "c" / "parts").glob("*.npz"))) == done
     with pytest.raises(InputError, match="its preparation was stopped; repeat the command"):
         cache.open_cache(tmp_path / "c")
-    monkeypatch.setattr(cache, "read_scan", lambda scan, slicing: (calls.append(scan.name), read(scan, slicing))[1])
+    monkeypatch.setattr(
+        cache_writer, "read_scan", lambda scan, slicing: (calls.append(scan.name), read(scan, slicing))[1]
+    )
     calls.clear()
     prepared(patients, tmp_path / "c")
     assert len(calls) == 10 - done
@@ -138,7 +140,7 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
 
 def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
     prepared(patients, tmp_path / "whole")
-    monkeypatch.setattr(cache, "_assemble", lambda *_: exit())
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
     with pytest.raises(SystemExit):
         prepared(patients, tmp_path / "c")
     monkeypatch.undo()
@@ -232,7 +234,7 @@ def test_the_real_scans(data, tmp_path):
         "lesions": "{0}/{1}/OTMultiClass.nii.gz",
     }
     there, rejected = scans.find(data / "brats2015-subset", **patterns)
-    assert cache.prepare(tmp_path / "c", there, rejected, Slicing()) == []
+    assert cache_writer.prepare(tmp_path / "c", there, rejected, Slicing()) == []
     opened = cache.open_cache(tmp_path / "c")
     assert len(opened.volumes) == 4
     assert opened.masks is not None

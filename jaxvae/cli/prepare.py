@@ -60,7 +60,7 @@ class Prepare:
             return
         if self.out is None:
             raise InputError(f"--out is missing: where to put the slices of the volumes in {self.data}")
-        from jaxvae.data import cache, scans
+        from jaxvae.data import cache, cache_writer, scans
         from jaxvae.data.slices import Slicing
 
         slicing = Slicing(self.size, self.normalise, self.percentiles, self.clip, self.smallest, self.neighbours)
@@ -75,7 +75,7 @@ class Prepare:
             lesions=self.lesions,
             patients=self.patients,
         )
-        left_out = cache.prepare(self.out, found, rejected, slicing)
+        left_out = cache_writer.prepare(self.out, found, rejected, slicing)
         print(self._summary(cache.open_cache(self.out), len(left_out)))
 
     def _summary(self, cache: Cache, left_out: int) -> str:

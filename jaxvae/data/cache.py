@@ -11,26 +11,18 @@ plan.json, parts/ while it is made: a killed preparation goes on from its finish
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import files
 from jaxvae.data import slices
-from jaxvae.data.cut import read_scan
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
-from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.scans import Scan
 from jaxvae.data.slices import Placement, Slicing
 from jaxvae.errors import InputError
 
@@ -48,164 +40,6 @@ class Cache:
     images: np.ndarray
     brains: np.ndarray
     masks: np.ndarray | None
-
-
-def prepare(
-    directory: str | Path, found: Sequence[Scan], rejected: Sequence[Rejected], slicing: Slicing
-) -> list[Rejected]:
-    """Makes a cache of the scans, several at a time; what is there of it already is kept.
-
-    Returns:
-      All that was left out: `rejected`, and the scans that could not be read.
-    Raises:
-      InputError: the folder holds something else, or a cache of other scans or other slices; no scan could be read.
-    """
-    directory, parts = Path(directory), Path(directory) / "parts"
-    plan = {
-        "slicing": slices.to_config(slicing),
-        "scans": [[str(field.absolute()) if isinstance(field, Path) else field for field in scan] for scan in found],
-    }
-    if not found:
-        first = f"; the first: {rejected[0].reason}" if rejected else ""
-        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
-    _claim(directory, plan)
-    if (directory / "cache.json").is_file():
-        _remove_parts(directory)
-        return [Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")]
-    left_out = list(rejected)
-    # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(partial(_write_part, parts, slicing), range(len(found)), found)
-        for scan, reason in zip(
-            found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
-        ):
-            if reason:
-                left_out.append(Rejected(scan.image, reason))
-                tqdm.write(f"left out: {reason}")
-    taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
-    if not taken:
-        _remove_parts(directory)  # so that nothing stands in the way of another try
-        raise InputError(
-            f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
-        )
-    _assemble(directory, taken, plan["slicing"], left_out)
-    _remove_parts(directory)
-    return left_out
-
-
-def _remove_parts(directory: Path) -> None:
-    shutil.rmtree(directory / "parts", ignore_errors=True)
-    (directory / "plan.json").unlink(missing_ok=True)
-
-
-def _claim(directory: Path, plan: dict[str, Any]) -> None:
-    """Writes the plan into a new folder, or holds it against what is there."""
-    done = directory / "cache.json"
-    if not (done.is_file() or (directory / "plan.json").is_file()):
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
-        files.write_json(directory / "plan.json", plan)
-        return
-    try:
-        there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
-    except ValueError as error:
-        raise InputError(f"{directory}: damaged ({error}); remove it and prepare it anew") from error
-    if done.is_file():
-        there = {"slicing": there["slicing"], "scans": there["scans"]}
-    if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
-        names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
-        words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
-        raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
-    if there["scans"] != plan["scans"]:
-        raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.npz"
-
-
-def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str | None:
-    """Reads one scan into its part; the reason where that cannot be."""
-    path = _part(parts, number)
-    if _is_whole(path):
-        return None
-    try:
-        cut = read_scan(scan, slicing)
-    except InputError as error:
-        return str(error)
-    placement, lesion = cut.slices.placement, cut.lesion
-    masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
-    lesion_voxels = [0] * cut.brain.shape[2]
-    if lesion is not None:
-        masks = slices.resampled(lesion, placement, slicing.size)
-        lesion_voxels = lesion.sum(axis=(0, 1)).tolist()
-    record = {
-        "name": scan.name,
-        "patient": scan.patient,
-        "image": str(scan.image.absolute()),
-        "brain": None if scan.brain is None else str(scan.brain.absolute()),
-        "lesion": None if scan.lesion is None else str(scan.lesion.absolute()),
-        "placement": placement._asdict(),
-        "lesion_voxels": lesion_voxels,  # of every plane of the volume
-        "clipped": cut.slices.clipped,
-        "warnings": list(cut.warnings),
-    }
-    with files.replacing(path) as file:
-        np.savez(file, images=cut.slices.images, brains=cut.slices.brains, masks=masks, record=json.dumps(record))
-    return None
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a part is there and can be opened; after a loss of power it may be there and empty, or half of it."""
-    try:
-        with path.open("rb") as file, np.load(file) as content:
-            return "record" in content
-    except (OSError, EOFError, ValueError, BadZipFile):
-        return False
-
-
-def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_out: list[Rejected]) -> None:
-    """The parts as flat files, one part in memory at a time."""
-    records = [json.loads(str(np.load(part)["record"])) for part in parts]
-    start = 0
-    for record in records:
-        record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
-        start = record["stop"]
-    digest = hashlib.sha256(json.dumps(slicing).encode())
-    # Patients and planes decide who learns and what is judged, so they belong to what the hash stands for.
-    digest.update(json.dumps([[record["patient"], record["placement"]] for record in records]).encode())
-    known = any(record["lesion"] for record in records)
-    for name in ARRAYS:
-        arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])
-        _write_array(directory / f"{name}.npy", arrays, start if name != "masks" or known else 0, digest)
-    files.write_lines(directory / "volumes.jsonl", records)
-    files.write_lines(directory / "rejected.jsonl", [{"path": str(one.path), "reason": one.reason} for one in left_out])
-    from jaxvae import __version__
-
-    counts = {"volumes": len(records), "slices": start, "rejected": len(left_out)}
-    scans = json.loads((directory / "plan.json").read_bytes())["scans"]
-    content = {"jaxvae": __version__, "slicing": slicing, **counts, "hash": digest.hexdigest(), "scans": scans}
-    files.write_json(directory / "cache.json", content)
-
-
-def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
-    """One array of every part; a volume without a lesion mask among others that have one is healthy."""
-    for part in parts:
-        with np.load(part) as content:
-            array = content[name]
-            yield array if len(array) else np.zeros(content["brains"].shape, bool)
-
-
-def _write_array(path: Path, arrays: Iterator[np.ndarray], count: int, digest: Any) -> None:
-    """Arrays end to end in one .npy file."""
-    with files.replacing(path) as file:
-        for i, array in enumerate(arrays):
-            if i == 0:
-                header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
-                np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
-            content = array.tobytes()
-            digest.update(content)
-            file.write(content)
 
 
 def is_cache(directory: str | Path) -> bool:
