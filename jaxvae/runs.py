@@ -174,7 +174,8 @@ def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: H
 
 
 def steps_to_go(step: int, epoch: int) -> int:
-    """Steps of the next program: to the end of the epoch, or an equal part of it where epochs are long."""
+    """Steps of the next program: to the end of the epoch, or a part of it where epochs are long, of two lengths at most
+    that differ by a few steps."""
     chunk = math.ceil(epoch / math.ceil(epoch / LONGEST_CHUNK))
     return min(chunk, epoch - step % epoch)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,10 @@ from tqdm import tqdm
 
 from jaxvae.baselines import equalised_brightness
 from jaxvae.checkpoint import Run
-from jaxvae.data import slices
+from jaxvae.data import cache, slices
+from jaxvae.data.cache import Cache
 from jaxvae.data.cut import Cut
+from jaxvae.data.dataset import Dataset
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from jaxvae.postprocessing import median, remove_small, step
@@ -204,6 +207,36 @@ def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     above_darkest = np.where(brains, images - images[brains].min(), 0)
     ranks = equalised_brightness(above_darkest.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
     return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
+
+
+def own_volumes(run: Run) -> Cache:
+    """The prepared volumes that a run was trained on.
+
+    Raises:
+      InputError: they were prepared anew since, so that nobody knows who was trained on.
+    """
+    opened = cache.open_cache(run.config["data"]["data"])
+    if opened.hash != run.config["volumes"]["hash"]:
+        raise InputError(f"{opened.directory}: was prepared anew since the run was trained on it; train a new run")
+    return opened
+
+
+def other_volumes(run: Run, directory: Path) -> Dataset:
+    """All slices of other prepared volumes, which have to be cut as the run's own were.
+
+    Raises:
+      InputError: they are not, they are the run's own, or the run was not trained on volumes.
+    """
+    wanted, opened = slicing_of(run), cache.open_cache(directory)
+    if opened.slicing != wanted:
+        raise InputError(
+            f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
+            "prepare it with the same flags"
+        )
+    learnt_from = {record["image"] for record in own_volumes(run).volumes}
+    if any(record["image"] in learnt_from for record in opened.volumes):
+        raise InputError(f"{directory}: holds scans that the run learnt from; name others, or none for its own test")
+    return cache.dataset(opened)
 
 
 def to_config(found: Sequence[Table]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,13 +45,14 @@ class Evaluate:
                 raise InputError(f"--{name} {getattr(self, name)}: must not be below 0")
         if self.median and self.median % 2 == 0:
             raise InputError(f"--median {self.median}: must be odd, or 0")
-        from jaxvae import checkpoint, files, results
+        from jaxvae import checkpoint, files, results, volume_tables
+        from jaxvae.report import evaluation_tables
 
         run = checkpoint.load(self.run)
         splits = open_splits(from_config(run.config["data"]))
-        test = splits.test if self.volumes is None else other_volumes(run, self.volumes)
+        test = splits.test if self.volumes is None else volume_tables.other_volumes(run, self.volumes)
         place = results.place(self.run, self.volumes)
-        own = own_volumes(run) if run.config.get("volumes") is not None else None
+        own = volume_tables.own_volumes(run) if run.config.get("volumes") is not None else None
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
             way_out = (
@@ -70,7 +70,7 @@ class Evaluate:
         evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test)
         results.write_scores(place / "scores", test, scored)
         files.write_json(place / "evaluation.json", evaluation)
-        print(evaluation_text(evaluation))
+        print(evaluation_tables.text(evaluation))
         command = f"jaxvae report {self.run}{f' {self.volumes}' if self.volumes else ''}"
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
 
@@ -88,41 +88,6 @@ class Evaluate:
             resamples=self.resamples,
         )
         return volume_tables.to_config(found)
-
-
-def own_volumes(run: Run) -> Cache:
-    """The prepared volumes that a run was trained on.
-
-    Raises:
-      InputError: they were prepared anew since, so that nobody knows who was trained on.
-    """
-    from jaxvae.data import cache
-
-    opened = cache.open_cache(run.config["data"]["data"])
-    if opened.hash != run.config["volumes"]["hash"]:
-        raise InputError(f"{opened.directory}: was prepared anew since the run was trained on it; train a new run")
-    return opened
-
-
-def other_volumes(run: Run, directory: Path) -> Dataset:
-    """All slices of other prepared volumes, which have to be cut as the run's own were.
-
-    Raises:
-      InputError: they are not, they are the run's own, or the run was not trained on volumes.
-    """
-    from jaxvae import volume_scores
-    from jaxvae.data import cache
-
-    wanted, opened = volume_scores.slicing_of(run), cache.open_cache(directory)
-    if opened.slicing != wanted:
-        raise InputError(
-            f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
-            "prepare it with the same flags"
-        )
-    learnt_from = {record["image"] for record in own_volumes(run).volumes}
-    if any(record["image"] in learnt_from for record in opened.volumes):
-        raise InputError(f"{directory}: holds scans that the run learnt from; name others, or none for its own test")
-    return cache.dataset(opened)
 
 
 def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
@@ -158,63 +123,3 @@ def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, fl
         name: {f"{rate:g}": evaluation.healthy_threshold(values, rate) for rate in evaluation.RATES}
         for name, values in maps.items()
     }
-
-
-def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """The tables for a terminal."""
-    from jaxvae.bootstrap import FEWEST_GROUPS
-    from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS
-    from jaxvae.report import tables
-    from jaxvae.volume_evaluation import BEST as VOLUME_BEST
-
-    images = evaluation["images"]
-    parts = []
-    if evaluation["pixels"]:
-        rows = named(evaluation["pixels"])
-        share = 100 * evaluation["anomalous_pixels"]
-        parts.append(
-            f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels\n"
-            "(* wins its column; in brackets the 95 % interval over resampled images or patients, "
-            f"where there are at least {FEWEST_GROUPS})\n"
-        )
-        parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
-    parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
-    parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
-    for caption, rows, columns in tables_of_volumes(evaluation):
-        parts.append(f"\n{caption}\n")
-        parts.append(tables.text(rows, columns, best=VOLUME_BEST))
-    return "\n".join(parts)
-
-
-def tables_of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
-    """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
-    from jaxvae.evaluation import RATES
-    from jaxvae.volume_evaluation import COLUMNS
-
-    for table in evaluation.get("volumes", ()):
-        if not table["rows"]:
-            continue
-        rows = named(table["rows"])
-        caption = f"{table['caption']}; {rows[0]['volumes']} volumes"
-        anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
-        yield caption, rows, anywhere
-        for rate in RATES:
-            suffix = f"_at_healthy_{rate:g}"
-            at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
-            if at.keys() <= rows[0].keys():
-                yield (
-                    f"{caption}; threshold that {100 * rate:g} % of healthy voxels reach",
-                    rows,
-                    {"score": "score", **at},
-                )
-
-
-def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of evaluation.json with scores under their display names and intervals as the tuples tables expect."""
-    from jaxvae.report import style
-
-    return [
-        {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        | {"score": style.display(row["score"])}
-        for row in rows
-    ]

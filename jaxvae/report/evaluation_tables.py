@@ -1,0 +1,62 @@
+"""The tables of an evaluation, under the heads that readers expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jaxvae.bootstrap import FEWEST_GROUPS
+from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
+from jaxvae.report import style, tables
+from jaxvae.volume_evaluation import BEST as VOLUME_BEST
+from jaxvae.volume_evaluation import COLUMNS
+
+
+def text(evaluation: dict[str, Any]) -> str:
+    """The tables for a terminal."""
+    images = evaluation["images"]
+    parts = []
+    if evaluation["pixels"]:
+        rows = named(evaluation["pixels"])
+        share = 100 * evaluation["anomalous_pixels"]
+        parts.append(
+            f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels\n"
+            "(* wins its column; in brackets the 95 % interval over resampled images or patients, "
+            f"where there are at least {FEWEST_GROUPS})\n"
+        )
+        parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
+    parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
+    parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
+    for caption, rows, columns in of_volumes(evaluation):
+        parts.append(f"\n{caption}\n")
+        parts.append(tables.text(rows, columns, best=VOLUME_BEST))
+    return "\n".join(parts)
+
+
+def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
+    """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
+    for table in evaluation.get("volumes", ()):
+        if not table["rows"]:
+            continue
+        rows = named(table["rows"])
+        caption = f"{table['caption']}; {rows[0]['volumes']} volumes"
+        anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
+        yield caption, rows, anywhere
+        for rate in RATES:
+            suffix = f"_at_healthy_{rate:g}"
+            at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
+            if at.keys() <= rows[0].keys():
+                yield (
+                    f"{caption}; threshold that {100 * rate:g} % of healthy voxels reach",
+                    rows,
+                    {"score": "score", **at},
+                )
+
+
+def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of evaluation.json with scores under their display names and intervals as the tuples tables expect."""
+    return [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        | {"score": style.display(row["score"])}
+        for row in rows
+    ]
