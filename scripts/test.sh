@@ -12,4 +12,4 @@ if [ $# -gt 0 ]; then
     exec "$venv/bin/python" -m pytest "$@"
 fi
 # Real images cover what made-up ones cannot, so less is asked where there are none.
-exec "$venv/bin/python" -m pytest -n 2 --cov --cov-report=term --cov-fail-under="$([ -n "${JAXVAE_DATA:-}" ] && echo 90 || echo 80)"
+exec "$venv/bin/python" -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under="$([ -n "${JAXVAE_DATA:-}" ] && echo 90 || echo 80)"
