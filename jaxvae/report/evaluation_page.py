@@ -68,7 +68,7 @@ def write(
     levels += [(table["caption"], row) for table in evaluation.get("volumes", ()) for row in table["rows"]]
     tables.write_json(report / "results.json", [{"level": level, **row} for level, row in levels], context)
     facts = {
-        "Data": Path(config["data"]["data"]).name,
+        "Learnt from": Path(config["data"]["data"]).name,
         "Model": f"{config['model']['name']}, latent {config['model']['latent_size']}",
         "Checkpoint": f"step {evaluation['step']}",
         "Test": f"{evaluation['images']['anomalous']} of {evaluation['images']['test']} images anomalous",

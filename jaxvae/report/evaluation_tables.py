@@ -47,7 +47,7 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
             at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
             if at.keys() <= rows[0].keys():
                 yield (
-                    f"{caption}; threshold that {100 * rate:g} % of healthy voxels reach",
+                    f"{table['caption'].partition(';')[0]}; at the threshold that {100 * rate:g} % of healthy voxels reach",
                     rows,
                     {"score": "score", **at},
                 )

@@ -70,7 +70,7 @@ LINES = {
     "combi": Line(VERMILLION),
     "combi_smoothed": Line(VERMILLION, "--"),
     "combi_nll": Line(VERMILLION, ":"),
-    "combi_sum": Line(VERMILLION, "-."),
+    "combi_sum": Line(VERMILLION, (0, (3, 1, 1, 1))),
     "brightness": Line("#b0b0b0"),
     "equalised_brightness": Line("#7a7a7a"),
 }
