@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from bench_train import BATCH, IMAGES, model_of, torch_contenders
-from timing import Contenders, Device, alternate, complaint, publish, torch_facts
+from timing import Contenders, Device, Precision, alternate, complaint, multiply_alike, publish, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
@@ -46,6 +46,8 @@ class Config:
     """the dense network and small populations"""
     device: Device = "default"
     """where to compute; default is what JAX finds"""
+    precision: Precision = "float32"
+    """of matrix products and convolutions on an accelerator, in JAX and PyTorch alike"""
     torch: bool = True
     """time the PyTorch loop too"""
     json: Path | None = None
@@ -77,6 +79,7 @@ def main(config: Config) -> int:
     if wrong or min(config.steps, config.rounds) < 1:
         print(f"bench_sweep: {wrong or '--steps and --rounds take numbers of at least 1'}", file=sys.stderr)
         return 2
+    multiply_alike(config.precision)
     peers = torch_facts(config.torch)
     rows = []
     for network in ("dense",) if config.quick else config.networks:
@@ -109,7 +112,7 @@ def main(config: Config) -> int:
         "steps_per_s": "model-steps/s",
         "times_singles": "times single runs",
     }
-    publish(rows, heads, {**machine(), **(peers or {})}, config.json)
+    publish(rows, heads, {**machine(), **(peers or {}), "precision": config.precision}, config.json)
     return 0
 
 

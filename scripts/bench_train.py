@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from timing import Device, alternate, complaint, publish, seconds_of, torch_facts
+from timing import Device, Precision, alternate, complaint, multiply_alike, publish, seconds_of, torch_facts
 
 import jaxvae
 from jaxvae.machine import machine
@@ -44,6 +44,8 @@ class Config:
     """fewer steps and turns, no torch.compile"""
     device: Device = "default"
     """where to compute; default is what JAX finds"""
+    precision: Precision = "float32"
+    """of matrix products and convolutions on an accelerator, in JAX and PyTorch alike"""
     torch: bool = True
     """time the PyTorch peers too"""
     json: Path | None = None
@@ -109,6 +111,7 @@ def main(config: Config) -> int:
     if wrong:
         print(f"bench_train: {wrong}", file=sys.stderr)
         return 2
+    multiply_alike(config.precision)
     peers = torch_facts(config.torch)
     rounds = 3 if config.quick else config.rounds
     rows = []
@@ -141,7 +144,7 @@ def main(config: Config) -> int:
         "times_jaxvae": "times jaxvae",
         "first_s": "first call s",
     }
-    publish(rows, heads, {**machine(), **(peers or {})}, config.json)
+    publish(rows, heads, {**machine(), **(peers or {}), "precision": config.precision}, config.json)
     return 0
 
 

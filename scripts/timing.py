@@ -19,6 +19,7 @@ from jaxvae.report import tables
 
 Contenders = dict[str, Callable[[], Any]]
 Device = Literal["default", "cpu", "gpu", "tpu"]
+Precision = Literal["float32", "tensorfloat32"]
 
 
 class Timing(NamedTuple):
@@ -67,6 +68,17 @@ def complaint(device: Device) -> str | None:
     except (RuntimeError, AssertionError):  # The latter where the plugin for a platform is not installed
         return f"--device {device}: JAX finds none here; install jax[cuda13] or jax[tpu], or use --device cpu"
     return None
+
+
+def multiply_alike(precision: Precision) -> None:
+    """Makes JAX and PyTorch multiply float32 in full, or on accelerators rounded to ten bits; each defaults to another."""
+    jax.config.update("jax_default_matmul_precision", precision)
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_float32_matmul_precision("high" if precision == "tensorfloat32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tensorfloat32"
 
 
 def matrix_rate(precision: str = "float32") -> float:
