@@ -71,7 +71,7 @@ def complaint(device: Device) -> str | None:
 
 
 def multiply_alike(precision: Precision) -> None:
-    """Makes JAX and PyTorch multiply float32 in full, or on accelerators rounded to ten bits; each defaults to another."""
+    """Makes JAX and PyTorch multiply float32 alike, in full or, on accelerators, rounded to ten bits."""
     jax.config.update("jax_default_matmul_precision", precision)
     try:
         import torch
