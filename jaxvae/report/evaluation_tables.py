@@ -46,11 +46,9 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
             suffix = f"_at_healthy_{rate:g}"
             at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
             if at.keys() <= rows[0].keys():
-                yield (
-                    f"{table['caption'].partition(';')[0]}; at the threshold that {100 * rate:g} % of healthy voxels reach",
-                    rows,
-                    {"score": "score", **at},
-                )
+                short = table["caption"].partition(";")[0]
+                caption = f"{short}; at the threshold that {100 * rate:g} % of healthy voxels reach"
+                yield caption, rows, {"score": "score", **at}
 
 
 def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
