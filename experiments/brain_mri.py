@@ -16,7 +16,7 @@ The paper's network and settings (64x64, z 256, log_scale 0), three seeds; patie
 folder below `--work`; started again, only what is missing is done, row by row in results/brain_mri_runs.jsonl.
 Intervals are over patients, each end the mean over the seeds. Volumes are judged inside the brain, on their own grid
 and at the model's resolution; LGG's are not skull-stripped, so there it is the head. Writes results/brain_mri.json, .md
-and .png.
+and .png, and brain_mri_settings.png over the axes.
 """
 
 from __future__ import annotations
@@ -295,6 +295,50 @@ def figure(path: Path, done: list[dict[str, Any]]) -> None:
     style.save(sheet, path)
 
 
+def settings_figure(path: Path, done: list[dict[str, Any]]) -> None:
+    """Average precision over each axis, the others at their base: a row a test, a column an axis, a line a score."""
+    summary = [row for row in over_seeds(done) if row["table"] == "own_grid"]
+    tests = [test for test in dict.fromkeys(row["test"] for row in summary) if _varies(summary, test)]
+    names = ["equalised_brightness", *MAPS]
+    lines = style.lines(names)
+    height = 120 + 300 * len(tests)
+    sheet = style.sheet(style.WIDTH, height)
+    grid = sheet.subplots(len(tests), len(BASE), squeeze=False, sharey="row")
+    sheet.subplots_adjust(0.08, 70 / height, 0.98, 1 - 60 / height, wspace=0.08, hspace=0.3)
+    for test, plots in zip(tests, grid, strict=True):
+        for axis, plot in zip(BASE, plots, strict=True):
+            others = [other for other in BASE if other != axis]
+            for name in names:
+                found = {
+                    row[axis]: row
+                    for row in summary
+                    if (row["test"], row["score"]) == (test, name)
+                    and all(row[other] == BASE[other] for other in others)
+                }
+                at = sorted(found)
+                plot.errorbar(
+                    range(len(at)),
+                    [found[value]["average_precision_mean"] for value in at],
+                    yerr=[found[value]["average_precision_std"] or 0.0 for value in at],
+                    color=lines[name].colour,
+                    label=style.display(name),
+                    marker="o",
+                    markersize=3,
+                    elinewidth=1,
+                )
+                plot.set_xticks(range(len(at)), [f"{value:g}" for value in at])
+            plot.set_xlabel(axis.replace("_", " "))
+        plots[0].set_ylabel(f"{test}\naverage precision")
+        plots[0].set_ylim(bottom=0)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    sheet.legend(handles, labels, ncols=len(names), frameon=False, loc="upper left", bbox_to_anchor=(0.07, 1))
+    style.save(sheet, path)
+
+
+def _varies(summary: list[dict[str, Any]], test: str) -> bool:
+    return len({tuple(row[axis] for axis in BASE) for row in summary if row["test"] == test}) > 1
+
+
 def main(config: Config) -> None:
     done = rows(config)
     if not done:
@@ -304,6 +348,8 @@ def main(config: Config) -> None:
     record.write("brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=seconds)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
     figure(record.RESULTS / "brain_mri.png", done)
+    if any(_varies(done, test) for test in {row["test"] for row in done}):
+        settings_figure(record.RESULTS / "brain_mri_settings.png", done)
     print(text)
 
 
