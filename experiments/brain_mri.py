@@ -344,7 +344,8 @@ def main(config: Config) -> None:
     if not done:
         raise SystemExit("nothing has been run yet; leave --no-train out")
     text = markdown(done)
-    seconds = sum({_key(row): row["seconds"] for row in done}.values())
+    # Of a few runs of the first days the time was not kept.
+    seconds = sum({_key(row): row["seconds"] or 0.0 for row in done}.values())
     record.write("brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=seconds)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
     figure(record.RESULTS / "brain_mri.png", done)
