@@ -154,6 +154,13 @@ def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
     assert "y alone:" not in brain_mri.markdown(done)
 
 
+def test_figures_of_the_brain_experiment_are_drawn(tmp_path):
+    done = [row for size in (32, 64, 128) for row in brain_rows("x", {**brain_mri.BASE, "size": size}, ("a", "a"))]
+    brain_mri.figure(tmp_path / "base.png", done)
+    brain_mri.settings_figure(tmp_path / "settings.png", done)
+    assert {path.name for path in tmp_path.iterdir()} == {"base.png", "settings.png"}
+
+
 def test_a_data_set_of_which_scans_are_left_out_gives_no_result():
     with pytest.raises(InputError, match=r"no mask \(2 scans would be left out\); complete the data set"):
         brain_scans.whole([Rejected(Path("a.nii"), "a.nii: no mask"), Rejected(Path("b.nii"), "b.nii: no mask")])
