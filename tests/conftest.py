@@ -12,6 +12,9 @@ import jaxvae
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Programs that tests start; looked through for doctests, they would run here, and make the devices of this process four.
+collect_ignore = ["four_devices.py", "two_processes.py"]
+
 _compilations: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, duration, **_: _compilations.append(name) if name.endswith("backend_compile_duration") else None
