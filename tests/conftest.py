@@ -12,7 +12,7 @@ import jaxvae
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Programs that tests start; looked through for doctests, they would run here, and make the devices of this process four.
+# Programs that tests start. Looked through for doctests they would run here, and give this process four devices.
 collect_ignore = ["four_devices.py", "two_processes.py"]
 
 _compilations: list[str] = []
