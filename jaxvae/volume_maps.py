@@ -83,7 +83,7 @@ def write_scans(
                     finished()
                     continue
                 writing.append((result, pool.submit(_write, run, out, result)))
-                while len(writing) > AHEAD or (writing and writing[0][1].done()):
+                while len(writing) == AHEAD or (writing and writing[0][1].done()):
                     finish()
             while writing:
                 finish()
