@@ -191,14 +191,15 @@ def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return summary
 
 
-def wins(done: list[dict[str, Any]], metric: str, test: str | None = None) -> list[dict[str, Any]]:
+def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) -> list[dict[str, Any]]:
     """At how many tests and settings, seeds averaged, each score wins, beats the reconstruction error, both baselines.
 
     Args:
+      summary: of `over_seeds`, as everywhere below.
       test: one of the tests alone.
     """
     by_case: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row in over_seeds(done):
+    for row in summary:
         if row["table"] == "own_grid" and test in (None, row["test"]) and row[f"{metric}_mean"] is not None:
             case = (row["test"], *(row[axis] for axis in BASE))
             by_case.setdefault(case, {})[row["score"]] = row[f"{metric}_mean"]
@@ -215,11 +216,11 @@ def wins(done: list[dict[str, Any]], metric: str, test: str | None = None) -> li
     ]
 
 
-def by_test(done: list[dict[str, Any]], metric: str) -> str:
+def by_test(summary: list[dict[str, Any]], metric: str) -> str:
     """Markdown: a metric at the base settings, own grid, raw; a row a test set, a column a score, and chance."""
     chance = {"average_precision": lambda prevalence: prevalence, "auroc": lambda _: 0.5}[metric]
     table: dict[str, dict[str, Any]] = {}
-    for row in _at_base(done):
+    for row in _at_base(summary):
         if row["table"] == "own_grid":
             line = table.setdefault(row["test"], {"test": f"{row['test']} ({row['volumes']})"})
             line |= {"chance": f"{chance(row['prevalence']):.3f}", style.display(row["score"]): _in_words(row, metric)}
@@ -227,12 +228,11 @@ def by_test(done: list[dict[str, Any]], metric: str) -> str:
     return tables.markdown(lines, {**{name: name for name in lines[0]}, "test": f"{METRICS[metric]} (volumes)"})
 
 
-def markdown(done: list[dict[str, Any]]) -> str:
+def markdown(summary: list[dict[str, Any]]) -> str:
     """A table a test set at the base settings, and who beats whom over everything that was run."""
-    parts = [by_test(done, "average_precision"), by_test(done, "auroc")]
-    summary = _at_base(done)
-    for test, table in dict.fromkeys((row["test"], row["table"]) for row in summary):
-        found = [row for row in summary if (row["test"], row["table"]) == (test, table)]
+    parts, base = [by_test(summary, "average_precision"), by_test(summary, "auroc")], _at_base(summary)
+    for test, table in dict.fromkeys((row["test"], row["table"]) for row in base):
+        found = [row for row in base if (row["test"], row["table"]) == (test, table)]
         shown = [
             {"score": style.display(row["score"])} | {key: _in_words(row, key) for key in METRICS} for row in found
         ]
@@ -241,24 +241,23 @@ def markdown(done: list[dict[str, Any]]) -> str:
         parts.append(
             f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}"
         )
-    parts += [over_settings(done, metric) for metric in ("average_precision", "auroc")]
+    parts += [over_settings(summary, metric) for metric in ("average_precision", "auroc")]
     return "\n\n".join(parts)
 
 
-def over_settings(done: list[dict[str, Any]], metric: str) -> str:
+def over_settings(summary: list[dict[str, Any]], metric: str) -> str:
     """Markdown: at how many of all settings each score wins and beats others, over all tests and for each."""
     columns = ["score", "settings", "wins", "beats Rec-Error", "beats both baselines", "mean", "worst"]
     words = f"By {METRICS[metric]}, tests and settings counted once, seeds averaged (shares with 95 % intervals, as if "
-    parts = [f"{words}they were independent):\n\n{tables.markdown(wins(done, metric), columns, best={})}"]
-    for test in dict.fromkeys(row["test"] for row in done):
-        counted = wins(done, metric, test)
-        if counted[0]["settings"] > 1:
-            parts.append(f"{test} alone:\n\n{tables.markdown(counted, columns, best={})}")
+    parts = [f"{words}they were independent):\n\n{tables.markdown(wins(summary, metric), columns, best={})}"]
+    for test in _varied(summary):
+        counted = wins(summary, metric, test)
+        parts.append(f"{test} alone:\n\n{tables.markdown(counted, columns, best={})}")
     return "\n\n".join(parts)
 
 
-def _at_base(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in over_seeds(done) if all(row[axis] == BASE[axis] for axis in BASE)]
+def _at_base(summary: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in summary if all(row[axis] == BASE[axis] for axis in BASE)]
 
 
 def _in_words(row: dict[str, Any], metric: str) -> str | None:
@@ -270,16 +269,16 @@ def _in_words(row: dict[str, Any], metric: str) -> str | None:
     return words if interval is None else f"{words} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
-def figure(path: Path, done: list[dict[str, Any]]) -> None:
+def figure(path: Path, summary: list[dict[str, Any]]) -> None:
     """Average precision of every score on every test set at the base settings, with the spread over seeds."""
-    summary = [row for row in _at_base(done) if row["table"] == "own_grid"]
-    tests = list(dict.fromkeys(row["test"] for row in summary))
+    base = [row for row in _at_base(summary) if row["table"] == "own_grid"]
+    tests = list(dict.fromkeys(row["test"] for row in base))
     names = [*BASELINES, *MAPS]
     lines = style.lines(names)
     sheet = style.sheet(style.WIDTH, 620)
     plot = sheet.add_axes((0.07, 0.10, 0.91, 0.76))
     for place, name in enumerate(names):
-        found = {row["test"]: row for row in summary if row["score"] == name}
+        found = {row["test"]: row for row in base if row["score"] == name}
         plot.bar(
             np.arange(len(tests)) + (place - (len(names) - 1) / 2) * 0.8 / len(names),
             [found[test]["average_precision_mean"] for test in tests],
@@ -295,10 +294,9 @@ def figure(path: Path, done: list[dict[str, Any]]) -> None:
     style.save(sheet, path)
 
 
-def settings_figure(path: Path, done: list[dict[str, Any]]) -> None:
+def settings_figure(path: Path, summary: list[dict[str, Any]]) -> None:
     """Average precision over each axis, the others at their base: a row a test, a column an axis, a line a score."""
-    summary = [row for row in over_seeds(done) if row["table"] == "own_grid"]
-    tests = [test for test in dict.fromkeys(row["test"] for row in summary) if _varies(summary, test)]
+    own, tests = [row for row in summary if row["table"] == "own_grid"], _varied(summary)
     names = ["equalised_brightness", *MAPS]
     lines = style.lines(names)
     height = 120 + 300 * len(tests)
@@ -311,7 +309,7 @@ def settings_figure(path: Path, done: list[dict[str, Any]]) -> None:
             for name in names:
                 found = {
                     row[axis]: row
-                    for row in summary
+                    for row in own
                     if (row["test"], row["score"]) == (test, name)
                     and all(row[other] == BASE[other] for other in others)
                 }
@@ -335,22 +333,27 @@ def settings_figure(path: Path, done: list[dict[str, Any]]) -> None:
     style.save(sheet, path)
 
 
-def _varies(summary: list[dict[str, Any]], test: str) -> bool:
-    return len({tuple(row[axis] for axis in BASE) for row in summary if row["test"] == test}) > 1
+def _varied(summary: list[dict[str, Any]]) -> list[str]:
+    """The tests that were run at more settings than one."""
+    settings: dict[str, set[tuple[Any, ...]]] = {}
+    for row in summary:
+        settings.setdefault(row["test"], set()).add(tuple(row[axis] for axis in BASE))
+    return [test for test, found in settings.items() if len(found) > 1]
 
 
 def main(config: Config) -> None:
     done = rows(config)
     if not done:
         raise SystemExit("nothing has been run yet; leave --no-train out")
-    text = markdown(done)
+    summary = over_seeds(done)
+    text = markdown(summary)
     # Of a few runs of the first days the time was not kept.
     seconds = sum({_key(row): row["seconds"] or 0.0 for row in done}.values())
-    record.write("brain_mri.json", over_seeds(done), command="python -m experiments.brain_mri", seconds=seconds)
+    record.write("brain_mri.json", summary, command="python -m experiments.brain_mri", seconds=seconds)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
-    figure(record.RESULTS / "brain_mri.png", done)
-    if any(_varies(done, test) for test in {row["test"] for row in done}):
-        settings_figure(record.RESULTS / "brain_mri_settings.png", done)
+    figure(record.RESULTS / "brain_mri.png", summary)
+    if _varied(summary):
+        settings_figure(record.RESULTS / "brain_mri_settings.png", summary)
     print(text)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, is_out_of_memory
 from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
 
@@ -213,10 +213,8 @@ def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
     """Whatever Orbax raises over damaged files, which has no common class, in one line."""
     try:
         yield
-    except MemoryError:
-        raise
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
+        if is_out_of_memory(error):
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(

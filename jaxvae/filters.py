@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -20,6 +22,11 @@ def unit_range(images: Array) -> Array:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images are {images.dtype}; give uint8, or float in the range the model was trained on")
     return images
+
+
+def flat(images: Array) -> Array:
+    """[B, H W C] of [B, H, W, C], of no images too."""
+    return images.reshape(len(images), math.prod(images.shape[1:]))
 
 
 def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.convolutions import KERNEL, convolve, convolve_transposed, leaky_relu
+from jaxvae.filters import flat
 from jaxvae.types import Array, Key, Params, Posterior
 
 
@@ -51,7 +52,7 @@ class DenseVAE(nn.Module):
         self.decoder_image = dense(pixels, self.hidden_size)
 
     def encode(self, images: Array) -> Posterior:
-        hidden = nn.relu(self.encoder_hidden(images.reshape(len(images), math.prod(images.shape[1:]))))
+        hidden = nn.relu(self.encoder_hidden(flat(images)))
         return Posterior(self.encoder_mean(hidden), self.encoder_log_std(hidden))
 
     def decode(self, latents: Array) -> Array:
@@ -111,9 +112,8 @@ class ConvVAE(nn.Module):
         features = images.astype(self.dtype)
         for kernel in self.encoder_levels:
             features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
-        flat = features.reshape(len(features), math.prod(features.shape[1:]))
         # Sums in float32 whatever the dtype, so that the posterior is not rounded to it.
-        heads = jnp.matmul(flat, _matrix(self.encoder_latent, self.dtype), preferred_element_type=jnp.float32)
+        heads = jnp.matmul(flat(features), _matrix(self.encoder_latent, self.dtype), preferred_element_type=jnp.float32)
         return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
 
     def decode(self, latents: Array) -> Array:

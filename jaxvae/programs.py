@@ -49,8 +49,9 @@ def train_and_judge(
     if min(axes["latent_size"]) == model.latent_size:
         del axes["latent_size"]
     population = of_columns(axes, latents=model.latent_size)
-    images = jnp.asarray(splits.train.images)
-    mesh = sharding.run_mesh() if jax.local_device_count() > 1 else None
+    images, mesh = jnp.asarray(splits.train.images), sharding.own_mesh(sharding.RUN)
+    if mesh is not None:
+        images = sharding.replicate(images, mesh)  # Once, not an epoch.
     epoch = len(images) // config.batch_size
     states, metrics = None, None
     # An epoch at a time, in between which Ctrl-C is heard.

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
-from jaxvae.sharding import DATA, replicate, spread
+from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]
@@ -240,25 +240,22 @@ def score_batch(
     used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
     wanted = tuple(name for name in GRADIENTS if name in used)
 
-    def score(params: Params, images: Array, log_scale: float | Array) -> BatchScores:
-        raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
+    def finished(name: str, raw: PixelScores, log_scale: float | Array) -> Array:
+        if name in COMBINATIONS:
+            return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
+        if name == "rec_error":
+            return raw.rec_error
+        return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
 
-        def finished(name: str) -> Array:
-            if name in COMBINATIONS:
-                return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
-            if name == "rec_error":
-                return raw.rec_error
-            return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
+    def score(params: Params, log_scale: float | Array, images: Array) -> BatchScores:
+        def block(images: Array) -> BatchScores:
+            raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
+            found = {name: finished(name, raw, log_scale) for name in maps}
+            return BatchScores(samples, found, means if reconstructions else None)
 
-        return BatchScores(samples, {name: finished(name) for name in maps}, means if reconstructions else None)
+        return _in_blocks(block, images)
 
-    def share(params: Params, images: Array, log_scale: float | Array) -> BatchScores:
-        return _in_blocks(lambda images: score(params, images, log_scale), images)
-
-    if mesh is not None:
-        own, whole = PartitionSpec(DATA), PartitionSpec()
-        share = jax.shard_map(share, mesh=mesh, in_specs=(whole, own, whole), out_specs=own, check_vma=False)
-    return share(params, images, log_scale)
+    return shared_out(score, mesh, whole=(True, True, False))(params, log_scale, images)
 
 
 def score_batches(

@@ -6,7 +6,7 @@ A mesh has one axis, "run" for the members of a population or "data" for the ima
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -22,6 +22,7 @@ RUN = "run"  # The axis over which a population is spread.
 DATA = "data"  # The axis over which a batch is spread.
 
 Tree = TypeVar("Tree")
+Result = TypeVar("Result")
 
 
 def run_mesh(devices: int | None = None) -> Mesh:
@@ -47,9 +48,11 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.array(jax.devices() if devices is None else devices), (DATA,), axis_types=(AxisType.Auto,))
 
 
-def own_mesh() -> Mesh | None:
-    """A mesh with the one axis "data" of the devices of this process, None where there is one alone."""
-    return data_mesh(jax.local_devices()) if jax.local_device_count() > 1 else None
+def own_mesh(axis: str = DATA) -> Mesh | None:
+    """A mesh with one axis, "data" or "run", of the devices of this process; None where there is one alone."""
+    if jax.local_device_count() == 1:
+        return None
+    return run_mesh() if axis == RUN else data_mesh(jax.local_devices())
 
 
 def over(mesh: Mesh) -> NamedSharding:
@@ -65,6 +68,20 @@ def spread(tree: Tree, mesh: Mesh) -> Tree:
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
     """Arrays that every device of the mesh holds whole."""
     return _put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shared_out(function: Callable[..., Result], mesh: Mesh | None, *, whole: tuple[bool, ...]) -> Callable[..., Result]:
+    """A function that each device computes for its part of the runs or images, and as it is without a mesh.
+
+    Args:
+      whole: of each argument, whether every device has all of it, or its part of the first axis. Of the result, each
+        device has its part.
+    """
+    if mesh is None:
+        return function
+    part = PartitionSpec(*mesh.axis_names)
+    parts = tuple(PartitionSpec() if each else part for each in whole)
+    return jax.shard_map(function, mesh=mesh, in_specs=parts, out_specs=part, check_vma=False)
 
 
 def _put(tree: Tree, sharding: NamedSharding) -> Tree:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import InputError
@@ -26,13 +26,12 @@ from jaxvae.models import Model, param_shapes
 from jaxvae.population import Runs
 from jaxvae.population import grid as grid
 from jaxvae.scores import sample_scores
-from jaxvae.sharding import RUN, replicate, spread
+from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
 Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
 Tree = TypeVar("Tree")
-Result = TypeVar("Result")
 
 
 def init_many(model: Model, config: TrainConfig, runs: Runs) -> TrainState:
@@ -151,7 +150,7 @@ def _fit_many(
     def several(members: Member, shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
         return lax.map(lambda member: one(member, *shared), members, batch_size=together if together > 1 else None)
 
-    return _shared_out(several, mesh)((runs, start), (images, clock))
+    return shared_out(several, mesh, whole=(False, True))((runs, start), (images, clock))
 
 
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
@@ -244,12 +243,4 @@ def _score_many(
     def several(runs: tuple[Params, Key | None, Array], images: Array) -> SampleScores:
         return lax.map(lambda run: one(run, images), runs)
 
-    return _shared_out(several, mesh)(runs, images)
-
-
-def _shared_out(function: Callable[..., Result], mesh: Mesh | None) -> Callable[..., Result]:
-    """A function of (what each run has, images), with the runs shared out among the devices of a mesh."""
-    if mesh is None:
-        return function
-    own, whole = PartitionSpec(RUN), PartitionSpec()
-    return jax.shard_map(function, mesh=mesh, in_specs=(own, whole), out_specs=own, check_vma=False)
+    return shared_out(several, mesh, whole=(False, True))(runs, images)

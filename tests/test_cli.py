@@ -782,7 +782,7 @@ def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> 
     common = ["--data", str(folder), "--batch-size", "4", "--epochs", "1", "--latent-size", "2"]
     axes = ["--image-size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
     assert main(["sweep", str(sweep), *common, *axes]) == 0
-    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    rows = read_lines(sweep / "table.jsonl")
     assert [(row["image_size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
     assert (sweep / "heat_image_size_width.png").exists()
     # The last row is what `train` and `evaluate` give for that size and so many channels.
@@ -799,7 +799,7 @@ def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: P
     axes = ["--latent-size", "4", "2", "--seed", "0", "1", "--together", together]
     shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
     assert main(["sweep", str(sweep), "--data", str(folder), *axes, *shape]) == 0
-    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    rows = read_lines(sweep / "table.jsonl")
     assert [(row["seed"], row["latent_size"]) for row in rows] == [(0, 4), (0, 2), (1, 4), (1, 2)]
     assert not any(row["diverged"] for row in rows)
 
@@ -813,7 +813,7 @@ def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, caps
     assert main(["sweep", str(sweep), "--data", str(plain), "--validation", "0.3", *axes, *shape]) == 0
     printed = capsys.readouterr().out
     assert "validation_elbo over the seeds, best first" in printed
-    rows = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    rows = read_lines(sweep / "table.jsonl")
     means = {
         rate: np.mean([row["validation_elbo"] for row in rows if row["learning_rate"] == rate]) for rate in (1e-5, 1e-2)
     }
@@ -835,7 +835,7 @@ def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
             write_png(folder / "ground_truth" / "bad" / f"{i}_mask.png", mask[..., 0])
     shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1", "--latent-size", "2", "--seed", "0"]
     assert main(["sweep", str(sweep), "--data", str(folder), *shape]) == 0
-    [row] = [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
+    [row] = read_lines(sweep / "table.jsonl")
     assert 0 <= row["pixel_auroc/combi"] <= 1
 
 

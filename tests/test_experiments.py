@@ -135,7 +135,7 @@ def test_brain_rows_are_summed_up_over_seeds():
     assert rows[0]["auroc_std"] == pytest.approx(0.1)
     assert rows[0]["auroc_interval"] == pytest.approx([0.1, 1.0])
     assert rows[0]["aupro_mean"] is None
-    text = brain_mri.markdown(done)
+    text = brain_mri.markdown(brain_mri.over_seeds(done))
     assert "**x.** a; 9 volumes, 3 seeds" in text
     assert "0.600 ± 0.100 [0.10, 1.00]" in text
     assert "| x (9) " in text
@@ -146,18 +146,18 @@ def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
     other = {**brain_mri.BASE, "latent_size": 64}
     done = brain_rows("x", brain_mri.BASE, ("a", "a")) + brain_rows("x", other, ("b", "c; 3 voxels"))
     done += brain_rows("y", brain_mri.BASE, ("a",))
-    won = {row["score"]: row for row in brain_mri.wins(done, "auroc")}
+    won = {row["score"]: row for row in brain_mri.wins(brain_mri.over_seeds(done), "auroc")}
     assert (won["equalised |x|"]["settings"], won["equalised |x|"]["wins"]) == (3, 3)
     assert won["Combi"]["beats Rec-Error"][0] == 0
-    assert brain_mri.wins(done, "auroc", "x")[0]["settings"] == 2
-    assert "x alone:" in brain_mri.markdown(done)
-    assert "y alone:" not in brain_mri.markdown(done)
+    assert brain_mri.wins(brain_mri.over_seeds(done), "auroc", "x")[0]["settings"] == 2
+    assert "x alone:" in brain_mri.markdown(brain_mri.over_seeds(done))
+    assert "y alone:" not in brain_mri.markdown(brain_mri.over_seeds(done))
 
 
 def test_figures_of_the_brain_experiment_are_drawn(tmp_path):
     done = [row for size in (32, 64, 128) for row in brain_rows("x", {**brain_mri.BASE, "size": size}, ("a", "a"))]
-    brain_mri.figure(tmp_path / "base.png", done)
-    brain_mri.settings_figure(tmp_path / "settings.png", done)
+    brain_mri.figure(tmp_path / "base.png", brain_mri.over_seeds(done))
+    brain_mri.settings_figure(tmp_path / "settings.png", brain_mri.over_seeds(done))
     assert {path.name for path in tmp_path.iterdir()} == {"base.png", "settings.png"}
 
 

@@ -18,7 +18,7 @@ from jaxvae.cli.report import Report
 from jaxvae.cli.score import Score
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, is_out_of_memory
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        if not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), "no more can be had")
         print(f"jaxvae: out of memory ({reason}); give a smaller --batch-size or --size", file=sys.stderr)

@@ -1,11 +1,14 @@
-"""How arguments show in --help: their kind, and in words what holds where they are left out."""
+"""What the flags of all commands share: how they show in --help, and what is said of one that does nothing."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from jaxvae.errors import InputError
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -20,3 +23,19 @@ def several(kind: str, default: str | None = None) -> Any:
     if default is None:
         return tyro.conf.arg(metavar=f"{kind} ...")
     return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")
+
+
+def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:
+    """Refuses what was typed for flags that do nothing: `--size 8: only goes with WHERE`.
+
+    Args:
+      given: a dataclass of flags; those at their defaults were not typed.
+    Raises:
+      InputError: one of the names was, and they do not fit.
+    """
+    default = {field.name: field.default for field in fields(given)}
+    for name in names:
+        value = getattr(given, name)
+        if not fits and value != default[name]:
+            words = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(f"--{name.replace('_', '-')} {words}: only goes with {where}")

@@ -69,10 +69,12 @@ def open_splits(source: Source) -> Splits:
       InputError: a flag that does not go with the data, or anything wrong with the images.
     """
     is_folder = not is_fashion_mnist(source) and source.data != "phantom"
-    _refuse_unless(is_fashion_mnist(source), source, ("hold_out", "scaling"), "--data fashion_mnist:DIR")
-    _refuse_unless(is_folder, source, ("test",), "a folder of images or volumes")
-    images_only = is_folder and not is_volumes(source)
-    _refuse_unless(images_only, source, ("channels", "normalise"), "a folder of images (volumes were prepared)")
+    images_only, there = is_folder and not is_volumes(source), f", and --data is {source.data!r}"
+    flags.refuse_unless(is_fashion_mnist(source), source, ("hold_out", "scaling"), f"--data fashion_mnist:DIR{there}")
+    flags.refuse_unless(is_folder, source, ("test",), f"a folder of images or volumes{there}")
+    flags.refuse_unless(
+        images_only, source, ("channels", "normalise"), f"a folder of images (volumes were prepared){there}"
+    )
     if is_volumes(source) and source.size is not None:
         raise InputError(f"--size {source.size}: volumes have the size they were prepared with; prepare them anew")
     if is_fashion_mnist(source) and source.size is not None:
@@ -160,15 +162,3 @@ def from_config(config: dict[str, Any]) -> Source:
         return Source(**{**config, "channels": None if channels is None else tuple(channels)})
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json: its data are not as this version writes them ({error}); train anew") from error
-
-
-def _refuse_unless(fits: bool, source: Source, names: tuple[str, ...], where: str) -> None:
-    default = Source()
-    for name in names:
-        value = getattr(source, name)
-        if not fits and value != getattr(default, name):
-            flag, words = (
-                "--" + name.replace("_", "-"),
-                " ".join(map(str, value)) if isinstance(value, tuple) else value,
-            )
-            raise InputError(f"{flag} {words}: only goes with {where}, and --data is {source.data!r}")

@@ -86,7 +86,7 @@ class Sweep:
             raise InputError(
                 str(error).replace(f"where={self.distributed!r}", f"--distributed {self.distributed}")
             ) from error
-        opened = functools.lru_cache(maxsize=1)(open_splits)
+        opened = functools.lru_cache(maxsize=1)(_opened)
         fixed = {name: getattr(self, name) for name in FIXED if getattr(self, name)}
         fixed.setdefault("held_out_class", (self.source.hold_out,))
         config, _ = _config(self, {name: values[0] for name, values in fixed.items()}, opened)
@@ -177,8 +177,16 @@ def _config(sweep: Sweep, fixed: dict[str, Any], opened: Opened) -> tuple[dict[s
     like = _as_train(sweep, fixed)
     train.check_flags(like)
     splits = opened(like.source)
-    train.check_images(like, splits)
     return train.run_config(like, splits), splits
+
+
+def _opened(source: Source) -> Splits:
+    """The images of some programs, read and checked once for those that follow each other."""
+    from jaxvae.cli import train
+
+    splits = open_splits(source)
+    train.check_images(source, splits)
+    return splits
 
 
 def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
@@ -202,36 +210,39 @@ def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
 
 def _check_memory(sweep: Sweep, programs: list[dict[str, Any]], opened: Opened) -> int:
     """The bytes that the largest program takes, if they are free."""
-    import jax
-
-    from jaxvae import capacity, checkpoint
-
-    free, largest = capacity.free_bytes(), max(len(program["runs"]) for program in programs)
-
-    def needed(runs: int) -> int:
-        of_device = -(-runs // jax.local_device_count())
-        together = 1 if jax.default_backend() == "cpu" else of_device
-        return capacity.population_bytes(model, of_device, together=together, image_bytes=image_bytes)
-
-    most = 0
+    largest = max(len(program["runs"]) for program in programs)
     # Programs that differ in the held-out class alone take the same.
     shapes = {
         tuple(program["fixed"].get(name) for name in FIXED if name != "held_out_class"): program for program in programs
     }
-    for program in shapes.values():
-        config, splits = _config(sweep, program["fixed"], opened)
-        model = checkpoint.model_from_config(config["model"])
-        image_bytes = splits.train.images.nbytes + splits.test.images.nbytes
-        most = max(most, needed(largest))
-        if free is None or needed(largest) <= free:
-            continue
-        fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
-        if fits:
-            there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-            raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
-        there = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise InputError(f"--latent-size, --features: one run alone needs {there}; make the model smaller")
-    return most
+    return max(_memory_of(sweep, program["fixed"], largest, opened) for program in shapes.values())
+
+
+def _memory_of(sweep: Sweep, fixed: dict[str, Any], largest: int, opened: Opened) -> int:
+    """The bytes that so many runs of one shape take, if they are free."""
+    import jax
+
+    from jaxvae import capacity, checkpoint
+
+    config, splits = _config(sweep, fixed, opened)
+    model, free = checkpoint.model_from_config(config["model"]), capacity.free_bytes()
+    image_bytes = splits.train.images.nbytes + splits.test.images.nbytes
+
+    def needed(runs: int) -> int:
+        # Devices of a processor share its memory, and train one run after the other.
+        on_processor = jax.default_backend() == "cpu"
+        of_device = runs if on_processor else -(-runs // jax.local_device_count())
+        together = 1 if on_processor else of_device
+        return capacity.population_bytes(model, of_device, together=together, image_bytes=image_bytes)
+
+    if free is None or needed(largest) <= free:
+        return needed(largest)
+    fits = next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0)
+    if fits:
+        there = f"need {needed(largest) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise InputError(f"--together {sweep.together}: {largest} runs {there}; give --together {fits}")
+    there = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    raise InputError(f"--latent-size, --features: one run alone needs {there}; make the model smaller")
 
 
 def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int, processes: int) -> None:

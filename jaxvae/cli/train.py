@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae import signals
@@ -72,7 +72,7 @@ class Train:
         # From here on, so that the answer to SIGTERM is the same whether training has begun or not.
         with signals.noted(signal.SIGTERM) as stop:
             splits = open_splits(self.source)
-            check_images(self, splits)
+            check_images(self.source, splits)
             config = run_config(self, splits)
             from jaxvae import runs
 
@@ -149,17 +149,10 @@ def check_flags(train: Train) -> None:
         value = getattr(train, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
-    dense, default = is_dense(train.model, train.source), {field.name: field.default for field in fields(Train)}
-    for name, fits, where in (
-        ("features", not dense, "--model conv"),
-        ("hidden_size", dense, "--model dense"),
-        ("decay_epochs", train.schedule in ("exponential", "step"), "--schedule exponential or step"),
-        ("decay_rate", train.schedule in ("exponential", "step"), "--schedule exponential or step"),
-    ):
-        value = getattr(train, name)
-        if not fits and value != default[name]:
-            words = _words(value) if isinstance(value, tuple) else value
-            raise InputError(f"--{name.replace('_', '-')} {words}: only goes with {where}")
+    dense, decays = is_dense(train.model, train.source), train.schedule in ("exponential", "step")
+    flags.refuse_unless(not dense, train, ("features",), "--model conv")
+    flags.refuse_unless(dense, train, ("hidden_size",), "--model dense")
+    flags.refuse_unless(decays, train, ("decay_epochs", "decay_rate"), "--schedule exponential or step")
     if min(train.features, default=0) < 1:
         raise InputError(f"--features {_words(train.features) or 'without a number'}: give numbers above 0")
     for name in ("beta", "log_scale"):
@@ -176,10 +169,10 @@ def check_flags(train: Train) -> None:
         raise InputError("--patience needs a validation set; set --validation to a fraction above 0")
 
 
-def check_images(train: Train, splits: Splits) -> None:
+def check_images(source: Source, splits: Splits) -> None:
     import numpy as np
 
-    data = f"--data {train.source.data}"
+    data = f"--data {source.data}"
     if len(splits.train) == 0:
         raise InputError(f"{data}: no healthy image is left to train on; lower --validation or --test")
     for part in (splits.train, splits.validation, splits.test):

@@ -113,11 +113,11 @@ def _read_tiff(path: Path) -> np.ndarray:
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         photometric, alphas = tifffile.PHOTOMETRIC, {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
-        if page.photometric not in (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB):
-            return _read_tiff_with_pillow(path, file)
         orientation = page.tags.get("Orientation")
         if orientation is not None and orientation.value != 1:
             raise InputError(f"{path}: a TIFF that is stored turned (orientation {orientation.value}); save it upright")
+        if page.photometric not in (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB):
+            return _read_tiff_with_pillow(path, file)
         try:
             image = _channels_last(file.asarray(), path)
         except ValueError as error:
@@ -139,8 +139,6 @@ def _read_tiff_with_pillow(path: Path, file: TiffFile) -> np.ndarray:
 
     page = file.pages.first
     with Image.open(path, formats=("TIFF",)) as image:
-        if image.getexif().get(274, 1) != 1:
-            raise InputError(f"{path}: a TIFF that is stored turned; save it upright")
         array = _pillow_array(image, path)
     if array.dtype.newbyteorder("=") != page.dtype or len(file.pages) > 1:
         kind = f"{page.dtype} with {COMPRESSION(page.compression).name} compression"
