@@ -7,6 +7,7 @@ import pytest
 
 import jaxvae
 import oracle
+from jaxvae import models
 
 
 def count(params) -> int:
@@ -70,6 +71,13 @@ def test_weights_start_uniform_within_one_over_the_root_of_fan_in():
         weights = np.asarray(params[name])
         assert np.abs(weights).max() <= bound
         np.testing.assert_allclose(weights.std(), bound / np.sqrt(3), rtol=0.15)
+
+
+def test_a_draw_in_one_row_is_the_draw_of_its_shape():
+    key, shape = jax.random.key(3), (4, 4, 3, 5)
+    np.testing.assert_array_equal(
+        models._uniform(25)(key, shape), jax.random.uniform(key, shape, minval=-0.2, maxval=0.2)
+    )
 
 
 def test_equal_models_are_one_value():
