@@ -77,23 +77,28 @@ def test_the_update_is_optax_adam():
     params, key = state.params, state.key
     transform = optax.adam(1e-2)
     opt_state = transform.init(params)
-    for number in range(3):
+
+    def loss(params, key):
+        return jaxvae.negative_elbo(jaxvae.elbo_terms(MODEL, params, images, key), beta=1.0).mean()
+
+    @jax.jit
+    def update(params, opt_state, number):
         _, z_key = jax.random.split(jax.random.fold_in(key, number))
+        updates, opt_state = transform.update(jax.grad(loss)(params, z_key), opt_state)
+        return optax.apply_updates(params, updates), opt_state
 
-        def loss(params, z_key=z_key):
-            return jaxvae.negative_elbo(jaxvae.elbo_terms(MODEL, params, images, z_key), beta=1.0).mean()
-
-        updates, opt_state = transform.update(jax.grad(loss)(params), opt_state)
-        params = optax.apply_updates(params, updates)
+    for number in range(3):
+        params, opt_state = update(params, opt_state, number)
     for _ in range(3):
-        state, _ = jaxvae.step(MODEL, CONFIG, HPARAMS, state, images)
+        state, _ = jaxvae.train_step(MODEL, CONFIG, HPARAMS, state, images)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_vmapped_runs_equal_single_runs():
     hparams = jaxvae.Hyperparams(jnp.array([1e-2, 1e-3]), jnp.array([1.0, 4.0]), jnp.array([0.0, -1.0]))
-    states = jax.vmap(lambda seed: jaxvae.init(MODEL, CONFIG, HPARAMS, jax.random.key(seed)))(jnp.arange(2))
+    start_many = jax.jit(jax.vmap(lambda seed: jaxvae.init(MODEL, CONFIG, HPARAMS, jax.random.key(seed))))
+    states = start_many(jnp.arange(2))
     population, metrics = jax.vmap(
         lambda h, s: jaxvae.fit(MODEL, CONFIG, h, s, data(), steps=5)
     )(hparams, states)  # fmt: skip
@@ -148,7 +153,7 @@ def test_the_program_calls_nobody_on_the_host():
 def test_gradients_are_clipped_to_their_norm():
     # Adam undoes a common factor, so the clip shows in its first moment: 0.1 of the gradient after one step.
     clipped = jaxvae.TrainConfig(batch_size=4, clip_norm=0.5)
-    state, metrics = jaxvae.step(MODEL, clipped, HPARAMS, start(clipped), data(4))
+    state, metrics = jaxvae.train_step(MODEL, clipped, HPARAMS, start(clipped), data(4))
     assert metrics.grad_norm > 0.5
     moment = next(
         part.mu for part in jax.tree.leaves(state.opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(part, "mu")
