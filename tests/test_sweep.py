@@ -60,10 +60,10 @@ def test_runs_of_a_population_are_single_runs(model, together):
 @pytest.mark.parametrize("model", MODELS)
 def test_a_masked_latent_is_a_small_one(model, objective):
     """The same losses, parameters, scores and gradients as a model that has no more latents."""
-    runs = jaxvae.grid(learning_rate=[1e-2], latent_size=[6, 2])
+    runs = jaxvae.grid(learning_rate=[1e-2], latent_size=[2, 6, 3])
     states, metrics = jaxvae.fit_many(model, CONFIG, runs, data(), steps=5, objective=objective)
     scores = jaxvae.score_many(model, states.params, data(5))
-    for r, size in enumerate((6, 2)):
+    for r, size in enumerate((2, 6, 3)):
         small = model.clone(latent_size=size)
         state, expected = single(small, objective=objective)
         np.testing.assert_allclose(metrics.loss[r], expected.loss, rtol=1e-5)
