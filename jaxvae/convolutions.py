@@ -65,13 +65,19 @@ def convolve_transposed(
 
 def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
     fine, coarse = kernel.shape[2:]
-    if _halves(images.shape, kernel.shape, stride, padding) and fine <= 32:
+    if not _halves(images.shape, kernel.shape, stride, padding):
+        return _plain(images, kernel, stride, padding)
+    batch, height, width, _ = images.shape
+    by_blocks = kernel.reshape(2, 2, 2, 2, fine, coarse).transpose(0, 2, 1, 3, 4, 5)  # [t, u, a, b, fine, coarse]
+    if fine <= 4:
+        features = _patches(images) @ by_blocks.reshape(16 * fine, coarse)
+        return features.reshape(batch, height // 2, width // 2, coarse)
+    if fine <= 32:
         # As a 2x2 convolution over blocks. All images are one above the other, which costs a wasted row an image, and
         # one row is asked for beyond either end: XLA leaves such a convolution to Eigen, which takes half of the time
         # of the library that it would take otherwise (jax 0.10, CPU). With more channels the blocks cost what is won.
-        batch, height, width, _ = images.shape
         blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
-        kernel = kernel.reshape(2, 2, 2, 2, fine, coarse).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 4 * fine, coarse)
+        kernel = by_blocks.reshape(2, 2, 4 * fine, coarse)
         rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
         return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
     return _plain(images, kernel, stride, padding)
@@ -118,13 +124,9 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
     if not _halves(images.shape, shape, stride, padding):
         kernel = jax.ShapeDtypeStruct(shape, images.dtype)
         return jax.linear_transpose(lambda kernel: _plain(images, kernel, stride, padding), kernel)(features)[0]
-    batch, height, width, coarse = features.shape
-    fine = images.shape[-1]
+    fine, coarse = shape[2:]
     if fine <= 4:
-        blocks = _blocks(images)
-        shifted = [blocks[:, t : t + height, u : u + width] for t in (0, 1) for u in (0, 1)]
-        patches = jnp.stack(shifted, axis=3).reshape(batch * height * width, 16 * fine)
-        kernel = (patches.T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
+        kernel = (_patches(images).T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
         return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(shape)
     # Every kernel element is a sum over the batch and all positions of features: a convolution of the images with the
     # features as its kernel, where the batch takes the place of the contracted channels. The transpositions are
@@ -165,6 +167,14 @@ def _blocks(images: Array) -> Array:
     padded = jnp.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     padded = padded.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, fine).transpose(0, 1, 3, 2, 4, 5)
     return padded.reshape(batch, height // 2 + 1, width // 2 + 1, 4 * fine)
+
+
+def _patches(images: Array) -> Array:
+    """[B H/2 W/2, 16 c]: the pixels that meet the kernel at each position of F, as four blocks."""
+    batch, height, width, fine = images.shape
+    blocks = _blocks(images)
+    shifted = [blocks[:, t : t + height // 2, u : u + width // 2] for t in (0, 1) for u in (0, 1)]
+    return jnp.stack(shifted, axis=3).reshape(batch * height * width // 4, 16 * fine)
 
 
 def _convolution_pullback(
