@@ -4,6 +4,7 @@ scores/samples.jsonl     one line an image: name, group, kind, anomalous, elbo, 
 scores/<map>.npy         [N, H, W, 1] float32, in the order of the lines; mean over the channels
 scores/reconstructions.npy
 evaluation.json          the tables, the thresholds, and what they were made from
+measures/                while whole volumes are being judged: what is measured of each, to go on from when stopped
 """
 
 from __future__ import annotations

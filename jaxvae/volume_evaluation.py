@@ -1,29 +1,24 @@
 """Every metric of every score over whole volumes that never lie in memory together.
 
-A volume is measured once and forgotten: what stays is a `VolumeMeasure`, up to half a megabyte a score, of which
-`rows` makes the table. Counts at thresholds are exact; AUROC, average precision, best Dice and AUPRO are those of
-scores rounded to the bins of `jaxvae.histograms.float_bins`, 2^-11 of the score wide.
-
-Only voxels inside a region count, the brain or everything: background inflates an AUROC, so a table has to say which.
-Thresholds come from healthy volumes (`healthy_thresholds`), the best Dice from the very labels that judge it; what is
-called pooled takes all voxels of all volumes together, what is called mean is the mean over volumes with a lesion.
+`rows` makes the table of the measures that `jaxvae.volume_measures` keeps of each volume. Counts at thresholds are
+exact; AUROC, average precision, best Dice and AUPRO are those of scores rounded to the bins of
+`jaxvae.histograms.float_bins`, 2^-11 of the score wide. Thresholds come from healthy volumes (`healthy_thresholds`),
+the best Dice from the very labels that judge it; what is called pooled takes all voxels of all volumes together, what
+is called mean is the mean over volumes with a lesion.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxvae import histograms
 from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups
-from jaxvae.detection import Detection, as_volume_mask, bounding_box, lesions, match
 from jaxvae.errors import InputError
 from jaxvae.evaluation import RATES, Row
-from jaxvae.metrics import as_scores
+from jaxvae.volume_measures import ScoreMeasure, VolumeMeasure
 
 # Columns of the table for thresholds at `RATES`, with the heads they are printed under.
 COLUMNS = {
@@ -47,109 +42,6 @@ COLUMNS = {
 }
 # How a column is won: fewer false alarms are better, and of everything else more.
 BEST = {key: min if key.startswith("false") else max for key in COLUMNS if key not in ("score", "volumes")}
-
-
-class AtThreshold(NamedTuple):
-    """What `score >= threshold` predicts in one volume: voxels, those of them in lesions, and lesions."""
-
-    threshold: float
-    predicted: int
-    true_positives: int
-    detection: Detection
-
-
-class ScoreMeasure(NamedTuple):
-    """One score in one volume; K bins are occupied.
-
-    bins: [K] int32, ascending, of `jaxvae.histograms.float_bins`.
-    counts: [2, K] int32, healthy and anomalous voxels.
-    overlap: the sum over lesions of the share of the lesion that lies in the bin, for bins with anomalous voxels only.
-    at: what each named threshold gives.
-    """
-
-    bins: np.ndarray
-    counts: np.ndarray
-    overlap: np.ndarray
-    at: dict[str, AtThreshold]
-
-
-class VolumeMeasure(NamedTuple):
-    """All that is kept of one volume: its name, its group (the patient), its voxels inside the region, its scores."""
-
-    name: str
-    group: str
-    healthy: int
-    anomalous: int
-    # Voxels of the lesion that the region leaves out, and that no metric counts.
-    outside: int
-    scores: dict[str, ScoreMeasure]
-
-
-def measure(
-    name: str,
-    group: str,
-    maps: Mapping[str, np.ndarray],
-    lesion: np.ndarray,
-    region: np.ndarray,
-    thresholds: Mapping[str, Mapping[str, float]],
-    *,
-    smallest_lesion: int = 1,
-    smallest_component: int = 1,
-    overlap: float = 0.0,
-) -> VolumeMeasure:
-    """Measures one volume.
-
-    Args:
-      name: of the volume, for messages.
-      group: what the intervals resample, as a rule the patient.
-      maps: [X, Y, Z] each, by score; higher is more anomalous, negative is fine; read inside the region only.
-      lesion: [X, Y, Z] bool, True where anomalous; a healthy volume has none.
-      region: [X, Y, Z] bool, the voxels that count.
-      thresholds: named numbers for each score, or none (`{}`) where there are none yet.
-      smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
-      smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
-      overlap: the share of a lesion that has to be covered, as for `jaxvae.detection.detection`.
-    Raises:
-      InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.
-    """
-    lesion, region = as_volume_mask(lesion, "lesion"), as_volume_mask(region, "region")
-    if lesion.shape != region.shape:
-        raise InputError(f"{name}: lesion has shape {lesion.shape} and region {region.shape}; give two of one shape")
-    if not region.any():
-        raise InputError(f"{name}: region is empty; give the brain mask, or True everywhere")
-    for score, scored in maps.items():
-        if np.shape(scored) != region.shape:
-            raise InputError(f"{name}: the map {score} has shape {np.shape(scored)} and region {region.shape}")
-    box = bounding_box(region)
-    inside = np.ascontiguousarray(region[box])
-    marked = np.ascontiguousarray(lesion[box]) & inside
-    found = lesions(marked, smallest=smallest_lesion)
-    lesion_of = found.labels[marked]
-    sizes = np.bincount(lesion_of, minlength=found.number + 1)
-    shares = np.where(lesion_of > 0, 1 / sizes[lesion_of], 0.0)
-    scores = {}
-    for score, scored in maps.items():
-        cropped = np.asarray(scored)[box]
-        try:
-            values = as_scores(cropped[inside].astype(np.float32))
-        except InputError as error:
-            raise InputError(f"{name}, {score}: {error}") from None
-        at = {}
-        for key, threshold in thresholds.get(score, {}).items():
-            predicted = np.zeros(inside.shape, dtype=bool)
-            predicted[inside] = values >= np.float32(threshold)
-            components = lesions(predicted, smallest=smallest_component)
-            predicted = components.labels > 0
-            at[key] = AtThreshold(
-                float(threshold),
-                int(np.count_nonzero(predicted)),
-                int(np.count_nonzero(predicted & marked)),
-                match(components, found, marked, overlap=overlap),
-            )
-        scores[score] = _score_measure(values, marked[inside], shares, at)
-    anomalous = int(np.count_nonzero(marked))
-    healthy = int(np.count_nonzero(inside)) - anomalous
-    return VolumeMeasure(name, group, healthy, anomalous, int(np.count_nonzero(lesion)) - anomalous, scores)
 
 
 def healthy_thresholds(
@@ -213,43 +105,6 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
         for score in tqdm(names, "volume metrics", leave=False, unit="score", disable=None)
     ]
-
-
-def to_arrays(measured: VolumeMeasure) -> dict[str, np.ndarray]:
-    """The measure as arrays for `numpy.savez`, so that an evaluation that was stopped can go on; see `from_arrays`."""
-    header: dict[str, Any] = measured._asdict()
-    header["scores"] = {score: one.at for score, one in measured.scores.items()}
-    arrays = {"header": np.array(json.dumps(header))}
-    for number, one in enumerate(measured.scores.values()):
-        arrays |= {f"bins_{number}": one.bins, f"counts_{number}": one.counts, f"overlap_{number}": one.overlap}
-    return arrays
-
-
-def from_arrays(arrays: Mapping[str, np.ndarray]) -> VolumeMeasure:
-    """The measure that `to_arrays` was given; of files, `numpy.load` without pickles will do."""
-    header = json.loads(str(arrays["header"]))
-    scores = {}
-    for number, (score, at) in enumerate(header.pop("scores").items()):
-        bins, counts, overlap = (arrays[f"{part}_{number}"] for part in ("bins", "counts", "overlap"))
-        kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
-        scores[score] = ScoreMeasure(bins, counts, overlap, kept)
-    return VolumeMeasure(**header, scores=scores)
-
-
-def _score_measure(
-    values: np.ndarray, anomalous: np.ndarray, shares: np.ndarray, at: dict[str, AtThreshold]
-) -> ScoreMeasure:
-    """From float32 values [P], where they are anomalous [P], and the shares of their lesion that the latter are."""
-    index = histograms.float_bins(values)
-    lowest = int(index.min())
-    index -= lowest
-    of_anomalous = index[anomalous]
-    everything = np.bincount(index)
-    counted = np.bincount(of_anomalous, minlength=everything.size)
-    overlap = np.bincount(of_anomalous, weights=shares, minlength=everything.size)
-    occupied = np.flatnonzero(everything)
-    counts = np.stack([everything - counted, counted])[:, occupied].astype(np.int32)
-    return ScoreMeasure((occupied + lowest).astype(np.int32), counts, overlap[counted > 0], at)
 
 
 def _scores(measures: Sequence[VolumeMeasure]) -> list[str]:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxvae import files
 from jaxvae.checkpoint import Run
 from jaxvae.data import volumes
-from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.volume_scores import AHEAD, VolumeScores, score_scans
 
@@ -123,18 +123,9 @@ def _is_done(out: Path, scan: Scan) -> bool:
         source = json.loads(path.read_bytes())["source"]
     except (ValueError, KeyError, TypeError):
         return False  # Damaged, as after a loss of power: it is done again.
-    if source != _source(scan):
+    if source != sources(scan, "image", "brain"):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
     return True
-
-
-def _source(scan: Scan) -> dict[str, list[Any] | None]:
-    """What tells a scan's files from others: place, size and time of the last change."""
-    paths = {"image": scan.image, "brain": scan.brain}
-    return {
-        kind: [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
-        for kind, path in paths.items()
-    }
 
 
 def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:
@@ -160,7 +151,7 @@ def _write(run: Run, out: Path, scores: VolumeScores) -> float:
         volumes.write(path, values, scores.cut.volume, description=f"jaxvae {name}")
     record = {
         "name": scan.name,
-        "source": _source(scan),
+        "source": sources(scan, "image", "brain"),
         "step": run.step,
         "maps": {name: path.name for name, path in maps.items()},
         "warnings": list(scores.cut.warnings),

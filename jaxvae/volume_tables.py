@@ -7,27 +7,32 @@ from, and for each table from that table's own maps.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from jaxvae import __version__, volume_measures
 from jaxvae.baselines import equalised_brightness
 from jaxvae.checkpoint import Run
 from jaxvae.data import cache, slices
 from jaxvae.data.cache import Cache
 from jaxvae.data.cut import Cut
 from jaxvae.data.dataset import Dataset
-from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.postprocessing import median, remove_small, step
 from jaxvae.scores import MAPS
-from jaxvae.volume_evaluation import Row, VolumeMeasure, healthy_thresholds, measure, rows
+from jaxvae.volume_evaluation import Row, healthy_thresholds, rows
+from jaxvae.volume_measures import VolumeMeasure, measure
 from jaxvae.volume_scores import VolumeScores, score_scans, slicing_of
 
+Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy voxels above it
 # What a table is of: the scan's own grid, that post-processed, that with its background, or the model's resolution.
 NAMES = ("own_grid", "post_processed", "background", "model_resolution")
 
@@ -62,7 +67,7 @@ class Table(NamedTuple):
     caption: str
     prevalence: float  # the share of the voxels that count that are anomalous: a guess has that average precision
     rows: list[Row]
-    thresholds: dict[str, dict[str, float]]
+    thresholds: Thresholds
 
 
 class _View(NamedTuple):
@@ -76,7 +81,13 @@ class _View(NamedTuple):
 
 
 def tables(
-    run: Run, judged: Sequence[Scan], healthy: Sequence[Scan], judging: Judging, *, resamples: int = 1000
+    run: Run,
+    judged: Sequence[Scan],
+    healthy: Sequence[Scan],
+    judging: Judging,
+    *,
+    resamples: int = 1000,
+    kept: Path | None = None,
 ) -> list[Table]:
     """Every table of a run on volumes with known lesions.
 
@@ -85,36 +96,30 @@ def tables(
       healthy: volumes that the thresholds come from, none of them among those the run learnt from; without any, the
         tables lack the columns of thresholds.
       resamples: of the bootstrap over patients.
+      kept: a folder for what is measured of each volume, so that a call that was killed goes on when it is repeated.
     Raises:
       InputError: a scan that cannot be read, or no lesion in any of those judged.
     """
-    references = _measured(run, healthy, judging, {}, "healthy volumes")
-    thresholds = {name: healthy_thresholds(of_table.measures) for name, of_table in references.items()}
-    measured = _measured(run, judged, judging, thresholds, "volumes")
-    from_heads = any(one.heads for one in references.values())
+    references = _measured(run, healthy, judging, {}, "healthy volumes", kept)
+    thresholds = {name: healthy_thresholds(measures) for name, measures in references.items()}
+    measured = _measured(run, judged, judging, thresholds, "volumes", kept)
+    from_heads = any(one.head for measures in references.values() for one in measures)
     return [
-        _table(name, judging, of_table, thresholds.get(name, {}), resamples, from_heads=from_heads)
-        for name, of_table in measured.items()
+        _table(name, judging, measures, thresholds.get(name, {}), resamples, from_heads=from_heads)
+        for name, measures in measured.items()
     ]
-
-
-class _Measured(NamedTuple):
-    """The volumes of one table, and how many of them are whole heads."""
-
-    measures: list[VolumeMeasure]
-    heads: int
 
 
 def _table(
     name: str,
     judging: Judging,
-    measured: _Measured,
-    thresholds: dict[str, dict[str, float]],
+    measures: Sequence[VolumeMeasure],
+    thresholds: Thresholds,
     resamples: int,
     *,
     from_heads: bool,
 ) -> Table:
-    measures, heads = measured
+    heads = sum(one.head for one in measures)
     inside, healthy, outside = (sum(getattr(one, of) for one in measures) for of in ("anomalous", "healthy", "outside"))
     prevalence = inside / (inside + healthy)
     caption = f"{_caption(name, judging, heads, len(measures))}; {100 * prevalence:.2g} % of it is anomalous"
@@ -140,30 +145,47 @@ def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
 
 
 def _measured(
-    run: Run, scans: Sequence[Scan], judging: Judging, thresholds: dict[str, dict[str, dict[str, float]]], name: str
-) -> dict[str, _Measured]:
+    run: Run,
+    scans: Sequence[Scan],
+    judging: Judging,
+    thresholds: dict[str, Thresholds],
+    name: str,
+    kept: Path | None,
+) -> dict[str, list[VolumeMeasure]]:
     """For each table the measures of all volumes, of which a few are in memory at a time."""
-    measures: dict[str, list[VolumeMeasure]] = {}
-    heads = 0
-    results = score_scans(run, scans, maps=judging.maps, keep_voxels=True)
-    for result in tqdm(results, name, len(scans), unit="volume", disable=None, dynamic_ncols=True):
+    places = [kept / f"{_digest(run, scan, judging, thresholds)}.npz" if kept else None for scan in scans]
+    found = [volume_measures.read(place) if place and place.is_file() else {} for place in places]
+    todo = [number for number, of_scan in enumerate(found) if not of_scan]
+    results = score_scans(run, [scans[number] for number in todo], maps=judging.maps, keep_voxels=True)
+    there = len(scans) - len(todo)
+    progress = tqdm(results, name, len(scans), initial=there, unit="volume", disable=None, dynamic_ncols=True)
+    for number, result in zip(todo, progress, strict=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
-        heads += result.cut.is_head
-        for view in _views(run, result, judging):
-            measures.setdefault(view.name, []).append(
-                measure(
-                    result.scan.name,
-                    result.scan.patient,
-                    view.maps,
-                    view.lesion,
-                    view.region,
-                    thresholds.get(view.name, {}),
-                    smallest_lesion=judging.smallest_lesion,
-                    smallest_component=view.smallest_component,
-                )
+        found[number] = {
+            view.name: measure(
+                result.scan.name,
+                result.scan.patient,
+                view.maps,
+                view.lesion,
+                view.region,
+                thresholds.get(view.name, {}),
+                smallest_lesion=judging.smallest_lesion,
+                smallest_component=view.smallest_component,
+                head=result.cut.is_head,
             )
-    return {name: _Measured(found, heads) for name, found in measures.items()}
+            for view in _views(run, result, judging)
+        }
+        if place := places[number]:
+            volume_measures.write(place, found[number])
+    return {view: [of_scan[view] for of_scan in found] for view in found[0]} if found else {}
+
+
+def _digest(run: Run, scan: Scan, judging: Judging, thresholds: dict[str, Thresholds]) -> str:
+    """The same for two measurings that give the same."""
+    files = sources(scan, "image", "brain", "lesion")
+    decisive = (__version__, run.config, run.step, scan, files, asdict(judging), thresholds)
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:

@@ -34,20 +34,21 @@ def alternate(
 ) -> dict[str, Timing]:
     """Times every contender, `rounds` turns each, in alternating order, so that a slow minute of the machine hits all.
 
-    A turn begins with an untimed call, since the threads of the contender before may still spin on the processor, and
-    then takes as many calls as fill `turn_s` seconds; a turn's time is their mean. A contender returns when its work is
-    done.
+    A turn takes as many calls as fill `turn_s` seconds; its time is their mean. Where a call is shorter than that, the
+    turn begins with one that is not timed, since the threads of the contender before may still spin on the processor. A
+    contender returns when its work is done.
     """
     for run in contenders.values():
         for _ in range(warm_up):
             run()
-    calls = {name: max(1, round(turn_s / seconds_of(run))) for name, run in contenders.items()}
+    calls = {name: round(turn_s / seconds_of(run)) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
         for name in order:
-            contenders[name]()
-            seconds[name].append(seconds_of(contenders[name], calls[name]))
+            if calls[name] > 0:
+                contenders[name]()
+            seconds[name].append(seconds_of(contenders[name], max(1, calls[name])))
     return {name: Timing(statistics.median(times), min(times)) for name, times in seconds.items()}
 
 

@@ -16,7 +16,7 @@ from jaxvae.data import cache, slices
 from jaxvae.data.cut import read_scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.volume_evaluation import measure
+from jaxvae.volume_measures import measure
 from jaxvae.volume_tables import Judging
 from scan_folders import FLAGS, write_patients
 
@@ -117,20 +117,19 @@ def test_a_lesion_too_small_for_a_table_leaves_it_empty():
     voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     lesion[0], brain[0] = True, False
     one = measure("a", "a", {"x": voxels}, lesion, brain, {})
-    measured = volume_tables._Measured([one], heads=0)
-    table = volume_tables._table("own_grid", JUDGING, measured, {}, 0, from_heads=False)
+    table = volume_tables._table("own_grid", JUDGING, [one], {}, 0, from_heads=False)
     assert (table.rows, table.prevalence) == ([], 0)
     assert table.caption.endswith("0 % of it is anomalous, and 9 of 9 lesion voxels lie outside of it and do not count")
 
 
 def test_a_table_says_where_the_brain_is_a_head():
     voxels, lesion = np.ones((3, 3, 3), np.float32), np.arange(27).reshape(3, 3, 3) == 13
-    one = measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {})
+    brain, head = (
+        measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {}, head=head) for head in (False, True)
+    )
     captions = [
-        volume_tables._table(
-            "own_grid", JUDGING, volume_tables._Measured([one, one], heads), {}, 0, from_heads=True
-        ).caption
-        for heads in (0, 1, 2)
+        volume_tables._table("own_grid", JUDGING, measures, {}, 0, from_heads=True).caption
+        for measures in ([brain, brain], [brain, head], [head, head])
     ]
     assert captions[0] == (
         "On the scan's own grid, inside the brain; 3.7 % of it is anomalous; "
@@ -139,6 +138,34 @@ def test_a_table_says_where_the_brain_is_a_head():
     assert "inside the brain (in 1 of 2 volumes the head); " in captions[1]
     assert "inside the head (not skull-stripped, and without a brain mask); " in captions[2]
     assert "thresholds" not in captions[2]
+
+
+def test_tables_that_were_stopped_go_on_at_the_volume_where_they_were(trained, found, tmp_path, monkeypatch):
+    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+    healthy, sick = (
+        [scan for scan in cache.scans(opened) if scan.patient in patients]
+        for patients in (("p00", "p01"), ("p02", "p07", "p08"))
+    )
+    scored, score_scans = [], volume_tables.score_scans
+
+    def counted(run, scans, **knobs):
+        for result in score_scans(run, scans, **knobs):
+            if len(scored) == 4:
+                raise KeyboardInterrupt
+            scored.append(result.scan.name)
+            yield result
+
+    monkeypatch.setattr(volume_tables, "score_scans", counted)
+    with pytest.raises(KeyboardInterrupt):
+        volume_tables.tables(run, sick, healthy, JUDGING, resamples=50, kept=tmp_path)
+    first, scored[:] = list(scored), []
+    assert first == [scan.name for scan in [*healthy, *sick]][:4]
+    assert volume_tables.tables(run, sick, healthy, JUDGING, resamples=50, kept=tmp_path) == found
+    assert scored == [sick[-1].name]
+    # What is kept was measured with other thresholds.
+    scored.clear()
+    volume_tables.tables(run, sick, healthy[:1], JUDGING, resamples=0, kept=tmp_path)
+    assert scored == [scan.name for scan in sick]
 
 
 def test_a_scan_that_is_gone_is_named(trained):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ class Evaluate:
     """Hold a run's scores against what is known of its test images.
 
     Writes the scores of its test images, and evaluation.json; prints the tables.
-    A run on volumes can be held against other prepared volumes too.
+    A run on volumes can be held against other prepared volumes too; what was killed goes on at the volume where it was.
     """
 
     run: flags.Run
@@ -67,14 +68,17 @@ class Evaluate:
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
         evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
-        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test)
+        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test, place)
         results.write_scores(place / "scores", test, scored)
         files.write_json(place / "evaluation.json", evaluation)
+        shutil.rmtree(place / "measures", ignore_errors=True)
         print(evaluation_tables.text(evaluation))
         command = f"jaxvae report {self.run}{f' {self.volumes}' if self.volumes else ''}"
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
 
-    def _volume_tables(self, run: Run, own: Cache, validation: Dataset, test: Dataset) -> list[dict[str, Any]]:
+    def _volume_tables(
+        self, run: Run, own: Cache, validation: Dataset, test: Dataset, place: Path
+    ) -> list[dict[str, Any]]:
         from jaxvae import volume_tables
         from jaxvae.data import cache
 
@@ -86,6 +90,7 @@ class Evaluate:
             cache.scans(own, validation.groups),
             judging,
             resamples=self.resamples,
+            kept=place / "measures",
         )
         return volume_tables.to_config(found)
 

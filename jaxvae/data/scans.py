@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxvae.data import volumes
 from jaxvae.errors import InputError
@@ -26,6 +26,19 @@ class Scan(NamedTuple):
     image: Path
     brain: Path | None
     lesion: Path | None
+
+
+def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
+    """What tells a scan's files from others: place, size and time of the last change; None for one that is not there.
+
+    Args:
+      kinds: which files, "image", "brain" or "lesion".
+    """
+    paths = {kind: getattr(scan, kind) for kind in kinds}
+    return {
+        kind: [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
+        for kind, path in paths.items()
+    }
 
 
 class Rejected(NamedTuple):
