@@ -342,7 +342,8 @@ def _varied(summary: list[dict[str, Any]]) -> list[str]:
 
 
 def main(config: Config) -> None:
-    done = rows(config)
+    decides = {"epochs": config.epochs, "patience": config.patience}
+    done = [row for row in rows(config) if decides.items() <= row.items() and row["seed"] in config.seeds]
     if not done:
         raise SystemExit("nothing has been run yet; leave --no-train out")
     summary = over_seeds(done)

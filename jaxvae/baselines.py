@@ -25,19 +25,15 @@ def brightness(images: np.ndarray) -> np.ndarray:
     array([[[[0.5]]]], dtype=float32)
     """
     images = _as_images(images)
-    scale = 255 if images.dtype == np.uint8 else 1
-    maps = np.abs(images).mean(axis=-1, keepdims=True, dtype=np.float32) / np.float32(scale)
-    if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
-        image = int(np.argmin(np.isfinite(maps).all(axis=(1, 2, 3))))
-        raise InputError(f"images[{image}] holds NaN or infinite values; repair or leave out that image")
-    return maps
+    return _means(images if images.dtype == np.uint8 else np.abs(images))
 
 
 def equalised_brightness(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Brightness after equalising each image's histogram: the share of its foreground that is no brighter.
 
-    rank / n, with the rank of |x| (averaged over channels) among the image's n foreground pixels, 1 the darkest, ties
-    sharing their mean rank. Background is 0, foreground above it and at most 1.
+    rank / n, with the rank of x (averaged over channels) among the image's n foreground pixels, 1 the darkest, ties
+    sharing their mean rank; of x, not |x|, so that what is dark after a z-score stays dark. Background is 0, foreground
+    above it and at most 1.
 
     Args:
       images: [N, H, W, C], uint8 or float.
@@ -58,14 +54,24 @@ def equalised_brightness(images: np.ndarray, mask: np.ndarray | None = None) -> 
         if mask.dtype != bool or mask.shape not in ((count, height, width), (count, height, width, 1)):
             expected = (count, height, width, 1)
             raise InputError(f"mask is {mask.dtype} of shape {mask.shape}; give bool of shape {expected}")
+    values = _means(images)
     maps = np.zeros((count, height, width, 1), dtype=np.float32)
     # A few images at a time: ranks need several eight-byte arrays of their size, which had better stay in the cache.
     step = max(1, (1 << 16) // max(1, height * width))
     for start in range(0, count, step):
         part = slice(start, start + step)
         foreground = _foreground(images[part]) if mask is None else mask[part]
-        ranks = _ranks(brightness(images[part]).reshape(-1, height * width), foreground.reshape(-1, height * width))
+        ranks = _ranks(values[part].reshape(-1, height * width), foreground.reshape(-1, height * width))
         maps[part] = ranks.reshape(-1, height, width, 1)
+    return maps
+
+
+def _means(images: np.ndarray) -> np.ndarray:
+    """[N, H, W, 1] float32, the mean over the channels, of bytes as fractions; refuses NaN and infinity."""
+    maps = images.mean(axis=-1, keepdims=True, dtype=np.float32) / np.float32(255 if images.dtype == np.uint8 else 1)
+    if maps.size and not np.isfinite([maps.min(), maps.max()]).all():
+        image = int(np.argmin(np.isfinite(maps).all(axis=(1, 2, 3))))
+        raise InputError(f"images[{image}] holds NaN or infinite values; repair or leave out that image")
     return maps
 
 
@@ -89,8 +95,8 @@ def _foreground(images: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray, foreground: np.ndarray) -> np.ndarray:
-    """[N, P]: each row's mean ranks among its foreground over their number, 0 elsewhere. No value is negative."""
-    values = np.where(foreground, values, -1)
+    """[N, P]: each row's mean ranks among its foreground over their number, 0 elsewhere."""
+    values = np.where(foreground, values, -np.inf)
     order = np.argsort(values, axis=1)
     ordered = np.take_along_axis(values, order, axis=1)
     background = np.sum(~foreground, axis=1, keepdims=True)

@@ -177,6 +177,20 @@ def place(run_directory: Path, volumes: Path | None = None) -> Path:
     return run_directory if volumes is None else run_directory / "on" / volumes.resolve().name
 
 
+def refuse_others(place: Path, volumes: Path | None) -> None:
+    """Refuses to put results where those of other volumes lie, of another folder with the same name.
+
+    Raises:
+      InputError: so it is.
+    """
+    try:
+        judged = json.loads((place / "evaluation.json").read_bytes()).get("judged")
+    except (OSError, ValueError, AttributeError):
+        return  # None there, or none that anybody can read.
+    if volumes is not None and judged != str(volumes.resolve()):
+        raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {volumes} another name")
+
+
 def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[str, Any]:
     """evaluation.json of a run, on its own test or on other volumes.
 

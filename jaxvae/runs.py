@@ -32,6 +32,8 @@ from jaxvae.types import Params, StepMetrics
 Config = dict[str, Any]
 Record = dict[str, Any]
 
+# What config.json says of the images that is no flag: how many there are, and which.
+IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from")
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
 AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
@@ -60,12 +62,19 @@ def claim(run: Path, config: Config) -> None:
     there = checkpoint.read_config(run)
     _refuse_epochs(run, there, config)
     before, now = {"augment": "none"} | _flat(there), _flat(config)
+    free = ("jaxvae", "epochs", *(IMAGES if "images.learnt_from" in before else ()))
     for name in now:
-        if name not in ("jaxvae", "epochs") and before.get(name) != now[name]:
+        if name not in free and before.get(name) != now[name]:
             raise InputError(
                 f"{run}: was made with {name} {before.get(name)} and now it is {now[name]}; "
                 "repeat the flags it was made with to continue it, or name a new folder"
             )
+    # Said last, since another flag, such as that of the split, changes the images too.
+    if before.get("images.learnt_from") not in (None, now.get("images.learnt_from")):
+        raise InputError(
+            f"{run}: was made from other images than there are now; "
+            "bring those back to continue it, or name a new folder"
+        )
     if there != config:
         files.write_json(run / "config.json", config)
 

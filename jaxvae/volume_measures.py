@@ -1,4 +1,4 @@
-"""One volume measured once and forgotten: what stays is a `VolumeMeasure`, up to half a megabyte a score.
+"""One volume measured once and forgotten: what stays is a `VolumeMeasure`, half a megabyte or so a score.
 
 Of measures `jaxvae.volume_evaluation` makes the tables. Only voxels inside a region count, the brain or everything:
 background inflates an AUROC, so a table has to say which.
@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -154,14 +155,18 @@ def write(path: Path, measures: Mapping[str, VolumeMeasure]) -> None:
 
 
 def read(path: Path) -> dict[str, VolumeMeasure]:
-    """The measures that `write` was given."""
+    """The measures that `write` was given; none of a file that is not there, or damaged as by a loss of power."""
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            arrays = dict(content)
+    except (OSError, EOFError, ValueError, BadZipFile):
+        return {}
     measures = {}
-    with np.load(path) as arrays:
-        for name, header in json.loads(str(arrays["header"])).items():
-            scores = {}
-            for score, at in header.pop("scores").items():
-                bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
-                kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
-                scores[score] = ScoreMeasure(bins, counts, overlap, kept)
-            measures[name] = VolumeMeasure(**header, scores=scores)
+    for name, header in json.loads(str(arrays["header"])).items():
+        scores = {}
+        for score, at in header.pop("scores").items():
+            bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
+            kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
+            scores[score] = ScoreMeasure(bins, counts, overlap, kept)
+        measures[name] = VolumeMeasure(**header, scores=scores)
     return measures

@@ -154,7 +154,7 @@ def _measured(
 ) -> dict[str, list[VolumeMeasure]]:
     """For each table the measures of all volumes, of which a few are in memory at a time."""
     places = [kept / f"{_digest(run, scan, judging, thresholds)}.npz" if kept else None for scan in scans]
-    found = [volume_measures.read(place) if place and place.is_file() else {} for place in places]
+    found = [volume_measures.read(place) if place else {} for place in places]
     todo = [number for number, of_scan in enumerate(found) if not of_scan]
     results = score_scans(run, [scans[number] for number in todo], maps=judging.maps, keep_voxels=True)
     there = len(scans) - len(todo)
@@ -226,8 +226,7 @@ def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     Once normalised, x is 0 in the middle of the brain's values, so that |x| finds what is dark as well; the rank finds
     what is bright. At the model's resolution x is what the model was given, clipped where its slices are.
     """
-    above_darkest = np.where(brains, images - images[brains].min(), 0)
-    ranks = equalised_brightness(above_darkest.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
+    ranks = equalised_brightness(images.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
     return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
 
 

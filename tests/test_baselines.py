@@ -44,7 +44,7 @@ def test_equalised_brightness_is_scipys_rank_within_the_foreground(channels):
     images, disc = draw(channels=channels)
     maps = equalised_brightness(images)
     for image, inside, found in zip(images, disc, maps, strict=True):
-        of_foreground = brightness(image[None])[0][inside]
+        of_foreground = image.mean(axis=-1, keepdims=True)[inside]
         np.testing.assert_allclose(found[inside], rankdata(of_foreground) / inside.sum(), rtol=1e-6)
         assert not found[~inside].any()
 
@@ -57,7 +57,14 @@ def test_a_mask_decides_what_is_ranked():
     np.testing.assert_array_equal(maps > 0, mask)
     np.testing.assert_array_equal(maps, equalised_brightness(images, mask[..., 0]))
     for image, inside, found in zip(images, mask, maps, strict=True):
-        np.testing.assert_allclose(found[inside], rankdata(np.abs(image[inside])) / inside.sum(), rtol=1e-6)
+        np.testing.assert_allclose(found[inside], rankdata(image[inside]) / inside.sum(), rtol=1e-6)
+
+
+def test_what_is_dark_after_a_z_score_ranks_low():
+    ranks = equalised_brightness(
+        np.array([-3.0, -0.5, 0.5, 3.0], np.float32).reshape(1, 2, 2, 1), np.ones((1, 2, 2), bool)
+    )
+    np.testing.assert_allclose(ranks.ravel(), [0.25, 0.5, 0.75, 1])
 
 
 def test_the_background_is_found_by_its_value_not_by_its_magnitude():

@@ -98,6 +98,29 @@ def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
     assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
+def test_a_mask_that_was_corrected_is_not_taken_for_the_one_before(patients, tmp_path, monkeypatch):
+    folder = shutil.copytree(patients, tmp_path / "patients")
+    prepared(folder, tmp_path / "finished")
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
+    with pytest.raises(SystemExit):
+        prepared(folder, tmp_path / "killed")
+    monkeypatch.undo()
+    mask = folder / "p00" / "lesion.nii.gz"
+    write_volume(mask, head(9, lesion=True)[2])
+    for stale in (
+        lambda: prepared(folder, tmp_path / "finished"),
+        lambda: cache.scans(cache.open_cache(tmp_path / "finished")),
+    ):
+        with pytest.raises(InputError, match=r"finished: .*p00/lesion.nii.gz has changed since it was prepared"):
+            stale()
+    assert len(cache.scans(cache.open_cache(tmp_path / "finished"), ["p01"])) == 1
+    prepared(folder, tmp_path / "killed")
+    prepared(folder, tmp_path / "anew")
+    assert content(tmp_path / "killed") == content(tmp_path / "anew")
+    mask.unlink()  # Of a file that is gone nobody knows.
+    assert len(cache.scans(cache.open_cache(tmp_path / "anew"))) == 10
+
+
 def test_without_lesions_everything_is_healthy(patients, tmp_path):
     there, _ = scans.find(patients, images=PATTERNS["images"], brains=PATTERNS["brains"])
     cache_writer.prepare(tmp_path / "c", there, [], SLICING)
@@ -191,6 +214,10 @@ def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(InputError, match="is there already and is no cache"):
         prepared(patients, tmp_path / "other")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "plan.json").write_text('{"programs": []}')
+    with pytest.raises(InputError, match="sweep: holds something else than prepared volumes"):
+        prepared(patients, tmp_path / "sweep")
 
 
 def test_a_damaged_cache(patients, tmp_path):

@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import jaxvae
-from folders import healthy, write_benchmark, write_png
+from folders import healthy, with_squares, write_benchmark, write_png
 from jaxvae import capacity
 from jaxvae.cli import COMMANDS, main
 from jaxvae.cli.complaints import did_you_mean
@@ -674,6 +674,39 @@ def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_pat
     )
     shutil.rmtree(tmp_path / "data")
     assert "data: no such folder" in refused("evaluate", run)
+
+
+def test_who_was_learnt_from_is_never_judged(refused, tmp_path: Path) -> None:
+    """Cases are split anew by whoever opens them, so one more case would move others across."""
+    data, run = tmp_path / "data", tmp_path / "run"
+
+    def add_case(number: int) -> None:
+        images = healthy(4, seed=number)
+        sick, masks = with_squares(images[2:], seed=number)
+        for i, image in enumerate([*images[:2], *sick]):
+            write_png(data / f"case{number}" / f"{i}.png", image)
+            write_png(data / f"case{number}" / f"{i}_mask.png", masks[i - 2] if i > 1 else np.zeros_like(image))
+
+    for number in range(6):
+        add_case(number)
+    train = ["train", str(run), "--data", str(data), *SMALL]
+    assert main(train) == 0
+    assert main(["evaluate", str(run), "--resamples", "0"]) == 0
+    add_case(6)
+    for command in (["evaluate", run], ["report", run], ["score", run]):
+        assert "data: holds other images than when the run was trained" in refused(*command)
+    assert "run: was made from other images than there are now; bring those back" in refused(*train)
+    assert "data.split_seed 0 and now it is 1" in refused(*train, "--split-seed", 1)
+    shutil.rmtree(data / "case6")
+    assert main(train) == main(["report", str(run)]) == 0
+
+
+def test_a_sweep_goes_on_with_the_images_it_began_with(refused, tmp_path: Path, folder: Path) -> None:
+    data = shutil.copytree(folder, tmp_path / "data")
+    command = ["sweep", tmp_path / "sweep", "--data", data, "--seed", "0", *SMALL[:3], *SMALL[5:]]
+    assert main(list(map(str, command))) == 0
+    (data / "train" / "good" / "000.png").unlink()
+    assert "sweep: holds another sweep, made with images" in refused(*command)
 
 
 def test_a_flat_folder_has_nothing_to_evaluate(refused, tmp_path: Path, folder: Path, capsys) -> None:

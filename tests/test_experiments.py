@@ -147,7 +147,7 @@ def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
     done = brain_rows("x", brain_mri.BASE, ("a", "a")) + brain_rows("x", other, ("b", "c; 3 voxels"))
     done += brain_rows("y", brain_mri.BASE, ("a",))
     won = {row["score"]: row for row in brain_mri.wins(brain_mri.over_seeds(done), "auroc")}
-    assert (won["equalised |x|"]["settings"], won["equalised |x|"]["wins"]) == (3, 3)
+    assert (won["equalised x"]["settings"], won["equalised x"]["wins"]) == (3, 3)
     assert won["Combi"]["beats Rec-Error"][0] == 0
     assert brain_mri.wins(brain_mri.over_seeds(done), "auroc", "x")[0]["settings"] == 2
     assert "x alone:" in brain_mri.markdown(brain_mri.over_seeds(done))

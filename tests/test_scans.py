@@ -122,6 +122,17 @@ def test_who_is_a_patient_where_nothing_says_so(tmp_path):
     assert [scan[1] for scan in found(tmp_path / "flat", images="T1/?.nii", patients="x")] == ["x", "x"]
 
 
+def test_what_was_guessed_is_said(tmp_path):
+    made(tmp_path / "flat", "a_t2.nii", "b_t2.nii", "a_seg.nii", "b_seg.nii")
+    made(tmp_path / "ixi", "T1/IXI049-HH-1355_T1.nii.gz", "T1/IXI053-Guys-0727_T1.nii.gz")
+    [patients, healthy] = scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii")[0])
+    assert "where 2 are too many, say whose scan it is with --patients" in patients
+    assert healthy == "no lesion masks are known, so all of them count as healthy"
+    assert scans.doubts(scans.find(tmp_path / "ixi")[0]) == [healthy]
+    masks = {"lesions": "{0}_seg.nii", "patients": "of {0}"}
+    assert scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii", **masks)[0]) == []
+
+
 def test_scans_that_differ_in_their_suffix_only_have_names_of_their_own(tmp_path):
     made(tmp_path, "a.nii", "a.nii.gz", "b.nii")
     assert [scan[0] for scan in found(tmp_path)] == ["a.nii", "a.nii.gz", "b"]
@@ -179,6 +190,7 @@ def test_any_volumes(tmp_path):
         ({"images": "*.nii", "brains": "{0.x}.nii"}, "takes"),
         ({"images": "*.nii", "layout": "hcp"}, "--layout hcp: does not go with --images"),
         ({"images": "*.nii", "modality": "T1"}, "--modality T1: --images"),
+        ({"modality": "t2f"}, "--modality t2f: none of the layouts hcp, .* has such scans"),
         ({"images": "*.nii", "lesions": "{x}.nii"}, r"--lesions \{x\}.nii: takes"),
     ],
 )

@@ -242,6 +242,11 @@ def test_a_measure_survives_a_file(measures, tmp_path):
         assert_same(one["one"], measured)
         assert_same(one["two"], measures[0])
     assert rows([one["one"] for one in restored], resamples=20) == rows(measures, resamples=20)
+    whole = (tmp_path / f"{measures[0].name}.npz").read_bytes()
+    for part in (b"", whole[:100], whole[:-100]):
+        (tmp_path / "part.npz").write_bytes(part)
+        assert volume_measures.read(tmp_path / "part.npz") == {}
+    assert volume_measures.read(tmp_path / "none.npz") == {}
 
 
 def test_an_infinite_threshold_predicts_nothing(tmp_path):

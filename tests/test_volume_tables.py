@@ -195,6 +195,11 @@ def test_the_commands(trained, capsys):
     evaluation = json.loads((trained / "run" / "on" / "other" / "evaluation.json").read_bytes())
     assert len(evaluation["volumes"]) == 3
     assert evaluation["images"]["groups"] == 2
+    assert not list(trained.rglob("measures"))  # What was kept to go on from is gone.
+    # Another folder of the same name is another test, and the results of the first are not lost to it.
+    elsewhere = shutil.copytree(other, trained / "elsewhere" / "other")
+    assert main(["evaluate", run, str(elsewhere)]) == 2
+    assert re.search(r"on/other: holds what was found on .*/other; remove it, or give", capsys.readouterr().err)
 
 
 def test_refused(trained, tmp_path, capsys):

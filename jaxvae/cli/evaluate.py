@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import from_config, open_splits
+from jaxvae.cli.source import open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class Evaluate:
         from jaxvae.report import evaluation_tables
 
         run = checkpoint.load(self.run)
-        splits = open_splits(from_config(run.config["data"]))
+        splits = open_own(run.config)
         test = splits.test if self.volumes is None else volume_tables.other_volumes(run, self.volumes)
         place = results.place(self.run, self.volumes)
+        results.refuse_others(place, self.volumes)
         own = volume_tables.own_volumes(run) if run.config.get("volumes") is not None else None
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
@@ -68,8 +69,9 @@ class Evaluate:
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
         evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
-        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test, place)
         results.write_scores(place / "scores", test, scored)
+        del scored  # so that it is not in memory beside the volumes
+        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test, place)
         files.write_json(place / "evaluation.json", evaluation)
         shutil.rmtree(place / "measures", ignore_errors=True)
         print(evaluation_tables.text(evaluation))
@@ -103,7 +105,8 @@ def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[st
     baselines = evaluation.baseline_maps(images)
     samples = {**evaluation.map_means(baselines), **scored.samples}
     pixels = []
-    if test.masks is not None:
+    # An image may be called anomalous for a lesion of which no pixel is left at the model's resolution.
+    if test.masks is not None and test.masks.any():
         maps = {**baselines, **scored.maps}
         pixels = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=resamples)
     return {

@@ -39,7 +39,7 @@ class Prepare:
     """where the brain masks lie; {0}, {1} are what the stars of --images stood for: 'masks/{0}_brain.nii.gz'"""
     lesions: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
     """where the lesion masks lie, likewise; without them all scans are healthy"""
-    patients: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else the scan's folder")] = None
+    patients: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else guessed")] = None
     """whose scan it is, likewise: '{0}'; a patient is never on both sides of a split"""
     size: int = 64
     """pixels in height and width of a slice; the paper's is 64"""
@@ -78,18 +78,19 @@ class Prepare:
         left_out = cache_writer.prepare(self.out, found, rejected, slicing)
         print(self._summary(cache.open_cache(self.out), len(left_out)))
 
-    def _summary(self, cache: Cache, left_out: int) -> str:
+    def _summary(self, opened: Cache, left_out: int) -> str:
         from collections import Counter
 
-        from jaxvae.data.cache import dataset
+        from jaxvae.data import cache, scans
 
-        everything = dataset(cache)
+        everything = cache.dataset(opened)
         lines = [
-            f"{self.out}: {len(everything)} slices of {self.size}x{self.size} from {len(cache.volumes)} volumes of "
+            f"{self.out}: {len(everything)} slices of {self.size}x{self.size} from {len(opened.volumes)} volumes of "
             f"{len(set(everything.groups))} patients, {int(everything.labels.sum())} slices with a lesion"
         ]
-        counts = Counter(warning for record in cache.volumes for warning in record["warnings"])
+        counts = Counter(warning for record in opened.volumes for warning in record["warnings"])
         lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]
+        lines += [f"  {doubt}" for doubt in scans.doubts(cache.scans(opened))]
         if left_out:
             lines.append(
                 f"  {left_out} left out, {self.out}/rejected.jsonl says why; mended, prepare into a new folder"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import from_config, open_splits
+from jaxvae.cli.source import open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,16 +42,12 @@ class Report:
         place = results.place(self.run, self.volumes)
         section = ""
         if config.get("volumes") is None:
-            test = open_splits(from_config(config["data"])).test
+            test = open_own(config).test
         else:
             run = checkpoint.load(self.run)
             volume_tables.own_volumes(run)
             own = config["data"]["data"]
-            test = (
-                open_splits(from_config(config["data"])).test
-                if self.volumes is None
-                else volume_tables.other_volumes(run, self.volumes)
-            )
+            test = open_own(config).test if self.volumes is None else volume_tables.other_volumes(run, self.volumes)
             section = volume_viewer(run, self.volumes or Path(own), set(test.groups), evaluation, self.cases)
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
         scored = results.read_scores(place, test, maps)

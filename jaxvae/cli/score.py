@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import from_config, open_splits, preparation
+from jaxvae.cli.source import from_config, open_own, preparation
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Score:
                 raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
         source = from_config(run.config["data"])
         if self.images is None:
-            dataset, out, where = open_splits(source).test, self.out or self.run / "scores", source.data
+            dataset, out, where = open_own(run.config).test, self.out or self.run / "scores", source.data
             if len(dataset) == 0:
                 raise InputError(
                     f"{self.run}: its data have no test images; name a folder: `jaxvae score {self.run} FOLDER`"

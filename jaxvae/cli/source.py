@@ -91,6 +91,25 @@ def open_splits(source: Source) -> Splits:
         raise InputError(_as_typed(str(error))) from error
 
 
+def open_own(config: dict[str, Any]) -> Splits:
+    """The images of a run, split as when it was trained.
+
+    Args:
+      config: of the run, as `train` wrote it.
+    Raises:
+      InputError: as `open_splits`; images came or went since, and with them who was learnt from and who is judged.
+    """
+    from jaxvae.data.dataset import fingerprint
+
+    splits = open_splits(from_config(config["data"]))
+    if config["images"].get("learnt_from") not in (None, fingerprint(splits)):
+        raise InputError(
+            f"{config['data']['data']}: holds other images than when the run was trained, so that some that it learnt "
+            "from would be judged; bring those back, or train a new run"
+        )
+    return splits
+
+
 def _load(source: Source) -> Splits:
     if source.data == "phantom":
         from jaxvae.data import phantom

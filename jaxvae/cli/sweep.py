@@ -94,6 +94,8 @@ class Sweep:
         whole = {
             "jaxvae": __version__,
             "data": {**to_config(self.source), "hold_out": None},
+            "volumes": config["volumes"],
+            "images": config["images"],
             "model": config["model"],
             "batch_size": config["train"]["batch_size"],
             "epochs": self.epochs,

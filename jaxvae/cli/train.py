@@ -91,6 +91,7 @@ class Train:
 def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     """config.json: everything that decides the result, with the paper's values filled in."""
     from jaxvae import __version__, checkpoint
+    from jaxvae.data.dataset import fingerprint
     from jaxvae.models import ConvVAE, DenseVAE
 
     height, width, channels = splits.train.images.shape[1:]
@@ -115,6 +116,7 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
             "train": len(splits.train),
             "validation": len(splits.validation),
             "test": len(splits.test),
+            "learnt_from": fingerprint(splits),
         },
         "model": checkpoint.model_to_config(model),
         "train": {

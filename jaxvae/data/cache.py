@@ -22,11 +22,12 @@ import numpy as np
 from jaxvae import files
 from jaxvae.data import slices
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
-from jaxvae.data.scans import Scan
+from jaxvae.data.scans import Scan, sources
 from jaxvae.data.slices import Placement, Slicing
 from jaxvae.errors import InputError
 
 ARRAYS = ("images", "brains", "masks")
+FILES = ("image", "brain", "lesion")  # of a scan
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,26 @@ def scan_of(record: dict[str, Any]) -> Scan:
 
 
 def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
-    """The scans of all patients, or of some, in the order of the cache."""
+    """The scans of all patients, or of some, in the order of the cache.
+
+    Raises:
+      InputError: one of their files has changed since it was prepared.
+    """
     wanted = None if patients is None else set(patients)
-    return [scan_of(record) for record in cache.volumes if wanted is None or record["patient"] in wanted]
+    records = [record for record in cache.volumes if wanted is None or record["patient"] in wanted]
+    for record in records:
+        refuse_changed(cache.directory, record)
+    return [scan_of(record) for record in records]
+
+
+def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
+    """Refuses a volume of which the slices are no longer those of its files; of files that are gone nobody knows."""
+    there = sources(scan_of(record), *FILES)
+    for kind, was in record.get("files", {}).items():
+        if there[kind] not in (None, was):
+            raise InputError(
+                f"{directory}: {record[kind]} has changed since it was prepared; prepare it into a new folder"
+            )
 
 
 def dataset(cache: Cache) -> Dataset:

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from jaxvae import files
 from jaxvae.data import slices
-from jaxvae.data.cache import ARRAYS
+from jaxvae.data.cache import ARRAYS, FILES, refuse_changed
 from jaxvae.data.cut import read_scan
-from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 
@@ -87,12 +87,16 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
         raise InputError(f"{directory}: damaged ({error}); remove it and prepare it anew") from error
     if done.is_file():
         there = {"slicing": there["slicing"], "scans": there["scans"]}
+    elif "slicing" not in there:
+        raise InputError(f"{directory}: holds something else than prepared volumes; name a new folder")
     if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
         names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
         words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
         raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
     if there["scans"] != plan["scans"]:
         raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
+    for record in files.read_lines(directory / "volumes.jsonl"):
+        refuse_changed(directory, record)
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -101,8 +105,8 @@ def _part(parts: Path, number: int) -> Path:
 
 def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str | None:
     """Reads one scan into its part; the reason where that cannot be."""
-    path = _part(parts, number)
-    if _is_whole(path):
+    path, origin = _part(parts, number), sources(scan, *FILES)
+    if _is_whole(path, origin):
         return None
     try:
         cut = read_scan(scan, slicing)
@@ -120,6 +124,7 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
         "image": str(scan.image.absolute()),
         "brain": None if scan.brain is None else str(scan.brain.absolute()),
         "lesion": None if scan.lesion is None else str(scan.lesion.absolute()),
+        "files": origin,
         "placement": placement._asdict(),
         "lesion_voxels": lesion_voxels,  # of every plane of the volume
         "clipped": cut.slices.clipped,
@@ -130,11 +135,11 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
     return None
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a part is there and can be opened; after a loss of power it may be there and empty, or half of it."""
+def _is_whole(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether a part is there, of the files as they are now; after a loss of power it may be empty, or half of it."""
     try:
         with path.open("rb") as file, np.load(file) as content:
-            return "record" in content
+            return "record" in content and json.loads(str(content["record"])).get("files") == origin
     except (OSError, EOFError, ValueError, BadZipFile):
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,12 @@ class Splits:
     train: Dataset
     validation: Dataset
     test: Dataset
+
+
+def fingerprint(splits: Splits) -> str:
+    """A hash of which images are learnt from and validated on; of those that are judged there may be more later."""
+    learnt = [list(zip(part.names, part.groups, strict=True)) for part in (splits.train, splits.validation)]
+    return hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
 
 
 def take(dataset: Dataset, index: np.ndarray) -> Dataset:

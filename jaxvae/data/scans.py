@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +153,24 @@ def find(
     return _unique(found, directory), rejected
 
 
+def doubts(found: Sequence[Scan]) -> list[str]:
+    """What nobody said about scans and was guessed, a line each.
+
+    >>> doubts([Scan("a/t1", "a", Path("a/t1.nii"), None, None), Scan("b/t1", "b", Path("b/t1.nii"), None, None)])[0]
+    'who is a patient was guessed from the names; where 2 are too many, say whose scan it is with --patients'
+    """
+    lines = []
+    if len(found) > 1 and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found):
+        patients = len({scan.patient for scan in found})
+        lines.append(
+            f"who is a patient was guessed from the names; where {patients} are too many, "
+            "say whose scan it is with --patients"
+        )
+    if all(scan.lesion is None for scan in found):
+        lines.append("no lesion masks are known, so all of them count as healthy")
+    return lines
+
+
 def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Scan], list[Rejected]]:
     """Every volume below a folder, or the one that the path names, as scans without known lesions.
 
@@ -202,6 +221,11 @@ def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
         known = LAYOUTS[name]
         if layout == name or _matches(directory, known.images.replace("{modality}", modality or known.modality)):
             return known
+    if modality is not None:
+        raise InputError(
+            f"--modality {modality}: none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}; say where "
+            "they lie with --images"
+        )
     return Layout("**/*")
 
 

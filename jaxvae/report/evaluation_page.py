@@ -16,7 +16,7 @@ from jaxvae.data.dataset import Dataset
 from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
 from jaxvae.metrics import best_dice
 from jaxvae.report import curves, histograms, page, panels, style, tables, viewer
-from jaxvae.report.evaluation_tables import named, of_volumes
+from jaxvae.report.evaluation_tables import NOTE, named, of_volumes
 from jaxvae.report.page import Figure
 from jaxvae.results import Scored
 from jaxvae.volume_evaluation import BEST as VOLUME_BEST
@@ -53,7 +53,7 @@ def write(
         figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
     if evaluation["pixels"]:
-        caption, rows = "Pixels, all pooled, background included", named(evaluation["pixels"])
+        caption, rows = f"Pixels, all pooled, background included; {NOTE}", named(evaluation["pixels"])
         parts.append(tables.html(rows, PIXEL_COLUMNS, caption=caption, best=PIXEL_BEST))
         markdown.append(f"{caption}:\n\n{tables.markdown(rows, PIXEL_COLUMNS, best=PIXEL_BEST)}\n")
     rows = named(evaluation["samples"])

@@ -11,6 +11,12 @@ from jaxvae.report import style, tables
 from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 from jaxvae.volume_evaluation import COLUMNS
 
+# What a reader has to know of every table of pixels or voxels, wherever it is shown.
+NOTE = (
+    "best Dice is chosen on these very labels, mean best Dice for each volume; in brackets the 95 % interval over "
+    f"resampled images or patients, where there are at least {FEWEST_GROUPS}"
+)
+
 
 def text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
@@ -19,11 +25,7 @@ def text(evaluation: dict[str, Any]) -> str:
     if evaluation["pixels"]:
         rows = named(evaluation["pixels"])
         share = 100 * evaluation["anomalous_pixels"]
-        parts.append(
-            f"Pixels: {share:.2f} % anomalous, all pooled, background included; best Dice is chosen on these labels\n"
-            "(* wins its column; in brackets the 95 % interval over resampled images or patients, "
-            f"where there are at least {FEWEST_GROUPS})\n"
-        )
+        parts.append(f"Pixels: {share:.2f} % anomalous, all pooled, background included\n(* wins its column; {NOTE})\n")
         parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
     parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
     parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))

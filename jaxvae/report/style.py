@@ -43,7 +43,7 @@ NAMES = {
     "nll": "NLL",
     "elbo": "ELBO",
     "brightness": "|x|",
-    "equalised_brightness": "equalised |x|",
+    "equalised_brightness": "equalised x",
 }
 
 # Okabe & Ito 2008, told apart with any colour vision, without their yellow, which is lost on white.
