@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jax
 
@@ -16,7 +16,7 @@ STATE, IN_TRAINING = 3, 2
 
 
 def population_bytes(model: Model, runs: int, *, together: int, image_bytes: int) -> int:
-    """What `fit_many` holds at once, but for the features of one batch.
+    """What `fit_many` holds at once, but for the features of the batches of those side by side.
 
     Args:
       runs: of the program.
@@ -45,11 +45,23 @@ def free_bytes() -> int | None:
     return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
 
 
-def _left_to_the_container(group: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """What a limit on this container or job leaves it, if there is one; the pages of files that it may drop count."""
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        kept = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return [] if limit == "max" else [int(limit) - int(used) + int(kept["inactive_file"])]
-    except (OSError, ValueError, KeyError):
-        return []
+def _left_to_the_container(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What each limit on this container or job leaves it; the pages of files that it may drop count as free.
+
+    A limit holds for all groups below it, and a job is a group somewhere below the root: /slurm/job_7 and so on.
+    """
+    found = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, kinds, path = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        names = ("memory.max", "memory.current") if kinds == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            folder = groups / kinds / str(group).lstrip("/")
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names)
+                kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                found.append(limit - used + int(kept["total_inactive_file" if kinds else "inactive_file"]))
+            except (OSError, ValueError, KeyError):
+                continue  # No such group is to be seen from here, or "max": no limit.
+    return found

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxvae.errors import InputError, is_out_of_memory
 from jaxvae.models import MODELS, Model, param_shapes
@@ -47,14 +48,21 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
 
     Args:
       directory: made if missing.
-      state: any pytree with a `step`, such as a `TrainState`.
+      state: any pytree with a `step`, such as a `TrainState`, or those of a population.
+    Raises:
+      InputError: there is a checkpoint of that step.
     """
     import orbax.checkpoint as ocp
 
     # Only here may what a killed process left be removed: another process may be writing when this one reads.
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     with ocp.CheckpointManager(_absolute(directory), options=options) as manager:
-        manager.save(int(state.step), args=ocp.args.StandardSave(state), force=True)
+        step = int(np.max(state.step))
+        if step in manager.all_steps():
+            raise InputError(
+                f"{os.fspath(directory)}: holds a checkpoint of step {step} already; save into another folder"
+            )
+        manager.save(step, args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
 
 
@@ -71,7 +79,12 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
     step = latest_step(directory)
     if step is None:
         raise InputError(f"{os.fspath(directory)}: no checkpoint there; save one first")
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(
+        # Of shapes alone nobody knows where they lay: here, not on the devices of whoever saved them.
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here),
+        like,
+    )
     _refuse_another_model(directory, step, abstract)
     with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))

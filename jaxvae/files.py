@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
@@ -40,6 +41,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if named is not None and named != str(part) and not str(target).startswith(str(named)):
             raise  # It is about another file, which was being read meanwhile.
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place for it") from error
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Holds a folder against other processes of this machine that hold it, and of others where its disk has locks.
+
+    Raises:
+      InputError: one of them does.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"{directory}: another process is at work there; wait for it, or end it") from None
+    except OSError:
+        pass  # A disk without locks.
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def clear_parts(path: str | os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ from jaxvae.results import score_images
 from jaxvae.runs import OBJECTIVES, validation_elbo
 from jaxvae.scores import sample_scores
 from jaxvae.sweep import fit_many, score_many
-from jaxvae.train import TrainConfig
+from jaxvae.train import Hyperparams, TrainConfig, run_key
 from jaxvae.types import Params
 
 Row = dict[str, Any]
@@ -42,8 +42,8 @@ def train_and_judge(
         ELBO is that of `validation`, where there is any.
       epochs: times to go through the training images.
     Returns:
-      Rows with the keys of the run, `loss` (the mean of the last epoch), `diverged`, `validation_elbo`, and
-      METRIC/SCORE such as `image_auroc/elbo`.
+      Rows with the keys of the run, `loss` (the mean of the last epoch) and `diverged`; of a run that did not,
+      `validation_elbo` and METRIC/SCORE such as `image_auroc/elbo`.
     """
     axes = {name: [run[name] for run in runs] for name in runs[0]}
     if min(axes["latent_size"]) == model.latent_size:
@@ -66,7 +66,7 @@ def train_and_judge(
         model,
         states.params,
         jnp.asarray(splits.test.images),
-        jax.vmap(jax.random.key)(population.seed) if released else None,
+        jax.vmap(run_key)(population.seed) if released else None,
         log_scale=population.hparams.log_scale,
         score=parity.sample_scores if released else sample_scores,
         mesh=mesh,
@@ -75,15 +75,26 @@ def train_and_judge(
     rows = []
     for r, run in enumerate(runs):
         loss = float(losses[r].mean())
-        row = {**run, "loss": loss, "diverged": not np.isfinite(loss)}
-        if not row["diverged"]:
-            params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, population.hparams))
-            if len(splits.validation):
-                row["validation_elbo"] = validation_elbo(model, params, splits.validation.images, hparams)
-            row |= _images({name: np.asarray(values[r]) for name, values in scores._asdict().items()}, splits)
-            row |= _pixels(model, params, splits, run["log_scale"])
-        rows.append(row)
+        params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, population.hparams))
+        of_images = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
+        found = _judged(model, params, hparams, of_images, splits) if np.isfinite(loss) else None
+        rows.append({**run, "loss": loss, "diverged": found is None, **(found or {})})
     return rows
+
+
+def _judged(
+    model: Model, params: Params, hparams: Hyperparams, of_images: dict[str, np.ndarray], splits: Splits
+) -> dict[str, float] | None:
+    """The metrics of a run; None where one of its scores is no number, which a last update may bring about."""
+    validation = {}
+    if len(splits.validation):
+        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, hparams)
+    maps = {}
+    if splits.test.masks is not None and splits.test.masks.any():
+        maps = score_images(model, params, splits.test.images, log_scale=float(hparams.log_scale)).maps
+    if not all(np.isfinite(values).all() for values in [*validation.values(), *of_images.values(), *maps.values()]):
+        return None
+    return validation | _images(of_images, splits) | _pixels(maps, splits)
 
 
 def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
@@ -95,11 +106,9 @@ def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
     return {f"image_{key}/{row['score']}": row[key] for row, key in itertools.product(found, kept)}
 
 
-def _pixels(model: Model, params: Params, splits: Splits, log_scale: float) -> dict[str, float]:
-    test = splits.test
-    if test.masks is None or not test.masks.any():
+def _pixels(maps: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
+    if splits.test.masks is None or not maps:
         return {}
-    maps = score_images(model, params, test.images, log_scale=log_scale).maps
-    found = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=0)
+    found = evaluation.pixel_rows(maps, splits.test.masks, splits.test.groups, resamples=0)
     kept = ("auroc", "average_precision", "best_dice")
     return {f"pixel_{key}/{row['score']}": float(row[key]) for row, key in itertools.product(found, kept)}

@@ -25,6 +25,7 @@ from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
 from jaxvae.models import Model
 from jaxvae.scores import MAPS, score_batches
+from jaxvae.train import run_key
 from jaxvae.types import Params
 
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
@@ -125,7 +126,7 @@ def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> 
 
 def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
     """[3, N], a thousand images at a time; the draws of a thousand depend on the run's seed and their place."""
-    key = jax.random.key(run.config["seed"])
+    key = run_key(run.config["seed"])
     parts = []
     for number, start in enumerate(range(0, len(images), 1000)):
         part = images[start : start + 1000]

@@ -26,7 +26,7 @@ from jaxvae.elbo import elbo_terms
 from jaxvae.errors import InputError
 from jaxvae.models import Model
 from jaxvae.scores import score_batches
-from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init
+from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
 
 Config = dict[str, Any]
@@ -62,21 +62,27 @@ def claim(run: Path, config: Config) -> None:
     there = checkpoint.read_config(run)
     _refuse_epochs(run, there, config)
     before, now = {"augment": "none"} | _flat(there), _flat(config)
-    free = ("jaxvae", "epochs", *(IMAGES if "images.learnt_from" in before else ()))
-    for name in now:
-        if name not in free and before.get(name) != now[name]:
-            raise InputError(
-                f"{run}: was made with {name} {before.get(name)} and now it is {now[name]}; "
-                "repeat the flags it was made with to continue it, or name a new folder"
-            )
-    # Said last, since another flag, such as that of the split, changes the images too.
-    if before.get("images.learnt_from") not in (None, now.get("images.learnt_from")):
+    # The flags of the images first, which change what follows from the images too.
+    _refuse_changed(run, before, now, [name for name in now if name.startswith("data.")])
+    known = "images.learnt_from" in before
+    if known and before["images.learnt_from"] != now["images.learnt_from"]:
         raise InputError(
             f"{run}: was made from other images than there are now; "
             "bring those back to continue it, or name a new folder"
         )
+    free = ("jaxvae", "epochs", *(IMAGES if known else ()))
+    _refuse_changed(run, before, now, [name for name in now if name not in free])
     if there != config:
         files.write_json(run / "config.json", config)
+
+
+def _refuse_changed(run: Path, before: Config, now: Config, names: Sequence[str]) -> None:
+    for name in names:
+        if before.get(name) != now[name]:
+            raise InputError(
+                f"{run}: was made with {name} {before.get(name)} and now it is {now[name]}; "
+                "repeat the flags it was made with to continue it, or name a new folder"
+            )
 
 
 def _refuse_epochs(run: Path, there: Config, here: Config) -> None:
@@ -159,7 +165,7 @@ def _as_it_was_left(run: Path, config: Config) -> tuple[Model, TrainConfig, Hype
     """What a run is made of, and its last state, or the first one of a new run."""
     model = checkpoint.model_from_config(config["model"])
     train_config, hparams = TrainConfig(**config["train"]), Hyperparams(**config["hparams"])
-    state = init(model, train_config, hparams, jax.random.key(config["seed"]))
+    state = init(model, train_config, hparams, run_key(config["seed"]))
     last = run / "checkpoints" / "last"
     if checkpoint.latest_step(last) is not None:
         state = checkpoint.restore(last, state)

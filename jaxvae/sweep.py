@@ -27,7 +27,7 @@ from jaxvae.population import Runs
 from jaxvae.population import grid as grid
 from jaxvae.scores import sample_scores
 from jaxvae.sharding import replicate, shared_out, spread
-from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init
+from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
 Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
@@ -40,14 +40,14 @@ def init_many(model: Model, config: TrainConfig, runs: Runs) -> TrainState:
     With zeros for its kernels a latent has mean 0, log_std 0 and so no KL, and moves nothing in the image.
     """
     if runs.latent_mask is None:
-        return jax.vmap(lambda seed: init(model, config, Hyperparams(), jax.random.key(seed)))(runs.seed)
+        return jax.vmap(lambda seed: init(model, config, Hyperparams(), run_key(seed)))(runs.seed)
     if runs.latent_mask.shape[1] != model.latent_size:
         raise InputError(
             f"the largest latent_size is {runs.latent_mask.shape[1]} and the model's {model.latent_size}; "
             "build the model with the largest"
         )
     sizes = np.asarray(runs.latent_mask).sum(axis=1)
-    like = jax.eval_shape(lambda: init(model, config, Hyperparams(), jax.random.key(0)))
+    like = jax.eval_shape(lambda: init(model, config, Hyperparams(), run_key(0)))
     parts = []
     for size in np.unique(sizes):
         smaller = model.clone(latent_size=int(size))

@@ -80,6 +80,15 @@ class TrainState:
     key: Key  # constant over a run
 
 
+def run_key(seed: int | Array) -> Key:
+    """The key of a run, of one generator whatever JAX's default: not all draw for a population what single runs draw.
+
+    >>> jax.random.key_impl(run_key(0))
+    'threefry2x32'
+    """
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> TrainState:
     """The state before the first step; weights start uniform in +-1/sqrt(fan_in).
 

@@ -13,7 +13,7 @@ if [ ! -x "$venv/bin/python" ]; then
         echo "jaxvae needs Python 3.11 or newer; found $(python3 --version 2>&1 || echo none)" >&2
         exit 2
     fi
-    "$python" -m venv "$venv"
+    "$python" -m venv "$venv" || { rm -rf "$venv"; exit 2; }  # Half an environment would stand in the way of the next.
 fi
 stamp="$venv/installed$(echo "$1" | tr -d '[],')"
 if ! cmp -s pyproject.toml "$stamp"; then

@@ -65,6 +65,10 @@ with tempfile.TemporaryDirectory() as folder:
         images = pictures if place is None else replicate(pictures, place)
         _, more = jaxvae.fit(conv, config, hparams, there, images, steps=2, mesh=place)
         assert np.isfinite(more.loss).all()
+    # Of shapes alone nobody knows where they lay: on the first device.
+    there = checkpoint.restore(folder, jax.eval_shape(begin))
+    assert {device for leaf in jax.tree.leaves(there.params) for device in leaf.devices()} == {jax.devices()[0]}
+    assert_close(there.params, four.params)
 print("restored: equal")
 
 # The images of a batch, in scoring: no device needs to hear of another.

@@ -40,6 +40,24 @@ def test_the_model_is_near_xlas_count_and_not_below_it(runs, together):
     assert 0.95 * held < expected < 2 * held
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limit_of_a_job_holds_for_what_runs_in_it(tmp_path, version):
+    kinds = {1: "memory", 2: ""}[version]
+    names = {1: ("limit_in_bytes", "usage_in_bytes", "total_"), 2: ("max", "current", "")}[version]
+    for path, limit in {"": "max" if version == 2 else str(2**60), "job_7": "9000", "job_7/step_0": "max"}.items():
+        folder = tmp_path / kinds / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"memory.{names[0]}").write_text(f"{limit}\n")
+        (folder / f"memory.{names[1]}").write_text("5000\n")
+        (folder / "memory.stat").write_text(f"{names[2]}inactive_file 300\nanon 4700\n")
+    own = tmp_path / "own"
+    own.write_text(f"3:cpuset:/\n4:{kinds}:/job_7/step_0\n")
+    assert min(capacity._left_to_the_container(tmp_path, own)) == 9000 - 5000 + 300
+    own.write_text("3:cpuset:/\n")
+    assert capacity._left_to_the_container(tmp_path, own) == []
+    assert capacity._left_to_the_container(tmp_path, tmp_path / "none") == []
+
+
 def test_there_is_memory_here():
     free = capacity.free_bytes()
     assert free is None or 10**6 < free < 10**14

@@ -82,6 +82,19 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     assert_equal(checkpoint.restore(tmp_path, states[2]), states[10])
 
 
+def test_a_step_is_saved_once(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, at_step(DENSE, 3))
+    with pytest.raises(InputError, match="holds a checkpoint of step 3 already; save into another folder"):
+        checkpoint.save(tmp_path, at_step(DENSE, 3))
+
+
+def test_a_population_comes_back(tmp_path: Path) -> None:
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(at_step(DENSE, 5) for _ in range(3)))
+    checkpoint.save(tmp_path, states)
+    assert checkpoint.latest_step(tmp_path) == 5
+    assert_equal(checkpoint.restore(tmp_path, jax.eval_shape(lambda: states)), states)
+
+
 def test_what_a_killed_save_leaves_is_no_checkpoint(tmp_path: Path) -> None:
     state = at_step(DENSE, 4)
     checkpoint.save(tmp_path, state)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import jax
 import numpy as np
 import pytest
 import tifffile
@@ -23,8 +24,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 import jaxvae
 from folders import healthy, with_squares, write_benchmark, write_png
-from jaxvae import capacity
-from jaxvae.cli import COMMANDS, main
+from jaxvae import capacity, files, programs
+from jaxvae.cli import COMMANDS, STOPPED, main
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.report import Report
@@ -242,6 +243,7 @@ def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
         "features": [4, 8],
         "dtype": "float32",
     }
+    assert len(config["images"].pop("learnt_from")) == 64
     assert config["images"] == {"shape": [SIDE, SIDE, 1], "train": 11, "validation": 1, "test": 8}
     assert config["augment"] == "none"
     assert len(read_lines(evaluated / "metrics.jsonl")) == config["epochs"] == 2
@@ -348,7 +350,7 @@ def test_the_demo_ends_where_its_training_was_stopped(monkeypatch: pytest.Monkey
     done: list[Any] = []
     for command in (Train, Evaluate, Report):
         monkeypatch.setattr(command, "execute", lambda self: done.append(self) or finished)
-    assert main(["demo", "here", "--epochs", "3"]) == 0
+    assert main(["demo", "here", "--epochs", "3"]) == (0 if finished else STOPPED)
     assert [type(command) for command in done] == ([Train, Evaluate, Report] if finished else [Train])
     assert {command.run for command in done} == {Path("here")}
     assert done[0].epochs == 3
@@ -674,6 +676,28 @@ def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_pat
     )
     shutil.rmtree(tmp_path / "data")
     assert "data: no such folder" in refused("evaluate", run)
+
+
+def test_a_run_that_is_being_trained_is_left_to_it(refused, run: Path, folder: Path) -> None:
+    with files.alone(run):
+        assert "run: another process is at work there" in refused("train", run, "--data", folder, *SMALL, "--epochs", 3)
+    assert main(["train", str(run), "--data", str(folder), *SMALL, "--epochs", "3"]) == 0
+
+
+def test_a_run_of_a_sweep_whose_scores_are_no_numbers_has_diverged_alone(
+    monkeypatch, tmp_path: Path, folder: Path
+) -> None:
+    score_many = programs.score_many
+
+    def with_infinity(*arguments: Any, **knobs: Any) -> Any:
+        return jax.tree.map(lambda values: values.at[1].set(np.inf), score_many(*arguments, **knobs))
+
+    monkeypatch.setattr(programs, "score_many", with_infinity)
+    small = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "1"]
+    assert main(["sweep", str(tmp_path / "sweep"), "--data", str(folder), *small]) == 0
+    rows = read_lines(tmp_path / "sweep" / "table.jsonl")
+    assert [row["diverged"] for row in rows] == [False, True, False]
+    assert ["image_auroc/elbo" in row for row in rows] == [True, False, True]
 
 
 def test_who_was_learnt_from_is_never_judged(refused, tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_a_disk_that_is_full_is_blamed_on_the_target(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    refused = pytest.raises(InputError, match="another process is at work there; wait for it, or end it")
+    with files.alone(tmp_path), refused, files.alone(tmp_path):
+        raise AssertionError
+    with files.alone(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_half_a_line_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     assert files.read_lines(path) == []

@@ -17,7 +17,7 @@ import pytest
 
 from folders import healthy, write_benchmark
 from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, checkpoint, init, parity, runs
-from jaxvae.cli import main
+from jaxvae.cli import STOPPED, main
 from jaxvae.data.augment import Augmentation
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.elbo import elbo_terms
@@ -423,7 +423,7 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
         assert process(run, folder, moment, signal.SIGKILL) == (-signal.SIGKILL, "", "")
     code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
     step = records(run)[-1]["step"]
-    assert (code, err) == (0, "")
+    assert (code, err) == (STOPPED, "")
     assert out == f"{run}: stopped by a signal at step {step} of {2 * EPOCHS}; the same command goes on from there\n"
     assert EPOCHS <= step < 2 * EPOCHS
     assert checkpoint.latest_step(run / "checkpoints" / "last") == step

@@ -79,6 +79,15 @@ def test_a_masked_latent_is_a_small_one(model, objective):
         )
 
 
+@pytest.mark.parametrize("generator", ["rbg", "unsafe_rbg"])
+def test_a_population_draws_the_same_whatever_the_default_generator(generator):
+    model, config, runs = MODELS[0], jaxvae.TrainConfig(batch_size=4), jaxvae.grid(seed=[3, 4])
+    expected = init_many(model, config, runs).params
+    with jax.default_prng_impl(generator):
+        params = init_many(model, config, runs).params
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
 def test_a_held_out_class_is_left_out():
     model, labels = MODELS[0], np.array([0, 1, 2] * 4)
     runs = jaxvae.grid(learning_rate=[1e-2], held_out_class=[2, 0], labels=labels)

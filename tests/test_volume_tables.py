@@ -214,6 +214,7 @@ def test_refused(trained, tmp_path, capsys):
         (["evaluate", run, "--median", "4"], "--median 4: must be odd, or 0"),
         (["evaluate", run, "--components", "-1"], "--components -1: must not be below 0"),
         (["report", run, str(tmp_path / "c24")], "not evaluated yet; run `jaxvae evaluate"),
+        (["train", str(tmp_path / "r"), *train[2:], "--features", *"23456"], "prepare them anew with --size 32"),
         ([*train, "--size", "32"], "--size 32: volumes have the size they were prepared with"),
         ([*train, "--normalise", "zscore"], "--normalise zscore: only goes with a folder of images"),
         (["train", str(tmp_path / "r"), "--data", str(trained / "patients")], "neither train/good and test"),

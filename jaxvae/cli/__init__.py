@@ -30,6 +30,7 @@ COMMANDS: dict[str, type[Command]] = {
     "prepare": Prepare,
     "demo": Demo,
 }
+STOPPED = 75  # As sysexits.h has it: a failure that is none if one tries again.
 HELP = """usage: jaxvae COMMAND [...]
 
 Train a variational auto-encoder on healthy images, then see, pixel by pixel,
@@ -44,7 +45,12 @@ version this is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 on success, 2 with one line on stderr for anything the user can put right."""
+    """Runs one command.
+
+    Returns:
+      0 on success, 2 with one line on stderr for anything the user can put right, `STOPPED` for a training that a
+      signal has stopped and the same command goes on with, 130 after Ctrl-C.
+    """
     # Orbax tells of every save, and of every file it could not read in hundreds of lines; what matters of it we say.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
     for logger in ("absl", "asyncio"):
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        _run(list(sys.argv[1:] if arguments is None else arguments))
+        finished = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except InputError as error:
         print(f"jaxvae: {error}", file=sys.stderr)
@@ -67,21 +73,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), "no more can be had")
-        print(f"jaxvae: out of memory ({reason}); give a smaller --batch-size or --size", file=sys.stderr)
+        print(f"jaxvae: out of memory ({reason}); train on fewer or smaller images at a time", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return 0 if finished else STOPPED
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str]) -> bool:
+    """Whether nothing is left to do."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{_summary(kind)}" for name, kind in COMMANDS.items())))
     elif "--version" in arguments:
         print(f"jaxvae {__version__}")
     elif command := _parse(*arguments):
-        command.execute()
+        return command.execute() is not False
+    return True
 
 
 def _summary(command: type[Command]) -> str:

@@ -22,7 +22,7 @@ class Demo:
     epochs: int = 40
     """times to go through 2,000 slices; more is better and slower"""
 
-    def execute(self) -> None:
+    def execute(self) -> bool:
         finished = Train(
             run=self.run,
             epochs=self.epochs,
@@ -34,3 +34,4 @@ class Demo:
         if finished:
             Evaluate(run=self.run).execute()
             Report(run=self.run).execute()
+        return finished

@@ -110,6 +110,9 @@ class Sweep:
         # Which programs are whose is decided before anyone begins.
         sharding.wait_for_all("plan")
         _run(self, whole, todo[process::processes], opened)
+        # The others are waited for in their folder: a barrier between devices gives up after half an hour.
+        while plan.missing(self.sweep, whole):
+            time.sleep(1)
         sharding.wait_for_all("table")
         if process > 0:
             return

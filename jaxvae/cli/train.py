@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae import signals
 from jaxvae.cli import flags
-from jaxvae.cli.source import Source, is_fashion_mnist, open_splits, to_config, volumes_of
+from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ class Train:
             splits = open_splits(self.source)
             check_images(self.source, splits)
             config = run_config(self, splits)
-            from jaxvae import runs
+            from jaxvae import files, runs
 
             runs.claim(self.run, config)
-            ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
+            with files.alone(self.run):
+                ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
         can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
         next_step = (
             f"see how good it is with `jaxvae evaluate {self.run}`"
@@ -190,7 +191,9 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
         return
     # The lowest set bit of a number is the largest power of two that divides it.
     most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
-    ways_out = [] if is_fashion_mnist(train.source) else [f"add --size {max(1, round(width / factor)) * factor}"]
+    size = f"--size {max(1, round(width / factor)) * factor}"
+    ways_out = [f"prepare them anew with {size}" if is_volumes(train.source) else f"add {size}"]
+    ways_out = [] if is_fashion_mnist(train.source) else ways_out
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
         f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
