@@ -10,12 +10,12 @@ from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
 from jaxvae.report import style, tables
 from jaxvae.volume_evaluation import BEST as VOLUME_BEST
 from jaxvae.volume_evaluation import COLUMNS
+from jaxvae.volume_tables import Judging
 
-# What a reader has to know of every table of pixels or voxels, wherever it is shown.
-NOTE = (
-    "best Dice is chosen on these very labels, mean best Dice for each volume; in brackets the 95 % interval over "
-    f"resampled images or patients, where there are at least {FEWEST_GROUPS}"
-)
+# What a reader has to know of a table, wherever it is shown.
+ORACLE = "best Dice is chosen on these very labels"
+NOTE = f"{ORACLE}; in brackets the 95 % interval over resampled images or patients, of at least {FEWEST_GROUPS}"
+FOUND = f"a lesion of {Judging().smallest_lesion} voxels or more is found where one of its voxels is"
 
 
 def text(evaluation: dict[str, Any]) -> str:
@@ -41,7 +41,7 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
         if not table["rows"]:
             continue
         rows = named(table["rows"])
-        caption = f"{table['caption']}; {rows[0]['volumes']} volumes"
+        caption = f"{table['caption']}; {rows[0]['volumes']} volumes; {ORACLE}, mean best Dice anew for each volume"
         anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
         yield caption, rows, anywhere
         for rate in RATES:
@@ -49,7 +49,7 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
             at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
             if at.keys() <= rows[0].keys():
                 short = table["caption"].partition(";")[0]
-                caption = f"{short}; at the threshold that {100 * rate:g} % of healthy voxels reach"
+                caption = f"{short}; at the threshold that {100 * rate:g} % of healthy voxels reach; {FOUND}"
                 yield caption, rows, {"score": "score", **at}
 
 
