@@ -4,33 +4,57 @@ from __future__ import annotations
 
 import math
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxvae.models import Model, param_shapes
+from jaxvae.sweep import SCORED_AT_ONCE
 
-# In copies of the parameters, measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). A
+# Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). In copies of the parameters: a
 # run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
 # come.
 STATE, IN_TRAINING = 3, 2
+# In copies of what the layers of a model give for each image of a batch.
+FEATURES_IN_TRAINING, FEATURES_IN_SCORING = 2.0, 0.5
 
 
-def population_bytes(model: Model, runs: int, *, together: int, image_bytes: int) -> int:
-    """What `fit_many` holds at once, but for the features of the batches of those side by side.
+def population_bytes(model: Model, runs: int, *, together: int, batch_size: int, judged: int, image_bytes: int) -> int:
+    """What `fit_many` and then `score_many` hold at most.
 
     Args:
       runs: of the program.
-      together: how many of them train side by side.
-      image_bytes: of the images that are trained on and judged.
+      together: how many of them train side by side; they are scored one after the other.
+      batch_size: images of a step.
+      judged: images that are scored.
+      image_bytes: of all images that are trained on and judged.
 
     >>> import jaxvae
-    >>> round(population_bytes(jaxvae.DenseVAE((28, 28, 1)), 8, together=1, image_bytes=0) / 1e6)
-    138
+    >>> model = jaxvae.DenseVAE((28, 28, 1))
+    >>> round(population_bytes(model, 8, together=1, batch_size=128, judged=10_000, image_bytes=0) / 1e6)
+    140
     """
-    parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(model)))
-    if together >= runs:
-        return image_bytes + parameters * (STATE + IN_TRAINING) * runs
-    return image_bytes + parameters * (2 * STATE * runs + (STATE + IN_TRAINING) * together)
+    shapes = param_shapes(model)
+    parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    forward = jax.make_jaxpr(lambda params, image: model.apply({"params": params}, image))(shapes, image)
+    features = _product_bytes(forward.jaxpr)
+    states = STATE * runs if together >= runs else 2 * STATE * runs + STATE * together
+    training = parameters * (states + IN_TRAINING * together) + FEATURES_IN_TRAINING * features * batch_size * together
+    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, SCORED_AT_ONCE)
+    return image_bytes + int(max(training, scoring))
+
+
+def _product_bytes(program: Any) -> int:
+    """Of the results of all matrix products and convolutions of a program, those within its functions too."""
+    total = 0
+    for equation in program.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            total += sum(4 * math.prod(result.aval.shape) for result in equation.outvars)
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "jaxpr")):
+            total += _product_bytes(inner.jaxpr) if hasattr(inner, "jaxpr") else 0
+    return total
 
 
 def free_bytes() -> int | None:

@@ -30,6 +30,7 @@ from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
+SCORED_AT_ONCE = 1000  # Images; draws of z depend on it.
 Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
 Tree = TypeVar("Tree")
 
@@ -177,7 +178,7 @@ def score_many(
     keys: Key | None = None,
     *,
     log_scale: float | Array = 0.0,
-    batch_size: int = 1000,
+    batch_size: int = SCORED_AT_ONCE,
     score: Callable[..., SampleScores] = sample_scores,
     mesh: Mesh | None = None,
 ) -> SampleScores:

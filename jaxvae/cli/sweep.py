@@ -238,7 +238,15 @@ def _memory_of(sweep: Sweep, fixed: dict[str, Any], largest: int, opened: Opened
         on_processor = jax.default_backend() == "cpu"
         of_device = runs if on_processor else -(-runs // jax.local_device_count())
         together = 1 if on_processor else of_device
-        return capacity.population_bytes(model, of_device, together=together, image_bytes=image_bytes)
+        batch_size = config["train"]["batch_size"]
+        return capacity.population_bytes(
+            model,
+            of_device,
+            together=together,
+            batch_size=batch_size,
+            judged=len(splits.test),
+            image_bytes=image_bytes,
+        )
 
     if free is None or needed(largest) <= free:
         return needed(largest)
