@@ -42,7 +42,13 @@ class Scored:
 
 
 def score_dataset(
-    run: Run, dataset: Dataset, *, maps: Sequence[str] = MAPS, batch_size: int = 64, name: str = "score"
+    run: Run,
+    dataset: Dataset,
+    *,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = True,
+    batch_size: int = 64,
+    name: str = "score",
 ) -> Scored:
     """Every score of images that were prepared as the run's own.
 
@@ -50,7 +56,8 @@ def score_dataset(
 
     Args:
       dataset: the images, uint8 or float32.
-      maps: which maps to compute; with none the reconstructions are left out too.
+      maps: which maps to compute.
+      reconstructions: keep them too, where there are maps.
       batch_size: images at a time, on each device of this process.
       name: of the progress bar, which shows on a terminal only.
     Raises:
@@ -63,7 +70,7 @@ def score_dataset(
         images,
         log_scale=log_scale,
         maps=maps,
-        reconstructions=bool(maps),
+        reconstructions=reconstructions and bool(maps),
         batch_size=batch_size,
         name=name,
     )

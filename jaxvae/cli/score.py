@@ -85,7 +85,8 @@ class Score:
             dataset = _read(self.images, preparation(source))
         results.check_shape(run, dataset.images, where)
         threshold = None if self.images is None else self._threshold(run)
-        scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
+        own = self.images is None
+        scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=own, batch_size=self.batch_size)
         if self.images is None:
             results.write_scores(out, dataset, scored)
         else:
