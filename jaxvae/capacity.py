@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.models import Model, param_shapes
-from jaxvae.sweep import SCORED_AT_ONCE
+from jaxvae.scores import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). In copies of the parameters: a
 # run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
@@ -42,7 +42,7 @@ def population_bytes(model: Model, runs: int, *, together: int, batch_size: int,
     features = _product_bytes(forward.jaxpr)
     states = STATE * runs if together >= runs else 2 * STATE * runs + STATE * together
     training = parameters * (states + IN_TRAINING * together) + FEATURES_IN_TRAINING * features * batch_size * together
-    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, SCORED_AT_ONCE)
+    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, AT_ONCE)
     return image_bytes + int(max(training, scoring))
 
 

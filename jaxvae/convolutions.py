@@ -65,22 +65,20 @@ def convolve_transposed(
 
 def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
     fine, coarse = kernel.shape[2:]
-    if not _halves(images.shape, kernel.shape, stride, padding):
+    if not _halves(images.shape, kernel.shape, stride, padding) or fine > 32:
         return _plain(images, kernel, stride, padding)
     batch, height, width, _ = images.shape
     by_blocks = kernel.reshape(2, 2, 2, 2, fine, coarse).transpose(0, 2, 1, 3, 4, 5)  # [t, u, a, b, fine, coarse]
     if fine <= 4:
         features = _patches(images) @ by_blocks.reshape(16 * fine, coarse)
         return features.reshape(batch, height // 2, width // 2, coarse)
-    if fine <= 32:
-        # As a 2x2 convolution over blocks. All images are one above the other, which costs a wasted row an image, and
-        # one row is asked for beyond either end: XLA leaves such a convolution to Eigen, which takes half of the time
-        # of the library that it would take otherwise (jax 0.10, CPU). With more channels the blocks cost what is won.
-        blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
-        kernel = by_blocks.reshape(2, 2, 4 * fine, coarse)
-        rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
-        return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
-    return _plain(images, kernel, stride, padding)
+    # As a 2x2 convolution over blocks. All images are one above the other, which costs a wasted row an image, and one
+    # row is asked for beyond either end: XLA leaves such a convolution to Eigen, which takes half of the time of the
+    # library that it would take otherwise (jax 0.10, CPU). With more than 32 channels the blocks cost what is won.
+    blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
+    kernel = by_blocks.reshape(2, 2, 4 * fine, coarse)
+    rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
+    return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
 
 
 def _input_pullback(

@@ -24,7 +24,7 @@ from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
 from jaxvae.models import Model
-from jaxvae.scores import MAPS, score_batches
+from jaxvae.scores import AT_ONCE, MAPS, score_batches
 from jaxvae.train import run_key
 from jaxvae.types import Params
 
@@ -132,11 +132,11 @@ def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> 
 
 
 def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
-    """[3, N], a thousand images at a time; the draws of a thousand depend on the run's seed and their place."""
+    """[3, N], `AT_ONCE` images at a time, whose draws depend on the run's seed and their place."""
     key = run_key(run.config["seed"])
     parts = []
-    for number, start in enumerate(range(0, len(images), 1000)):
-        part = images[start : start + 1000]
+    for number, start in enumerate(range(0, len(images), AT_ONCE)):
+        part = images[start : start + AT_ONCE]
         draw = jax.random.fold_in(key, number)
         parts.append(np.stack(parity.sample_scores(run.model, run.params, part, draw, log_scale=log_scale)))
     return np.concatenate(parts, axis=1)

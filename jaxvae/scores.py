@@ -26,6 +26,8 @@ Smoothed = Literal["kl_grad", "both"]
 Result = TypeVar("Result")
 BLOCK = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
 
+AT_ONCE = 1000  # Images that are scored with one draw's key: the released scores depend on it.
+
 # Combi goes by four names, each one way to call `combine`. A new one is a line here.
 COMBINATIONS: dict[str, dict[str, Any]] = {
     "combi": {},

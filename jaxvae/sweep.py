@@ -25,12 +25,11 @@ from jaxvae.errors import InputError
 from jaxvae.models import Model, param_shapes
 from jaxvae.population import Runs
 from jaxvae.population import grid as grid
-from jaxvae.scores import sample_scores
+from jaxvae.scores import AT_ONCE, sample_scores
 from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
-SCORED_AT_ONCE = 1000  # Images; draws of z depend on it.
 Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
 Tree = TypeVar("Tree")
 
@@ -178,7 +177,7 @@ def score_many(
     keys: Key | None = None,
     *,
     log_scale: float | Array = 0.0,
-    batch_size: int = SCORED_AT_ONCE,
+    batch_size: int = AT_ONCE,
     score: Callable[..., SampleScores] = sample_scores,
     mesh: Mesh | None = None,
 ) -> SampleScores:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxvae
-from jaxvae import capacity, sweep
+from jaxvae import capacity, scores, sweep
 
 DENSE, CONV = jaxvae.DenseVAE((28, 28, 1), 20, 200), jaxvae.ConvVAE((64, 64, 1), 16)
 
@@ -46,7 +46,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, ba
         model,
         (states.params, None, jnp.zeros(runs)),
         jax.ShapeDtypeStruct((2000, *model.image_shape), jnp.uint8),
-        batch_size=sweep.SCORED_AT_ONCE,
+        batch_size=scores.AT_ONCE,
         score=jaxvae.sample_scores,
         mesh=None,
     )

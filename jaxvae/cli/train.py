@@ -191,9 +191,10 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
         return
     # The lowest set bit of a number is the largest power of two that divides it.
     most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
-    size = f"--size {max(1, round(width / factor)) * factor}"
-    ways_out = [f"prepare them anew with {size}" if is_volumes(train.source) else f"add {size}"]
-    ways_out = [] if is_fashion_mnist(train.source) else ways_out
+    ways_out = []
+    if not is_fashion_mnist(train.source):
+        verb = "prepare them anew with" if is_volumes(train.source) else "add"
+        ways_out.append(f"{verb} --size {max(1, round(width / factor)) * factor}")
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
         f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
