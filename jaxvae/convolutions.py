@@ -161,10 +161,11 @@ def _plain(images: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 def _blocks(images: Array) -> Array:
     """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images, each 2x2 block of pixels one pixel of four times the channels."""
-    batch, height, width, fine = images.shape
-    padded = jnp.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-    padded = padded.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, fine).transpose(0, 1, 3, 2, 4, 5)
-    return padded.reshape(batch, height // 2 + 1, width // 2 + 1, 4 * fine)
+    phases = (
+        jnp.pad(images[:, 1 - a :: 2, 1 - b :: 2], ((0, 0), (1 - a, a), (1 - b, b), (0, 0)))
+        for a, b in product((0, 1), (0, 1))
+    )
+    return jnp.concatenate(list(phases), axis=-1)
 
 
 def _patches(images: Array) -> Array:
