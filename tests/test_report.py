@@ -345,6 +345,14 @@ def test_whole_numbers_win_when_asked() -> None:
     assert "**7**" in tables.markdown([{"x": 3}, {"x": 7}], ["x"], best={"x": max})
 
 
+def test_the_ends_of_an_interval_have_the_digits_of_their_value() -> None:
+    rows = [{"a": (0.019, 0.000478, 0.101)}, {"a": (1e-4, 5e-5, 2e-3)}, {"a": (0.0, 0.0, 1e-4)}]
+    shown = tables.markdown(rows, ["a"], best={})
+    assert "0.019 (0.000-0.101)" in shown
+    assert "0.0001 (5e-05 to 0.002)" in shown
+    assert "0.000 (0.000-0.0001)" in shown
+
+
 def test_negative_intervals_are_not_read_as_sums() -> None:
     assert "-1.000 (-1.500 to -0.500)" in tables.text([{"x": (-1.0, -1.5, -0.5)}], ["x"])
 

@@ -133,7 +133,7 @@ def _cell(value: Any) -> Cell:
     interval = ""
     if isinstance(value, tuple):
         value, low, high = value
-        interval = _interval(low, high)
+        interval = _interval(low, high, value or None)
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return Cell(MISSING)
     if isinstance(value, bool | np.bool_):
@@ -144,11 +144,12 @@ def _cell(value: Any) -> Cell:
     return Cell(str(value))
 
 
-def _interval(low: float | None, high: float | None) -> str:
+def _interval(low: float | None, high: float | None, value: float | None) -> str:
+    """The ends with the digits of their value, where there is one and it is not zero."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
     # A hyphen beside a minus sign, or an exponent's, would be read as part of the number.
-    ends = _decimal(low), _decimal(high)
+    ends = _decimal(low, value), _decimal(high, value)
     return f" ({' to '.join(ends) if '-' in ''.join(ends) else '-'.join(ends)})"
 
 
@@ -158,9 +159,10 @@ def _html_cells(column: Column, first: bool) -> list[str]:
     return [opening + value + cell.interval + closing for value, cell in zip(values, column.cells, strict=True)]
 
 
-def _decimal(number: Any) -> str:
-    """Three decimals, unless they would hide the number (a learning rate) or drown it (a count of pixels)."""
-    return f"{number:.3f}" if number == 0 or 5e-4 <= abs(number) < 1e6 else f"{number:.3g}"
+def _decimal(number: Any, like: Any = None) -> str:
+    """Three decimals, unless they would hide the number (a learning rate) or drown it (a count of pixels), or `like`."""
+    size = abs(number if like is None else like)
+    return f"{number:.3f}" if size == 0 or 5e-4 <= size < 1e6 else f"{number:.3g}"
 
 
 def _aligned(cells: list[str], numeric: bool, *, rule: int) -> list[str]:
