@@ -199,6 +199,20 @@ def refuse_others(place: Path, volumes: Path | None) -> None:
         raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {volumes} another name")
 
 
+def refuse_other_images(out: Path, images: Path) -> None:
+    """Refuses to put maps where those of other images lie, of another folder with the same name.
+
+    Raises:
+      InputError: so it is.
+    """
+    try:
+        source = json.loads((out / "images.json").read_bytes())["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # None there, or none that anybody can read.
+    if source != str(images.resolve()):
+        raise InputError(f"{out}: holds the maps of {source}; give another --out")
+
+
 def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[str, Any]:
     """evaluation.json of a run, on its own test or on other volumes.
 

@@ -375,8 +375,18 @@ def test_a_folder_is_scored_image_by_image(run: Path, folder: Path) -> None:
         assert overlay.shape == (SIDE, SIDE, 3)
         mask = np.asarray(Image.open(f"{stem}_mask.png"))
         np.testing.assert_array_equal(mask, np.where(np.load(f"{stem}_combi.npy") >= threshold, 255, 0))
-    assert len(list(out.rglob("*.*"))) == 8 * 7 + 1
+    assert len(list(out.rglob("*.*"))) == 8 * 7 + 2
     assert leftovers(run) == []
+
+
+def test_maps_of_another_folder_of_the_same_name_are_kept(run: Path, folder: Path, tmp_path: Path, refused) -> None:
+    other = tmp_path / "other" / "test"
+    shutil.copytree(folder / "test" / "good", other)
+    assert main(["score", str(run), str(folder / "test"), "--maps", "combi"]) == 0
+    before = (run / "scores" / "test" / "samples.jsonl").read_bytes()
+    assert f"holds the maps of {folder / 'test'}; give another --out" in refused("score", run, other)
+    assert (run / "scores" / "test" / "samples.jsonl").read_bytes() == before
+    assert main(["score", str(run), str(other), "--out", str(tmp_path / "out"), "--maps", "combi"]) == 0
 
 
 def test_a_score_depends_on_its_image_only(run: Path, folder: Path, tmp_path: Path) -> None:
@@ -403,7 +413,8 @@ def test_one_image_some_maps_tiff_and_a_threshold(run: Path, folder: Path, capsy
     out = run / "scores" / "000"
     assert capsys.readouterr().out.startswith(f"{out}: 1 image scored (rec_error, combi_sum)")
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["000_combi_sum.tiff", "000_mask.png", "000_overlay.png", "000_rec_error.tiff", "samples.jsonl"]
+    maps = ["000_combi_sum.tiff", "000_mask.png", "000_overlay.png", "000_rec_error.tiff"]
+    assert names == [*maps, "images.json", "samples.jsonl"]
     error = tifffile.imread(out / "000_rec_error.tiff")
     assert error.dtype == np.float32
     np.testing.assert_array_equal(np.asarray(Image.open(out / "000_mask.png")) == 255, error >= 0.5)

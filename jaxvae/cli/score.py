@@ -64,34 +64,17 @@ class Score:
 
     def execute(self) -> None:
         self._check()
-        from jaxvae import checkpoint, results
+        from jaxvae import checkpoint
 
         run = checkpoint.load(self.run)
-        if run.config.get("volumes") is not None and self.images is not None:
+        if self.images is not None and run.config.get("volumes") is not None:
             self._write_volumes(run, self.images)
             return
         for flag in ("brains", "shard"):
             if getattr(self, flag) is not None:
                 raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
-        source = from_config(run.config["data"])
-        if self.images is None:
-            dataset, out, where = open_own(run.config).test, self.out or self.run / "scores", source.data
-            if len(dataset) == 0:
-                raise InputError(
-                    f"{self.run}: its data have no test images; name a folder: `jaxvae score {self.run} FOLDER`"
-                )
-        else:
-            out, where = self._out(self.images), str(self.images)
-            dataset = _read(self.images, preparation(source))
-        results.check_shape(run, dataset.images, where)
-        threshold = None if self.images is None else self._threshold(run)
-        own = self.images is None
-        scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=own, batch_size=self.batch_size)
-        if self.images is None:
-            results.write_scores(out, dataset, scored)
-        else:
-            self._write_files(out, dataset, scored, threshold)
-        count = f"{len(dataset)} image{'s' if len(dataset) != 1 else ''}"
+        out, count = self._write_own(run) if self.images is None else self._write_images(run, self.images)
+        count = f"{count} image{'s' if count != 1 else ''}"
         print(f"{out}: {count} scored ({', '.join(self.maps)}); the numbers of each are in samples.jsonl")
 
     def _check(self) -> None:
@@ -104,6 +87,33 @@ class Score:
         if self.images is None and (self.threshold is not None or self.format != "npy"):
             flag = "--format" if self.threshold is None else "--threshold"
             raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
+
+    def _write_own(self, run: Run) -> tuple[Path, int]:
+        """The scores of a run's own test images; where they lie, and of how many."""
+        from jaxvae import results
+
+        dataset, out = open_own(run.config).test, self.out or self.run / "scores"
+        if len(dataset) == 0:
+            raise InputError(
+                f"{self.run}: its data have no test images; name a folder: `jaxvae score {self.run} FOLDER`"
+            )
+        results.check_shape(run, dataset.images, run.config["data"]["data"])
+        scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
+        results.write_scores(out, dataset, scored)
+        return out, len(dataset)
+
+    def _write_images(self, run: Run, images: Path) -> tuple[Path, int]:
+        """The files of every image of a folder; where they lie, and of how many."""
+        from jaxvae import results
+
+        out = self._out(images)
+        dataset = _read(images, preparation(from_config(run.config["data"])))
+        results.check_shape(run, dataset.images, str(images))
+        results.refuse_other_images(out, images)
+        threshold = self._threshold(run)
+        scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=False, batch_size=self.batch_size)
+        self._write_files(out, images, dataset, scored, threshold)
+        return out, len(dataset)
 
     def _write_volumes(self, run: Run, images: Path) -> None:
         from tqdm import tqdm
@@ -166,14 +176,15 @@ class Score:
             return self.threshold
         return results.read_evaluation(self.run)["thresholds"].get(self.maps[0], {}).get("0.01")
 
-    def _write_files(self, out: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
+    def _write_files(self, out: Path, images: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
         import numpy as np
         from tqdm import tqdm
 
-        from jaxvae import results
+        from jaxvae import files, results
         from jaxvae.data import image_files
         from jaxvae.report import panels
 
+        files.write_json(out / "images.json", {"source": str(images.resolve())})
         shown = scored.maps[self.maps[0]]
         # Full colour at the threshold's twofold; where none is known, at what the images themselves reach.
         high = 2 * threshold if threshold is not None and threshold > 0 else float(np.quantile(shown, 0.995))

@@ -160,7 +160,8 @@ def _html_cells(column: Column, first: bool) -> list[str]:
 
 
 def _decimal(number: Any, like: Any = None) -> str:
-    """Three decimals, unless they would hide the number (a learning rate) or drown it (a count of pixels), or `like`."""
+    """Three decimals, unless they would hide the number, or that which it is to look like, as of a learning rate, or
+    drown it, as of a count of pixels."""
     size = abs(number if like is None else like)
     return f"{number:.3f}" if size == 0 or 5e-4 <= size < 1e6 else f"{number:.3g}"
 
