@@ -11,7 +11,7 @@ import pytest
 
 from jaxvae.cli import main
 from jaxvae.data import cache, cache_writer, scans
-from jaxvae.data.cut import Cut
+from jaxvae.data.cut import LIKE_A_MASK, Cut
 from jaxvae.data.slices import Slicing, cut
 from jaxvae.errors import InputError
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
@@ -251,6 +251,16 @@ def test_the_command(patients, tmp_path, capsys):
         complaint = capsys.readouterr().err
         assert message in complaint
         assert complaint.count("\n") == 1
+
+
+def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
+    voxels, brain, _ = head(0)
+    for name, values in (("scan", voxels), ("tissue", np.where(brain, 1.0 + (voxels > 110), 0.0))):
+        write_volume(tmp_path / "mixed" / f"{name}.nii.gz", values)
+    assert main(["prepare", str(tmp_path / "mixed"), "--out", str(tmp_path / "c"), "--size", "16"]) == 0
+    assert f"1 x {LIKE_A_MASK}" in capsys.readouterr().out
+    told = {record["name"]: record["warnings"] for record in cache.open_cache(tmp_path / "c").volumes}
+    assert told == {"scan": [], "tissue": [LIKE_A_MASK]}
 
 
 def test_the_real_scans(data, tmp_path):

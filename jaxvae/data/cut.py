@@ -13,6 +13,9 @@ from jaxvae.data.slices import Slices, Slicing
 from jaxvae.data.volumes import Volume
 from jaxvae.errors import InputError
 
+FEW = 16  # values among those of a brain: masks and label maps of lesions have no more, scans hundreds
+LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does; where it is one, say with --images which files are scans"
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -43,6 +46,9 @@ def read_scan(scan: Scan, slicing: Slicing) -> Cut:
     except InputError as error:
         raise InputError(f"{scan.image}: {error}") from error
     warnings = [*volume.warnings, *([guess] if guess else [])]
+    inside = volume.voxels[brain]
+    if len(np.unique(inside[:: 1 + len(inside) // 4096])) <= FEW:  # A sample is enough, and takes a millisecond.
+        warnings.append(LIKE_A_MASK)
     if cut.clipped > 0.02:
         warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
     return Cut(volume, brain, lesion, cut, guess is not None, tuple(warnings))
