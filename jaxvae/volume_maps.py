@@ -9,9 +9,10 @@ OUT/failed.jsonl         the scans that could not be scored, with their reasons;
 
 from __future__ import annotations
 
+import errno
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,11 @@ class Summary(NamedTuple):
     skipped: int  # had been written before
     failed: list[Rejected]
     seconds: dict[str, float]  # of reading, scoring and writing, summed over volumes; they overlap
+    warnings: Counter[str]  # of the volumes that were written
+
+
+# What no further volume could be written after.
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def write_scans(
@@ -43,36 +49,57 @@ def write_scans(
     *,
     maps: Sequence[str],
     batch_size: int = 64,
+    rejected: Sequence[Rejected] = (),
     shard: str = "",
     finished: Callable[[], object] = lambda: None,
 ) -> Summary:
     """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
 
     Args:
+      rejected: scans that cannot be scored, for the record.
       shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
         own.
       finished: called for each scan, whether it was there, could be scored, or not.
     Raises:
-      InputError: the folder holds maps of another run, other maps, or those of another scan with the same name; it
-        cannot be written to.
+      InputError: the folder holds maps of another run, or other maps; it cannot be written to, or its disk is full.
     """
     _claim(run, out, maps)
-    todo = [scan for scan in scans if not _is_done(out, scan)]
-    for _ in range(len(scans) - len(todo)):
-        finished()
+    failed = list(rejected)
+    todo = []
+    for scan in scans:
+        try:
+            done = _is_done(out, scan)
+        except InputError as error:
+            failed.append(Rejected(scan.image, str(error)))
+            done = True
+        if done:
+            finished()
+        else:
+            todo.append(scan)
+    skipped = len(scans) - len(todo) - (len(failed) - len(rejected))
     times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
-    failed: list[Rejected] = []
     seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
+    warnings: Counter[str] = Counter()
+    written = 0
     writing: deque[tuple[VolumeScores, Future[float]]] = deque()
 
     def finish() -> None:
+        nonlocal written
         scores, future = writing.popleft()
-        took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
+        finished()
+        try:
+            took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
+        except InputError as error:
+            if getattr(error.__cause__, "errno", None) in FATAL:
+                raise
+            failed.append(Rejected(scores.scan.image, f"{scores.scan.image}: {error}"))
+            return
+        written += 1
+        warnings.update(scores.cut.warnings)
         for stage, value in took.items():
             seconds[stage] += value
         with times.open("a") as log:
             log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
-        finished()
 
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -90,7 +117,7 @@ def write_scans(
     finally:
         if failed or failures.is_file():
             files.write_lines(failures, [{"path": str(one.path), "reason": one.reason} for one in failed])
-    return Summary(len(todo) - len(failed), len(scans) - len(todo), failed, seconds)
+    return Summary(written, skipped, failed, seconds, warnings)
 
 
 def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:

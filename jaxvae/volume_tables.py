@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ class Table(NamedTuple):
     prevalence: float  # the share of the voxels that count that are anomalous: a guess has that average precision
     rows: list[Row]
     thresholds: Thresholds
+    reference: str  # the volumes that the thresholds come from, in words
 
 
 class _View(NamedTuple):
@@ -93,19 +95,22 @@ def tables(
 
     Args:
       judged: volumes with lesion masks; those without one count as healthy.
-      healthy: volumes that the thresholds come from, none of them among those the run learnt from; without any, the
-        tables lack the columns of thresholds.
+      healthy: volumes that the thresholds come from, none of them among those the run learnt from; those without a
+        lesion where there are any, else what is healthy in the others. Without volumes the tables lack the columns of
+        thresholds.
       resamples: of the bootstrap over patients.
       kept: a folder for what is measured of each volume, so that a call that was killed goes on when it is repeated.
     Raises:
       InputError: a scan that cannot be read, or no lesion in any of those judged.
     """
-    references = _measured(run, healthy, judging, {}, "healthy volumes", kept)
+    references = {
+        name: [one for one in measures if one.anomalous + one.outside == 0] or measures
+        for name, measures in _measured(run, healthy, judging, {}, "healthy volumes", kept).items()
+    }
     thresholds = {name: healthy_thresholds(measures) for name, measures in references.items()}
     measured = _measured(run, judged, judging, thresholds, "volumes", kept)
-    from_heads = any(one.head for measures in references.values() for one in measures)
     return [
-        _table(name, judging, measures, thresholds.get(name, {}), resamples, from_heads=from_heads)
+        _table(name, judging, measures, thresholds.get(name, {}), references.get(name, []), resamples)
         for name, measures in measured.items()
     ]
 
@@ -115,9 +120,8 @@ def _table(
     judging: Judging,
     measures: Sequence[VolumeMeasure],
     thresholds: Thresholds,
+    references: Sequence[VolumeMeasure],
     resamples: int,
-    *,
-    from_heads: bool,
 ) -> Table:
     heads = sum(one.head for one in measures)
     inside, healthy, outside = (sum(getattr(one, of) for one in measures) for of in ("anomalous", "healthy", "outside"))
@@ -125,9 +129,14 @@ def _table(
     caption = f"{_caption(name, judging, heads, len(measures))}; {100 * prevalence:.2g} % of it is anomalous"
     if outside:
         caption += f", and {outside:,} of {inside + outside:,} lesion voxels lie outside of it and do not count"
-    if from_heads and heads < len(measures):
+    if heads < len(measures) and any(one.head for one in references):
         caption += "; the thresholds come from whole heads, on which the run was trained"
-    return Table(name, caption, prevalence, rows(measures, resamples=resamples) if inside else [], thresholds)
+    reference = f"of {len(references)} volume{'s' if len(references) != 1 else ''} set aside"
+    if any(one.anomalous + one.outside for one in references):
+        reference += ", which have lesions: these are left out"
+    return Table(
+        name, caption, prevalence, rows(measures, resamples=resamples) if inside else [], thresholds, reference
+    )
 
 
 def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
@@ -254,8 +263,9 @@ def other_volumes(run: Run, directory: Path) -> Dataset:
             f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
             "prepare it with the same flags"
         )
-    learnt_from = {record["image"] for record in own_volumes(run).volumes}
-    if any(record["image"] in learnt_from for record in opened.volumes):
+    # Through links and by whatever name, a file is the same.
+    learnt_from = {os.path.realpath(record["image"]) for record in own_volumes(run).volumes}
+    if any(os.path.realpath(record["image"]) in learnt_from for record in opened.volumes):
         raise InputError(f"{directory}: holds scans that the run learnt from; name others, or none for its own test")
     return cache.dataset(opened)
 

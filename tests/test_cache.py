@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
     left_out = prepared(folder, tmp_path / "c")
     reasons = {one.path.parent.name: one.reason for one in left_out}
     assert reasons["p01"] == f"{folder / 'p01' / 'flair.nii.gz'}: is empty; copy it again"
-    assert reasons["p02"] == "its mask p02/brain.nii.gz is missing"
+    assert reasons["p02"] == f"{folder / 'p02' / 'flair.nii.gz'}: its mask p02/brain.nii.gz is missing"
     assert "lesion.nii.gz: 20x28x16 voxels, but" in reasons["p03"]
     lines = [json.loads(line) for line in (tmp_path / "c" / "rejected.jsonl").read_text().splitlines()]
     assert {Path(line["path"]).parent.name for line in lines} == {"p01", "p02", "p03"}
@@ -198,7 +198,8 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
     with pytest.raises(InputError, match=r"not one of 10 scans could be read; the first: "):
         prepared(folder, tmp_path / "none")
     with pytest.raises(
-        InputError, match=r"not one of 10 scans can be taken; the first: its mask p00/seg.nii is missing"
+        InputError,
+        match=r"not one of 10 scans can be taken; the first: .*flair.nii.gz: its mask p00/seg.nii is missing",
     ):
         prepared(folder, tmp_path / "none", lesions="{0}/seg.nii")
     assert not any((tmp_path / "none").iterdir())

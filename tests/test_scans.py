@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -156,11 +157,51 @@ def test_a_scan_whose_mask_is_missing_is_rejected_and_not_taken_for_healthy(tmp_
     there, rejected = scans.find(tmp_path)
     assert [scan.patient for scan in there] == ["x"]
     assert [(one.path.name, one.reason) for one in rejected] == [
-        ("y_t2.nii.gz", "its mask y/y_seg.nii.gz is missing"),
+        ("y_t2.nii.gz", f"{tmp_path / 'y' / 'y_t2.nii.gz'}: its mask y/y_seg.nii.gz is missing"),
     ]
     made(tmp_path, "y/y1_seg.nii.gz", "y/y2_seg.nii.gz")
     _, rejected = scans.find(tmp_path, images="*/*_t2.nii.gz", lesions="{0}/*_seg.nii.gz")
     assert "2 masks at y/*_seg.nii.gz" in rejected[0].reason
+
+
+def test_folders_that_are_links_are_followed_once(tmp_path):
+    made(tmp_path / "elsewhere", "p1/a_t2.nii.gz", "p1/a_seg.nii.gz")
+    made(tmp_path / "data", "p2/b_t2.nii.gz", "p2/b_seg.nii.gz")
+    (tmp_path / "data" / "p1").symlink_to(tmp_path / "elsewhere" / "p1")
+    (tmp_path / "data" / "p2" / "up").symlink_to(tmp_path / "data")
+    there, rejected = scans.find(tmp_path / "data")
+    assert [scan.name for scan in there] == ["p1/a_t2", "p2/b_t2"]
+    assert rejected == []
+    assert [scan.name for scan in scans.unlabelled(tmp_path / "data")[0]] == [
+        "p1/a_seg",
+        "p1/a_t2",
+        "p2/b_seg",
+        "p2/b_t2",
+    ]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    made(tmp_path, "p1/a.nii", "p2/b.nii")
+    scandir = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("p2"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    there, rejected = scans.unlabelled(tmp_path)
+    assert [scan.name for scan in there] == ["p1/a"]
+    assert [one.reason for one in rejected] == [f"{tmp_path / 'p2'}: cannot be opened (Permission denied)"]
+
+
+def test_a_file_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+    made(tmp_path, "data/a.nii", "here/x.nii")
+    (tmp_path / "linked").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path / "here")
+    places = [tmp_path / "data", tmp_path / "linked", Path("../data")]
+    (first, *others) = [scans.sources(scans.unlabelled(place)[0][0], "image") for place in places]
+    assert others == [first, first]
 
 
 def test_any_volumes(tmp_path):

@@ -117,11 +117,21 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
     capsys.readouterr()
     write_volume(folder / "a_brain.nii.gz", head(0)[1])
     assert main([*score, "--brains", "{0}{1}_brain.nii.gz"]) == 2
-    assert "holds the scores of another scan or brain mask of this name" in capsys.readouterr().err
+    assert "holds the scores of another scan or brain mask of this name" in capsys.readouterr().out
     (folder / "a_brain.nii.gz").unlink()
     write_volume(folder / "a.nii.gz", head(1)[0])
+    write_volume(folder / "b.nii.gz", head(2)[0])
+    (out / "b_combi.nii.gz").mkdir()
+    write_volume(folder / "c.nii.gz", head(3)[0])
     assert main(score) == 2
-    assert "holds the scores of another scan" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert f"left out: {out / 'a.json'}: holds the scores of another scan" in captured.out
+    assert f"left out: {folder / 'b.nii.gz'}: {out / 'b_combi.nii.gz'}: cannot be written" in captured.out
+    assert "1 volumes scored" in captured.out
+    assert "2 of 3 volumes could not be scored" in captured.err
+    failed = [Path(json.loads(line)["path"]).name for line in (out / "failed.jsonl").read_text().splitlines()]
+    assert failed == ["a.nii.gz", "b.nii.gz"]
+    assert (out / "c.json").is_file()
     other = shutil.copytree(trained / "run", tmp_path / "run")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "seed": 5}))

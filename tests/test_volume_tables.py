@@ -117,7 +117,7 @@ def test_a_lesion_too_small_for_a_table_leaves_it_empty():
     voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     lesion[0], brain[0] = True, False
     one = measure("a", "a", {"x": voxels}, lesion, brain, {})
-    table = volume_tables._table("own_grid", JUDGING, [one], {}, 0, from_heads=False)
+    table = volume_tables._table("own_grid", JUDGING, [one], {}, [], 0)
     assert (table.rows, table.prevalence) == ([], 0)
     assert table.caption.endswith("0 % of it is anomalous, and 9 of 9 lesion voxels lie outside of it and do not count")
 
@@ -128,7 +128,7 @@ def test_a_table_says_where_the_brain_is_a_head():
         measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {}, head=head) for head in (False, True)
     )
     captions = [
-        volume_tables._table("own_grid", JUDGING, measures, {}, 0, from_heads=True).caption
+        volume_tables._table("own_grid", JUDGING, measures, {}, [head], 0).caption
         for measures in ([brain, brain], [brain, head], [head, head])
     ]
     assert captions[0] == (
@@ -138,6 +138,18 @@ def test_a_table_says_where_the_brain_is_a_head():
     assert "inside the brain (in 1 of 2 volumes the head); " in captions[1]
     assert "inside the head (not skull-stripped, and without a brain mask); " in captions[2]
     assert "thresholds" not in captions[2]
+
+
+def test_thresholds_come_from_volumes_without_a_lesion_where_there_are_any(trained):
+    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+    well = [cache.scan_of(record) for record in opened.volumes if not any(record["lesion_voxels"])][:2]
+    sick = [cache.scan_of(record) for record in opened.volumes if any(record["lesion_voxels"])][:2]
+    both, free, others = (
+        volume_tables.tables(run, sick, healthy, JUDGING, resamples=0)[0] for healthy in (well + sick, well, sick)
+    )
+    assert both.thresholds == free.thresholds != others.thresholds
+    assert both.reference == "of 2 volumes set aside"
+    assert others.reference == "of 2 volumes set aside, which have lesions: these are left out"
 
 
 def test_tables_that_were_stopped_go_on_at_the_volume_where_they_were(trained, found, tmp_path, monkeypatch):
@@ -181,7 +193,7 @@ def test_the_commands(trained, capsys):
     assert main(evaluate) == 0
     printed = capsys.readouterr().out
     assert re.search(r"On the scan's own grid, inside the brain; .* % of it is anomalous; 4 volumes", printed)
-    assert "threshold that 1 % of healthy voxels reach" in printed
+    assert re.search(r"threshold that 1 % of the healthy voxels of \d volumes? set aside", printed)
     lines = printed.partition("On the scan's own grid")[2].splitlines()
     assert max(len(line) for line in lines if ";" not in line) < 130
     assert main(["report", run]) == 0

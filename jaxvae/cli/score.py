@@ -131,7 +131,7 @@ class Score:
             found, rejected = cache.scans(cache.open_cache(images)), []
         else:
             found, rejected = scans.unlabelled(images, brains=self.brains)
-        found = found[self._shard()]
+        found, rejected = found[self._shard()], rejected[self._shard()]
         with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
             summary = volume_maps.write_scans(
                 run,
@@ -139,19 +139,22 @@ class Score:
                 out,
                 maps=self.maps,
                 batch_size=self.batch_size,
+                rejected=rejected,
                 shard=(self.shard or "").replace("/", "of"),
                 finished=bar.update,
             )
-        failed = [*rejected, *summary.failed]
         before = f", {summary.skipped} were there already" if summary.skipped else ""
         print(f"{out}: {summary.written} volumes scored ({', '.join(self.maps)}){before}")
         if summary.written:
             each = {stage: value / summary.written for stage, value in summary.seconds.items()}
             print(f"  a volume took {', '.join(f'{each[stage]:.2f} s to {stage}' for stage in each)}; stages overlap")
-        if failed:
-            for one in failed:
-                print(f"  left out: {one.reason}")
-            raise InputError(f"{images}: {len(failed)} of {len(found) + len(rejected)} volumes could not be scored")
+        for warning, count in summary.warnings.most_common(5):
+            print(f"  {count} x {warning}")
+        for one in summary.failed:
+            print(f"  left out: {one.reason}")
+        if summary.failed:
+            count = len(found) + len(rejected)
+            raise InputError(f"{images}: {len(summary.failed)} of {count} volumes could not be scored")
 
     def _shard(self) -> slice:
         if self.shard is None:

@@ -108,7 +108,8 @@ def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
     for kind, was in record.get("files", {}).items():
         if there[kind] not in (None, was):
             raise InputError(
-                f"{directory}: {record[kind]} has changed since it was prepared; prepare it into a new folder"
+                f"{directory}: {record[kind]} has changed since it was prepared; remove that folder and prepare it "
+                "anew in the same place (runs go on with it where the slices are the same)"
             )
 
 

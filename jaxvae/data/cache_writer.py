@@ -38,7 +38,7 @@ def prepare(
     directory, parts = Path(directory), Path(directory) / "parts"
     plan = {
         "slicing": slices.to_config(slicing),
-        "scans": [[str(field.absolute()) if isinstance(field, Path) else field for field in scan] for scan in found],
+        "scans": [[_place(field) if isinstance(field, Path) else field for field in scan] for scan in found],
     }
     if not found:
         first = f"; the first: {rejected[0].reason}" if rejected else ""
@@ -99,6 +99,11 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
         refuse_changed(directory, record)
 
 
+def _place(path: Path) -> str:
+    """A file by its own name in its folder, however the way there was spelled."""
+    return str(path.parent.resolve() / path.name)
+
+
 def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.npz"
 
@@ -121,9 +126,9 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
     record = {
         "name": scan.name,
         "patient": scan.patient,
-        "image": str(scan.image.absolute()),
-        "brain": None if scan.brain is None else str(scan.brain.absolute()),
-        "lesion": None if scan.lesion is None else str(scan.lesion.absolute()),
+        "image": _place(scan.image),
+        "brain": None if scan.brain is None else _place(scan.brain),
+        "lesion": None if scan.lesion is None else _place(scan.lesion),
         "files": origin,
         "placement": placement._asdict(),
         "lesion_voxels": lesion_voxels,  # of every plane of the volume
@@ -171,13 +176,19 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
 def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
     """One array of every part; a volume without a lesion mask among others that have one is healthy."""
     for part in parts:
-        with np.load(part) as content:
-            array = content[name]
-            yield array if len(array) else np.zeros(content["brains"].shape, bool)
+        try:
+            with np.load(part) as content:
+                array = content[name]
+                array = array if len(array) else np.zeros(content["brains"].shape, bool)
+        except BadZipFile as error:
+            part.unlink()
+            raise InputError(f"{part}: was damaged and is removed; the same command again makes it anew") from error
+        yield array
 
 
 def _write_array(path: Path, arrays: Iterator[np.ndarray], count: int, digest: Any) -> None:
     """Arrays end to end in one .npy file."""
+    files.clear_parts(path)
     with files.replacing(path) as file:
         for i, array in enumerate(arrays):
             if i == 0:

@@ -8,6 +8,7 @@ one file.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -32,12 +33,14 @@ class Scan(NamedTuple):
 def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
     """What tells a scan's files from others: place, size and time of the last change; None for one that is not there.
 
+    The place is the file's own, however it was named and through whatever links.
+
     Args:
       kinds: which files, "image", "brain" or "lesion".
     """
     paths = {kind: getattr(scan, kind) for kind in kinds}
     return {
-        kind: [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
+        kind: [os.path.realpath(path), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
         for kind, path in paths.items()
     }
 
@@ -134,16 +137,16 @@ def find(
     stars = re.compile(_regex(known.images)).groups
     for flag, pattern in (("brains", known.brains), ("lesions", known.lesions), ("patients", known.patient)):
         _check(pattern, stars, f"--{flag}")
-    matches = _matches(directory, known.images)
+    matches, rejected = _matches(directory, known.images)
     crowded = max(Counter(path.parent for path, _ in matches).values(), default=0) > 1
-    found, rejected = [], []
+    found = []
     for path, stars in matches:
         name = str(path.relative_to(directory).parent / volumes.stem(path))
         try:
             brain = _mask(directory, known.brains, stars, needed=brains is not None)
             lesion = _mask(directory, known.lesions, stars, needed=known.needs_lesions)
         except InputError as error:
-            rejected.append(Rejected(path, str(error)))
+            rejected.append(Rejected(path, f"{path}: {error}"))
             continue
         alone = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
         patient = alone if known.patient is None else known.patient.format(*stars).strip("/")
@@ -185,17 +188,16 @@ def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Sca
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     directory = path if path.is_dir() else path.parent
-    paths = sorted(file for file in path.rglob("*") if _visible(file, path)) if path.is_dir() else [path]
     _check(brains, 2, "--brains")
-    found, rejected = [], []
-    masks = set()
+    paths, rejected = _volumes_below(path) if path.is_dir() else ([path], [])
+    found, masks = [], set()
     for image in paths:
         folder = str(image.relative_to(directory).parent)
         stars = ("" if folder == "." else f"{folder}/", volumes.stem(image))
         try:
             brain = _mask(directory, brains, stars, needed=True)
         except InputError as error:
-            rejected.append(Rejected(image, str(error)))
+            rejected.append(Rejected(image, f"{image}: {error}"))
             continue
         masks |= {brain} if brain else set()
         found.append(Scan("".join(stars), "".join(stars), image, brain, None))
@@ -219,7 +221,7 @@ def _unique(found: list[Scan], directory: Path) -> list[Scan]:
 def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
     for name in LAYOUTS if layout == "auto" else [layout]:
         known = LAYOUTS[name]
-        if layout == name or _matches(directory, known.images.replace("{modality}", modality or known.modality)):
+        if layout == name or _matches(directory, known.images.replace("{modality}", modality or known.modality))[0]:
             return known
     if modality is not None:
         raise InputError(
@@ -229,12 +231,38 @@ def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
     return Layout("**/*")
 
 
-def _matches(directory: Path, pattern: str) -> list[tuple[Path, tuple[str, ...]]]:
-    """The visible volumes at a pattern, with what each of its stars stands for."""
+def _matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[Rejected]]:
+    """The visible volumes at a pattern, with what each of its stars stands for; and folders that cannot be opened."""
     regex = re.compile(_regex(pattern))
-    paths = sorted(path for path in _glob(directory, pattern) if _visible(path, directory))
+    if "**/" in pattern:
+        paths, rejected = _volumes_below(directory)
+    else:
+        paths, rejected = sorted(path for path in _glob(directory, pattern) if _visible(path, directory)), []
     matches = [(path, regex.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
-    return [(path, match.groups()) for path, match in matches if match]
+    return [(path, match.groups()) for path, match in matches if match], rejected
+
+
+def _volumes_below(directory: Path) -> tuple[list[Path], list[Rejected]]:
+    """The visible volumes anywhere below a folder, in order, and the folders on the way that cannot be opened.
+
+    Folders that are links are followed, which `Path.glob` does not; each folder is looked into once.
+    """
+    paths: list[Path] = []
+    rejected: list[Rejected] = []
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        rejected.append(Rejected(Path(error.filename), f"{error.filename}: cannot be opened ({error.strerror})"))
+
+    for root, folders, names in os.walk(directory, followlinks=True, onerror=refuse):
+        place = os.stat(root)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        paths += (path for path in (Path(root, name) for name in names) if _visible(path, directory))
+    return sorted(paths), rejected
 
 
 def _regex(pattern: str) -> str:

@@ -108,10 +108,8 @@ def read(path: str | Path) -> Volume:
         raise
     except _DAMAGED as error:
         raise InputError(f"{path}: {_reason(error, path)}") from error
-    warnings = []
-    header: Any = image.header
-    if hasattr(header, "get_sform") and not (header["sform_code"] or header["qform_code"]):
-        warnings.append("neither sform nor qform is set, so left and right are a guess")
+    doubt = _doubt(image.header, affine)
+    warnings = [doubt] if doubt else []
     if not np.isfinite([voxels.min(), voxels.max()]).all():
         bad = ~np.isfinite(voxels)
         if bad.all():
@@ -119,7 +117,25 @@ def read(path: str | Path) -> Volume:
         voxels[bad] = 0
         warnings.append(f"{np.count_nonzero(bad):,} voxels are NaN or infinite and were read as 0")
     turned = affine @ nib.orientations.inv_ornt_aff(orientation, shape)
-    return Volume(voxels, turned, path, header, affine, tuple(warnings))
+    return Volume(voxels, turned, path, image.header, affine, tuple(warnings))
+
+
+def _doubt(header: Any, affine: np.ndarray) -> str | None:
+    """What leaves open how a file lies in space."""
+    if isinstance(header, nib.MGHImage.header_class):
+        flags: Any = header
+        return None if flags["goodRASFlag"] else "its header does not say how it lies, so left and right are a guess"
+    if not isinstance(header, nib.Nifti1Header):
+        # SPM says it in a file beside the Analyze header, if at all.
+        guessed = np.allclose(affine, header.get_best_affine())
+        return "an Analyze header does not say which side is left, so that is a guess" if guessed else None
+    if not (header["sform_code"] or header["qform_code"]):
+        return "neither sform nor qform is set, so left and right are a guess"
+    # The first of the pixdim is the handedness of the qform.
+    mirrored = (np.linalg.det(affine[:3, :3]) < 0) != (header["pixdim"][0] < 0)
+    if header["sform_code"] and header["qform_code"] and mirrored:
+        return "its sform and qform are mirror images of each other; the sform was taken"
+    return None
 
 
 def read_mask(path: str | Path, like: Volume) -> np.ndarray:
@@ -133,10 +149,10 @@ def read_mask(path: str | Path, like: Volume) -> np.ndarray:
         sizes = ["x".join(map(str, volume.voxels.shape)) for volume in (mask, like)]
         raise InputError(f"{path}: {sizes[0]} voxels, but {like.path} has {sizes[1]}; resample it to that grid")
     if not np.allclose(mask.affine, like.affine, atol=1e-3):
-        apart = np.abs(mask.affine - like.affine)[:3, 3].max()
+        apart = np.abs(mask.affine - like.affine)[:3]
+        by = f"the origins by {apart[:, 3].max():.3g} mm, the rest by up to {apart[:, :3].max():.3g}"
         raise InputError(
-            f"{path}: lies elsewhere than {like.path} (their affines differ, the origins by {apart:.3g} mm); "
-            "resample it to that grid"
+            f"{path}: lies elsewhere than {like.path} (their affines differ, {by}); resample it to that grid"
         )
     return mask.voxels > 0.5
 

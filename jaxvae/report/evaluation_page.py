@@ -101,7 +101,7 @@ def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) 
     chosen, words = panels.cases(dices, count=cases)
     index = sick[chosen]
     titles = [
-        f"{word}: {test.kinds[i]}, {test.names[i]}, Dice {dices[k]:.2f}"
+        f"{word}: {test.kinds[i]}, {test.names[i].encode(errors='replace').decode()}, Dice {dices[k]:.2f}"
         for word, i, k in zip(words, index, chosen, strict=True)
     ]
     maps = {name: np.asarray(scored.maps[name][index]) for name in DRAWN if name in scored.maps}

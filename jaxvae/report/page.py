@@ -71,7 +71,8 @@ def html(
         policy += f"; script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         body += f"\n<script>{script}</script>"
     content = PAGE.format(title=escape(title), policy=policy, style=STYLE + style, body=body)
-    files.write(path, content.encode())
+    # A file's name may hold bytes that are no text.
+    files.write(path, content.encode(errors="replace"))
 
 
 def _figure(figure: Figure) -> str:
