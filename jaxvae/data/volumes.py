@@ -123,8 +123,7 @@ def read(path: str | Path) -> Volume:
 def _doubt(header: Any, affine: np.ndarray) -> str | None:
     """What leaves open how a file lies in space."""
     if isinstance(header, nib.MGHImage.header_class):
-        flags: Any = header
-        return None if flags["goodRASFlag"] else "its header does not say how it lies, so left and right are a guess"
+        return None  # nibabel sets the flag that would tell.
     if not isinstance(header, nib.Nifti1Header):
         # SPM says it in a file beside the Analyze header, if at all.
         guessed = np.allclose(affine, header.get_best_affine())
