@@ -10,9 +10,18 @@ Both are one triple of linear maps that share a kernel k [h, w, fine, coarse]:
 exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on
 a CPU is 10 to 40 times slower than W; so the rules are written out here.
 
-The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
-every other case is XLA's own convolution and its transposes. The numbers are the same; what was measured is in
-experiments/results/performance-log.md. Derivatives are taken backwards, as often as one likes; `jax.jvp` is refused.
+The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest, by
+the number of fine channels; every other case is XLA's own convolution and its transposes.
+
+          up to 4                    up to 32                          more
+    F     product with patches       2x2 convolution over blocks *     plain
+    I     product and overlap-add, where 4 fine <= coarse; else a 2x2 convolution to four phases
+    W     product with patches       convolution of blocks *           convolution with explicit transpositions
+
+    *     on a processor, in the shape for which XLA's CPU compiler takes its faster library; elsewhere as on the right
+
+The numbers are the same; what was measured is in experiments/results/performance-log.md. Derivatives are taken
+backwards, as often as one likes; `jax.jvp` is refused.
 """
 
 from __future__ import annotations
@@ -64,19 +73,26 @@ def convolve_transposed(
 
 
 def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
-    fine, coarse = kernel.shape[2:]
-    if not _halves(images.shape, kernel.shape, stride, padding) or fine > 32:
+    def plainly(images: Array, kernel: Array) -> Array:
         return _plain(images, kernel, stride, padding)
-    batch, height, width, _ = images.shape
-    by_blocks = kernel.reshape(2, 2, 2, 2, fine, coarse).transpose(0, 2, 1, 3, 4, 5)  # [t, u, a, b, fine, coarse]
-    if fine <= 4:
-        features = _patches(images) @ by_blocks.reshape(16 * fine, coarse)
-        return features.reshape(batch, height // 2, width // 2, coarse)
-    # As a 2x2 convolution over blocks. All images are one above the other, which costs a wasted row an image, and one
-    # row is asked for beyond either end: XLA leaves such a convolution to Eigen, which takes half of the time of the
-    # library that it would take otherwise (jax 0.10, CPU). With more than 32 channels the blocks cost what is won.
+
+    batch, height, width, fine = images.shape
+    coarse = kernel.shape[3]
+    if not _halves(images.shape, kernel.shape, stride, padding) or fine > 32:
+        return plainly(images, kernel)
+    if fine > 4:
+        return lax.platform_dependent(images, kernel, cpu=_forward_by_blocks, default=plainly)
+    features = _patches(images) @ _by_blocks(kernel).reshape(16 * fine, coarse)
+    return features.reshape(batch, height // 2, width // 2, coarse)
+
+
+def _forward_by_blocks(images: Array, kernel: Array) -> Array:
+    # All images are one above the other, which costs a wasted row an image, and one row is asked for beyond either
+    # end: XLA leaves such a convolution to Eigen, which takes half of the time of the library that it would take
+    # otherwise (jax 0.10, CPU). With more than 32 channels the blocks cost what is won.
+    (batch, height, width, fine), coarse = images.shape, kernel.shape[3]
     blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
-    kernel = by_blocks.reshape(2, 2, 4 * fine, coarse)
+    kernel = _by_blocks(kernel).reshape(2, 2, 4 * fine, coarse)
     rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
     return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
 
@@ -126,17 +142,27 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
     if fine <= 4:
         kernel = (_patches(images).T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
         return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(shape)
+    if fine <= 32:
+        return lax.platform_dependent(images, features, cpu=_weights_by_blocks, default=_weights_transposed)
+    return _weights_transposed(images, features)
+
+
+def _weights_by_blocks(images: Array, features: Array) -> Array:
+    # As below, over blocks, and with a kernel of more rows than the image, for the reason given in
+    # `_forward_by_blocks`.
+    fine, coarse = images.shape[3], features.shape[3]
+    blocks = _blocks(images).transpose(3, 1, 2, 0)
+    rows = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(1, 2, 0, 3)
+    kernel = lax.conv_general_dilated(blocks, rows, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
+    kernel = kernel.reshape(2, 2, fine, 2, 2, coarse)  # [a, b, fine, t, u, coarse]
+    return kernel.transpose(3, 0, 4, 1, 2, 5).reshape(KERNEL, KERNEL, fine, coarse)
+
+
+def _weights_transposed(images: Array, features: Array) -> Array:
     # Every kernel element is a sum over the batch and all positions of features: a convolution of the images with the
     # features as its kernel, where the batch takes the place of the contracted channels. The transpositions are
     # explicit because inside a loop XLA's CPU compiler does not put them in by itself, and a convolution in any other
     # layout is 100 times slower there.
-    if fine <= 32:
-        # Over blocks, and with a kernel of more rows than the image, for the reason given in `_forward`.
-        blocks = _blocks(images).transpose(3, 1, 2, 0)
-        rows = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(1, 2, 0, 3)
-        kernel = lax.conv_general_dilated(blocks, rows, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
-        kernel = kernel.reshape(2, 2, fine, 2, 2, coarse)  # [a, b, fine, t, u, coarse]
-        return kernel.transpose(3, 0, 4, 1, 2, 5).reshape(shape)
     kernel = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
         features.transpose(1, 2, 0, 3),
@@ -157,6 +183,11 @@ def _halves(images: tuple[int, ...], kernel: tuple[int, ...], stride: int, paddi
 def _plain(images: Array, kernel: Array, stride: int, padding: int) -> Array:
     pads = ((padding, padding), (padding, padding))
     return lax.conv_general_dilated(images, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS)
+
+
+def _by_blocks(kernel: Array) -> Array:
+    """[t, u, a, b, fine, coarse]: the kernel by the block that each of its elements meets, and the place in it."""
+    return kernel.reshape(2, 2, 2, 2, *kernel.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
 
 
 def _blocks(images: Array) -> Array:
