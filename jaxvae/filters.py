@@ -14,7 +14,7 @@ from jaxvae.types import Array
 
 
 def unit_range(images: Array) -> Array:
-    """uint8 images as float32 in 0..1, divided by 255; float images unchanged.
+    """uint8 images as float32 in 0..1, divided by 255; floats of 16 bits as float32; other float images unchanged.
 
     Raises:
       ValueError: integers of another kind, of which nobody knows the range.
@@ -23,7 +23,7 @@ def unit_range(images: Array) -> Array:
         return images.astype(jnp.float32) / 255
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images are {images.dtype}; give uint8, or float in the range the model was trained on")
-    return images
+    return images.astype(jnp.promote_types(images.dtype, jnp.float32))
 
 
 def flat(images: Array) -> Array:

@@ -134,7 +134,8 @@ def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list
     """
     found: dict[tuple[Any, ...], list[float | None]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in settings), []).append(row.get(score))
+        reached = None if row.get("diverged") else row.get(score)
+        found.setdefault(tuple(row[name] for name in settings), []).append(reached)
     sign, worst = (1, max) if best_of(score) is min else (-1, min)
     summary = []
     for values, scores in found.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ class Runs:
     seed: Array  # [R] uint32
     index: Array | None  # [R, n] int32, the images that each run is trained on; None: all
     latent_mask: Array | None  # [R, Z] bool, the latents that each run has; None: all
+    of: int | None = field(default=None, metadata={"static": True})  # how many images the index chooses from
 
     def __len__(self) -> int:
         return len(self.seed)
@@ -80,7 +81,7 @@ def of_columns(
     if "latent_size" in columns:
         sizes = np.array(columns["latent_size"], int)
         mask = jnp.asarray(np.arange(latents or sizes.max()) < sizes[:, None])
-    return Runs(hparams, seed, index, mask)
+    return Runs(hparams, seed, index, mask, None if index is None or labels is None else len(labels))
 
 
 def _checked(name: str, values: Iterable[float]) -> list[float]:

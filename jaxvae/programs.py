@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -88,7 +89,9 @@ def _judged(
     """The metrics of a run; None where one of its scores is no number, which a last update may bring about."""
     validation = {}
     if len(splits.validation):
-        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, hparams)
+        # With beta 1: by what each was trained for, settings of beta could not be compared.
+        plain = dataclasses.replace(hparams, beta=1.0)
+        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain)
     maps = {}
     if splits.test.masks is not None and splits.test.masks.any():
         maps = score_images(model, params, splits.test.images, log_scale=float(hparams.log_scale)).maps

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -24,7 +25,8 @@ from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
 from jaxvae.models import Model
-from jaxvae.scores import AT_ONCE, MAPS, score_batches
+from jaxvae.scores import MAPS, score_batches
+from jaxvae.sweep import score_many
 from jaxvae.train import run_key
 from jaxvae.types import Params
 
@@ -132,14 +134,11 @@ def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> 
 
 
 def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
-    """[3, N], `AT_ONCE` images at a time, whose draws depend on the run's seed and their place."""
-    key = run_key(run.config["seed"])
-    parts = []
-    for number, start in enumerate(range(0, len(images), AT_ONCE)):
-        part = images[start : start + AT_ONCE]
-        draw = jax.random.fold_in(key, number)
-        parts.append(np.stack(parity.sample_scores(run.model, run.params, part, draw, log_scale=log_scale)))
-    return np.concatenate(parts, axis=1)
+    """[3, N], as a sweep scores the runs of a population: the draws depend on the run's seed and an image's place."""
+    params, keys = jax.tree.map(lambda leaf: leaf[None], (run.params, run_key(run.config["seed"])))
+    on_device = jnp.asarray(images)
+    scores = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=parity.sample_scores)
+    return np.stack(scores)[:, 0]
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:
@@ -199,18 +198,22 @@ def refuse_others(place: Path, volumes: Path | None) -> None:
         raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {volumes} another name")
 
 
-def refuse_other_images(out: Path, images: Path) -> None:
-    """Refuses to put maps where those of other images lie, of another folder with the same name.
+def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
+    """Refuses to put maps where others lie: of other images, or made with other settings, by the note beside them.
 
     Raises:
-      InputError: so it is.
+      InputError: so it is, or the note is damaged.
     """
     try:
-        source = json.loads((out / "images.json").read_bytes())["source"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # None there, or none that anybody can read.
-    if source != str(images.resolve()):
-        raise InputError(f"{out}: holds the maps of {source}; give another --out")
+        there = json.loads(note.read_bytes())
+    except OSError:
+        return  # None there.
+    except ValueError:
+        raise InputError(f"{note}: is damaged, so nobody knows what the maps here are; name another --out") from None
+    changed = [name for name, value in settings.items() if there.get(name) != value]
+    if changed:
+        words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
+        raise InputError(f"{note.parent}: holds maps made with {words}; name another --out")
 
 
 def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[str, Any]:

@@ -212,6 +212,8 @@ def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
     kept = checkpoint.latest_step(run / "checkpoints" / "last")
     rest = "there was no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is kept"
     way_out = "name a new folder with a lower --learning-rate, or with --clip-norm"
+    if step == 1:
+        way_out = "before anything was learnt: name a new folder with a --log-scale nearer to 0, or look at the images"
     raise InputError(f"{run}: {name} became {value} at step {step} ({rest}); {way_out}")
 
 

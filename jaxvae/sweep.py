@@ -97,7 +97,7 @@ def fit_many(
     Returns:
       States and metrics with a leading axis R; metrics [R, S].
     Raises:
-      InputError: latents that are not the model's.
+      InputError: latents that are not the model's, or images that the runs' labels are not of.
       ValueError: fewer images than one batch.
 
     >>> import jax, jaxvae
@@ -107,6 +107,8 @@ def fit_many(
     >>> metrics.loss.shape
     (3, 6)
     """
+    if runs.of not in (None, len(images)):
+        raise InputError(f"labels: there were {runs.of}, and there are {len(images)} images; give a label to each")
     count = len(runs)
     filled = _filled(runs, count, mesh)
     if together is None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvae import files
+from jaxvae import files, results
 from jaxvae.checkpoint import Run
 from jaxvae.data import volumes
 from jaxvae.data.scans import Rejected, Scan, sources
@@ -123,18 +123,10 @@ def write_scans(
 def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
     """Writes what decides the maps into a new folder, or holds it against what is there."""
     settings: dict[str, Any] = {"maps": list(maps), "step": run.step, **run.config}
-    path = out / ".settings.json"
-    if not path.is_file():
-        files.write_json(path, settings)
-        return
-    try:
-        there = json.loads(path.read_bytes())
-    except ValueError:
-        raise InputError(f"{path}: is damaged, so nobody knows what the maps here are; name another --out") from None
-    changed = [name for name, value in settings.items() if there.get(name) != value]
-    if changed:
-        words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
-        raise InputError(f"{out}: holds maps made with {words}; name another --out")
+    note = out / ".settings.json"
+    results.refuse_other_maps(note, settings)
+    if not note.is_file():
+        files.write_json(note, settings)
 
 
 def _is_done(out: Path, scan: Scan) -> bool:

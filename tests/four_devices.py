@@ -34,7 +34,7 @@ print(len(jax.devices()), "devices,", len(runs), "runs: equal")
 
 # The images of a batch, in training: parameters lie whole on every device, gradients are summed over them.
 mesh, hparams = data_mesh(), jaxvae.Hyperparams()
-conv = jaxvae.ConvVAE((16, 16, 1), 4, (4, 8))
+conv = jaxvae.ConvVAE((16, 16, 1), 4, (8, 16))
 pictures = jax.random.uniform(jax.random.key(9), (24, 16, 16, 1))
 config = jaxvae.TrainConfig(batch_size=8)
 

@@ -24,12 +24,13 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 import jaxvae
 from folders import healthy, with_squares, write_benchmark, write_png
-from jaxvae import capacity, files, programs
+from jaxvae import capacity, checkpoint, files, programs
 from jaxvae.cli import COMMANDS, STOPPED, main
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.report import Report
 from jaxvae.cli.score import MapName
+from jaxvae.cli.source import open_own
 from jaxvae.cli.train import Train
 from jaxvae.data.fashion_mnist import SHA256 as FASHION_MNIST_FILES
 from jaxvae.evaluation import BASELINES
@@ -384,7 +385,14 @@ def test_maps_of_another_folder_of_the_same_name_are_kept(run: Path, folder: Pat
     shutil.copytree(folder / "test" / "good", other)
     assert main(["score", str(run), str(folder / "test"), "--maps", "combi"]) == 0
     before = (run / "scores" / "test" / "samples.jsonl").read_bytes()
-    assert f"holds the maps of {folder / 'test'}; give another --out" in refused("score", run, other)
+    assert f"holds maps made with folder {folder / 'test'}, now {other}; name another --out" in refused(
+        "score", run, other
+    )
+    config = json.loads((run / "config.json").read_text())
+    again = shutil.copytree(run, tmp_path / "again")
+    (again / "config.json").write_text(json.dumps({**config, "seed": config["seed"] + 1}))
+    complaint = refused("score", again, folder / "test", "--out", run / "scores" / "test")
+    assert f"holds maps made with seed {config['seed']}, now {config['seed'] + 1}; name another --out" in complaint
     assert (run / "scores" / "test" / "samples.jsonl").read_bytes() == before
     assert main(["score", str(run), str(other), "--out", str(tmp_path / "out"), "--maps", "combi"]) == 0
 
@@ -756,6 +764,8 @@ def test_a_flat_folder_has_nothing_to_evaluate(refused, tmp_path: Path, folder: 
 def test_a_loss_that_is_no_number_is_told_by_its_step(refused, tmp_path: Path, folder: Path) -> None:
     line = refused("train", tmp_path / "run", "--data", folder, *SMALL, "--learning-rate", "1e30")
     assert re.search(r"run: \w+ became (nan|inf) at step 2 \(there was no checkpoint yet\); .*--learning-rate", line)
+    line = refused("train", tmp_path / "other", "--data", folder, *SMALL, "--log-scale", "-60")
+    assert re.search(r"other: \w+ became (nan|inf) at step 1 .*before anything was learnt: .*--log-scale", line)
 
 
 # Bad images to score
@@ -812,7 +822,8 @@ def test_fashion_mnist_from_files_to_report(data: Path, tmp_path: Path, capsys) 
 def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:
     sweep = tmp_path / "sweep"
     axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--together", "4"]
-    command = ["sweep", str(sweep), "--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    shape = ["--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    command = ["sweep", str(sweep), *shape, "--log-scale", "-0.7"]
     assert main([*command, *axes]) == 0
     out = capsys.readouterr().out
     assert f"{sweep}: 8 runs in 2 programs; 1 MB at once\n" in out
@@ -837,6 +848,10 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     for row in evaluation["samples"]:
         if row["score"] in ("elbo", "kl", "nll"):
             assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
+    for row in evaluation["pixels"]:
+        if row["score"] in ("elbo_grad", "combi_nll"):  # These two depend on log_scale.
+            got = rows[-1][f"pixel_average_precision/{row['score']}"]
+            assert got == pytest.approx(row["average_precision"], rel=1e-3)
     # A killed sweep lacks parts; it makes them again, and nothing else.
     (sweep / "parts" / "0001.jsonl").unlink()
     (sweep / "table.jsonl").unlink()
@@ -878,7 +893,7 @@ def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, caps
     plain, sweep = tmp_path / "plain", tmp_path / "sweep"
     for i in range(12):
         write_png(plain / f"{i}.png", np.full((SIDE, SIDE), 20 * i, np.uint8))
-    axes = ["--learning-rate", "1e-5", "1e-2", "--seed", "0", "1"]
+    axes = ["--learning-rate", "1e-5", "1e-2", "--seed", "0", "1", "--beta", "3"]
     shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "2", "--latent-size", "2"]
     assert main(["sweep", str(sweep), "--data", str(plain), "--validation", "0.3", *axes, *shape]) == 0
     printed = capsys.readouterr().out
@@ -890,6 +905,12 @@ def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, caps
     best = max(means, key=means.__getitem__)
     assert float(printed.partition("best first")[2].splitlines()[3].split()[0].strip("*")) == best
     assert not any(name.startswith(("image_", "pixel_")) for row in rows for name in row)
+    # It is the ELBO itself, whatever beta a run was trained with.
+    run, single = tmp_path / "run", ["--learning-rate", "1e-2", "--seed", "1", "--beta", "3"]
+    assert main(["train", str(run), "--data", str(plain), "--validation", "0.3", *single, *shape]) == 0
+    opened = checkpoint.load(run)
+    samples = jaxvae.sample_scores(opened.model, opened.params, open_own(opened.config).validation.images)
+    assert rows[-1]["validation_elbo"] == pytest.approx(-float(samples.elbo.mean()), rel=1e-4)
 
 
 def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_what_is_not_finite_is_left_empty(tmp_path):
     assert files.read_lines(tmp_path / "sweep" / "table.jsonl") == [{"seed": 0, "loss": None}]
 
 
+def test_a_run_that_diverged_reaches_nothing():
+    rows = [{"beta": beta, "diverged": beta == 1, "loss": loss} for beta, loss in ((1, 3.0), (2, 5.0))]
+    first, last = plan.over_seeds(rows, ["beta"], "loss")
+    assert (first["beta"], first["diverged"]) == (2, 0)
+    assert (last["beta"], last["diverged"], last["mean"]) == (1, 1, None)
+
+
 def test_settings_are_ranked_by_their_mean_and_those_that_diverged_come_last():
     rows = [{"beta": beta, "seed": seed, "auroc": score} for beta, seed, score in [
         (1, 0, 0.7), (1, 1, 0.9), (2, 0, 0.81), (2, 1, 0.81), (4, 0, 0.99), (4, 1, None),

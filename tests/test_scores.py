@@ -166,6 +166,46 @@ def test_batches_give_every_image_its_score_whatever_their_size(vae, images, bat
     assert_close(np.square(images - reconstructions), raw.rec_error)
 
 
+def test_settings_reach_every_map(vae, images):
+    model, params = vae
+    settings = {"log_scale": -0.7, "sigma": 1.0, "window": 5}
+    (batch,) = jaxvae.score_batches(model, params, images, **settings)
+    samples = jaxvae.sample_scores(model, params, images, log_scale=-0.7)
+    np.testing.assert_allclose(batch.samples.nll, samples.nll, rtol=1e-5)
+    raw = jaxvae.pixel_scores(model, params, images, log_scale=-0.7)
+    for name, knobs in COMBINATIONS.items():
+        assert_close(batch.maps[name], jaxvae.combine(raw, **settings, **knobs))
+    for name in GRADIENTS:
+        assert_close(batch.maps[name], filters.gaussian_smooth(getattr(raw, name), sigma=1.0, window=5))
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_alone_is_that_among_all(vae, images, name):
+    model, params = vae
+    alone = jaxvae.score_batch(model, params, images, log_scale=-0.5, maps=(name,)).maps
+    among = jaxvae.score_batch(model, params, images, log_scale=-0.5).maps
+    assert alone.keys() == {name}
+    assert_close(alone[name], among[name])
+
+
+def test_a_stream_of_two_kinds_of_images_is_refused(vae, images):
+    model, params = vae
+    raw = np.zeros(images.shape, np.uint8)
+    with pytest.raises(ValueError, match="images of uint8 are followed by float32; give all in one kind"):
+        list(jaxvae.score_batches(model, params, iter([raw, np.asarray(images)]), batch_size=64))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_narrow_images_are_scored_in_single_precision(vae, images, dtype):
+    model, params = vae
+    narrow = images.astype(dtype)
+    maps = jaxvae.pixel_scores(model, params, narrow, log_scale=-6.0)
+    expected = jaxvae.pixel_scores(model, params, narrow.astype(jnp.float32), log_scale=-6.0)
+    for got, wanted in zip(maps, expected, strict=True):
+        assert got.dtype == jnp.float32
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_a_partial_batch_compiles_nothing_anew(vae, images, compilations):
     (model, params), images = vae, np.asarray(images)
     assert len(list(jaxvae.score_batches(model, params, images[:4], batch_size=2))) == 2

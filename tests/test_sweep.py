@@ -96,6 +96,13 @@ def test_a_held_out_class_is_left_out():
         assert_run(states, metrics, r, single(model, images=data()[labels != held_out]))
 
 
+@pytest.mark.parametrize("count", [9, 15])
+def test_images_that_the_labels_are_not_of_are_refused(count):
+    runs = jaxvae.grid(held_out_class=[2, 0], labels=np.array([0, 1, 2] * 4))
+    with pytest.raises(jaxvae.InputError, match=f"labels: there were 12, and there are {count} images"):
+        jaxvae.fit_many(MODELS[0], CONFIG, runs, data(count), steps=1)
+
+
 def test_a_run_that_diverges_is_frozen_and_no_other_notices():
     model, rates = MODELS[0], [1e-2, 1e30, 1e-2]
     runs = jaxvae.grid(learning_rate=rates)

@@ -70,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if platforms := _missing_platforms():
+            way_out = 'install JAX for it, as with `pip install "jax[cuda13]"`, or set another'
+            print(f"jaxvae: JAX_PLATFORMS={platforms}: JAX finds no such device here; {way_out}", file=sys.stderr)
+            return 2
         if not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), "no more can be had")
@@ -79,6 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130
     return 0 if finished else STOPPED
+
+
+def _missing_platforms() -> str | None:
+    """What the environment asks JAX to compute on, if there is no such device."""
+    if platforms := os.environ.get("JAX_PLATFORMS"):
+        import jax
+
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError):  # The latter where nothing for the platform is installed
+            return platforms
+    return None
 
 
 def _run(arguments: list[str]) -> bool:

@@ -104,15 +104,17 @@ class Score:
 
     def _write_images(self, run: Run, images: Path) -> tuple[Path, int]:
         """The files of every image of a folder; where they lie, and of how many."""
-        from jaxvae import results
+        from jaxvae import files, results
 
         out = self._out(images)
         dataset = _read(images, preparation(from_config(run.config["data"])))
         results.check_shape(run, dataset.images, str(images))
-        results.refuse_other_images(out, images)
+        settings = {"folder": str(images.resolve()), "step": run.step, **run.config}
+        results.refuse_other_maps(out / "images.json", settings)
         threshold = self._threshold(run)
         scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=False, batch_size=self.batch_size)
-        self._write_files(out, images, dataset, scored, threshold)
+        files.write_json(out / "images.json", settings)
+        self._write_files(out, dataset, scored, threshold)
         return out, len(dataset)
 
     def _write_volumes(self, run: Run, images: Path) -> None:
@@ -179,15 +181,14 @@ class Score:
             return self.threshold
         return results.read_evaluation(self.run)["thresholds"].get(self.maps[0], {}).get("0.01")
 
-    def _write_files(self, out: Path, images: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
+    def _write_files(self, out: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
         import numpy as np
         from tqdm import tqdm
 
-        from jaxvae import files, results
+        from jaxvae import results
         from jaxvae.data import image_files
         from jaxvae.report import panels
 
-        files.write_json(out / "images.json", {"source": str(images.resolve())})
         shown = scored.maps[self.maps[0]]
         # Full colour at the threshold's twofold; where none is known, at what the images themselves reach.
         high = 2 * threshold if threshold is not None and threshold > 0 else float(np.quantile(shown, 0.995))

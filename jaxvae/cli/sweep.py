@@ -182,7 +182,11 @@ def _config(sweep: Sweep, fixed: dict[str, Any], opened: Opened) -> tuple[dict[s
     like = _as_train(sweep, fixed)
     train.check_flags(like)
     splits = opened(like.source)
-    return train.run_config(like, splits), splits
+    try:
+        return train.run_config(like, splits), splits
+    except InputError as error:
+        # Here sizes are an axis.
+        raise InputError(str(error).replace("add --size", "give --image-size")) from error
 
 
 def _opened(source: Source) -> Splits:
