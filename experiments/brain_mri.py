@@ -35,6 +35,7 @@ from experiments import brain_scans, record, robustness
 from jaxvae import checkpoint, files, volume_tables
 from jaxvae.cli import main as jaxvae
 from jaxvae.data import cache
+from jaxvae.errors import InputError
 from jaxvae.report import style, tables
 
 # Zimmerer et al. 2019, pixel-level AUROC on BraTS-2017, digitised: (rec_error, kl_grad, rec_grad, elbo_grad, combi).
@@ -185,7 +186,7 @@ def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ends = [member[metric][1:] for member in members if isinstance(member[metric], list | tuple)]
             row[f"{metric}_interval"] = np.mean(ends, axis=0).tolist() if ends else None
         axis = next((axis for axis in BASE if row[axis] != BASE[axis]), "latent_size")
-        if task == "paper" and test == "BraTS-2017" and score in MAPS:
+        if task == "paper" and test == "BraTS-2017" and table == "model_resolution" and score in MAPS:
             row["paper_auroc"] = PAPER[axis][row[axis]][MAPS.index(score)]
         summary.append(row)
     return summary
@@ -236,11 +237,13 @@ def markdown(summary: list[dict[str, Any]]) -> str:
         shown = [
             {"score": style.display(row["score"])} | {key: _in_words(row, key) for key in METRICS} for row in found
         ]
+        columns = {"score": "score", **METRICS}
+        if any("paper_auroc" in row for row in found):
+            shown = [line | {"paper": row.get("paper_auroc")} for line, row in zip(shown, found, strict=True)]
+            columns["paper"] = "AUROC in the paper"
         words = "mean ± standard deviation over seeds, in brackets the 95 % interval over patients"
         words = f"{found[0]['volumes']} volumes, {found[0]['seeds']} seeds; {words}"
-        parts.append(
-            f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, {'score': 'score', **METRICS})}"
-        )
+        parts.append(f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, columns, best={})}")
     parts += [over_settings(summary, metric) for metric in ("average_precision", "auroc")]
     return "\n\n".join(parts)
 
@@ -342,6 +345,8 @@ def _varied(summary: list[dict[str, Any]]) -> list[str]:
 
 
 def main(config: Config) -> None:
+    if config.train and "paper" in config.tasks and None in (config.hcp, config.brats, config.isles):
+        raise InputError("--tasks paper needs --hcp, --brats and --isles: where each data set lies")
     decides = {"epochs": config.epochs, "patience": config.patience}
     done = [row for row in rows(config) if decides.items() <= row.items() and row["seed"] in config.seeds]
     if not done:
@@ -359,4 +364,7 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except InputError as error:
+        raise SystemExit(f"brain_mri: {error}") from None

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
+from jaxvae.metrics import auroc_and_average_precision, best_dice
 from jaxvae.models import Model
 from jaxvae.population import of_columns
 from jaxvae.results import score_images
@@ -112,6 +113,10 @@ def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
 def _pixels(maps: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
     if splits.test.masks is None or not maps:
         return {}
-    found = evaluation.pixel_rows(maps, splits.test.masks, splits.test.groups, resamples=0)
-    kept = ("auroc", "average_precision", "best_dice")
-    return {f"pixel_{key}/{row['score']}": float(row[key]) for row, key in itertools.product(found, kept)}
+    found = {}
+    for name, scores in maps.items():
+        auroc, average_precision = auroc_and_average_precision(scores, splits.test.masks)
+        dice, _ = best_dice(scores, splits.test.masks)
+        found |= {f"pixel_auroc/{name}": auroc, f"pixel_average_precision/{name}": average_precision}
+        found |= {f"pixel_best_dice/{name}": dice}
+    return found

@@ -23,7 +23,7 @@ from jaxvae import files
 from jaxvae.data import slices
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
 from jaxvae.data.scans import Scan, sources
-from jaxvae.data.slices import Placement, Slicing
+from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 
 ARRAYS = ("images", "brains", "masks")
@@ -59,7 +59,9 @@ def open_cache(directory: str | Path) -> Cache:
     """
     directory = Path(directory)
     if not (directory / "cache.json").is_file():
-        what = "its preparation was stopped; repeat the command" if is_cache(directory) else "no prepared volumes in it"
+        what = "no prepared volumes in it" if directory.exists() else "no such folder"
+        if is_cache(directory):
+            what = "its preparation was stopped; repeat the command"
         raise InputError(f"{directory}: {what}")
     try:
         content = json.loads((directory / "cache.json").read_bytes())
@@ -75,12 +77,6 @@ def open_cache(directory: str | Path) -> Cache:
         raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it anew")
     masks = arrays["masks"] if len(arrays["masks"]) else None
     return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
-
-
-def placement_of(record: dict[str, Any]) -> Placement:
-    """The placement in a line of volumes.jsonl."""
-    placement = Placement(**record["placement"])
-    return placement._replace(shape=tuple(placement.shape), planes=tuple(placement.planes))
 
 
 def scan_of(record: dict[str, Any]) -> Scan:

@@ -100,7 +100,8 @@ def read(path: str | Path) -> Volume:
     try:
         image = _opened(path)
         shape, affine = _checked(image, path)
-        stored = np.asanyarray(image.dataobj).reshape(shape).astype(np.float32)
+        with np.errstate(over="ignore"):  # What is too large becomes infinite, which is said below.
+            stored = np.asanyarray(image.dataobj).reshape(shape).astype(np.float32)
         orientation = io_orientation(affine)
         voxels = np.ascontiguousarray(apply_orientation(stored, orientation))
         _nifti_header(image.header)  # what no map could be written for is refused here
