@@ -86,20 +86,20 @@ def write_scans(
     def finish() -> None:
         nonlocal written
         scores, future = writing.popleft()
-        finished()
         try:
             took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
         except InputError as error:
             if getattr(error.__cause__, "errno", None) in FATAL:
                 raise
             failed.append(Rejected(scores.scan.image, f"{scores.scan.image}: {error}"))
-            return
-        written += 1
-        warnings.update(scores.cut.warnings)
-        for stage, value in took.items():
-            seconds[stage] += value
-        with times.open("a") as log:
-            log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
+        else:
+            written += 1
+            warnings.update(scores.cut.warnings)
+            for stage, value in took.items():
+                seconds[stage] += value
+            with times.open("a") as log:
+                log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
+        finished()
 
     try:
         with ThreadPoolExecutor(2) as pool:

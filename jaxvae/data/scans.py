@@ -256,7 +256,8 @@ def _volumes_below(directory: Path) -> tuple[list[Path], list[Rejected]]:
 
     for root, folders, names in os.walk(directory, followlinks=True, onerror=refuse):
         place = os.stat(root)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # Nothing below these is visible, and there may be much of it.
+        folders[:] = sorted(name for name in folders if not _hidden(Path(root, name).relative_to(directory)))
         if (place.st_dev, place.st_ino) in seen:
             folders.clear()
             continue
@@ -287,8 +288,11 @@ def _glob(directory: Path, pattern: str) -> list[Path]:
 
 
 def _visible(path: Path, directory: Path) -> bool:
-    parts = path.relative_to(directory).parts
-    return volumes.is_volume(path) and parts[0] != "derivatives" and not any(part.startswith(".") for part in parts)
+    return volumes.is_volume(path) and not _hidden(path.relative_to(directory))
+
+
+def _hidden(relative: Path) -> bool:
+    return relative.parts[0] == "derivatives" or any(part.startswith(".") for part in relative.parts)
 
 
 def _check(pattern: str | None, stars: int, flag: str) -> None:
