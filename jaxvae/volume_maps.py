@@ -64,19 +64,10 @@ def write_scans(
       InputError: the folder holds maps of another run, or other maps; it cannot be written to, or its disk is full.
     """
     _claim(run, out, maps)
-    failed = list(rejected)
-    todo = []
-    for scan in scans:
-        try:
-            done = _is_done(out, scan)
-        except InputError as error:
-            failed.append(Rejected(scan.image, str(error)))
-            done = True
-        if done:
-            finished()
-        else:
-            todo.append(scan)
-    skipped = len(scans) - len(todo) - (len(failed) - len(rejected))
+    todo, others = _missing(out, scans)
+    failed = [*rejected, *others]
+    for _ in range(len(scans) - len(todo)):
+        finished()
     times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
     seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
     warnings: Counter[str] = Counter()
@@ -117,7 +108,7 @@ def write_scans(
     finally:
         if failed or failures.is_file():
             files.write_lines(failures, [{"path": str(one.path), "reason": one.reason} for one in failed])
-    return Summary(written, skipped, failed, seconds, warnings)
+    return Summary(written, len(scans) - len(todo) - len(others), failed, seconds, warnings)
 
 
 def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
@@ -127,6 +118,18 @@ def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
     results.refuse_other_maps(note, settings)
     if not note.is_file():
         files.write_json(note, settings)
+
+
+def _missing(out: Path, scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
+    """The scans that are not done yet, and those whose name another scan has taken."""
+    todo, others = [], []
+    for scan in scans:
+        try:
+            if not _is_done(out, scan):
+                todo.append(scan)
+        except InputError as error:
+            others.append(Rejected(scan.image, str(error)))
+    return todo, others
 
 
 def _is_done(out: Path, scan: Scan) -> bool:

@@ -9,14 +9,13 @@ one file.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxvae.data import volumes
+from jaxvae.data import patterns, volumes
 from jaxvae.errors import InputError
 
 
@@ -134,17 +133,17 @@ def find(
         lesions=lesions or known.lesions,
         patient=patients or known.patient,
     )
-    stars = re.compile(_regex(known.images)).groups
+    stars = patterns.stars(known.images)
     for flag, pattern in (("brains", known.brains), ("lesions", known.lesions), ("patients", known.patient)):
-        _check(pattern, stars, f"--{flag}")
-    matches, rejected = _matches(directory, known.images)
+        patterns.check(pattern, stars, f"--{flag}")
+    matches, errors = patterns.matches(directory, known.images)
     crowded = max(Counter(path.parent for path, _ in matches).values(), default=0) > 1
-    found = []
+    found, rejected = [], _closed(errors)
     for path, stars in matches:
         name = str(path.relative_to(directory).parent / volumes.stem(path))
         try:
-            brain = _mask(directory, known.brains, stars, needed=brains is not None)
-            lesion = _mask(directory, known.lesions, stars, needed=known.needs_lesions)
+            brain = patterns.one_file(directory, known.brains, stars, needed=brains is not None)
+            lesion = patterns.one_file(directory, known.lesions, stars, needed=known.needs_lesions)
         except InputError as error:
             rejected.append(Rejected(path, f"{path}: {error}"))
             continue
@@ -188,14 +187,14 @@ def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Sca
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     directory = path if path.is_dir() else path.parent
-    _check(brains, 2, "--brains")
-    paths, rejected = _volumes_below(path) if path.is_dir() else ([path], [])
-    found, masks = [], set()
+    patterns.check(brains, 2, "--brains")
+    paths, errors = patterns.volumes_below(path) if path.is_dir() else ([path], [])
+    found, masks, rejected = [], set(), _closed(errors)
     for image in paths:
         folder = str(image.relative_to(directory).parent)
         stars = ("" if folder == "." else f"{folder}/", volumes.stem(image))
         try:
-            brain = _mask(directory, brains, stars, needed=True)
+            brain = patterns.one_file(directory, brains, stars, needed=True)
         except InputError as error:
             rejected.append(Rejected(image, f"{image}: {error}"))
             continue
@@ -221,7 +220,10 @@ def _unique(found: list[Scan], directory: Path) -> list[Scan]:
 def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
     for name in LAYOUTS if layout == "auto" else [layout]:
         known = LAYOUTS[name]
-        if layout == name or _matches(directory, known.images.replace("{modality}", modality or known.modality))[0]:
+        if (
+            layout == name
+            or patterns.matches(directory, known.images.replace("{modality}", modality or known.modality))[0]
+        ):
             return known
     if modality is not None:
         raise InputError(
@@ -231,89 +233,8 @@ def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
     return Layout("**/*")
 
 
-def _matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[Rejected]]:
-    """The visible volumes at a pattern, with what each of its stars stands for; and folders that cannot be opened."""
-    regex = re.compile(_regex(pattern))
-    if "**/" in pattern:
-        paths, rejected = _volumes_below(directory)
-    else:
-        paths, rejected = sorted(path for path in _glob(directory, pattern) if _visible(path, directory)), []
-    matches = [(path, regex.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
-    return [(path, match.groups()) for path, match in matches if match], rejected
-
-
-def _volumes_below(directory: Path) -> tuple[list[Path], list[Rejected]]:
-    """The visible volumes anywhere below a folder, in order, and the folders on the way that cannot be opened.
-
-    Folders that are links are followed, which `Path.glob` does not; each folder is looked into once.
-    """
-    paths: list[Path] = []
-    rejected: list[Rejected] = []
-    seen: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        rejected.append(Rejected(Path(error.filename), f"{error.filename}: cannot be opened ({error.strerror})"))
-
-    for root, folders, names in os.walk(directory, followlinks=True, onerror=refuse):
-        place = os.stat(root)
-        # Nothing below these is visible, and there may be much of it.
-        folders[:] = sorted(name for name in folders if not _hidden(Path(root, name).relative_to(directory)))
-        if (place.st_dev, place.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((place.st_dev, place.st_ino))
-        paths += (path for path in (Path(root, name) for name in names) if _visible(path, directory))
-    return sorted(paths), rejected
-
-
-def _regex(pattern: str) -> str:
-    """The pattern as a regular expression with a group a star.
-
-    >>> re.fullmatch(_regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
-    ('HGG/a_1/', 'a_1')
-    """
-    parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", pattern)
-    stars = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "[^/]"}
-    return "".join(
-        stars.get(part, part.replace("[!", "[^", 1) if part.startswith("[") else re.escape(part)) for part in parts
-    )
-
-
-def _glob(directory: Path, pattern: str) -> list[Path]:
-    try:
-        return list(directory.glob(pattern))
-    except (NotImplementedError, ValueError) as error:
-        reason = str(error).partition(":")[0]
-        raise InputError(f"{pattern!r}: no pattern of files below {directory} ({reason})") from error
-
-
-def _visible(path: Path, directory: Path) -> bool:
-    return volumes.is_volume(path) and not _hidden(path.relative_to(directory))
-
-
-def _hidden(relative: Path) -> bool:
-    return relative.parts[0] == "derivatives" or any(part.startswith(".") for part in relative.parts)
-
-
-def _check(pattern: str | None, stars: int, flag: str) -> None:
-    try:
-        (pattern or "").format(*[""] * stars)
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of --images" if stars else "--images has no star"
-        raise InputError(f"{flag} {pattern}: {known}") from error
-
-
-def _mask(directory: Path, pattern: str | None, stars: tuple[str, ...], *, needed: bool) -> Path | None:
-    """The one file at a mask's pattern; None if there is no pattern, or no file and none is needed."""
-    if pattern is None:
-        return None
-    # What a star stood for is taken as it is: a bracket in a folder's name chooses nothing.
-    wanted = pattern.format(*(re.sub(r"([*?[])", r"[\1]", star) for star in stars))
-    paths = [path for path in _glob(directory, wanted) if path.is_file()]
-    if len(paths) == 1:
-        return paths[0]
-    if paths:
-        raise InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; make the pattern fit one")
-    if needed:
-        raise InputError(f"its mask {wanted} is missing")
-    return None
+def _closed(errors: Sequence[OSError]) -> list[Rejected]:
+    """Folders that cannot be opened, of which nobody knows what scans they hold."""
+    return [
+        Rejected(Path(error.filename), f"{error.filename}: cannot be opened ({error.strerror})") for error in errors
+    ]
