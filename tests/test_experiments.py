@@ -142,6 +142,21 @@ def test_brain_rows_are_summed_up_over_seeds():
     assert " 0.050 " in text
 
 
+def test_the_papers_auroc_stands_beside_ours_where_it_can_be_compared():
+    own = brain_rows("BraTS-2017", brain_mri.BASE, ("a", "a"))
+    done = [{**row, "task": "paper", "table": table} for table in ("own_grid", "model_resolution") for row in own]
+    text = brain_mri.markdown(brain_mri.over_seeds(done))
+    assert text.count("AUROC in the paper") == 1
+    lines = text.partition("AUROC in the paper")[2].splitlines()
+    assert next(line for line in lines if line.startswith("| Combi")).endswith(" 0.830 |")
+    assert next(line for line in lines if line.startswith("| Rec-Error")).endswith(" 0.710 |")
+
+
+def test_the_paper_task_says_what_it_needs():
+    with pytest.raises(InputError, match="--tasks paper needs --hcp, --brats and --isles"):
+        brain_mri.main(brain_mri.Config(tasks=("paper",)))
+
+
 def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
     other = {**brain_mri.BASE, "latent_size": 64}
     done = brain_rows("x", brain_mri.BASE, ("a", "a")) + brain_rows("x", other, ("b", "c; 3 voxels"))
