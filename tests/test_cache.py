@@ -173,6 +173,32 @@ def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
     assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
+def test_a_part_that_is_damaged_inside_is_named_and_made_anew(patients, tmp_path, monkeypatch):
+    prepared(patients, tmp_path / "whole")
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
+    with pytest.raises(SystemExit):
+        prepared(patients, tmp_path / "c")
+    monkeypatch.undo()
+    part = sorted((tmp_path / "c" / "parts").glob("*.npz"))[3]
+    damaged = bytearray(part.read_bytes())
+    damaged[500:600] = bytes(byte ^ 255 for byte in damaged[500:600])
+    part.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"000003.npz: was damaged and is removed; the same command again makes it"):
+        prepared(patients, tmp_path / "c")
+    prepared(patients, tmp_path / "c")
+    assert content(tmp_path / "c") == content(tmp_path / "whole")
+
+
+def test_what_a_killed_preparation_left_of_an_array_is_removed(patients, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
+    with pytest.raises(SystemExit):
+        prepared(patients, tmp_path / "c")
+    monkeypatch.undo()
+    (tmp_path / "c" / ".images.npy.0123.part").touch()
+    prepared(patients, tmp_path / "c")
+    assert not list((tmp_path / "c").glob(".*.part"))
+
+
 def test_a_damaged_cache_is_named(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     (tmp_path / "c" / "cache.json").write_text("{")

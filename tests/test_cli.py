@@ -135,6 +135,15 @@ def test_python_m_is_the_command() -> None:
     assert done.stderr == "jaxvae: sing: no such command; see `jaxvae --help`\n"
 
 
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    train = [sys.executable, "-m", "jaxvae", "train", str(tmp_path / "run"), "--size", "16", "--epochs", "1"]
+    environment = {**os.environ, "JAX_PLATFORMS": "abacus"}
+    done = subprocess.run(train, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("jaxvae: JAX_PLATFORMS=abacus: JAX finds no such device here; install JAX for it")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"), [(KeyboardInterrupt, 130, "jaxvae: interrupted\n"), (BrokenPipeError, 1, "")]
 )

@@ -18,7 +18,7 @@ from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.volume_measures import measure
 from jaxvae.volume_tables import Judging
-from scan_folders import FLAGS, write_patients
+from scan_folders import FLAGS, head, write_patients, write_volume
 
 JUDGING = Judging(maps=("rec_error", "combi"), median=3, components=2, background=True)
 
@@ -212,6 +212,32 @@ def test_the_commands(trained, capsys):
     elsewhere = shutil.copytree(other, trained / "elsewhere" / "other")
     assert main(["evaluate", run, str(elsewhere)]) == 2
     assert re.search(r"on/other: holds what was found on .*/other; remove it, or give", capsys.readouterr().err)
+
+
+def test_scans_that_were_learnt_from_are_known_through_links(trained, tmp_path, capsys):
+    linked = tmp_path / "linked"
+    for patient in (trained / "patients").iterdir():
+        (linked / f"other-{patient.name}").mkdir(parents=True)
+        for file in patient.iterdir():
+            (linked / f"other-{patient.name}" / file.name).symlink_to(file)
+    assert main(["prepare", str(linked), "--out", str(tmp_path / "c"), "--size", "16", *FLAGS]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(trained / "run"), str(tmp_path / "c")]) == 2
+    assert "holds scans that the run learnt from" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_is_reported(trained, tmp_path):
+    patients = tmp_path / "patients"
+    for number in range(4):
+        voxels, brain, lesion = head(number, lesion=number > 0)
+        for name, values in (("flair", voxels), ("brain", brain), ("lesion", lesion)):
+            write_volume(patients / f"M\udcfcller{number}" / f"{name}.nii.gz", values)
+    other = str(tmp_path / "c")
+    assert main(["prepare", str(patients), "--out", other, "--size", "16", *FLAGS]) == 0
+    run = str(trained / "run")
+    assert main(["evaluate", run, other, "--resamples", "0", "--median", "0"]) == 0
+    assert main(["report", run, other]) == 0
+    assert "M?ller1" in (trained / "run" / "on" / "c" / "report" / "index.html").read_text()
 
 
 def test_refused(trained, tmp_path, capsys):

@@ -74,8 +74,8 @@ class Score:
             if getattr(self, flag) is not None:
                 raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
         out, count = self._write_own(run) if self.images is None else self._write_images(run, self.images)
-        count = f"{count} image{'s' if count != 1 else ''}"
-        print(f"{out}: {count} scored ({', '.join(self.maps)}); the numbers of each are in samples.jsonl")
+        words = f"{count} image{'s' if count != 1 else ''} scored ({', '.join(self.maps)})"
+        print(f"{out}: {words}; the numbers of each are in samples.jsonl")
 
     def _check(self) -> None:
         if self.batch_size < 1:
@@ -155,8 +155,8 @@ class Score:
         for one in summary.failed:
             print(f"  left out: {one.reason}")
         if summary.failed:
-            count = len(found) + len(rejected)
-            raise InputError(f"{images}: {len(summary.failed)} of {count} volumes could not be scored")
+            of = len(found) + len(rejected)
+            raise InputError(f"{images}: {len(summary.failed)} of {of} volumes could not be scored")
 
     def _shard(self) -> slice:
         if self.shard is None:

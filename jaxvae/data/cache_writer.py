@@ -99,9 +99,9 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
         refuse_changed(directory, record)
 
 
-def _place(path: Path) -> str:
+def _place(path: Path | None) -> str | None:
     """A file by its own name in its folder, however the way there was spelled."""
-    return str(path.parent.resolve() / path.name)
+    return None if path is None else str(path.parent.resolve() / path.name)
 
 
 def _part(parts: Path, number: int) -> Path:
@@ -127,8 +127,8 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
         "name": scan.name,
         "patient": scan.patient,
         "image": _place(scan.image),
-        "brain": None if scan.brain is None else _place(scan.brain),
-        "lesion": None if scan.lesion is None else _place(scan.lesion),
+        "brain": _place(scan.brain),
+        "lesion": _place(scan.lesion),
         "files": origin,
         "placement": placement._asdict(),
         "lesion_voxels": lesion_voxels,  # of every plane of the volume

@@ -133,7 +133,7 @@ def _cell(value: Any) -> Cell:
     interval = ""
     if isinstance(value, tuple):
         value, low, high = value
-        interval = _interval(low, high, value or None)
+        interval = _interval(low, high, value)
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return Cell(MISSING)
     if isinstance(value, bool | np.bool_):
@@ -162,7 +162,7 @@ def _html_cells(column: Column, first: bool) -> list[str]:
 def _decimal(number: Any, like: Any = None) -> str:
     """Three decimals, unless they would hide the number, or that which it is to look like, as of a learning rate, or
     drown it, as of a count of pixels."""
-    size = abs(number if like is None else like)
+    size = abs(like or number)
     return f"{number:.3f}" if size == 0 or 5e-4 <= size < 1e6 else f"{number:.3g}"
 
 
