@@ -10,29 +10,28 @@ Both are one triple of linear maps that share a kernel k [h, w, fine, coarse]:
 exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on
 a CPU is 10 to 40 times slower than W; so the rules are written out here.
 
-The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest, by
-the number of fine channels; every other case is XLA's own convolution and its transposes.
+The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
+every other case is XLA's own convolution and its transposes.
 
-          up to 4                    up to 32                          more
-    F     product with patches       2x2 convolution over blocks *     plain
-    I     product and overlap-add, where 4 fine <= coarse; else a 2x2 convolution to four phases
-    W     product with patches       convolution of blocks *           convolution with explicit transpositions
+          up to 4 fine channels    more, a large batch on a processor    otherwise
+    F     product with patches     Winograd's nine products              plain
+    I     product and overlap-add  Winograd's from 17 channels on        where 4 fine <= coarse as on the left,
+                                                                         else a 2x2 convolution to four phases
+    W     product with patches     Winograd's nine products              convolution with explicit transpositions
 
-    *     on a processor, in the shape for which XLA's CPU compiler takes its faster library; elsewhere as on the right
-
-The numbers are the same; what was measured is in experiments/results/performance-log.md. Derivatives are taken
-backwards, as often as one likes; `jax.jvp` is refused.
+The numbers are the same to rounding; what was measured is in experiments/results/performance-log.md. Derivatives are
+taken backwards, as often as one likes; `jax.jvp` is refused.
 """
 
 from __future__ import annotations
 
-from functools import reduce
-from itertools import product
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvae import winograd
 from jaxvae.types import Array
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
@@ -73,64 +72,64 @@ def convolve_transposed(
 
 
 def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
-    def plainly(images: Array, kernel: Array) -> Array:
+    if not _halves(images.shape, kernel.shape, stride, padding):
         return _plain(images, kernel, stride, padding)
-
     batch, height, width, fine = images.shape
-    coarse = kernel.shape[3]
-    if not _halves(images.shape, kernel.shape, stride, padding) or fine > 32:
-        return plainly(images, kernel)
-    if fine > 4:
-        return lax.platform_dependent(images, kernel, cpu=_forward_by_blocks, default=plainly)
-    features = _patches(images) @ _by_blocks(kernel).reshape(16 * fine, coarse)
-    return features.reshape(batch, height // 2, width // 2, coarse)
-
-
-def _forward_by_blocks(images: Array, kernel: Array) -> Array:
-    # All images are one above the other, which costs a wasted row an image, and one row is asked for beyond either
-    # end: XLA leaves such a convolution to Eigen, which takes half of the time of the library that it would take
-    # otherwise (jax 0.10, CPU). With more than 32 channels the blocks cost what is won.
-    (batch, height, width, fine), coarse = images.shape, kernel.shape[3]
-    blocks = _blocks(images).reshape(1, batch * (height // 2 + 1), width // 2 + 1, 4 * fine)
-    kernel = _by_blocks(kernel).reshape(2, 2, 4 * fine, coarse)
-    rows = lax.conv_general_dilated(blocks, kernel, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
-    return rows[0, 1:].reshape(batch, height // 2 + 1, width // 2, coarse)[:, :-1]
+    shape = (batch, height // 2, width // 2, kernel.shape[3])
+    if fine <= 4:
+        return (_patches(images) @ winograd.taps(kernel).reshape(16 * fine, -1)).reshape(shape)
+    if _many(shape):
+        return lax.platform_dependent(images, kernel, cpu=winograd.forward, default=_plain)
+    return _plain(images, kernel)
 
 
 def _input_pullback(
     features: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]
 ) -> Array:
-    batch, height, width, coarse = features.shape
-    fine = kernel.shape[2]
     sizes = [
         (size - 1) * stride + extent - 2 * padding + extra
-        for size, extent, extra in zip((height, width), kernel.shape, output_padding, strict=False)
+        for size, extent, extra in zip(features.shape[1:3], kernel.shape, output_padding, strict=False)
     ]
-    shape = (batch, *sizes, fine)
+    fine, coarse = kernel.shape[2:]
+    shape = (len(features), *sizes, fine)
     if not _halves(shape, kernel.shape, stride, padding):
         images = jax.ShapeDtypeStruct(shape, features.dtype)
         return jax.linear_transpose(lambda images: _plain(images, kernel, stride, padding), images)(features)[0]
-    # Pixel 2i + a of the padded output receives kernel row a + 2t from feature row i - t, and columns likewise.
-    if 4 * fine <= coarse:
-        # One product gives what every feature sends to its 4x4 pixels; the four that meet in a pixel are then summed.
-        # The kernel is used as it lies, and no product is wasted on the border. Few channels are best done so.
-        sent = features.reshape(-1, coarse) @ kernel.reshape(-1, coarse).T
-        sent = sent.reshape(batch, height, width, 2, 2, 2, 2, fine)  # [.., t, a, u, b, fine]
-        blocks = reduce(
-            jnp.add,
-            (
-                jnp.pad(sent[:, :, :, t, :, u], ((0, 0), (t, 1 - t), (u, 1 - u), (0, 0), (0, 0), (0, 0)))
-                for t, u in product((0, 1), (0, 1))
-            ),
-        )
-    else:
-        # For each of the 2x2 phases a, b the transpose is a 2x2 convolution over the features, and the four together
-        # are one to four times the channels. What is written is smaller than above by 4.
-        phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t, u reversed
-        phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
-        blocks = lax.conv_general_dilated(features, phases, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
-    blocks = blocks.reshape(batch, height + 1, width + 1, 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(batch, 2 * height + 2, 2 * width + 2, fine)[:, 1:-1, 1:-1]
+    usual = _overlap_added if 4 * fine <= coarse else _by_phases
+    # What Winograd's form adds up afterwards grows with the image, so that with few fine channels it costs the gain.
+    if fine > 16 and _many(features.shape):
+        return lax.platform_dependent(features, kernel, cpu=winograd.input_pullback, default=usual)
+    return usual(features, kernel)
+
+
+def _overlap_added(features: Array, kernel: Array) -> Array:
+    # One product gives what every feature sends to its 4x4 pixels; the four that meet in a pixel are then summed. The
+    # kernel is used as it lies, and no product is wasted on the border. Few channels are best done so.
+    (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
+    sent = features.reshape(-1, coarse) @ kernel.reshape(-1, coarse).T
+    rows = _pixel_pair(sent.reshape(batch, height, width, 4, 4, fine), 1)
+    return winograd.joined([_pixel_pair(row, 2) for row in rows])
+
+
+def _pixel_pair(sent: Array, axis: int) -> tuple[Array, Array]:
+    """Pixels 2i and 2i + 1 along an axis, from what is sent to the four 2i - 1 to 2i + 2, the fourth axis."""
+    # Shifts, not one sum over the padded image: that would keep four arrays of its size for as long as its pixels are
+    # needed, and past 32 MiB of intermediate results glibc's malloc asks the system anew in every call of a program.
+    even = sent[:, :, :, 1] + winograd.shifted(sent[:, :, :, 3], 1, axis)
+    odd = sent[:, :, :, 2] + winograd.shifted(sent[:, :, :, 0], -1, axis)
+    return even, odd
+
+
+def _by_phases(features: Array, kernel: Array) -> Array:
+    # For each of the 2x2 phases a, b the transpose is a 2x2 convolution over the features, and the four together are
+    # one to four times the channels. What is written is smaller than above by 4.
+    fine, coarse = kernel.shape[2:]
+    phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t, u reversed
+    phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
+    blocks = lax.conv_general_dilated(features, phases, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
+    batch, rows, columns, _ = blocks.shape
+    pixels = blocks.reshape(batch, rows, columns, 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(batch, 2 * rows, 2 * columns, fine)[:, 1:-1, 1:-1]
 
 
 def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
@@ -140,22 +139,10 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
         return jax.linear_transpose(lambda kernel: _plain(images, kernel, stride, padding), kernel)(features)[0]
     fine, coarse = shape[2:]
     if fine <= 4:
-        kernel = (_patches(images).T @ features.reshape(-1, coarse)).reshape(2, 2, 2, 2, fine, coarse)
-        return kernel.transpose(0, 2, 1, 3, 4, 5).reshape(shape)
-    if fine <= 32:
-        return lax.platform_dependent(images, features, cpu=_weights_by_blocks, default=_weights_transposed)
+        return winograd.kernel_of(_patches(images).T @ features.reshape(-1, coarse))
+    if _many(features.shape):
+        return lax.platform_dependent(images, features, cpu=winograd.weight_pullback, default=_weights_transposed)
     return _weights_transposed(images, features)
-
-
-def _weights_by_blocks(images: Array, features: Array) -> Array:
-    # As below, over blocks, and with a kernel of more rows than the image, for the reason given in
-    # `_forward_by_blocks`.
-    fine, coarse = images.shape[3], features.shape[3]
-    blocks = _blocks(images).transpose(3, 1, 2, 0)
-    rows = jnp.pad(features, ((0, 0), (1, 1), (0, 0), (0, 0))).transpose(1, 2, 0, 3)
-    kernel = lax.conv_general_dilated(blocks, rows, (1, 1), ((1, 1), (0, 0)), dimension_numbers=_DIMENSIONS)
-    kernel = kernel.reshape(2, 2, fine, 2, 2, coarse)  # [a, b, fine, t, u, coarse]
-    return kernel.transpose(3, 0, 4, 1, 2, 5).reshape(KERNEL, KERNEL, fine, coarse)
 
 
 def _weights_transposed(images: Array, features: Array) -> Array:
@@ -180,29 +167,20 @@ def _halves(images: tuple[int, ...], kernel: tuple[int, ...], stride: int, paddi
     return even and (kernel[0], kernel[1], stride, padding) == (KERNEL, KERNEL, STRIDE, PADDING)
 
 
-def _plain(images: Array, kernel: Array, stride: int, padding: int) -> Array:
+def _many(features: tuple[int, ...]) -> bool:
+    """Whether there are enough features for Winograd's sums to cost less than the products they spare."""
+    return math.prod(features) >= 2**16
+
+
+def _plain(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PADDING) -> Array:
     pads = ((padding, padding), (padding, padding))
     return lax.conv_general_dilated(images, kernel, (stride, stride), pads, dimension_numbers=_DIMENSIONS)
-
-
-def _by_blocks(kernel: Array) -> Array:
-    """[t, u, a, b, fine, coarse]: the kernel by the block that each of its elements meets, and the place in it."""
-    return kernel.reshape(2, 2, 2, 2, *kernel.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
-
-
-def _blocks(images: Array) -> Array:
-    """[B, H/2 + 1, W/2 + 1, 4 c]: the padded images, each 2x2 block of pixels one pixel of four times the channels."""
-    phases = (
-        jnp.pad(images[:, 1 - a :: 2, 1 - b :: 2], ((0, 0), (1 - a, a), (1 - b, b), (0, 0)))
-        for a, b in product((0, 1), (0, 1))
-    )
-    return jnp.concatenate(list(phases), axis=-1)
 
 
 def _patches(images: Array) -> Array:
     """[B H/2 W/2, 16 c]: the pixels that meet the kernel at each position of F, as four blocks."""
     batch, height, width, fine = images.shape
-    blocks = _blocks(images)
+    blocks = winograd.blocks(images)
     shifted = [blocks[:, t : t + height // 2, u : u + width // 2] for t in (0, 1) for u in (0, 1)]
     return jnp.stack(shifted, axis=3).reshape(batch * height * width // 4, 16 * fine)
 

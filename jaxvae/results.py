@@ -25,7 +25,7 @@ from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
 from jaxvae.models import Model
-from jaxvae.scores import MAPS, score_batches
+from jaxvae.scores import BATCH, MAPS, score_batches
 from jaxvae.sweep import score_many
 from jaxvae.train import run_key
 from jaxvae.types import Params
@@ -49,7 +49,7 @@ def score_dataset(
     *,
     maps: Sequence[str] = MAPS,
     reconstructions: bool = True,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     name: str = "score",
 ) -> Scored:
     """Every score of images that were prepared as the run's own.
@@ -91,7 +91,7 @@ def score_images(
     log_scale: float,
     maps: Sequence[str] = MAPS,
     reconstructions: bool = False,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     name: str | None = None,
 ) -> Scored:
     """Every score of images, on the host; maps are averaged over channels. Without a name there is no bar."""

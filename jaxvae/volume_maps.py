@@ -25,6 +25,7 @@ from jaxvae.checkpoint import Run
 from jaxvae.data import volumes
 from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
+from jaxvae.scores import BATCH
 from jaxvae.volume_scores import AHEAD, VolumeScores, score_scans
 
 
@@ -48,7 +49,7 @@ def write_scans(
     out: Path,
     *,
     maps: Sequence[str],
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     rejected: Sequence[Rejected] = (),
     shard: str = "",
     finished: Callable[[], object] = lambda: None,

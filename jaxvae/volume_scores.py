@@ -24,7 +24,7 @@ from jaxvae.data.cut import Cut, read_scan
 from jaxvae.data.scans import Rejected, Scan
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.scores import score_batches
+from jaxvae.scores import BATCH, score_batches
 
 AHEAD = 2  # volumes that are read before they are needed, and as many that wait to be written
 NO_VOXELS = np.empty((0, 0, 0), np.float32)
@@ -72,7 +72,7 @@ def score_scans(
     scans: Iterable[Scan],
     *,
     maps: Sequence[str],
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     keep_voxels: bool = False,
 ) -> Iterator[VolumeScores | Rejected]:
     """Scores of scans in their order, each as soon as it is there; what cannot be read comes as `Rejected`.

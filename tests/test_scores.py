@@ -14,7 +14,8 @@ import pytest
 import jaxvae
 import oracle
 from jaxvae import filters
-from jaxvae.scores import BLOCK, COMBINATIONS, MAPS
+from jaxvae.models import param_shapes
+from jaxvae.scores import BATCH, BLOCK, COMBINATIONS, MAPS
 
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
@@ -78,7 +79,7 @@ def test_an_image_does_not_know_its_neighbours(vae, images):
 
 def test_a_large_batch_goes_in_blocks_and_gives_the_same_scores(vae, images):
     model, params = vae
-    many = jnp.concatenate([images] * 22)[: 2 * BLOCK]
+    many = jnp.concatenate([images] * 22)[: 2 * BLOCK + 2]  # Three blocks of 44, the last one filled up
     sliced, whole = jaxvae.pixel_scores(model, params, many), jaxvae.pixel_scores(model, params, images)
     for got, expected in zip(sliced, whole, strict=True):
         assert_close(got[:6], expected)
@@ -250,6 +251,24 @@ def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes):
     assert sizes.count(2 * batch * 4 * 4 * 6) == passes.get("two", 0), products
     for word in ("callback", "infeed", "outfeed"):
         assert word not in program
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are a processor's")
+@pytest.mark.parametrize("maps", [MAPS, ("combi", "elbo_grad")])
+def test_the_brain_networks_batch_holds_nothing_twice_and_stays_below_what_malloc_keeps(maps):
+    model = jaxvae.ConvVAE((64, 64, 1))
+    params, images = param_shapes(model), jax.ShapeDtypeStruct((BATCH, 64, 64, 1), jnp.float32)
+
+    def scores(params, images, log_scale):
+        return jaxvae.score_batch(model, params, images, log_scale=log_scale, maps=maps)
+
+    program = jax.jit(scores).lower(params, images, jax.ShapeDtypeStruct((), jnp.float32)).compile()
+    products = re.findall(r"= f32\[[0-9,]*\]\S* (?:convolution|dot)\(", program.as_text())
+    # Two passes down (encoder and the decoder's pullback) of one product and three times Winograd's nine, two up of one
+    # product, one convolution and two times nine, four latent layers, and the likelihood summed over the pixels.
+    assert len(products) == 2 * (1 + 3 * 9) + 2 * (2 + 2 * 9) + 4 + 1
+    # Above 32 MiB glibc asks the system for the memory in every call, and its page faults cost a sixth of the time.
+    assert program.memory_analysis().temp_size_in_bytes < 2**25
 
 
 def test_every_program_lowers_for_every_platform(vae, images):

@@ -59,7 +59,7 @@ class Score:
     """volumes only: where the brain masks lie, {0} the scan's folder with its slash and {1} its name without suffix"""
     shard: Annotated[str | None, flags.optional("I/N", "all")] = None
     """volumes only: every N-th volume, from the I-th, counted from 0; several hosts may share the folder"""
-    batch_size: int = 64
+    batch_size: int = 48
     """images at a time on each device; changes the speed only"""
 
     def execute(self) -> None:
