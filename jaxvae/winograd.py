@@ -41,13 +41,9 @@ def forward(images: Array, kernel: Array) -> Array:
 def input_pullback(features: Array, kernel: Array) -> Array:
     """I: [B, H, W, coarse], [4, 4, fine, coarse] -> [B, 2 H, 2 W, fine]."""
     _, height, width, _ = features.shape
-    fine = kernel.shape[2]
     products = _each(lambda tiles, taps: tiles @ taps.T, _of_features(features), _of_kernel(kernel))
-    # [.., row of the block, column of the block, fine]: what each tile sends to three by three blocks.
-    products = [[sent.reshape(*sent.shape[:3], 2, 2, fine) for sent in row] for row in products]
-    rows = [_pixels(1, *column) for column in zip(*products, strict=True)]
-    pixels = [_pixels(2, *row) for row in zip(*rows, strict=True)]
-    return joined(pixels)[:, : 2 * height, : 2 * width]
+    rows = [_pixels(1, 2 * height, *column) for column in zip(*products, strict=True)]
+    return _pixels(2, 2 * width, *rows)
 
 
 def weight_pullback(images: Array, features: Array) -> Array:
@@ -127,16 +123,19 @@ def _sums_transposed(first: Array, middle: Array, last: Array) -> tuple[Array, .
     return first + middle, middle + last
 
 
-def _pixels(axis: int, first: Array, middle: Array, last: Array) -> tuple[Array, ...]:
-    """D', and the four pixels of a tile along an axis; the pixels of a block are the fourth axis of each array."""
-    # The last block of a tile is the first of the next one: the two tiles' shares of it are added up here.
-    middle = middle - first - last
-    return (
-        first[:, :, :, 1] + shifted(last[:, :, :, 1], 1, axis),
-        middle[:, :, :, 0],
-        middle[:, :, :, 1],
-        last[:, :, :, 0] + shifted(first[:, :, :, 0], -1, axis),
-    )
+def _pixels(axis: int, size: int, first: Array, middle: Array, last: Array) -> Array:
+    """D' along an axis of tiles, which becomes one of pixels; the pixels of a block lead the channels of a tile."""
+
+    def padded(tiles: Array, before: int) -> Array:
+        return jnp.pad(tiles, [(before, 1 - before) if dimension == axis else (0, 0) for dimension in range(5)])
+
+    first, middle, last = (sent.reshape(*sent.shape[:3], 2, -1) for sent in (first, middle, last))
+    # The last block of a tile is the first of the next one. So there is an even block more than there are odd ones.
+    even = padded(last, 1) + padded(first, 0)
+    odd = padded(middle - first - last, 0)
+    cut = jnp.moveaxis(jnp.stack([even, odd], axis=axis + 1), 4, axis + 2)
+    pixels = cut.reshape(*first.shape[:axis], -1, *cut.shape[axis + 3 :])
+    return lax.slice_in_dim(pixels, 1, size + 1, axis=axis)
 
 
 def _whole(pixels: Array, size: int) -> Array:
