@@ -71,7 +71,7 @@ class Config:
 
 
 def work_per_batch(model: jaxvae.ConvVAE, batch: int) -> tuple[float, float]:
-    """(FLOP, bytes) of all maps: what is computed, and the kernels and features that no cache could spare."""
+    """(FLOP, bytes) of all maps: by definition, of which Winograd spares some, and what no cache could spare."""
     height, width, fine = model.image_shape
     layers = []  # FLOP an image, kernel elements, elements in and out an image: of one level each
     for coarse in model.features:
