@@ -17,7 +17,7 @@ from jaxvae.scores import AT_ONCE
 # come.
 STATE, IN_TRAINING = 3, 2
 # In copies of what the layers of a model give for each image of a batch.
-FEATURES_IN_TRAINING, FEATURES_IN_SCORING = 2.0, 0.5
+FEATURES_IN_TRAINING, FEATURES_IN_SCORING = 2.5, 0.65
 
 
 def population_bytes(model: Model, runs: int, *, together: int, batch_size: int, judged: int, image_bytes: int) -> int:
