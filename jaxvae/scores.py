@@ -24,8 +24,8 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 Variant = Literal["product", "nll_product", "weighted_sum"]
 Smoothed = Literal["kl_grad", "both"]
 Result = TypeVar("Result")
-# Images at a time. The brain network's 48 leave 27 MB of intermediate results whatever the maps; for more than 32 MiB,
-# which some maps of 64 images exceed, glibc asks the system anew in every call, and that costs a sixth of the time.
+# Images at a time. With 48 the brain network holds 25 to 28 MB of intermediate results, depending on the maps; for more
+# than 32 MiB, as some maps of 64 images take, glibc asks the system anew in every call: a sixth of the time.
 BATCH = 48
 BLOCK = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
 AT_ONCE = 1000  # Images that are scored with one draw's key: the released scores depend on it.
@@ -95,10 +95,10 @@ def pixel_scores(
 def _in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
     """`score(images)`, on a processor as many images at a time as its caches hold the features of."""
     count = len(images)
-    number = -(-count // BLOCK)
-    size = -(-count // max(1, number))
-    if number <= 1:
+    if count <= BLOCK:
         return score(images)
+    number = -(-count // BLOCK)
+    size = -(-count // number)
 
     def by_blocks(images: Array) -> Result:
         # All blocks are of one size: the last one is filled up with the last image, and what is too much is cut off.
