@@ -115,9 +115,15 @@ def _pixel_pair(sent: Array, axis: int) -> tuple[Array, Array]:
     """Pixels 2i and 2i + 1 along an axis, from what is sent to the four 2i - 1 to 2i + 2, the fourth axis."""
     # Shifts, not one sum over the padded image: that would keep four arrays of its size for as long as its pixels are
     # needed, and past 32 MiB of intermediate results glibc's malloc asks the system anew in every call of a program.
-    even = sent[:, :, :, 1] + winograd.shifted(sent[:, :, :, 3], 1, axis)
-    odd = sent[:, :, :, 2] + winograd.shifted(sent[:, :, :, 0], -1, axis)
+    even = sent[:, :, :, 1] + _shifted(sent[:, :, :, 3], 1, axis)
+    odd = sent[:, :, :, 2] + _shifted(sent[:, :, :, 0], -1, axis)
     return even, odd
+
+
+def _shifted(array: Array, by: int, axis: int) -> Array:
+    """Moved along an axis, with zeros where there was none."""
+    edges = [(by, -by, 0) if dimension == axis else (0, 0, 0) for dimension in range(array.ndim)]
+    return lax.pad(array, jnp.zeros((), array.dtype), edges)
 
 
 def _by_phases(features: Array, kernel: Array) -> Array:

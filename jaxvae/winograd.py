@@ -78,12 +78,6 @@ def kernel_of(taps: Array) -> Array:
     return taps.reshape(2, 2, 2, 2, -1, coarse).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, -1, coarse)
 
 
-def shifted(tiles: Array, by: int, axis: int) -> Array:
-    """Tiles moved along an axis, with zeros where there was none."""
-    edges = [(by, -by, 0) if dimension == axis else (0, 0, 0) for dimension in range(tiles.ndim)]
-    return lax.pad(tiles, jnp.zeros((), tiles.dtype), edges)
-
-
 def joined(grid: Grid) -> Array:
     """[B, rows H, columns W, c] of a grid of [B, H, W, c], which are the pixels of each tile."""
     batch, height, width, channels = grid[0][0].shape

@@ -98,13 +98,19 @@ def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
     assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
+def parts_of_a_killed_run(patients, directory, monkeypatch):
+    """All parts are there, and it ended before they were put together."""
+    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
+    with pytest.raises(SystemExit):
+        prepared(patients, directory)
+    monkeypatch.undo()
+    return sorted((directory / "parts").glob("*.npz"))
+
+
 def test_a_mask_that_was_corrected_is_not_taken_for_the_one_before(patients, tmp_path, monkeypatch):
     folder = shutil.copytree(patients, tmp_path / "patients")
     prepared(folder, tmp_path / "finished")
-    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
-    with pytest.raises(SystemExit):
-        prepared(folder, tmp_path / "killed")
-    monkeypatch.undo()
+    parts_of_a_killed_run(folder, tmp_path / "killed", monkeypatch)
     mask = folder / "p00" / "lesion.nii.gz"
     write_volume(mask, head(9, lesion=True)[2])
     for stale in (
@@ -163,11 +169,7 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
 
 def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
     prepared(patients, tmp_path / "whole")
-    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
-    with pytest.raises(SystemExit):
-        prepared(patients, tmp_path / "c")
-    monkeypatch.undo()
-    part = sorted((tmp_path / "c" / "parts").glob("*.npz"))[3]
+    part = parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)[3]
     part.write_bytes(part.read_bytes()[:-100])
     prepared(patients, tmp_path / "c")
     assert content(tmp_path / "c") == content(tmp_path / "whole")
@@ -175,11 +177,7 @@ def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
 
 def test_a_part_that_is_damaged_inside_is_named_and_made_anew(patients, tmp_path, monkeypatch):
     prepared(patients, tmp_path / "whole")
-    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
-    with pytest.raises(SystemExit):
-        prepared(patients, tmp_path / "c")
-    monkeypatch.undo()
-    part = sorted((tmp_path / "c" / "parts").glob("*.npz"))[3]
+    part = parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)[3]
     damaged = bytearray(part.read_bytes())
     damaged[500:600] = bytes(byte ^ 255 for byte in damaged[500:600])
     part.write_bytes(damaged)
@@ -190,10 +188,7 @@ def test_a_part_that_is_damaged_inside_is_named_and_made_anew(patients, tmp_path
 
 
 def test_what_a_killed_preparation_left_of_an_array_is_removed(patients, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
-    with pytest.raises(SystemExit):
-        prepared(patients, tmp_path / "c")
-    monkeypatch.undo()
+    parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)
     (tmp_path / "c" / ".images.npy.0123.part").touch()
     prepared(patients, tmp_path / "c")
     assert not list((tmp_path / "c").glob(".*.part"))

@@ -29,12 +29,12 @@ from jaxvae.cli import COMMANDS, STOPPED, main
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.report import Report
-from jaxvae.cli.score import MapName
+from jaxvae.cli.score import MapName, Score
 from jaxvae.cli.source import open_own
 from jaxvae.cli.train import Train
 from jaxvae.data.fashion_mnist import SHA256 as FASHION_MNIST_FILES
 from jaxvae.evaluation import BASELINES
-from jaxvae.scores import MAPS
+from jaxvae.scores import BATCH, MAPS
 
 SMALL = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "2"]
 SIDE = 32
@@ -235,8 +235,9 @@ def test_a_suggestion_is_made_only_where_something_is_alike() -> None:
     assert did_you_mean("sing", COMMANDS) == ""
 
 
-def test_the_maps_of_the_command_are_those_of_the_library() -> None:
+def test_the_maps_and_the_batch_of_the_command_are_those_of_the_library() -> None:
     assert set(get_args(MapName)) == set(MAPS)
+    assert Score.__dataclass_fields__["batch_size"].default == BATCH
 
 
 # From images to a report
