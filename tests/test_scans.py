@@ -214,6 +214,17 @@ def test_any_volumes(tmp_path):
         ("b/c", "c_brain.nii.gz"),
     ]
     assert [one.path.name for one in rejected] == ["pair.img"]
+    there, _ = scans.unlabelled(tmp_path, images="**/?.nii*", brains="{0}*_brain.nii*")
+    assert [(scan.name, scan.brain and scan.brain.name) for scan in there] == [
+        ("a", "a_brain.nii"),
+        ("b/c", "c_brain.nii.gz"),
+    ]
+    with pytest.raises(InputError, match=r"no volume at \*_t2.nii"):
+        scans.unlabelled(tmp_path, images="*_t2.nii")
+    with pytest.raises(InputError, match=r"--images \*.nii: .*a.nii is a file; pass its folder"):
+        scans.unlabelled(tmp_path / "a.nii", images="*.nii")
+    with pytest.raises(InputError, match=r"--brains \{1\}.nii: takes \{0\} to \{0\}"):
+        scans.unlabelled(tmp_path, images="*.nii", brains="{1}.nii")
     [alone], _ = scans.unlabelled(tmp_path / "a.nii")
     assert alone.name == "a"
 

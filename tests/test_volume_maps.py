@@ -160,6 +160,8 @@ def test_refused(trained, tmp_path, capsys):
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
         ([folder, "--format", "tiff"], "--format: goes with images only"),
         ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: takes {0} to {1}"),
+        ([folder, "--images", "*"], "--images *: "),
+        ([str(trained / "patients"), "--images", "*_t2.nii"], "no volume at *_t2.nii"),
         ([str(tmp_path / "none.nii")], "none.nii: no such file or folder"),
     ]:
         assert main(["score", run, *arguments]) == 2, arguments

@@ -37,7 +37,7 @@ class Score:
 
     run: flags.Run
     """the run folder"""
-    images: Annotated[Path | None, tyro.conf.Positional, flags.optional("[FOLDER]", "the run's own test images")] = None
+    folder: Annotated[Path | None, tyro.conf.Positional, flags.optional("[FOLDER]", "the run's own test images")] = None
     """a folder of images or volumes, one of them, or prepared volumes; prepared as the run's own were"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
@@ -55,8 +55,10 @@ class Score:
         float | None, flags.optional("FLOAT", "what 1 % of healthy pixels exceed, after `jaxvae evaluate`")
     ] = None
     """of the masks: pixels are anomalous from this value on"""
+    images: Annotated[str | None, flags.optional("PATTERN", "every volume in the folder and below")] = None
+    """volumes only: where the scans lie below the folder, such as '**/*_flair.nii.gz'"""
     brains: Annotated[str | None, flags.optional("PATTERN", "found in each scan")] = None
-    """volumes only: where the brain masks lie, {0} the scan's folder with its slash and {1} its name without suffix"""
+    """volumes only: where the brain masks lie; {0}, {1}: the stars of --images, else a scan's folder/ and bare name"""
     shard: Annotated[str | None, flags.optional("I/N", "all")] = None
     """volumes only: every N-th volume, from the I-th, counted from 0; several hosts may share the folder"""
     batch_size: int = 48
@@ -67,13 +69,13 @@ class Score:
         from jaxvae import checkpoint
 
         run = checkpoint.load(self.run)
-        if self.images is not None and run.config.get("volumes") is not None:
-            self._write_volumes(run, self.images)
+        if self.folder is not None and run.config.get("volumes") is not None:
+            self._write_volumes(run, self.folder)
             return
-        for flag in ("brains", "shard"):
+        for flag in ("images", "brains", "shard"):
             if getattr(self, flag) is not None:
                 raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
-        out, count = self._write_own(run) if self.images is None else self._write_images(run, self.images)
+        out, count = self._write_own(run) if self.folder is None else self._write_images(run, self.folder)
         words = f"{count} image{'s' if count != 1 else ''} scored ({', '.join(self.maps)})"
         print(f"{out}: {words}; the numbers of each are in samples.jsonl")
 
@@ -84,7 +86,7 @@ class Score:
             raise InputError("--maps without a name: name at least one map, such as combi")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"--threshold {self.threshold}: must be a finite number")
-        if self.images is None and (self.threshold is not None or self.format != "npy"):
+        if self.folder is None and (self.threshold is not None or self.format != "npy"):
             flag = "--format" if self.threshold is None else "--threshold"
             raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
 
@@ -102,14 +104,14 @@ class Score:
         results.write_scores(out, dataset, scored)
         return out, len(dataset)
 
-    def _write_images(self, run: Run, images: Path) -> tuple[Path, int]:
+    def _write_images(self, run: Run, folder: Path) -> tuple[Path, int]:
         """The files of every image of a folder; where they lie, and of how many."""
         from jaxvae import files, results
 
-        out = self._out(images)
-        dataset = _read(images, preparation(from_config(run.config["data"])))
-        results.check_shape(run, dataset.images, str(images))
-        settings = {"folder": str(images.resolve()), "step": run.step, **run.config}
+        out = self._out(folder)
+        dataset = _read(folder, preparation(from_config(run.config["data"])))
+        results.check_shape(run, dataset.images, str(folder))
+        settings = {"folder": str(folder.resolve()), "step": run.step, **run.config}
         results.refuse_other_maps(out / "images.json", settings)
         threshold = self._threshold(run)
         scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=False, batch_size=self.batch_size)
@@ -117,7 +119,7 @@ class Score:
         self._write_files(out, dataset, scored, threshold)
         return out, len(dataset)
 
-    def _write_volumes(self, run: Run, images: Path) -> None:
+    def _write_volumes(self, run: Run, folder: Path) -> None:
         from tqdm import tqdm
 
         from jaxvae import volume_maps
@@ -126,13 +128,14 @@ class Score:
         for flag, given in (("--format", self.format != "npy"), ("--threshold", self.threshold is not None)):
             if given:
                 raise InputError(f"{flag}: goes with images only; maps of volumes are NIfTI files without a threshold")
-        out = self._out(images)
-        if cache.is_cache(images):
-            if self.brains is not None:
-                raise InputError(f"--brains {self.brains}: {images} are prepared volumes, which have their brain masks")
-            found, rejected = cache.scans(cache.open_cache(images)), []
+        out = self._out(folder)
+        if cache.is_cache(folder):
+            for flag in ("images", "brains"):
+                if (pattern := getattr(self, flag)) is not None:
+                    raise InputError(f"--{flag} {pattern}: {folder} are prepared volumes, all of which are scored")
+            found, rejected = cache.scans(cache.open_cache(folder)), []
         else:
-            found, rejected = scans.unlabelled(images, brains=self.brains)
+            found, rejected = scans.unlabelled(folder, images=self.images, brains=self.brains)
         found, rejected = found[self._shard()], rejected[self._shard()]
         with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
             summary = volume_maps.write_scans(
@@ -156,7 +159,7 @@ class Score:
             print(f"  left out: {one.reason}")
         if summary.failed:
             of = len(found) + len(rejected)
-            raise InputError(f"{images}: {len(summary.failed)} of {of} volumes could not be scored")
+            raise InputError(f"{folder}: {len(summary.failed)} of {of} volumes could not be scored")
 
     def _shard(self) -> slice:
         if self.shard is None:
@@ -166,11 +169,11 @@ class Score:
             raise InputError(f"--shard {self.shard}: must be I/N with I from 0 to N - 1, such as 0/4")
         return slice(int(match[1]), None, int(match[2]))
 
-    def _out(self, images: Path) -> Path:
-        place = images.resolve()
+    def _out(self, folder: Path) -> Path:
+        place = folder.resolve()
         out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.name.partition(".")[0])
         if place.is_dir() and out.resolve().is_relative_to(place):
-            raise InputError(f"{out}: lies within {images}, where results would count as images; give another --out")
+            raise InputError(f"{out}: lies within {folder}, where results would count as folder; give another --out")
         return out
 
     def _threshold(self, run: Run) -> float | None:

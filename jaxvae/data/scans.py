@@ -173,39 +173,55 @@ def doubts(found: Sequence[Scan]) -> list[str]:
     return lines
 
 
-def unlabelled(path: str | Path, *, brains: str | None = None) -> tuple[list[Scan], list[Rejected]]:
-    """Every volume below a folder, or the one that the path names, as scans without known lesions.
+def unlabelled(
+    path: str | Path, *, images: str | None = None, brains: str | None = None
+) -> tuple[list[Scan], list[Rejected]]:
+    """Volumes below a folder, or the one that the path names, as scans without known lesions.
 
     Args:
-      brains: the pattern of the brain masks, where `{0}` is the scan's folder with its slash and `{1}` its name without
-        suffix, such as `{0}{1}_brain.nii.gz`. A mask that lies among the scans is not taken for one.
-
+      images: the pattern of the scans; None takes every volume.
+      brains: the pattern of the brain masks, with `{0}`, `{1}` for what the stars of `images` stood for; without
+        `images` they are the scan's folder with its slash and its name without suffix: `{0}{1}_brain.nii.gz`. A mask
+        that lies among the scans is not taken for one.
     Raises:
-      InputError: no volume is there.
+      InputError: no volume is there; a pattern of the files below a single one, or that asks for a star that there is
+        not.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    if images is not None and not path.is_dir():
+        raise InputError(f"--images {images}: {path} is a file; pass its folder, or leave --images out")
     directory = path if path.is_dir() else path.parent
-    patterns.check(brains, 2, "--brains")
-    paths, errors = patterns.volumes_below(path) if path.is_dir() else ([path], [])
+    patterns.check(brains, 2 if images is None else patterns.stars(images), "--brains")
+    if images is None:
+        paths, errors = patterns.volumes_below(path) if path.is_dir() else ([path], [])
+        matches = [(image, _folder_and_name(image.relative_to(directory))) for image in paths]
+    else:
+        matches, errors = patterns.matches(directory, images)
     found, masks, rejected = [], set(), _closed(errors)
-    for image in paths:
-        folder = str(image.relative_to(directory).parent)
-        stars = ("" if folder == "." else f"{folder}/", volumes.stem(image))
+    for image, stars in matches:
         try:
             brain = patterns.one_file(directory, brains, stars, needed=True)
         except InputError as error:
             rejected.append(Rejected(image, f"{image}: {error}"))
             continue
         masks |= {brain} if brain else set()
-        found.append(Scan("".join(stars), "".join(stars), image, brain, None))
+        name = "".join(_folder_and_name(image.relative_to(directory)))
+        found.append(Scan(name, name, image, brain, None))
     # A mask that lies among the scans is no scan, and no mask was missed for it.
     found = [scan for scan in found if scan.image not in masks]
     rejected = [one for one in rejected if one.path not in masks]
     if not found and not rejected:
-        raise InputError(f"{path}: no volume ({', '.join(volumes.SUFFIXES[:3])}, ...) in it or below")
+        where = f"at {images}" if images else f"({', '.join(volumes.SUFFIXES[:3])}, ...) in it or below"
+        raise InputError(f"{path}: no volume {where}")
     return _unique(found, directory), rejected
+
+
+def _folder_and_name(path: Path) -> tuple[str, str]:
+    """('a/b/', 't1') of a/b/t1.nii.gz."""
+    folder = path.parent.as_posix()
+    return "" if folder == "." else f"{folder}/", volumes.stem(path)
 
 
 def _unique(found: list[Scan], directory: Path) -> list[Scan]:
