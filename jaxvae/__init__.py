@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from jaxvae import bootstrap as bootstrap
+    from jaxvae import curves as curves
+    from jaxvae import data as data
+    from jaxvae import detection as detection
     from jaxvae import filters as filters
+    from jaxvae import histograms as histograms
     from jaxvae import metrics as metrics
     from jaxvae import parity as parity
+    from jaxvae import postprocessing as postprocessing
     from jaxvae import sharding as sharding
     from jaxvae.checkpoint import load as load
     from jaxvae.checkpoint import restore as restore
@@ -31,11 +37,13 @@ if TYPE_CHECKING:
     from jaxvae.metrics import auroc as auroc
     from jaxvae.metrics import average_precision as average_precision
     from jaxvae.metrics import best_dice as best_dice
+    from jaxvae.metrics import healthy_threshold as healthy_threshold
     from jaxvae.models import ConvVAE as ConvVAE
     from jaxvae.models import DenseVAE as DenseVAE
     from jaxvae.models import decode as decode
     from jaxvae.models import encode as encode
     from jaxvae.models import reparameterize as reparameterize
+    from jaxvae.scores import BatchScores as BatchScores
     from jaxvae.scores import combine as combine
     from jaxvae.scores import pixel_scores as pixel_scores
     from jaxvae.scores import sample_scores as sample_scores
@@ -45,7 +53,9 @@ if TYPE_CHECKING:
     from jaxvae.sweep import fit_many as fit_many
     from jaxvae.sweep import grid as grid
     from jaxvae.sweep import score_many as score_many
+    from jaxvae.train import Augment as Augment
     from jaxvae.train import Hyperparams as Hyperparams
+    from jaxvae.train import Objective as Objective
     from jaxvae.train import TrainConfig as TrainConfig
     from jaxvae.train import TrainState as TrainState
     from jaxvae.train import fit as fit
@@ -58,16 +68,27 @@ if TYPE_CHECKING:
     from jaxvae.types import SampleScores as SampleScores
     from jaxvae.types import StepMetrics as StepMetrics
 
-_MODULES = ("filters", "metrics", "parity", "sharding")
+_MODULES = (
+    "bootstrap",
+    "curves",
+    "data",
+    "detection",
+    "filters",
+    "histograms",
+    "metrics",
+    "parity",
+    "postprocessing",
+    "sharding",
+)
 _NAMES = {
     "checkpoint": ("load", "restore", "save"),
     "elbo": ("elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
     "errors": ("InputError",),
-    "metrics": ("auroc", "average_precision", "best_dice"),
+    "metrics": ("auroc", "average_precision", "best_dice", "healthy_threshold"),
     "models": ("ConvVAE", "DenseVAE", "decode", "encode", "reparameterize"),
-    "scores": ("combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
+    "scores": ("BatchScores", "combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
     "sweep": ("Runs", "fit_many", "grid", "score_many"),
-    "train": ("Hyperparams", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
+    "train": ("Augment", "Hyperparams", "Objective", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
     "types": ("ElboTerms", "PixelScores", "Posterior", "SampleScores", "StepMetrics"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -106,16 +106,31 @@ def bootstrap_pixels(
     scores, labels = checked(scores, labels)
     group_of, multiplicities = _resample(labels, groups, samples, level, seed)
     edges = _rank_edges(*sorted_by_class(scores, labels))
-    counts = np.zeros((samples, 2 * (edges.size + 1)), dtype=np.float32)
     by_group = np.argsort(group_of, kind="stable")
     members = np.split(by_group, np.cumsum(np.bincount(group_of))[:-1])
-    # So many groups at a time that their histograms stay far below the size of the counts.
-    for start in range(0, len(members), 64):
-        part = [histogram(scores[rows], labels[rows], edges).ravel() for rows in members[start : start + 64]]
-        counts += multiplicities[:, start : start + 64].astype(np.float32) @ np.array(part, dtype=np.float32)
-    metrics = histogram_auroc, histogram_average_precision, histogram_best_dice
-    values = np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in counts])
+
+    def histograms(groups: range) -> np.ndarray:
+        rows_of = (members[group] for group in groups)
+        return np.array([histogram(scores[rows], labels[rows], edges) for rows in rows_of], dtype=np.float32)
+
+    values = resampled_metrics(histograms, multiplicities)
     return PixelIntervals(*(percentile_interval(column, level) for column in values.T))
+
+
+def resampled_metrics(histograms: Callable[[range], np.ndarray], multiplicities: np.ndarray) -> np.ndarray:
+    """AUROC, average precision and best Dice of each resample, [S, 3]; its histogram is a weighted sum of the groups'.
+
+    Args:
+      histograms: those of some groups, [g, 2, B] float32, healthy and anomalous pixels a bin, by the groups' numbers.
+      multiplicities: [S, G], how often each resample holds each group.
+    """
+    count, counts = multiplicities.shape[1], 0.0
+    # So many groups at a time that their histograms stay far below the size of the counts.
+    for groups in (range(start, min(start + 64, count)) for start in range(0, count, 64)):
+        part = histograms(groups)
+        counts = counts + multiplicities[:, groups].astype(np.float32) @ part.reshape(len(groups), -1)
+    metrics = histogram_auroc, histogram_average_precision, histogram_best_dice
+    return np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in np.asarray(counts)])
 
 
 def resample_groups(

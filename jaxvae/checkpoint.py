@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class Run(NamedTuple):
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
-    """Write a state under its step number; the newest `keep` stay. In a job of several processes all of them call it.
+    """Write a state under its step number; the last `keep` stay. In a job of several processes all of them call it.
 
     A checkpoint appears whole or not at all: it is written under another name and renamed, so a process killed at any
     moment leaves the one before. Returns when the files are there.
@@ -49,19 +50,21 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
     Args:
       directory: made if missing.
       state: any pytree with a `step`, such as a `TrainState`, or those of a population.
+      keep: how many; of one alone the step may be lower than that of the one before.
     Raises:
-      InputError: there is a checkpoint of that step.
+      InputError: there is a checkpoint of that step, or, beside others, of a later one; nothing is to be kept.
     """
     import orbax.checkpoint as ocp
 
+    if keep < 1:
+        raise InputError(f"keep={keep} would leave nothing; give 1 or more")
     # Only here may what a killed process left be removed: another process may be writing when this one reads.
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     with ocp.CheckpointManager(_absolute(directory), options=options) as manager:
-        step = int(np.max(state.step))
-        if step in manager.all_steps():
-            raise InputError(
-                f"{os.fspath(directory)}: holds a checkpoint of step {step} already; save into another folder"
-            )
+        step, steps = int(np.max(state.step)), manager.all_steps()
+        if step in steps or (keep > 1 and steps and step < max(steps)):
+            there = f"step {step} already" if step in steps else f"step {max(steps)}, and this one is of step {step}"
+            raise InputError(f"{os.fspath(directory)}: holds a checkpoint of {there}; save into another folder")
         manager.save(step, args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
 
@@ -151,7 +154,7 @@ def model_from_config(config: Mapping[str, Any]) -> Model:
         if "dtype" in fields:
             fields["dtype"] = jnp.dtype(fields["dtype"]).type
         return MODELS[name](**fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"config.json: this version cannot make that {name} ({error}); train it anew") from error
 
 
@@ -185,6 +188,8 @@ def _has(config: Any, fact: str) -> bool:
 
 
 def _absolute(directory: str | os.PathLike[str]) -> Path:
+    if re.match(r"\w+:/", os.fspath(directory)):
+        raise InputError(f"{os.fspath(directory)}: is no folder of this machine; mount it (a bucket: gcsfuse)")
     return Path(directory).absolute()  # Orbax accepts a relative path and then fails to restore from it.
 
 

@@ -13,11 +13,11 @@ a CPU is 10 to 40 times slower than W; so the rules are written out here.
 The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
 every other case is XLA's own convolution and its transposes.
 
-          up to 4 fine channels    more, a large batch on a processor    otherwise
-    F     product with patches     Winograd's nine products              plain
-    I     product and overlap-add  Winograd's from 17 channels on        where 4 fine <= coarse as on the left,
-                                                                         else a 2x2 convolution to four phases
-    W     product with patches     Winograd's nine products              convolution with explicit transpositions
+          up to 4 fine channels    more: large batch, processor, 32 bits  otherwise
+    F     product with patches     Winograd's nine products               plain
+    I     product and overlap-add  Winograd's from 17 channels on         where 4 fine <= coarse as on the left,
+                                                                          else a 2x2 convolution to four phases
+    W     product with patches     Winograd's nine products               convolution with explicit transpositions
 
 The numbers are the same to rounding; what was measured is in experiments/results/performance-log.md. Derivatives are
 taken backwards, as often as one likes; `jax.jvp` is refused.
@@ -26,6 +26,7 @@ taken backwards, as often as one likes; `jax.jvp` is refused.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
     shape = (batch, height // 2, width // 2, kernel.shape[3])
     if fine <= 4:
         return (_patches(images) @ winograd.taps(kernel).reshape(16 * fine, -1)).reshape(shape)
-    if _many(shape):
+    if _many(shape, images.dtype):
         return lax.platform_dependent(images, kernel, cpu=winograd.forward, default=_plain)
     return _plain(images, kernel)
 
@@ -97,7 +98,7 @@ def _input_pullback(
         return jax.linear_transpose(lambda images: _plain(images, kernel, stride, padding), images)(features)[0]
     usual = _overlap_added if 4 * fine <= coarse else _by_phases
     # What Winograd's form adds up afterwards grows with the image, so that with few fine channels it costs the gain.
-    if fine > 16 and _many(features.shape):
+    if fine > 16 and _many(features.shape, features.dtype):
         return lax.platform_dependent(features, kernel, cpu=winograd.input_pullback, default=usual)
     return usual(features, kernel)
 
@@ -146,7 +147,7 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
     fine, coarse = shape[2:]
     if fine <= 4:
         return winograd.kernel_of(_patches(images).T @ features.reshape(-1, coarse))
-    if _many(features.shape):
+    if _many(features.shape, features.dtype):
         return lax.platform_dependent(images, features, cpu=winograd.weight_pullback, default=_weights_transposed)
     return _weights_transposed(images, features)
 
@@ -173,9 +174,10 @@ def _halves(images: tuple[int, ...], kernel: tuple[int, ...], stride: int, paddi
     return even and (kernel[0], kernel[1], stride, padding) == (KERNEL, KERNEL, STRIDE, PADDING)
 
 
-def _many(features: tuple[int, ...]) -> bool:
+def _many(features: tuple[int, ...], dtype: Any) -> bool:
     """Whether there are enough features for Winograd's sums to cost less than the products they spare."""
-    return math.prod(features) >= 2**16
+    # What is summed first is rounded before it is multiplied: in 16 bits scores would depend on the size of the batch.
+    return math.prod(features) >= 2**16 and jnp.finfo(dtype).bits >= 32
 
 
 def _plain(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PADDING) -> Array:
@@ -222,19 +224,3 @@ _transposed_convolution.defvjp(
     lambda features, kernel, *static: (_transposed_convolution(features, kernel, *static), (features, kernel)),
     _transposed_convolution_pullback,
 )
-
-
-@jax.custom_jvp
-def leaky_relu(features: Array) -> Array:
-    """max(x, 0.01 x)."""
-    return jnp.maximum(features, 0.01 * features)
-
-
-@leaky_relu.defjvp
-def _leaky_relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # The slope is read off the sign of the output, which is kept for the next layer anyway; the derivative of a maximum
-    # would keep the input too, and split the slope evenly where both arguments tie. As a factor it transposes into one
-    # product, where a choice between two tangents would become two choices and a sum.
-    (features,), (tangent,) = primals, tangents
-    activated = leaky_relu(features)
-    return activated, tangent * jnp.where(activated > 0, jnp.ones_like(activated), 0.01 * jnp.ones_like(activated))

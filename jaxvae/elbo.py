@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.filters import flat
+from jaxvae.filters import flat, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior
 
@@ -55,13 +55,14 @@ def elbo_terms(
     """The KL and the negative log likelihood of images, at one draw of z, or at z = mean without a key.
 
     Args:
-      images: [B, H, W, C] float.
+      images: [B, H, W, C], uint8 (divided by 255) or float.
       key: consumed for the draw of z; None takes the mean.
       log_scale: natural logarithm of the decoder's standard deviation.
     Returns:
       kl [B] and nll [B, H, W, C], in nats.
     Reference: Kingma & Welling 2014, equation 10.
     """
+    images = unit_range(images)
     posterior = encode(model, params, images)
     means = decode(model, params, reparameterize(posterior, key))
     return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))

@@ -41,18 +41,6 @@ def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
     return {name: baseline(images) for name, baseline in BASELINES.items()}
 
 
-def healthy_threshold(healthy: np.ndarray, rate: float) -> float:
-    """The lowest threshold that no more than a share of healthy scores reach.
-
-    >>> scores = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 3], np.float32)
-    >>> [float((scores >= healthy_threshold(scores, rate)).mean()) for rate in (0.2, 0.5)]
-    [0.2, 0.3]
-    """
-    scores = np.ravel(healthy).astype(np.float32)
-    place = len(scores) - 1 - int(rate * len(scores))
-    return float(np.nextafter(np.partition(scores, place)[place], np.float32(np.inf)))
-
-
 def map_means(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The mean of each image's map, [N], by name: of the baselines, what they say of whole images."""
     return {name: values.mean(axis=(1, 2, 3), dtype=np.float64) for name, values in maps.items()}
@@ -76,18 +64,12 @@ def pixel_rows(
     """
     rows = []
     for name, scores in tqdm(maps.items(), "pixel metrics", leave=False, unit="map", disable=None):
-        auroc, average_precision = metrics.auroc_and_average_precision(scores, masks)
-        best_dice, threshold = metrics.best_dice(scores, masks)
-        row: Row = {"score": name, "auroc": auroc, "average_precision": average_precision, "best_dice": best_dice}
+        row: Row = {"score": name, **metrics.pixel_metrics(scores, masks)._asdict()}
+        row["aupro"] = metrics.aupro(scores, masks, fpr_limit=0.3)
         if resamples and len(set(groups)) >= FEWEST_GROUPS:
             intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
             for key, interval in intervals._asdict().items():
                 row[key] = (row[key], *interval)
-        row["dice_at_fpr"] = metrics.dice_at_fpr(scores, masks, fpr=0.05)[0]
-        row["iou_at_fpr"] = metrics.iou_at_fpr(scores, masks, fpr=0.05)[0]
-        row["aupro"] = metrics.aupro(scores, masks, fpr_limit=0.3)
-        row["fpr_at_tpr"] = metrics.fpr_at_tpr(scores, masks, tpr=0.95)
-        row["best_dice_threshold"] = threshold
         rows.append(row)
     return rows
 

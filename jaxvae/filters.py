@@ -42,7 +42,7 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     Returns:
       [B, H, W, C]; constants are kept away from the border and darkened at it.
     Raises:
-      ValueError: sigma is not positive, or window is not odd and positive.
+      ValueError: sigma is not positive, window is not odd and positive, or maps are not four-dimensional.
 
     >>> import jax.numpy as jnp
     >>> point = jnp.zeros((1, 7, 7, 1)).at[0, 3, 3, 0].set(1)
@@ -50,9 +50,11 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     1.0
     """
     if sigma <= 0:
-        raise ValueError(f"sigma={sigma} must be positive; leave the smoothing out instead")
+        raise ValueError(f"sigma={sigma} must be positive; window=1 smooths nothing")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window={window} must be odd and positive; the paper uses 7")
+    if maps.ndim != 4:
+        raise ValueError(f"maps are {list(maps.shape)}; give [B, H, W, C], of one map maps[None]")
     # One weight at a time, along the rows and then across them: elementwise, so that XLA fuses it with what makes the
     # maps, and no device rounds it as it may a product of matrices.
     reach = window // 2

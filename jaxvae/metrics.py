@@ -11,10 +11,23 @@ pixels take seconds. Counts are integers, ratios float64, and there is no grid o
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxvae.errors import InputError
+
+
+class PixelMetrics(NamedTuple):
+    """Every metric that rests on one sort of each class."""
+
+    auroc: float
+    average_precision: float
+    best_dice: float
+    best_dice_threshold: float
+    dice_at_fpr: float
+    iou_at_fpr: float
+    fpr_at_tpr: float
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -71,11 +84,7 @@ def best_dice(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     >>> best_dice(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]))
     (0.8, 0.4)
     """
-    positives, negatives = sorted_by_class(scores, labels)
-    thresholds, true_positives, false_positives = _sweep(positives, negatives)
-    values = 2 * true_positives / (true_positives + false_positives + positives.size)
-    best = values.size - 1 - int(np.argmax(values[::-1]))
-    return float(values[best]), float(thresholds[best])
+    return _best_dice(*sorted_by_class(scores, labels))
 
 
 def dice_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
@@ -93,8 +102,8 @@ def dice_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) ->
     >>> dice_at_fpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), fpr=0.05)
     (0.6666666666666666, 0.8)
     """
-    threshold, true_positives, predicted, anomalous = _at_fpr(scores, labels, fpr)
-    return 2 * true_positives / (predicted + anomalous), threshold
+    threshold, overlap, sizes = _at_fpr(*sorted_by_class(scores, labels), fpr)
+    return 2 * overlap / sizes, threshold
 
 
 def iou_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
@@ -102,8 +111,8 @@ def iou_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> 
 
     TP / (TP + FP + FN); arguments, threshold and errors are those of `dice_at_fpr`.
     """
-    threshold, true_positives, predicted, anomalous = _at_fpr(scores, labels, fpr)
-    return true_positives / (predicted + anomalous - true_positives), threshold
+    threshold, overlap, sizes = _at_fpr(*sorted_by_class(scores, labels), fpr)
+    return overlap / (sizes - overlap), threshold
 
 
 def fpr_at_tpr(scores: np.ndarray, labels: np.ndarray, *, tpr: float = 0.95) -> float:
@@ -120,11 +129,49 @@ def fpr_at_tpr(scores: np.ndarray, labels: np.ndarray, *, tpr: float = 0.95) -> 
     >>> fpr_at_tpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), tpr=0.95)
     0.5
     """
-    if not 0 < tpr <= 1:
-        raise InputError(f"tpr={tpr} is no share of anomalous pixels to find; give a number above 0 and up to 1")
-    positives, negatives = sorted_by_class(scores, labels)
-    found = bisect_left(range(positives.size), tpr, key=lambda count: count / positives.size)
-    return int(negatives.size - np.searchsorted(negatives, positives[-found], "left")) / negatives.size
+    return _fpr_at_tpr(*sorted_by_class(scores, labels), tpr)
+
+
+def pixel_metrics(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05, tpr: float = 0.95) -> PixelMetrics:
+    """`auroc`, `average_precision`, `best_dice`, `dice_at_fpr`, `iou_at_fpr` and `fpr_at_tpr` from one sort.
+
+    Args, Raises: as those.
+
+    >>> pixel_metrics(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True])).dice_at_fpr
+    0.6666666666666666
+    """
+    classes = sorted_by_class(scores, labels)
+    _, overlap, sizes = _at_fpr(*classes, fpr)
+    return PixelMetrics(
+        _auroc(*classes),
+        _average_precision(*classes),
+        *_best_dice(*classes),
+        2 * overlap / sizes,
+        overlap / (sizes - overlap),
+        _fpr_at_tpr(*classes, tpr),
+    )
+
+
+def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05) -> float:
+    """The lowest threshold that no more than a share of healthy scores reach: of a mask, where there are no labels.
+
+    Args:
+      scores: those of healthy pixels, of any shape; real numbers.
+      rate: the share of them that may be `>= threshold`, from 0 up to, but not including, 1.
+    Returns:
+      The number next above one of the scores, in their precision.
+    Raises:
+      InputError: no scores, NaN or infinite ones, or a rate out of range.
+
+    >>> scores = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 3], np.float32)
+    >>> [float((scores >= healthy_threshold(scores, rate=rate)).mean()) for rate in (0.2, 0.5)]
+    [0.2, 0.3]
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"rate={rate} is no share of healthy pixels; give a number from 0 up to, not including, 1")
+    scores = as_scores(scores).ravel()
+    place = scores.size - 1 - _allowed(scores.size, rate)
+    return float(np.nextafter(np.partition(scores, place)[place], scores.dtype.type(np.inf)))
 
 
 def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
@@ -223,6 +270,14 @@ def _average_precision(positives: np.ndarray, negatives: np.ndarray) -> float:
     return float(np.sum(at_this_score * (true_positives / (true_positives + false_positives))) / positives.size)
 
 
+def _best_dice(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
+    """(Dice, threshold)."""
+    thresholds, true_positives, false_positives = _sweep(positives, negatives)
+    values = 2 * true_positives / (true_positives + false_positives + positives.size)
+    best = values.size - 1 - int(np.argmax(values[::-1]))
+    return float(values[best]), float(thresholds[best])
+
+
 def _sweep(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(thresholds, true positives, false positives), [K] each, at every distinct score of an anomalous pixel.
 
@@ -233,12 +288,18 @@ def _sweep(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np
     return thresholds, positives.size - first, negatives.size - np.searchsorted(negatives, thresholds, "left")
 
 
-def _at_fpr(scores: np.ndarray, labels: np.ndarray, fpr: float) -> tuple[float, int, int, int]:
-    """(threshold, true positives, predicted pixels, anomalous pixels) at the lowest threshold that keeps to `fpr`."""
+def _fpr_at_tpr(positives: np.ndarray, negatives: np.ndarray, tpr: float) -> float:
+    if not 0 < tpr <= 1:
+        raise InputError(f"tpr={tpr} is no share of anomalous pixels to find; give a number above 0 and up to 1")
+    found = bisect_left(range(positives.size), tpr, key=lambda count: count / positives.size)
+    return int(negatives.size - np.searchsorted(negatives, positives[-found], "left")) / negatives.size
+
+
+def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[float, int, int]:
+    """(threshold, true positives, predicted plus anomalous pixels) at the lowest threshold that keeps to `fpr`."""
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr={fpr} is no false-positive rate; give a number from 0 to 1")
-    classes = positives, negatives = sorted_by_class(scores, labels)
-    allowed = bisect_right(range(negatives.size + 1), fpr, key=lambda count: count / negatives.size) - 1
+    classes, allowed = (positives, negatives), _allowed(negatives.size, fpr)
     if allowed == negatives.size:
         threshold = min(positives[0], negatives[0])
     else:
@@ -249,7 +310,12 @@ def _at_fpr(scores: np.ndarray, labels: np.ndarray, fpr: float) -> tuple[float, 
     true_positives, false_positives = (
         int(ordered.size - np.searchsorted(ordered, threshold, "left")) for ordered in classes
     )
-    return float(threshold), true_positives, true_positives + false_positives, positives.size
+    return float(threshold), true_positives, true_positives + false_positives + positives.size
+
+
+def _allowed(count: int, rate: float) -> int:
+    """The most of `count` pixels that are no more than a share of them, as that share is rounded."""
+    return bisect_right(range(count + 1), rate, key=lambda some: some / count) - 1
 
 
 def _regions(masks: np.ndarray) -> np.ndarray:

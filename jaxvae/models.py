@@ -6,15 +6,17 @@ A model is a frozen value: two with equal fields are equal, hash equally and sha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxvae.convolutions import KERNEL, convolve, convolve_transposed, leaky_relu
-from jaxvae.filters import flat
+from jaxvae.activations import leaky_relu, relu
+from jaxvae.convolutions import KERNEL, convolve, convolve_transposed
+from jaxvae.filters import flat, unit_range
 from jaxvae.types import Array, Key, Params, Posterior
 
 
@@ -44,6 +46,11 @@ class DenseVAE(nn.Module):
     latent_size: int = 20
     hidden_size: int = 400
 
+    def __post_init__(self) -> None:
+        self.image_shape = _sizes("image_shape", self.image_shape, 3)
+        _sizes("latent_size, hidden_size", (self.latent_size, self.hidden_size), 2)
+        super().__post_init__()
+
     def setup(self) -> None:
         pixels = math.prod(self.image_shape)
 
@@ -57,11 +64,11 @@ class DenseVAE(nn.Module):
         self.decoder_image = dense(pixels, self.hidden_size)
 
     def encode(self, images: Array) -> Posterior:
-        hidden = nn.relu(self.encoder_hidden(flat(images)))
+        hidden = relu(self.encoder_hidden(flat(images)))
         return Posterior(self.encoder_mean(hidden), self.encoder_log_std(hidden))
 
     def decode(self, latents: Array) -> Array:
-        hidden = nn.relu(self.decoder_hidden(latents))
+        hidden = relu(self.decoder_hidden(latents))
         return nn.sigmoid(self.decoder_image(hidden)).reshape(len(latents), *self.image_shape)
 
     def __call__(self, images: Array) -> Array:
@@ -87,6 +94,12 @@ class ConvVAE(nn.Module):
     latent_size: int = 256
     features: tuple[int, ...] = (16, 32, 64, 256)
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        self.image_shape = _sizes("image_shape", self.image_shape, 3)
+        self.features = _sizes("features", self.features, len(self.features))
+        _sizes("latent_size", (self.latent_size,), 1)
+        super().__post_init__()
 
     def setup(self) -> None:
         height, width, channels = self.image_shape
@@ -142,6 +155,15 @@ def _matrix(kernel: Array, dtype: Any) -> Array:
     return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
 
 
+def _sizes(name: str, values: Iterable[int], count: int) -> Any:
+    """The sizes as a tuple of `count` integers, since a model has to be hashable, or what is wrong with them."""
+    sizes = tuple(values)
+    if len(sizes) != count or not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+        kind = "(H, W, C), with C = 1 for grey images" if name == "image_shape" else "whole numbers above 0"
+        raise ValueError(f"{name}={sizes if len(sizes) != 1 else sizes[0]}: give {kind}")
+    return sizes
+
+
 def _nearest(size: int, factor: int) -> int:
     return max(factor, round(size / factor) * factor)
 
@@ -153,7 +175,7 @@ MODELS: dict[str, type[Model]] = {"DenseVAE": DenseVAE, "ConvVAE": ConvVAE}
 
 
 def encode(model: Model, params: Params, images: Array) -> Posterior:
-    """q(z|x): mean and log_std, each [B, Z], of images [B, H, W, C].
+    """q(z|x): mean and log_std, each [B, Z], of images [B, H, W, C], uint8 (divided by 255) or float.
 
     Raises:
       ValueError: the images are not of the model's image_shape.
@@ -167,6 +189,7 @@ def encode(model: Model, params: Params, images: Array) -> Posterior:
     """
     if images.shape[1:] != tuple(model.image_shape):
         raise ValueError(f"images are {list(images.shape)}; the model wants [B, H, W, C] with {model.image_shape}")
+    images = unit_range(images)
     return model.apply({"params": params}, images, method=type(model).encode)  # pyright: ignore[reportReturnType]
 
 

@@ -38,6 +38,7 @@ def dense_elbo_terms(
     Returns:
       kl [B] and nll [B, H, W, C], in nats.
     """
+    images = unit_range(images)
     posterior = encode(model, params, images)
     sampled = Posterior(posterior.mean, 0.5 * posterior.log_std)
     means = decode(model, params, reparameterize(sampled, key))
@@ -62,9 +63,11 @@ def sample_scores(
       arithmetic: `released` draws with exp(s / 2), `corrected` with exp(s).
     Returns:
       elbo, kl and nll, [B] each, in nats; the released loss is their mean over the batch.
+    Raises:
+      ValueError: an arithmetic of another name.
     """
-    objective = dense_elbo_terms if arithmetic == "released" else elbo_terms
-    terms = objective(model, params, unit_range(images), key, log_scale=log_scale)
+    objective = dense_elbo_terms if _is_released(arithmetic) else elbo_terms
+    terms = objective(model, params, images, key, log_scale=log_scale)
     nll = pixel_sum(terms.nll)
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
@@ -81,6 +84,8 @@ def pixel_scores(
     Returns:
       kl, nll [B]; loss []; rec_error (NLL per pixel), elbo_grad, kl_grad, rec_grad, the same with `_raw` (before the
       smoothing), combi and combi_add, [B, H, W, C] each.
+    Raises:
+      ValueError: a variant of another name.
     Reference: the released `brats_script.py`; Zimmerer et al. 2019, section 2.
 
     >>> import jax, jaxvae
@@ -92,12 +97,12 @@ def pixel_scores(
     (2, 32, 32, 1)
     """
 
-    images = unit_range(images)
+    images, released = unit_range(images), _is_released(variant)
 
     def terms(images: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         posterior = encode(model, params, images)
         nll = gaussian_nll(images, decode(model, params, posterior.mean), log_scale=log_scale)
-        log_std = jnp.exp(posterior.log_std) if variant == "released" else posterior.log_std
+        log_std = jnp.exp(posterior.log_std) if released else posterior.log_std
         kl = gaussian_kl(Posterior(posterior.mean, log_std))
         return (jnp.mean(kl), jnp.mean(pixel_sum(nll))), (kl, nll)
 
@@ -120,6 +125,12 @@ def pixel_scores(
         "combi": gaussian_smooth(_min_max(raw["kl_grad"]), sigma=3.0, window=7) * nll,
         "combi_add": _min_max(smooth["kl_grad"]) + _min_max(nll),
     }
+
+
+def _is_released(arithmetic: str) -> bool:
+    if arithmetic not in ("released", "corrected"):
+        raise ValueError(f"arithmetic {arithmetic!r} is unknown; use 'released' or 'corrected'")
+    return arithmetic == "released"
 
 
 def _min_max(maps: Array) -> Array:

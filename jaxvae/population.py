@@ -88,13 +88,16 @@ def _checked(name: str, values: Iterable[float]) -> list[float]:
     """The values of one axis, or what is wrong with them."""
     if name not in AXES:
         raise InputError(f"{name}: no such axis; the axes are {', '.join(AXES)}")
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise InputError(f"{name}={values!r} is a value; give a list of them, [{values!r}]")
     found = list(values)
     if not found:
         raise InputError(f"{name}: no values; give at least one")
+    whole = name in ("seed", "held_out_class", "latent_size")
+    least = {"seed": 0, "held_out_class": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
     for value in found:
-        whole = name in ("seed", "held_out_class", "latent_size")
-        least = {"seed": 0, "held_out_class": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
-        if not (math.isfinite(value) and value >= least and (not whole or value == int(value))):
+        is_number = np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
+        if not (is_number and math.isfinite(value) and value >= least and (not whole or value == int(value))):
             kind = "a whole number" if whole else "a number"
             raise InputError(
                 f"{name}={value} is out of range; give {kind}{f' of at least {least}' * (least > -math.inf)}"
@@ -108,6 +111,7 @@ def _all_but(labels: np.ndarray | None, held_out: Iterable[float]) -> np.ndarray
     """[R, n] int32: the images of all classes but one."""
     if labels is None:
         raise InputError("held_out_class needs the labels of the images; give labels=")
+    labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     tables = {}
     for held in dict.fromkeys(int(value) for value in held_out):

@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
-from jaxvae.metrics import auroc_and_average_precision, best_dice
+from jaxvae.metrics import pixel_metrics
 from jaxvae.models import Model
 from jaxvae.population import of_columns
 from jaxvae.results import score_images
 from jaxvae.runs import OBJECTIVES, validation_elbo
 from jaxvae.scores import sample_scores
 from jaxvae.sweep import fit_many, score_many
-from jaxvae.train import Hyperparams, TrainConfig, run_key
+from jaxvae.train import Augment, Hyperparams, TrainConfig, run_key
 from jaxvae.types import Params
 
 Row = dict[str, Any]
@@ -34,6 +34,7 @@ def train_and_judge(
     splits: Splits,
     epochs: int,
     arithmetic: parity.Arithmetic = "corrected",
+    augment: Augment | None = None,
 ) -> list[Row]:
     """A row a run: its settings, its last loss, whether it diverged, and how well it finds what is wrong.
 
@@ -43,6 +44,7 @@ def train_and_judge(
       splits: trained on `train`; judged by `test`, images where they have labels of both kinds, pixels where masks; the
         ELBO is that of `validation`, where there is any.
       epochs: times to go through the training images.
+      augment: see `step`.
     Returns:
       Rows with the keys of the run, `loss` (the mean of the last epoch) and `diverged`; of a run that did not,
       `validation_elbo` and METRIC/SCORE such as `image_auroc/elbo`.
@@ -59,7 +61,15 @@ def train_and_judge(
     # An epoch at a time, in between which Ctrl-C is heard.
     for _ in tqdm(range(epochs), "epochs", leave=False, disable=None):
         states, metrics = fit_many(
-            model, config, population, images, steps=epoch, states=states, mesh=mesh, objective=OBJECTIVES[arithmetic]
+            model,
+            config,
+            population,
+            images,
+            steps=epoch,
+            states=states,
+            mesh=mesh,
+            objective=OBJECTIVES[arithmetic],
+            augment=augment,
         )
     assert states is not None
     assert metrics is not None
@@ -98,7 +108,7 @@ def _judged(
         maps = score_images(model, params, splits.test.images, log_scale=float(hparams.log_scale)).maps
     if not all(np.isfinite(values).all() for values in [*validation.values(), *of_images.values(), *maps.values()]):
         return None
-    return validation | _images(of_images, splits) | _pixels(maps, splits)
+    return validation | _images(of_images, splits) | _pixels(maps, splits.test.masks)
 
 
 def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
@@ -110,13 +120,8 @@ def _images(scores: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
     return {f"image_{key}/{row['score']}": row[key] for row, key in itertools.product(found, kept)}
 
 
-def _pixels(maps: dict[str, np.ndarray], splits: Splits) -> dict[str, float]:
-    if splits.test.masks is None or not maps:
-        return {}
-    found = {}
-    for name, scores in maps.items():
-        auroc, average_precision = auroc_and_average_precision(scores, splits.test.masks)
-        dice, _ = best_dice(scores, splits.test.masks)
-        found |= {f"pixel_auroc/{name}": auroc, f"pixel_average_precision/{name}": average_precision}
-        found |= {f"pixel_best_dice/{name}": dice}
-    return found
+def _pixels(maps: dict[str, np.ndarray], masks: Any) -> dict[str, float]:
+    """Of the maps, which are none where there are no masks."""
+    found = {name: pixel_metrics(scores, masks) for name, scores in maps.items()}
+    kept = ("auroc", "average_precision", "best_dice")
+    return {f"pixel_{key}/{name}": getattr(row, key) for name, row in found.items() for key in kept}

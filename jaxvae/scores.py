@@ -1,7 +1,8 @@
 """What does not fit: scores per image and per pixel, from one forward pass and two pullbacks.
 
-Higher is always more anomalous. An image's score does not depend on the batch it came in. Gradients are those of each
-image's own KL and likelihood (not of a batch mean), with respect to that image.
+Higher is always more anomalous. At z = mean an image's score does not depend on the batch it came in; the noise of a
+draw depends on the image's place in it. Gradients are those of each image's own KL and likelihood (not of a batch
+mean), with respect to that image.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def sample_scores(
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      key: consumed for one draw of z; None scores at z = mean, so that the same image always gets the same number.
+      key: consumed for one draw of z an image; None scores at z = mean, so that the same image always gets the same
+        number.
       log_scale: natural logarithm of the decoder's standard deviation.
     Returns:
       elbo = kl + nll, kl and nll summed over pixels, [B] each.
@@ -242,9 +244,7 @@ def score_batch(
     Raises:
       ValueError: an unknown map.
     """
-    unknown = [name for name in maps if name not in MAPS]
-    if unknown:
-        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
+    _refuse_unknown(maps)
     used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
     wanted = tuple(name for name in GRADIENTS if name in used)
 
@@ -292,26 +292,32 @@ def score_batches(
     Yields:
       The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
-      ValueError: an unknown map, arrays of different kinds in a stream, or a mesh of several processes.
+      ValueError: an unknown map, a batch_size below 1, arrays of different kinds in a stream, or a mesh of several
+        processes.
     """
+    _refuse_unknown(maps)
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")
     devices = 1
     if mesh is not None:
         if mesh.is_multi_process:
             raise ValueError("mesh spans several processes; give the devices of this one, sharding.own_mesh()")
         params, devices = replicate(params, mesh), mesh.size
-    batch_size *= devices
     if isinstance(images, np.ndarray | Array):
-        batch_size = min(batch_size, -(-max(1, len(images)) // devices) * devices)
-        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        # A few images are filled up to a power of two, so that not every number of them is a program of its own.
+        each = -(-max(1, len(images)) // devices)
+        size = devices * min(batch_size, 1 << (each - 1).bit_length())
+        batches = (images[start : start + size] for start in range(0, len(images), size))
     else:
-        batches = _refilled(images, batch_size)
-    pending: tuple[int, BatchScores] | None = None
-    for batch in batches:
-        count = len(batch)
-        if count < batch_size:
+        size = devices * batch_size
+        batches = _refilled(images, size)
+
+    def score(batch: np.ndarray | Array) -> BatchScores:
+        missing = size - len(batch)
+        if missing:
             xp = jnp if isinstance(batch, Array) else np  # What lies on the device stays there.
-            batch = xp.concatenate([batch, xp.repeat(batch[-1:], batch_size - count, axis=0)])
-        scores = score_batch(
+            batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
+        return score_batch(
             model,
             params,
             jnp.asarray(batch) if mesh is None else spread(batch, mesh),
@@ -322,11 +328,30 @@ def score_batches(
             window=window,
             mesh=mesh,
         )
+
+    return _one_ahead(score, batches)
+
+
+def _one_ahead(
+    score: Callable[[np.ndarray | Array], BatchScores], batches: Iterable[np.ndarray | Array]
+) -> Iterator[BatchScores]:
+    """The scores of each batch on the host, fetched while those of the next are computed."""
+    pending: tuple[int, BatchScores] | None = None
+    for batch in batches:
+        scores = score(batch)
         if pending is not None:
             yield _fetch(*pending)
-        pending = (count, scores)
+        pending = (len(batch), scores)
     if pending is not None:
         yield _fetch(*pending)
+
+
+def _refuse_unknown(maps: Sequence[str]) -> None:
+    if isinstance(maps, str):
+        raise ValueError(f"maps={maps!r} is a name; give a tuple of them, ({maps!r},)")
+    unknown = [name for name in maps if name not in MAPS]
+    if unknown:
+        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
 
 
 def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ from jaxvae.population import Runs
 from jaxvae.population import grid as grid
 from jaxvae.scores import AT_ONCE, sample_scores
 from jaxvae.sharding import replicate, shared_out, spread
-from jaxvae.train import Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
+from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
 from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
 
 Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
@@ -78,6 +78,7 @@ def fit_many(
     states: TrainState | None = None,
     mesh: Mesh | None = None,
     objective: Objective = elbo_terms,
+    augment: Augment | None = None,
     together: int | None = None,
 ) -> tuple[TrainState, StepMetrics]:
     """`fit` for every run of a population, as one program.
@@ -91,7 +92,7 @@ def fit_many(
       steps: S.
       states: what an earlier call returned, to go on from; consumed. None begins with `init_many`.
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
-      objective: see `step`.
+      objective, augment: see `step`.
       together: how many runs each device trains side by side. By default all on an accelerator, where one small run
         does not fill it, and one after the other on a processor, whose caches hold no more than one.
     Returns:
@@ -122,12 +123,24 @@ def fit_many(
     if mesh is not None:
         start, clock = spread(start, mesh), replicate(clock, mesh)
     result = _fit_many(
-        model, config, filled, start, images, clock, steps=steps, mesh=mesh, objective=objective, together=together
+        model,
+        config,
+        filled,
+        start,
+        images,
+        clock,
+        steps=steps,
+        mesh=mesh,
+        objective=objective,
+        augment=augment,
+        together=together,
     )
     return _cut(result, count, mesh)
 
 
-@jax.jit(static_argnames=("model", "config", "steps", "mesh", "objective", "together"), donate_argnames="start")
+@jax.jit(
+    static_argnames=("model", "config", "steps", "mesh", "objective", "augment", "together"), donate_argnames="start"
+)
 def _fit_many(
     model: Model,
     config: TrainConfig,
@@ -139,6 +152,7 @@ def _fit_many(
     steps: int,
     mesh: Mesh | None,
     objective: Objective,
+    augment: Augment | None,
     together: int,
 ) -> tuple[TrainState, StepMetrics]:
     def one(member: Member, images: Array, clock: Array) -> tuple[TrainState, StepMetrics]:
@@ -146,7 +160,16 @@ def _fit_many(
         state = TrainState(clock, params, opt_state, key)
         masked = objective if run.latent_mask is None else _masked(objective, model, run.latent_mask)
         return advance(
-            model, config, run.hparams, state, images, steps=steps, objective=masked, index=run.index, freeze=True
+            model,
+            config,
+            run.hparams,
+            state,
+            images,
+            steps=steps,
+            objective=masked,
+            augment=augment,
+            index=run.index,
+            freeze=True,
         )
 
     def several(members: Member, shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:

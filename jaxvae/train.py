@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,11 @@ class TrainConfig:
       clip_norm: gradients longer than this are shortened to it; None leaves them.
       schedule: the learning rate is constant; or falls to 0 as half a cosine over decay_steps; or is multiplied by
         decay_rate over decay_steps, continuously (exponential) or at once at the end of each (step).
-      warmup_steps: the learning rate first rises from 0 over so many steps, linearly.
+      warmup_steps: the learning rate first rises in as many equal parts, 1 / warmup_steps of it at the first step.
       decay_steps: see schedule; counted from the end of the warm-up.
       decay_rate: see schedule.
+    Raises:
+      ValueError: a schedule of another name, or a number that it cannot be.
     """
 
     batch_size: int = 128
@@ -57,6 +59,16 @@ class TrainConfig:
     warmup_steps: int = 0
     decay_steps: int = 10_000
     decay_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule={self.schedule!r} is unknown; use {', '.join(map(repr, get_args(Schedule)))}")
+        for name, least in {"batch_size": 1, "warmup_steps": 0, "decay_steps": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} is out of range; give a whole number from {least} on")
+        for name in ("clip_norm", "decay_rate"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}={value} is out of range; give a number above 0")
 
 
 @jax.tree_util.register_dataclass
@@ -114,7 +126,8 @@ def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
 def _adam(config: TrainConfig) -> optax.GradientTransformation:
     """Adam's direction; `step` applies the learning rate, where the clock is, so that no schedule keeps a count."""
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
-    return optax.chain(clip, optax.scale_by_adam())
+    # eps_root changes no bit of an update; without it the derivative through one is 0 / 0 where a gradient is 0.
+    return optax.chain(clip, optax.scale_by_adam(eps_root=1e-32))
 
 
 def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Array:
@@ -127,10 +140,8 @@ def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Arr
         staircase = config.schedule == "step"
         decay = optax.exponential_decay(1.0, config.decay_steps, config.decay_rate, staircase=staircase)
         factor = decay(decay_step)
-    elif config.schedule == "constant":
-        factor = jnp.float32(1.0)
     else:
-        raise ValueError(f"schedule={config.schedule!r} is unknown; use 'constant', 'cosine', 'exponential' or 'step'")
+        factor = jnp.float32(1.0)
     if config.warmup_steps > 0:
         factor = factor * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
     return hparams.learning_rate * factor

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxvae import histograms
-from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups
+from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
 from jaxvae.errors import InputError
 from jaxvae.evaluation import RATES, Row
 from jaxvae.volume_measures import ScoreMeasure, VolumeMeasure
@@ -181,18 +181,17 @@ def _resampled(
     ranks = np.floor(np.cumsum(counts, axis=1) * (1 << 13) / counts.sum(axis=1, keepdims=True))
     climbs = np.diff(ranks, axis=1, prepend=0)
     joined = np.concatenate([[0], np.cumsum((climbs[:, 1:] > 0).any(axis=0) | (climbs[:, :-1] > 1).any(axis=0))])
-    total = np.zeros((len(draws), 2 * (joined[-1] + 1)), dtype=np.float32)
-    # So many groups at a time that their histograms stay small.
-    for start in range(0, draws.shape[1], 64):
-        group_counts = np.zeros((min(64, draws.shape[1] - start), 2, joined[-1] + 1), dtype=np.float32)
+
+    def of_groups(groups: range) -> np.ndarray:
+        group_counts = np.zeros((len(groups), 2, joined[-1] + 1), dtype=np.float32)
         for part, group in zip(parts, group_of, strict=True):
-            if start <= group < start + 64:
+            if groups.start <= group < groups.stop:
                 places = joined[np.searchsorted(bins, part.bins)]
-                for row, of_class in zip(group_counts[group - start], part.counts, strict=True):
+                for row, of_class in zip(group_counts[group - groups.start], part.counts, strict=True):
                     row += np.bincount(places, weights=of_class, minlength=row.size)
-        total += draws[:, start : start + 64].astype(np.float32) @ group_counts.reshape(len(group_counts), -1)
-    metrics = histograms.histogram_auroc, histograms.histogram_average_precision, histograms.histogram_best_dice
-    return np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in total])
+        return group_counts
+
+    return resampled_metrics(of_groups, draws)
 
 
 def _ratio(
@@ -212,5 +211,7 @@ def _ratio(
         return value
     resampled_below = draws @ below
     defined = resampled_below > 0
+    if not defined.any():
+        return value
     low, high = percentile_interval((draws @ above)[defined] / resampled_below[defined])
     return value, low, high

@@ -88,6 +88,21 @@ def test_a_step_is_saved_once(tmp_path: Path) -> None:
         checkpoint.save(tmp_path, at_step(DENSE, 3))
 
 
+@pytest.mark.parametrize(("steps", "keep"), [((100, 200, 50), 2), ((100,), 0)])
+def test_nothing_is_saved_that_would_not_be_restored(tmp_path: Path, steps, keep) -> None:
+    for step in steps[:-1]:
+        checkpoint.save(tmp_path, at_step(DENSE, step))
+    there = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"holds a checkpoint of step 200, and this one is of step 50|keep=0"):
+        checkpoint.save(tmp_path, at_step(DENSE, steps[-1]), keep=keep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+
+
+def test_a_place_that_is_no_folder_is_refused() -> None:
+    with pytest.raises(InputError, match="gs://bucket/run: is no folder of this machine; mount it"):
+        checkpoint.save("gs://bucket/run", at_step(DENSE, 1))
+
+
 def test_a_population_comes_back(tmp_path: Path) -> None:
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(at_step(DENSE, 5) for _ in range(3)))
     checkpoint.save(tmp_path, states)

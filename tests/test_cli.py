@@ -874,7 +874,8 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
 
 def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> None:
     sweep, run = tmp_path / "sweep", tmp_path / "run"
-    common = ["--data", str(folder), "--batch-size", "4", "--epochs", "1", "--latent-size", "2"]
+    common = ["--data", str(folder), "--batch-size", "4", "--epochs", "2", "--latent-size", "2", "--augment", "paper"]
+    common += ["--schedule", "cosine", "--warmup-epochs", "0.5", "--clip-norm", "50", "--learning-rate", "1e-2"]
     axes = ["--image-size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
     assert main(["sweep", str(sweep), *common, *axes]) == 0
     rows = read_lines(sweep / "table.jsonl")

@@ -12,7 +12,6 @@ from jax import lax
 
 import oracle
 from jaxvae import convolutions
-from jaxvae.convolutions import leaky_relu
 
 # Compiled, because operation by operation each would be a program of its own: a minute more for this file.
 convolve = jax.jit(convolutions.convolve, static_argnums=(2, 3))
@@ -136,9 +135,3 @@ def test_vmap_over_weights_and_over_images_equals_a_loop():
     features = draw(3, 2, 4, 4, 5, seed=2)
     looped = np.stack([convolve_transposed(y, k) for y, k in zip(features, kernels, strict=True)])
     assert_close(jax.vmap(convolve_transposed)(features, kernels), looped)
-
-
-def test_leaky_relu_and_its_slope():
-    x = np.array([-2.0, -0.5, 0.5, 2.0], np.float32)
-    np.testing.assert_allclose(leaky_relu(x), oracle.leaky_relu(x), rtol=1e-6)
-    np.testing.assert_allclose(jax.vmap(jax.grad(leaky_relu))(x), [0.01, 0.01, 1, 1])

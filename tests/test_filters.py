@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -36,3 +37,8 @@ def test_bytes_become_fractions_and_floats_stay():
     np.testing.assert_allclose(filters.unit_range(np.array([0, 51, 255], np.uint8)), [0, 0.2, 1], rtol=1e-6)
     values = jax.numpy.array([-3.0, 700.0])
     assert filters.unit_range(values) is values
+
+
+def test_a_single_map_is_not_taken_for_many():
+    with pytest.raises(ValueError, match=r"maps are \[9, 9, 1\]; give \[B, H, W, C\], of one map maps\[None\]"):
+        filters.gaussian_smooth(jnp.ones((9, 9, 1)), sigma=3.0, window=7)

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score, ro
 
 from jaxvae.errors import InputError
 from jaxvae.metrics import (
+    PixelMetrics,
     aupro,
     auroc,
     auroc_and_average_precision,
@@ -19,8 +20,10 @@ from jaxvae.metrics import (
     dice,
     dice_at_fpr,
     fpr_at_tpr,
+    healthy_threshold,
     iou,
     iou_at_fpr,
+    pixel_metrics,
     sorted_by_class,
 )
 
@@ -261,6 +264,8 @@ def test_what_cannot_be_judged_is_refused_in_one_line(metric, spoil, message):
         (lambda s, m: iou_at_fpr(s, m, fpr=float("nan")), "fpr=nan"),
         (lambda s, m: fpr_at_tpr(s, m, tpr=0.0), "tpr=0.0"),
         (lambda s, m: aupro(s, m, fpr_limit=0.0), "fpr_limit=0.0"),
+        (lambda s, m: healthy_threshold(s, rate=1.0), "rate=1.0"),
+        (lambda s, m: healthy_threshold(s[:0]), "scores is empty"),
         (lambda s, m: aupro(s[0], m[0]), r"scores has shape \(6, 6\)"),
         (lambda s, m: aupro(np.stack([s, s], -1), np.stack([m, m], -1)), r"scores has shape \(2, 6, 6, 2\)"),
         (lambda s, m: dice(s, m), "predicted has dtype float64"),
@@ -281,3 +286,29 @@ def test_nothing_given_is_changed():
     positives, negatives = sorted_by_class(scores, labels)
     assert positives.size + negatives.size == scores.size
     np.testing.assert_array_equal(scores, before)
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+def test_all_of_a_pixels_metrics_at_once_are_each_alone(seed, values):
+    scores, labels = draw(seed, values=values)
+    value, threshold = best_dice(scores, labels)
+    assert pixel_metrics(scores, labels) == PixelMetrics(
+        auroc(scores, labels),
+        average_precision(scores, labels),
+        value,
+        threshold,
+        dice_at_fpr(scores, labels)[0],
+        iou_at_fpr(scores, labels)[0],
+        fpr_at_tpr(scores, labels),
+    )
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.29, 0.57, 0.999])
+def test_a_healthy_threshold_is_the_lowest_that_keeps_to_the_rate(seed, values, rate):
+    scores, _ = draw(seed, size=100, values=values)
+    threshold = healthy_threshold(scores, rate=rate)
+    assert (scores >= threshold).mean() <= rate
+    below = scores[scores < threshold].max()
+    assert (scores >= below).mean() > rate
+    assert threshold == np.nextafter(below, np.float32(np.inf))

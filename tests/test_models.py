@@ -7,7 +7,7 @@ import pytest
 
 import jaxvae
 import oracle
-from jaxvae import models
+from jaxvae import models, parity
 
 
 def count(params) -> int:
@@ -111,3 +111,31 @@ def test_a_latent_has_the_same_noise_however_many_there_are():
     few, many = (jaxvae.Posterior(jnp.zeros((3, size)), jnp.zeros((3, size))) for size in (2, 5))
     key = jax.random.key(0)
     np.testing.assert_array_equal(jaxvae.reparameterize(few, key), jaxvae.reparameterize(many, key)[:, :2])
+
+
+def test_bytes_are_fractions_everywhere(vae):
+    model, params = vae
+    raw = np.random.default_rng(0).integers(0, 256, (2, *model.image_shape), np.uint8)
+    for function in (jaxvae.encode, jaxvae.elbo_terms, parity.dense_elbo_terms):
+        got, expected = (function(model, params, images) for images in (raw, raw / np.float32(255)))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
+
+
+def test_a_list_of_sizes_is_as_good_as_a_tuple():
+    assert jaxvae.DenseVAE([8, 8, 1]) == jaxvae.DenseVAE((8, 8, 1))
+    assert hash(jaxvae.ConvVAE([8, 8, 1], features=[2, 4])) == hash(jaxvae.ConvVAE((8, 8, 1), features=(2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: jaxvae.DenseVAE((28, 28)), r"image_shape=\(28, 28\): give \(H, W, C\), with C = 1 for grey"),
+        (lambda: jaxvae.ConvVAE((0, 8, 1)), r"image_shape=\(0, 8, 1\)"),
+        (lambda: jaxvae.ConvVAE((8, 8, 1), latent_size=0), "latent_size=0: give whole numbers above 0"),
+        (lambda: jaxvae.ConvVAE((8, 8, 1), features=(4, 2.5)), r"features=\(4, 2.5\)"),
+        (lambda: jaxvae.DenseVAE((8, 8, 1), hidden_size=-1), r"latent_size, hidden_size=\(20, -1\)"),
+    ],
+)
+def test_sizes_that_no_network_has_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

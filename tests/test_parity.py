@@ -129,3 +129,13 @@ def test_the_released_objective_draws_with_half_the_log_std():
 def test_a_strange_state_dict_is_refused():
     with pytest.raises(ValueError, match=r"no fc1\.weight"):
         parity.params_from_torch({"layer.weight": np.zeros((2, 2))})
+
+
+def test_an_arithmetic_of_another_name_is_refused(vae, images):
+    model, params = vae
+    for call in (
+        lambda: parity.pixel_scores(model, params, images, log_scale=0.0, variant="Released"),
+        lambda: parity.sample_scores(model, params, images, jax.random.key(0), arithmetic="Released"),
+    ):
+        with pytest.raises(ValueError, match="arithmetic 'Released' is unknown; use 'released' or 'corrected'"):
+            call()

@@ -287,3 +287,40 @@ def test_every_program_lowers_for_every_platform(vae, images):
         return jaxvae.fit(model, config, hparams, fresh, images, steps=2)[1]
 
     assert jax.export.export(jax.jit(train), platforms=platforms)(params, images).platforms == platforms
+
+
+def test_an_image_that_is_no_number_has_no_number_for_a_score(vae, images):
+    model, params = vae
+    scores = jaxvae.score_batch(model, params, images.at[0, 0, 0, 0].set(jnp.nan))
+    for values in (*scores.samples, *scores.maps.values()):
+        assert np.isnan(values[0]).any()
+        assert np.isfinite(values[1:]).all()
+
+
+def test_in_sixteen_bits_an_image_does_not_know_its_neighbours_either():
+    model = jaxvae.ConvVAE((16, 16, 1), 8, (8, 32), dtype=jnp.bfloat16)
+    images = jax.random.uniform(jax.random.key(2), (128, 16, 16, 1))  # 2^16 features of the second level.
+    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    together, alone = (jaxvae.sample_scores(model, params, some) for some in (images, images[:1]))
+    np.testing.assert_allclose(together.kl[:1], alone.kl, rtol=1e-5)
+
+
+def test_a_few_images_share_a_program(vae, images, compilations):
+    (model, params), images = vae, np.asarray(images)
+    for count in range(1, len(images) + 1):
+        (found,) = jaxvae.score_batches(model, params, images[:count], maps=("rec_error",), window=3)
+        assert len(found.samples.kl) == count
+    assert len(compilations) == 4  # Of 1, 2, 4 and 8 images.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0 is no number of images"),
+        ({"maps": ("nonsense",)}, r"maps=\['nonsense'\] are unknown; choose from rec_error"),
+        ({"maps": "combi"}, r"maps='combi' is a name; give a tuple of them, \('combi',\)"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_is_scored(vae, images, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        jaxvae.score_batches(*vae, images[:0], **arguments)

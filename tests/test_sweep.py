@@ -19,11 +19,11 @@ def data(count=12):
     return jax.random.uniform(jax.random.key(9), (count, 8, 8, 1))
 
 
-def single(model, *, seed=0, images=None, steps=5, objective=jaxvae.elbo_terms, **hparams):
+def single(model, *, seed=0, images=None, steps=5, objective=jaxvae.elbo_terms, augment=None, **hparams):
     hparams = jaxvae.Hyperparams(**{"learning_rate": 1e-2, **hparams})
     state = jaxvae.init(model, CONFIG, hparams, jax.random.key(seed))
     images = data() if images is None else images
-    return jaxvae.fit(model, CONFIG, hparams, state, images, steps=steps, objective=objective)
+    return jaxvae.fit(model, CONFIG, hparams, state, images, steps=steps, objective=objective, augment=augment)
 
 
 def assert_run(states, metrics, r, expected, tolerance=1e-5):
@@ -54,6 +54,16 @@ def test_runs_of_a_population_are_single_runs(model, together):
     for r, (seed, rate, beta) in enumerate((s, lr, b) for s in (3, 4) for lr in (1e-2, 1e-3) for b in (1.0, 4.0)):
         expected = single(model, seed=seed, learning_rate=rate, beta=beta, log_scale=-0.5)
         assert_run(states, metrics, r, expected)
+
+
+def test_a_population_is_augmented_as_its_runs_are():
+    def brightened(key, images):
+        return images * jax.random.uniform(key, (len(images), 1, 1, 1), minval=0.5, maxval=1.5)
+
+    runs = jaxvae.grid(seed=[0, 3], learning_rate=[1e-2])
+    states, metrics = jaxvae.fit_many(MODELS[0], CONFIG, runs, data(), steps=5, augment=brightened)
+    for r, seed in enumerate((0, 3)):
+        assert_run(states, metrics, r, single(MODELS[0], seed=seed, augment=brightened))
 
 
 @pytest.mark.parametrize("objective", [jaxvae.elbo_terms, parity.dense_elbo_terms])
@@ -88,9 +98,10 @@ def test_a_population_draws_the_same_whatever_the_default_generator(generator):
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
 
-def test_a_held_out_class_is_left_out():
+@pytest.mark.parametrize("kind", [np.array, list])
+def test_a_held_out_class_is_left_out(kind):
     model, labels = MODELS[0], np.array([0, 1, 2] * 4)
-    runs = jaxvae.grid(learning_rate=[1e-2], held_out_class=[2, 0], labels=labels)
+    runs = jaxvae.grid(learning_rate=[1e-2], held_out_class=[2, 0], labels=kind(labels))
     states, metrics = jaxvae.fit_many(model, CONFIG, runs, data(), steps=5)
     for r, held_out in enumerate((2, 0)):
         assert_run(states, metrics, r, single(model, images=data()[labels != held_out]))
@@ -161,6 +172,9 @@ def test_one_program_for_all_runs_and_other_numbers(compilations):
     [
         ({"rate": [1]}, "rate: no such axis; the axes are seed, learning_rate"),
         ({"beta": []}, "beta: no values; give at least one"),
+        ({"seed": 3}, r"seed=3 is a value; give a list of them, \[3\]"),
+        ({"seed": "12"}, r"seed='12' is a value; give a list of them, \['12'\]"),
+        ({"beta": ["a"]}, "beta=a is out of range; give a number of at least 0"),
         ({"learning_rate": [-1.0]}, "learning_rate=-1.0 is out of range; give a number of at least 0"),
         ({"log_scale": [float("nan")]}, "log_scale=nan is out of range; give a number"),
         ({"latent_size": [2.5]}, "latent_size=2.5 is out of range; give a whole number of at least 1"),

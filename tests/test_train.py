@@ -195,4 +195,23 @@ def test_too_few_images_and_unknown_schedules_are_named():
     with pytest.raises(ValueError, match="batch_size=4 is more than the 3 images"):
         jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(3), steps=1)
     with pytest.raises(ValueError, match="schedule='linear' is unknown"):
-        learning_rate(jaxvae.TrainConfig(schedule="linear"), HPARAMS, jnp.int32(0))  # pyright: ignore[reportArgumentType]
+        jaxvae.TrainConfig(schedule="linear")  # pyright: ignore[reportArgumentType]
+    out_of_range = {"batch_size": 0, "decay_steps": 0, "warmup_steps": -1, "clip_norm": 0.0, "decay_rate": -1.0}
+    for name, value in out_of_range.items():
+        with pytest.raises(ValueError, match=f"{name}={value} is out of range"):
+            jaxvae.TrainConfig(**{name: value})
+
+
+def test_the_derivative_through_training_is_that_of_differences():
+    """With zeros in the images, so that some gradients are 0, and Adam's second moments with them."""
+    images = data().at[:, :4].set(0)
+
+    @jax.jit
+    def last_loss(rate):
+        state = jaxvae.init(MODEL, CONFIG, HPARAMS, jax.random.key(0))
+        hparams = jaxvae.Hyperparams(learning_rate=rate)
+        return jaxvae.fit(MODEL, CONFIG, hparams, state, images, steps=4)[1].loss[-1]
+
+    rate, step = 1e-2, 3e-4
+    expected = (last_loss(rate + step) - last_loss(rate - step)) / (2 * step)
+    np.testing.assert_allclose(jax.jit(jax.grad(last_loss))(rate), expected, rtol=0.05)

@@ -322,3 +322,13 @@ def test_what_cannot_be_measured_is_refused():
     ):
         with pytest.raises(InputError, match=message):
             call()
+
+
+def test_an_interval_of_what_no_resample_holds_is_left_out(volumes):
+    """One patient of eight has lesions that count, and a single resample may miss that patient."""
+    measures = [Volume(seed, ill=seed < 2).measure() for seed in range(16)]
+    for seed in range(10):
+        for row in rows(measures, resamples=1, seed=seed):
+            for key in ("0.01", "0.05"):
+                value = row[f"sensitivity_at_healthy_{key}"]
+                assert 0 <= (value if isinstance(value, float) else value[0]) <= 1

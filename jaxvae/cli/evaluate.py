@@ -122,12 +122,12 @@ def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[st
 
 def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
     """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
-    from jaxvae import evaluation, results
+    from jaxvae import evaluation, metrics, results
 
     if len(validation) == 0:
         return {}
     maps = results.score_dataset(run, validation, name="validation").maps
     return {
-        name: {f"{rate:g}": evaluation.healthy_threshold(values, rate) for rate in evaluation.RATES}
+        name: {f"{rate:g}": metrics.healthy_threshold(values, rate=rate) for rate in evaluation.RATES}
         for name, values in maps.items()
     }

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 OF_DATA = {"image_size": "size", "input_scaling": "scaling", "held_out_class": "hold_out"}
 # Axes that change shapes or data: each combination is a program of its own, or several.
 FIXED = (*OF_DATA, "width")
+# Flags that mean what they mean to `train`.
+LIKE_TRAIN = (
+    "epochs",
+    "batch_size",
+    "schedule",
+    "warmup_epochs",
+    "decay_epochs",
+    "decay_rate",
+    "clip_norm",
+    "augment",
+    "arithmetic",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,18 @@ class Sweep:
     """times to go through the images"""
     batch_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 128, conv 64")] = None
     """images a step"""
+    schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
+    """of the learning rate; cosine falls to 0 at the last epoch"""
+    warmup_epochs: float = 0.0
+    """the learning rate first rises to what it is over so many epochs"""
+    decay_epochs: float = 10.0
+    """exponential and step: epochs to multiply the learning rate by --decay-rate once"""
+    decay_rate: float = 0.1
+    """see --decay-epochs"""
+    clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None
+    """shorten gradients longer than this"""
+    augment: Literal["none", "paper"] = "none"
+    """paper: mirror, turn, scale, bend and brighten each image anew and add noise, as the paper does with brains"""
     arithmetic: Literal["corrected", "released"] = "corrected"
     """released: the published FashionMNIST script's own objective (dense only)"""
     together: int = 8
@@ -97,8 +121,9 @@ class Sweep:
             "volumes": config["volumes"],
             "images": config["images"],
             "model": config["model"],
-            "batch_size": config["train"]["batch_size"],
+            **config["train"],
             "epochs": self.epochs,
+            "augment": self.augment,
             "arithmetic": self.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
         }
@@ -168,10 +193,8 @@ def _as_train(sweep: Sweep, fixed: dict[str, Any]) -> Train:
         model=sweep.model,
         hidden_size=max(1, round(width * sweep.hidden_size)) if dense else sweep.hidden_size,
         features=sweep.features if dense else tuple(max(1, round(width * channels)) for channels in sweep.features),
-        epochs=sweep.epochs,
-        batch_size=sweep.batch_size,
         latent_size=max(sweep.latent_size, default=None),
-        arithmetic=sweep.arithmetic,
+        **{name: getattr(sweep, name) for name in LIKE_TRAIN},
     )
 
 
@@ -282,17 +305,22 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int,
 def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -> None:
     from tqdm import tqdm
 
-    from jaxvae import TrainConfig, checkpoint, plan, programs
+    from jaxvae import TrainConfig, checkpoint, plan, programs, runs
 
     for number in tqdm(todo, "programs", disable=None):
         program = whole["programs"][number]
         config, splits = _config(sweep, program["fixed"], opened)
-        model, train = checkpoint.model_from_config(config["model"]), TrainConfig(config["train"]["batch_size"])
         started = time.perf_counter()
-        rows = [
-            {**program["fixed"], **row}
-            for row in programs.train_and_judge(model, train, program["runs"], splits, sweep.epochs, sweep.arithmetic)
-        ]
+        rows = programs.train_and_judge(
+            checkpoint.model_from_config(config["model"]),
+            TrainConfig(**config["train"]),
+            program["runs"],
+            splits,
+            sweep.epochs,
+            sweep.arithmetic,
+            runs.AUGMENTATIONS[sweep.augment],
+        )
+        rows = [{**program["fixed"], **row} for row in rows]
         plan.add_part(sweep.sweep, whole, number, rows, time.perf_counter() - started)
 
 

@@ -48,7 +48,7 @@ class Train:
     schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
     """of the learning rate; cosine falls to 0 at the last epoch"""
     warmup_epochs: float = 0.0
-    """the learning rate first rises from 0 over so many epochs"""
+    """the learning rate first rises to what it is over so many epochs"""
     decay_epochs: float = 10.0
     """exponential and step: epochs to multiply the learning rate by --decay-rate once"""
     decay_rate: float = 0.1
