@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jaxvae.checkpoint import load as load
     from jaxvae.checkpoint import restore as restore
     from jaxvae.checkpoint import save as save
+    from jaxvae.elbo import Likelihood as Likelihood
     from jaxvae.elbo import elbo_terms as elbo_terms
     from jaxvae.elbo import gaussian_kl as gaussian_kl
     from jaxvae.elbo import gaussian_nll as gaussian_nll
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from jaxvae.metrics import healthy_threshold as healthy_threshold
     from jaxvae.models import ConvVAE as ConvVAE
     from jaxvae.models import DenseVAE as DenseVAE
+    from jaxvae.models import Model as Model
     from jaxvae.models import decode as decode
     from jaxvae.models import encode as encode
     from jaxvae.models import reparameterize as reparameterize
@@ -82,10 +84,10 @@ _MODULES = (
 )
 _NAMES = {
     "checkpoint": ("load", "restore", "save"),
-    "elbo": ("elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
+    "elbo": ("Likelihood", "elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
     "errors": ("InputError",),
     "metrics": ("auroc", "average_precision", "best_dice", "healthy_threshold"),
-    "models": ("ConvVAE", "DenseVAE", "decode", "encode", "reparameterize"),
+    "models": ("ConvVAE", "DenseVAE", "Model", "decode", "encode", "reparameterize"),
     "scores": ("BatchScores", "combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
     "sweep": ("Runs", "fit_many", "grid", "score_many"),
     "train": ("Augment", "Hyperparams", "Objective", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),

@@ -10,6 +10,7 @@ A run is one folder:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -131,7 +132,8 @@ def chosen(run_directory: str | os.PathLike[str]) -> tuple[Path, int]:
 
 def model_to_config(model: Model) -> dict[str, Any]:
     """A model as plain JSON values."""
-    fields = {name: getattr(model, name) for name in type(model).__dataclass_fields__ if name not in ("parent", "name")}
+    known = dataclasses.fields(model)  # pyright: ignore[reportArgumentType]
+    fields = {field.name: getattr(model, field.name) for field in known if field.name not in ("parent", "name")}
     if "dtype" in fields:
         fields["dtype"] = jnp.dtype(fields["dtype"]).name
     lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}

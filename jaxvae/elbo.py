@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +13,12 @@ from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Likelihood(Protocol):
+    """-log p(x|z) in nats, per pixel, of images and the decoder's output, [B, H, W, C] each; `gaussian_nll` is one."""
+
+    def __call__(self, images: Array, means: Array, /, *, log_scale: float | Array) -> Array: ...
 
 
 def gaussian_kl(posterior: Posterior) -> Array:
@@ -50,7 +57,13 @@ def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Ar
 
 
 def elbo_terms(
-    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+    model: Model,
+    params: Params,
+    images: Array,
+    key: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    likelihood: Likelihood = gaussian_nll,
 ) -> ElboTerms:
     """The KL and the negative log likelihood of images, at one draw of z, or at z = mean without a key.
 
@@ -58,6 +71,7 @@ def elbo_terms(
       images: [B, H, W, C], uint8 (divided by 255) or float.
       key: consumed for the draw of z; None takes the mean.
       log_scale: natural logarithm of the decoder's standard deviation.
+      likelihood: another -log p(x|z) than the Gaussian's.
     Returns:
       kl [B] and nll [B, H, W, C], in nats.
     Reference: Kingma & Welling 2014, equation 10.
@@ -65,7 +79,7 @@ def elbo_terms(
     images = unit_range(images)
     posterior = encode(model, params, images)
     means = decode(model, params, reparameterize(posterior, key))
-    return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))
+    return ElboTerms(gaussian_kl(posterior), likelihood(images, means, log_scale=log_scale))
 
 
 def pixel_sum(maps: Array) -> Array:

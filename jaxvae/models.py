@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -145,11 +145,6 @@ class ConvVAE(nn.Module):
         return self.decode(self.encode(images).mean)
 
 
-def param_shapes(model: Model) -> Params:
-    """The parameters as shapes and dtypes, without computing any."""
-    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *model.image_shape)))["params"]
-
-
 def _matrix(kernel: Array, dtype: Any) -> Array:
     """[H W C, Z] of a kernel [H, W, C, Z]: a plain product, for whose einsum XLA would copy the kernel first."""
     return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
@@ -168,10 +163,50 @@ def _nearest(size: int, factor: int) -> int:
     return max(factor, round(size / factor) * factor)
 
 
-Model = DenseVAE | ConvVAE
-
 # A new model is a module as above and its name here, by which a run's configuration finds it again.
-MODELS: dict[str, type[Model]] = {"DenseVAE": DenseVAE, "ConvVAE": ConvVAE}
+MODELS: dict[str, type[DenseVAE | ConvVAE]] = {"DenseVAE": DenseVAE, "ConvVAE": ConvVAE}
+
+
+class Model(Protocol):
+    """What everything else asks of a network: a Flax module, and so a hashable value, with these two methods.
+
+    Neither may need a key or keep a state (dropout, running means): a score has to come out the same every time.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def latent_size(self) -> int: ...
+
+    def encode(self, images: Array) -> Posterior: ...
+
+    def decode(self, latents: Array) -> Array: ...
+
+    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+
+    def clone(self, **updates: Any) -> Any: ...
+
+
+def init_params(model: Model, key: Key) -> Params:
+    """The first parameters.
+
+    Raises:
+      ValueError: encode or decode give other shapes than they have to.
+    """
+
+    def reconstruct(module: Any, images: Array) -> Array:
+        latents = _checked_posterior(model, module.encode(images), images).mean
+        return _checked_means(model, module.decode(latents), latents)
+
+    return dict(model.init(key, jnp.zeros((1, *model.image_shape)), method=reconstruct)["params"])
+
+
+def param_shapes(model: Model) -> Params:
+    """The parameters as shapes and dtypes, without computing any."""
+    return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
 
 
 def encode(model: Model, params: Params, images: Array) -> Posterior:
@@ -190,12 +225,31 @@ def encode(model: Model, params: Params, images: Array) -> Posterior:
     if images.shape[1:] != tuple(model.image_shape):
         raise ValueError(f"images are {list(images.shape)}; the model wants [B, H, W, C] with {model.image_shape}")
     images = unit_range(images)
-    return model.apply({"params": params}, images, method=type(model).encode)  # pyright: ignore[reportReturnType]
+    return _checked_posterior(model, model.apply({"params": params}, images, method="encode"), images)
 
 
 def decode(model: Model, params: Params, latents: Array) -> Array:
     """The mean of p(x|z), [B, H, W, C], for latents [B, Z]."""
-    return model.apply({"params": params}, latents, method=type(model).decode)  # pyright: ignore[reportReturnType]
+    return _checked_means(model, model.apply({"params": params}, latents, method="decode"), latents)
+
+
+def _checked_posterior(model: Model, posterior: Any, images: Array) -> Posterior:
+    # Checked while tracing: of wrong shapes most would broadcast, and train and score without a word.
+    name = f"{type(model).__name__}.encode"
+    if not isinstance(posterior, Posterior):
+        raise ValueError(f"{name} gives {type(posterior).__name__}; return jaxvae.Posterior(mean, log_std)")
+    shapes, wanted = [list(part.shape) for part in posterior], [len(images), model.latent_size]
+    if shapes != [wanted, wanted]:
+        raise ValueError(f"{name} gives mean {shapes[0]} and log_std {shapes[1]}; both have to be [B, Z], {wanted}")
+    return posterior
+
+
+def _checked_means(model: Model, means: Array, latents: Array) -> Array:
+    wanted = [len(latents), *model.image_shape]
+    if list(means.shape) != wanted:
+        name = f"{type(model).__name__}.decode"
+        raise ValueError(f"{name} gives {list(means.shape)}; it has to be [B, H, W, C], {wanted}")
+    return means
 
 
 def reparameterize(posterior: Posterior, key: Key | None) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxvae.elbo import HALF_LOG_2PI, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
+from jaxvae.elbo import HALF_LOG_2PI, Likelihood, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.sharding import replicate, shared_out, spread
@@ -42,9 +42,15 @@ MAPS = (*PixelScores._fields, *COMBINATIONS)
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
 
-@jax.jit(static_argnames="model")
+@jax.jit(static_argnames=("model", "likelihood"))
 def sample_scores(
-    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+    model: Model,
+    params: Params,
+    images: Array,
+    key: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    likelihood: Likelihood = gaussian_nll,
 ) -> SampleScores:
     """One number an image: its negative ELBO and the two terms of it, in nats.
 
@@ -53,18 +59,25 @@ def sample_scores(
       key: consumed for one draw of z an image; None scores at z = mean, so that the same image always gets the same
         number.
       log_scale: natural logarithm of the decoder's standard deviation.
+      likelihood: what the model was trained with, where that is not the Gaussian; static.
     Returns:
       elbo = kl + nll, kl and nll summed over pixels, [B] each.
     Reference: Zimmerer et al. 2019, section 2.
     """
-    terms = elbo_terms(model, params, unit_range(images), key, log_scale=log_scale)
+    terms = elbo_terms(model, params, images, key, log_scale=log_scale, likelihood=likelihood)
     nll = pixel_sum(terms.nll)
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
 
-@jax.jit(static_argnames="model")
+@jax.jit(static_argnames=("model", "likelihood"))
 def pixel_scores(
-    model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
+    model: Model,
+    params: Params,
+    images: Array,
+    key: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    likelihood: Likelihood = gaussian_nll,
 ) -> PixelScores:
     """One number a pixel: the squared error and the absolute gradients of the ELBO and its terms, unsmoothed.
 
@@ -75,6 +88,7 @@ def pixel_scores(
       images: [B, H, W, C], uint8 (divided by 255) or float.
       key: consumed for one draw of z, held fixed in the gradients; None scores at z = mean.
       log_scale: natural logarithm of the decoder's standard deviation.
+      likelihood: what the model was trained with, where that is not the Gaussian; static.
     Returns:
       Four maps, [B, H, W, C] each.
     Reference: Zimmerer et al. 2019, section 2 (KL-Grad, Rec-Grad, ELBO-Grad, Rec-Error).
@@ -89,7 +103,7 @@ def pixel_scores(
     """
 
     def maps(images: Array) -> PixelScores:
-        return _explain(model, params, unit_range(images), key, log_scale, GRADIENTS)[0]
+        return _explain(model, params, unit_range(images), key, log_scale, likelihood, GRADIENTS)[0]
 
     return _in_blocks(maps, images) if key is None else maps(images)
 
@@ -117,6 +131,7 @@ def _explain(
     images: Array,
     key: Key | None,
     log_scale: float | Array,
+    likelihood: Likelihood,
     wanted: tuple[str, ...],
 ) -> tuple[PixelScores, SampleScores, Array]:
     """All scores and the reconstruction; of the gradients those that are wanted, the others are zero.
@@ -130,9 +145,7 @@ def _explain(
 
     (kl, latents), pull_encoder = jax.vjp(infer, images)
     means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
-    nll, pull_likelihood = jax.vjp(
-        lambda images, means: gaussian_nll(images, means, log_scale=log_scale), images, means
-    )
+    nll, pull_likelihood = jax.vjp(lambda images, means: likelihood(images, means, log_scale=log_scale), images, means)
     direct, error = pull_likelihood(jnp.ones_like(nll))
     (from_decoder,) = pull_decoder(error)
 
@@ -219,13 +232,14 @@ class BatchScores(NamedTuple):
     reconstructions: Array | None  # [B, H, W, C]
 
 
-@jax.jit(static_argnames=("model", "maps", "reconstructions", "sigma", "window", "mesh"))
+@jax.jit(static_argnames=("model", "likelihood", "maps", "reconstructions", "sigma", "window", "mesh"))
 def score_batch(
     model: Model,
     params: Params,
     images: Array,
     *,
     log_scale: float | Array = 0.0,
+    likelihood: Likelihood = gaussian_nll,
     maps: tuple[str, ...] = MAPS,
     reconstructions: bool = False,
     sigma: float = 3.0,
@@ -236,6 +250,7 @@ def score_batch(
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
+      likelihood: see `pixel_scores`; `combi_nll` is the Gaussian's whatever it is.
       maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
         rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
       reconstructions: return them too.
@@ -257,7 +272,7 @@ def score_batch(
 
     def score(params: Params, log_scale: float | Array, images: Array) -> BatchScores:
         def block(images: Array) -> BatchScores:
-            raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, wanted)
+            raw, samples, means = _explain(model, params, unit_range(images), None, log_scale, likelihood, wanted)
             found = {name: finished(name, raw, log_scale) for name in maps}
             return BatchScores(samples, found, means if reconstructions else None)
 
@@ -272,6 +287,7 @@ def score_batches(
     images: np.ndarray | Array | Iterable[np.ndarray],
     *,
     log_scale: float = 0.0,
+    likelihood: Likelihood = gaussian_nll,
     batch_size: int = BATCH,
     maps: Sequence[str] = MAPS,
     reconstructions: bool = False,
@@ -288,7 +304,7 @@ def score_batches(
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or a stream of such arrays,
         such as the slices of one volume after the other, of which batches are filled across arrays.
       batch_size: images at a time, on each device.
-      maps, reconstructions, sigma, window, mesh: see `score_batch`.
+      likelihood, maps, reconstructions, sigma, window, mesh: see `score_batch`.
     Yields:
       The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
     Raises:
@@ -322,6 +338,7 @@ def score_batches(
             params,
             jnp.asarray(batch) if mesh is None else spread(batch, mesh),
             log_scale=jnp.float32(log_scale),
+            likelihood=likelihood,
             maps=tuple(maps),
             reconstructions=reconstructions,
             sigma=sigma,

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from jaxvae.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.filters import unit_range
-from jaxvae.models import Model
+from jaxvae.models import Model, init_params
 from jaxvae.sharding import over
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 
@@ -30,7 +30,11 @@ Augment = Callable[[Key, Array], Array]  # (key, images [B, H, W, C]) -> images 
 
 
 class Objective(Protocol):
-    """What training asks of an objective; `elbo_terms` is the default, `parity` holds the released code's."""
+    """What training asks of an objective: the two terms of a loss, of which the first is weighted with beta.
+
+    `elbo_terms` is the default, `functools.partial(elbo_terms, likelihood=...)` has another likelihood, `parity` holds
+    the released code's.
+    """
 
     def __call__(
         self, model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
@@ -119,7 +123,7 @@ def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> T
 @jax.jit(static_argnames=("model", "config"))
 def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
     params_key, run_key = jax.random.split(key)
-    params = dict(model.init(params_key, jnp.zeros((1, *model.image_shape)))["params"])
+    params = init_params(model, params_key)
     return TrainState(jnp.int32(0), params, _adam(config).init(params), run_key)
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,6 +114,65 @@ def test_a_latent_has_the_same_noise_however_many_there_are():
     few, many = (jaxvae.Posterior(jnp.zeros((3, size)), jnp.zeros((3, size))) for size in (2, 5))
     key = jax.random.key(0)
     np.testing.assert_array_equal(jaxvae.reparameterize(few, key), jaxvae.reparameterize(many, key)[:, :2])
+
+
+class Own(nn.Module):
+    """A network as one writes it without having read of any other: compact, of two layers, and no `__call__`."""
+
+    image_shape: tuple[int, int, int] = (8, 8, 1)
+    latent_size: int = 3
+    wrong: str = ""
+
+    def setup(self):
+        self.heads, self.back = nn.Dense(2 * self.latent_size), nn.Dense(64)
+
+    def encode(self, images):
+        mean, log_std = jnp.split(self.heads(images.reshape(len(images), -1)), 2, axis=-1)
+        log_std = log_std[:, :1] if self.wrong == "log_std" else log_std
+        return (mean, log_std) if self.wrong == "tuple" else jaxvae.Posterior(mean, log_std)
+
+    def decode(self, latents):
+        image = self.back(latents).reshape(len(latents), 8, 8, 1)
+        return image[:, :, :1] if self.wrong == "decode" else image
+
+
+def laplace_nll(images, means, *, log_scale):
+    return jnp.abs(images - means) * jnp.exp(-log_scale) + log_scale + jnp.log(2.0)
+
+
+def test_a_model_and_a_likelihood_of_ones_own_train_and_score():
+    model, config = Own(), jaxvae.TrainConfig(batch_size=4)
+    hparams = jaxvae.Hyperparams(learning_rate=1e-2, log_scale=-1.0)
+    images = jax.random.uniform(jax.random.key(0), (12, 8, 8, 1))
+    objective = functools.partial(jaxvae.elbo_terms, likelihood=laplace_nll)
+    state = jaxvae.init(model, config, hparams, jax.random.key(0))
+    state, metrics = jaxvae.fit(model, config, hparams, state, images, steps=60, objective=objective)
+    assert metrics.loss[-5:].mean() < metrics.loss[:5].mean() - 5
+    runs = jaxvae.grid(learning_rate=[1e-2], latent_size=[2, 3])
+    states, _ = jaxvae.fit_many(model, config, runs, images, steps=3, objective=objective)
+    assert states.params["heads"]["kernel"].shape == (2, 64, 6)
+
+    def nll(images):
+        means = jaxvae.decode(model, state.params, jaxvae.encode(model, state.params, images).mean)
+        return laplace_nll(images, means, log_scale=-1.0).sum(axis=(1, 2, 3))
+
+    scores = jaxvae.score_batch(model, state.params, images, log_scale=-1.0, likelihood=laplace_nll, window=1)
+    np.testing.assert_allclose(scores.samples.nll, nll(images), rtol=1e-5)
+    expected = jnp.abs(jax.grad(lambda images: nll(images).sum())(images))
+    np.testing.assert_allclose(scores.maps["rec_grad"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("log_std", r"Own.encode gives mean \[1, 3\] and log_std \[1, 1\]; both have to be \[B, Z\], \[1, 3\]"),
+        ("tuple", r"Own.encode gives tuple; return jaxvae.Posterior\(mean, log_std\)"),
+        ("decode", r"Own.decode gives \[1, 8, 1, 1\]; it has to be \[B, H, W, C\], \[1, 8, 8, 1\]"),
+    ],
+)
+def test_a_model_of_ones_own_that_gives_other_shapes_is_told_so(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        jaxvae.init(Own(wrong=wrong), jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0))
 
 
 def test_bytes_are_fractions_everywhere(vae):
