@@ -4,13 +4,14 @@ scores/samples.jsonl     one line an image: name, group, kind, anomalous, elbo, 
 scores/<map>.npy         [N, H, W, 1] float32, in the order of the lines; mean over the channels
 scores/reconstructions.npy
 evaluation.json          the tables, the thresholds, and what they were made from
+thresholds.json          the thresholds of a run that has not been evaluated
 measures/                while whole volumes are being judged: what is measured of each, to go on from when stopped
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
 from jaxvae.errors import InputError
+from jaxvae.evaluation import RATES
+from jaxvae.metrics import healthy_threshold
 from jaxvae.models import Model
 from jaxvae.scores import BATCH, MAPS, score_batches
 from jaxvae.sweep import score_many
@@ -54,8 +57,6 @@ def score_dataset(
 ) -> Scored:
     """Every score of images that were prepared as the run's own.
 
-    A run trained with the released arithmetic gets its sample scores by the released rule too, at a draw of z.
-
     Args:
       dataset: the images, uint8 or float32.
       maps: which maps to compute.
@@ -65,21 +66,41 @@ def score_dataset(
     Raises:
       InputError: a score is NaN or infinite, as the values of an image are far out of range.
     """
-    images, log_scale = dataset.images, run.config["hparams"]["log_scale"]
+    kept = reconstructions and bool(maps)
+    scored = score_as_trained(run, dataset.images, maps=maps, reconstructions=kept, batch_size=batch_size, name=name)
+    _, reasons = finite(scored, dataset.names)
+    if reasons:
+        raise InputError(next(iter(reasons.values())))
+    return scored
+
+
+def score_as_trained(
+    run: Run,
+    images: np.ndarray,
+    *,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = False,
+    batch_size: int = BATCH,
+    name: str | None = None,
+) -> Scored:
+    """`score_images` with what a run was trained with.
+
+    A run trained with the released arithmetic gets its sample scores by the released rule too, at a draw of z.
+    """
+    log_scale = run.config["hparams"]["log_scale"]
     scored = score_images(
         run.model,
         run.params,
         images,
         log_scale=log_scale,
         maps=maps,
-        reconstructions=reconstructions and bool(maps),
+        reconstructions=reconstructions,
         batch_size=batch_size,
         name=name,
     )
     if run.config["arithmetic"] == "released":
         released = dict(zip(SAMPLES, _released_samples(run, images, log_scale), strict=True))
         scored = replace(scored, samples=released)
-    _refuse_infinite(dataset.names, {**scored.samples, **scored.maps})
     return scored
 
 
@@ -123,14 +144,23 @@ def score_images(
     return Scored(columns, filled, kept)
 
 
-def _refuse_infinite(names: Sequence[str], scores: Mapping[str, np.ndarray]) -> None:
-    for score, values in scores.items():
-        finite = np.isfinite(values.reshape(len(names), -1)).all(axis=1)
-        if not finite.all():
-            raise InputError(
-                f"{names[int(np.argmin(finite))]}: its {score} is NaN or infinite; "
-                "bring its values to the range of the images the run was trained on, or leave it out"
+def finite(scored: Scored, names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """Which images have numbers for all their scores, [N] bool; of the others, by their place, what is to be said."""
+    reasons: dict[int, str] = {}
+    for score, values in {**scored.samples, **scored.maps}.items():
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).tolist():
+            reasons.setdefault(
+                i,
+                f"{names[i]}: its {score} is NaN or infinite; "
+                "bring its values to the range of the images the run was trained on, or leave it out",
             )
+    return np.array([i not in reasons for i in range(len(names))], dtype=bool), reasons
+
+
+def take(scored: Scored, index: np.ndarray) -> Scored:
+    """The scores of the images at `index`, [N] bool; without reconstructions."""
+    samples, maps = ({name: array[index] for name, array in part.items()} for part in (scored.samples, scored.maps))
+    return Scored(samples, maps, scored.reconstructions[:0])
 
 
 def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
@@ -139,6 +169,16 @@ def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndar
     on_device = jnp.asarray(images)
     scores = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=parity.sample_scores)
     return np.stack(scores)[:, 0]
+
+
+def healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
+    """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
+    if len(validation) == 0:
+        return {}
+    maps = score_dataset(run, validation, reconstructions=False, name="validation").maps
+    return {
+        name: {f"{rate:g}": healthy_threshold(values, rate=rate) for rate in RATES} for name, values in maps.items()
+    }
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from jaxvae.data.preparation import Preparation, as_float, prepare, resize
+from jaxvae.data.preparation import Preparation, as_float, on_grid, prepare, resize
 from jaxvae.errors import InputError
 
 IMAGE = np.random.default_rng(0).random((23, 41, 3), dtype=np.float32)
@@ -141,3 +142,18 @@ def test_a_preparation_survives_the_file_it_is_written_to():
     written = json.loads(json.dumps(asdict(preparation)))
     assert Preparation(**{**written, "channels": tuple(written["channels"])}) == preparation
     assert hash(preparation) == hash(Preparation(64, (1,), "robust"))
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (20, 9), (6, 40), (23, 31), (4, 3)])
+def test_a_map_comes_back_to_the_grid_of_its_image(shape):
+    """Where it grows it is scipy's linear interpolation between pixel centres, where it shrinks it is averaged."""
+    values = np.random.default_rng(0).random((6, 9, 1)).astype(np.float32)
+    got = on_grid(values, shape)
+    assert (got.shape, got.dtype) == ((*shape, 1), np.float32)
+    if shape >= (6, 9):
+        zoom = [new / old for new, old in zip(shape, (6, 9), strict=True)]
+        expected = ndimage.zoom(values[..., 0].astype(float), zoom, order=1, mode="nearest", grid_mode=True)
+        np.testing.assert_allclose(got[..., 0], expected, atol=1e-6)
+    else:
+        np.testing.assert_allclose(got.mean(), values.mean(), rtol=1e-6)
+    np.testing.assert_allclose(on_grid(np.ones_like(values), shape), 1, rtol=1e-6)

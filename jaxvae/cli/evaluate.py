@@ -67,7 +67,7 @@ class Evaluate:
         results.check_shape(run, test.images, str(self.volumes or run.config["data"]["data"]))
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
-        evaluation["thresholds"] = _healthy_thresholds(run, splits.validation)
+        evaluation["thresholds"] = results.healthy_thresholds(run, splits.validation)
         evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
         results.write_scores(place / "scores", test, scored)
         del scored  # so that it is not in memory beside the volumes
@@ -117,17 +117,4 @@ def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[st
         "anomalous_pixels": None if test.masks is None else float(test.masks.mean()),
         "pixels": pixels,
         "samples": evaluation.sample_rows(samples, test.labels, test.groups, resamples=resamples),
-    }
-
-
-def _healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
-    """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
-    from jaxvae import evaluation, metrics, results
-
-    if len(validation) == 0:
-        return {}
-    maps = results.score_dataset(run, validation, name="validation").maps
-    return {
-        name: {f"{rate:g}": metrics.healthy_threshold(values, rate=rate) for rate in evaluation.RATES}
-        for name, values in maps.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -16,9 +17,7 @@ from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
-    from jaxvae.data.dataset import Dataset
-    from jaxvae.data.preparation import Preparation
-    from jaxvae.results import Scored
+    from jaxvae.data.image_folders import Entry
 
 MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
 
@@ -27,12 +26,14 @@ MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "com
 class Score:
     """Write maps and scores of images or volumes, or of a run's own test.
 
-    Of every image in a folder: its maps (float32, at the model's resolution), the
-    first of them laid over the image, and a binary mask once a threshold is known.
-    The scores of whole images are in samples.jsonl.
+    Of every image in a folder: its maps (float32, of the image's own size), the first
+    of them laid over the image, and a binary mask if there is a threshold. The scores
+    of whole images are in samples.jsonl.
 
     Of every volume: its maps as NIfTI files on the scan's own grid, and the scores
-    of its slices as JSON. The same command again goes on with those not yet done.
+    of its slices as JSON.
+
+    The same command again goes on with those that are not done yet.
     """
 
     run: flags.Run
@@ -52,7 +53,7 @@ class Score:
     format: Literal["npy", "tiff"] = "npy"
     """of the maps of a folder"""
     threshold: Annotated[
-        float | None, flags.optional("FLOAT", "what 1 % of healthy pixels exceed, after `jaxvae evaluate`")
+        float | None, flags.optional("FLOAT", "what 1 % of the pixels of the run's healthy validation images exceed")
     ] = None
     """of the masks: pixels are anomalous from this value on"""
     images: Annotated[str | None, flags.optional("PATTERN", "every volume in the folder and below")] = None
@@ -75,9 +76,15 @@ class Score:
         for flag in ("images", "brains", "shard"):
             if getattr(self, flag) is not None:
                 raise InputError(f"--{flag}: only goes with a folder of volumes, and a run that was trained on volumes")
-        out, count = self._write_own(run) if self.folder is None else self._write_images(run, self.folder)
+        if self.folder is not None:
+            self._write_images(run, self.folder)
+        else:
+            self._write_own(run)
+
+    def _say(self, out: Path, count: int, before: int = 0) -> None:
         words = f"{count} image{'s' if count != 1 else ''} scored ({', '.join(self.maps)})"
-        print(f"{out}: {words}; the numbers of each are in samples.jsonl")
+        there = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""
+        print(f"{out}: {words}{there}; the numbers of each are in samples.jsonl")
 
     def _check(self) -> None:
         if self.batch_size < 1:
@@ -90,8 +97,8 @@ class Score:
             flag = "--format" if self.threshold is None else "--threshold"
             raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
 
-    def _write_own(self, run: Run) -> tuple[Path, int]:
-        """The scores of a run's own test images; where they lie, and of how many."""
+    def _write_own(self, run: Run) -> None:
+        """The scores of a run's own test images."""
         from jaxvae import results
 
         dataset, out = open_own(run.config).test, self.out or self.run / "scores"
@@ -102,22 +109,36 @@ class Score:
         results.check_shape(run, dataset.images, run.config["data"]["data"])
         scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
         results.write_scores(out, dataset, scored)
-        return out, len(dataset)
+        self._say(out, len(dataset))
 
-    def _write_images(self, run: Run, folder: Path) -> tuple[Path, int]:
-        """The files of every image of a folder; where they lie, and of how many."""
-        from jaxvae import files, results
+    def _write_images(self, run: Run, folder: Path) -> None:
+        """The files of every image of a folder."""
+        from tqdm import tqdm
+
+        from jaxvae import image_maps
 
         out = self._out(folder)
-        dataset = _read(folder, preparation(from_config(run.config["data"])))
-        results.check_shape(run, dataset.images, str(folder))
-        settings = {"folder": str(folder.resolve()), "step": run.step, **run.config}
-        results.refuse_other_maps(out / "images.json", settings)
-        threshold = self._threshold(run)
-        scored = results.score_dataset(run, dataset, maps=self.maps, reconstructions=False, batch_size=self.batch_size)
-        files.write_json(out / "images.json", settings)
-        self._write_files(out, dataset, scored, threshold)
-        return out, len(dataset)
+        entries = _entries(folder)
+        wanted = image_maps.Files(self.maps, self.format, self._threshold(run))
+        with tqdm(total=len(entries), unit="image", desc="score", disable=None, dynamic_ncols=True) as bar:
+            summary = image_maps.write_images(
+                run,
+                entries,
+                out,
+                wanted,
+                preparation=preparation(from_config(run.config["data"])),
+                settings={"folder": str(folder.resolve()), "step": run.step, **run.config},
+                batch_size=self.batch_size,
+                finished=bar.update,
+            )
+        self._say(out, summary.written, summary.skipped)
+        for one in summary.failed[:5]:
+            print(f"  left out: {one.reason}")
+        if summary.failed:
+            raise InputError(
+                f"{folder}: {len(summary.failed)} of {len(entries)} images could not be scored; "
+                f"{out / 'failed.jsonl'} says why"
+            )
 
     def _write_volumes(self, run: Run, folder: Path) -> None:
         from tqdm import tqdm
@@ -177,46 +198,37 @@ class Score:
         return out
 
     def _threshold(self, run: Run) -> float | None:
-        """Of the first map; what evaluate measured holds for the checkpoint it measured only."""
-        from jaxvae import results
+        """Of the first map: what evaluate measured, else what the run's own healthy validation images reach."""
+        from jaxvae import files, results
 
-        if self.threshold is not None or not (self.run / "evaluation.json").is_file():
+        if self.threshold is not None:
             return self.threshold
-        return results.read_evaluation(self.run)["thresholds"].get(self.maps[0], {}).get("0.01")
-
-    def _write_files(self, out: Path, dataset: Dataset, scored: Scored, threshold: float | None) -> None:
-        import numpy as np
-        from tqdm import tqdm
-
-        from jaxvae import results
-        from jaxvae.data import image_files
-        from jaxvae.report import panels
-
-        shown = scored.maps[self.maps[0]]
-        # Full colour at the threshold's twofold; where none is known, at what the images themselves reach.
-        high = 2 * threshold if threshold is not None and threshold > 0 else float(np.quantile(shown, 0.995))
-        high = high if high > 0 else 1.0
-        for i, name in enumerate(tqdm(dataset.names, unit="image", desc="write", disable=None, dynamic_ncols=True)):
-            stem = str(out / Path(name).with_suffix(""))
-            for map_name, values in scored.maps.items():
-                image_files.write_map(f"{stem}_{map_name}.{self.format}", values[i])
-            image_files.write_png(f"{stem}_overlay.png", panels.overlay(dataset.images[i], shown[i], high=high))
-            if threshold is not None:
-                image_files.write_png(f"{stem}_mask.png", (shown[i] >= threshold).astype(np.uint8) * 255)
-        results.write_samples(out / "samples.jsonl", dataset, scored, labelled=False)
+        if (self.run / "evaluation.json").is_file():
+            thresholds = results.read_evaluation(self.run)["thresholds"]
+        else:
+            kept = self.run / "thresholds.json"
+            there = json.loads(kept.read_bytes()) if kept.is_file() else {}
+            if there.get("step") != run.step:
+                try:
+                    validation = open_own(run.config).validation
+                except InputError as error:
+                    print(f"  no threshold, and so no masks: {error}")
+                    return None
+                there = {"step": run.step, "thresholds": results.healthy_thresholds(run, validation)}
+                files.write_json(kept, there)
+            thresholds = there["thresholds"]
+        return thresholds.get(self.maps[0], {}).get("0.01")
 
 
-def _read(folder: Path, preparation: Preparation) -> Dataset:
-    from jaxvae.data import images
+def _entries(folder: Path) -> list[Entry]:
+    from jaxvae.data import image_folders
 
-    try:
-        dataset = images.read_folder(folder, preparation=preparation)
-    except InputError as error:
-        # How images are prepared was said when the run was trained, and score has no flags for it.
-        raise InputError(str(error).replace("; pass --", "; train a run with --")) from error
+    entries = image_folders.unlabelled(folder)
     stems: dict[Path, str] = {}
-    for name in dataset.names:
-        other = stems.setdefault(Path(name).with_suffix(""), name)
-        if other != name:
-            raise InputError(f"{name}: its maps would have the same names as those of {other}; rename one of them")
-    return dataset
+    for entry in entries:
+        other = stems.setdefault(Path(entry.name).with_suffix(""), entry.name)
+        if other != entry.name:
+            raise InputError(
+                f"{entry.name}: its maps would have the same names as those of {other}; rename one of them"
+            )
+    return entries

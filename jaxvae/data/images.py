@@ -75,6 +75,15 @@ def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
     return _read(image_folders.unlabelled(directory), preparation)
 
 
+def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
+    """One image, as `prepare` makes it.
+
+    Raises:
+      InputError: `image_files.read` refuses the file, or it cannot be prepared so.
+    """
+    return _prepared(read(path), path, preparation)
+
+
 def _healthy(directory: Path, dataset: Dataset) -> Dataset:
     if len(dataset) and dataset.labels.all():
         raise InputError(f"{directory}: no slice of the cases to learn from is healthy; add cases, or change the seed")
@@ -136,10 +145,14 @@ def _read_entry(entry: Entry, preparation: Preparation) -> tuple[np.ndarray, np.
         mask = np.any(drawn > threshold, axis=-1, keepdims=True)
         label = bool(mask.any()) if entry.kind is None else label
         mask = mask if preparation.size is None else resize(mask, preparation.size, kind="mask")
+    return _prepared(raw, entry.path, preparation), mask, label
+
+
+def _prepared(raw: np.ndarray, path: Path, preparation: Preparation) -> np.ndarray:
     try:
-        return prepare(raw, preparation), mask, label
+        return prepare(raw, preparation)
     except InputError as error:
-        raise InputError(f"{entry.path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def _differ(first: Path, first_shape: tuple[int, ...], other: Path, shape: tuple[int, ...]) -> str:

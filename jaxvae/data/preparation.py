@@ -98,6 +98,24 @@ def resize(image: np.ndarray, size: int, *, kind: Literal["image", "mask"]) -> n
     return (area_weights(size, width) @ columns).reshape(size, size, channels).swapaxes(0, 1).copy()
 
 
+def on_grid(map: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map [h, w, C] of a prepared image on the grid of the image it was prepared from, `shape` (H, W).
+
+    Between the centres of its pixels a map is linear, and constant beyond the outermost; where the image has fewer
+    pixels, the map is averaged as `resize` does it.
+
+    >>> on_grid(np.array([[[0.0], [1.0]]], np.float32), (1, 4))[..., 0]
+    array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
+    """
+    for axis, size in enumerate(shape[:2]):
+        if size != (length := map.shape[axis]):
+            weights = area_weights(size, length) if size < length else _linear_weights(size, length)
+            across = map.swapaxes(0, axis)
+            across = (weights @ across.reshape(length, -1)).reshape(size, *across.shape[1:])
+            map = across.swapaxes(0, axis)
+    return np.ascontiguousarray(map)
+
+
 def _centres(size: int, length: int) -> np.ndarray:
     """[size]: the old pixel, 0..length - 1, under the centre of each new one."""
     return (2 * np.arange(size) + 1) * length // (2 * size)
@@ -112,6 +130,19 @@ def area_weights(size: int, length: int) -> csr_array:
     pixels = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return csr_array((np.clip(overlap, 0, None) * (size / length)).astype(np.float32))
+
+
+@lru_cache(maxsize=16)
+def _linear_weights(size: int, length: int) -> csr_array:
+    """[size, length] float32: the shares of the two old pixels between whose centres each new one's lies."""
+    from scipy.sparse import csr_array
+
+    place = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+    first = np.minimum(place.astype(int), max(0, length - 2))
+    second = np.minimum(first + 1, length - 1)
+    rows, share = np.arange(size), (place - first).astype(np.float32)
+    entries = np.concatenate([1 - share, share]), (np.tile(rows, 2), np.concatenate([first, second]))
+    return csr_array(entries, shape=(size, length))
 
 
 def _normalise(image: np.ndarray, *, robust: bool) -> np.ndarray:

@@ -1,0 +1,195 @@
+"""Maps of image files in a folder: scored, put back on each image's own grid, continued where it was stopped.
+
+OUT/images.json           the run and the folder, of which another is refused; the threshold and the overlays' scale
+OUT/<name>_<map>.npy      float32, of the height and width of the image file; or .tiff
+OUT/<name>_overlay.png    the first map laid over the image, and
+OUT/<name>_mask.png       where it reaches the threshold, if there is one
+OUT/samples.jsonl         one line an image: name, elbo, kl, nll; written once its files are there
+OUT/failed.jsonl          the images that could not be scored, with their reasons
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxvae import files, results
+from jaxvae.checkpoint import Run
+from jaxvae.data.image_files import read, write_map, write_png
+from jaxvae.data.image_folders import Entry
+from jaxvae.data.images import read_prepared
+from jaxvae.data.preparation import Preparation, as_float, on_grid
+from jaxvae.data.scans import Rejected
+from jaxvae.errors import InputError
+from jaxvae.report import panels
+from jaxvae.results import SAMPLES, Scored
+from jaxvae.scores import BATCH
+
+AT_ONCE = 2**28  # Bytes of maps that are held before they are written.
+
+
+class Summary(NamedTuple):
+    """What `write_images` did."""
+
+    written: int
+    skipped: int  # had been written before
+    failed: list[Rejected]
+
+
+class Files(NamedTuple):
+    """Which files an image gets."""
+
+    maps: Sequence[str]
+    format: Literal["npy", "tiff"] = "npy"
+    threshold: float | None = None  # of the mask; None: there is none
+
+    def of(self, out: Path, entry: Entry) -> dict[str, Path]:
+        """Their places, by map, `overlay` and `mask`."""
+        stem = str(out / Path(entry.name).with_suffix(""))
+        places = {name: Path(f"{stem}_{name}.{self.format}") for name in self.maps}
+        pictures = ("overlay",) if self.threshold is None else ("overlay", "mask")
+        return places | {name: Path(f"{stem}_{name}.png") for name in pictures}
+
+
+def write_images(
+    run: Run,
+    entries: Sequence[Entry],
+    out: Path,
+    wanted: Files,
+    *,
+    preparation: Preparation,
+    settings: dict[str, Any],
+    batch_size: int = BATCH,
+    finished: Callable[[int], object] = lambda count: None,
+) -> Summary:
+    """Writes the maps of image files into a folder; leaves out what cannot be scored, goes on where it was killed.
+
+    An image is scored again where its file is newer than its maps, and all of them with another threshold.
+
+    Args:
+      entries: the images, their names different without suffix.
+      wanted: the files of each.
+      preparation: as the run's own images were prepared.
+      settings: what decides the scores; a folder that holds others' is refused.
+      finished: called with how many more images are done, or left out.
+    Raises:
+      InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
+    """
+    note, done = _note(out, settings, wanted)
+    there = {record["name"]: record for record in done}
+    todo = [entry for entry in entries if not (entry.name in there and _is_newer(entry, wanted.of(out, entry)))]
+    failed: list[Rejected] = []
+    finished(len(entries) - len(todo))
+    with ThreadPoolExecutor() as pool:
+        for chunk in _chunks(todo, run, wanted):
+            kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
+            failed += rejected
+            if kept:
+                note = _begun(out, note, scored, wanted)
+                write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
+                maps = ({name: values[i] for name, values in scored.maps.items()} for i in range(len(kept)))
+                list(pool.map(write, kept, maps))
+                records = _records(kept, scored)
+                there |= {record["name"]: record for record in records}
+                with (out / "samples.jsonl").open("a") as log:
+                    log.writelines(json.dumps(record) + "\n" for record in records)
+            finished(len(chunk))
+    if failed and not there:
+        raise InputError(failed[0].reason)
+    files.write_lines(out / "samples.jsonl", [there[entry.name] for entry in entries if entry.name in there])
+    if failed or (out / "failed.jsonl").is_file():
+        files.write_lines(out / "failed.jsonl", [{"path": str(one.path), "reason": one.reason} for one in failed])
+    return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
+
+
+def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What images.json says, or is to say, and the lines of the images that are done."""
+    path, settings = out / "images.json", {**settings, "threshold": wanted.threshold}
+    results.refuse_other_maps(path, {name: value for name, value in settings.items() if name != "threshold"})
+    there = json.loads(path.read_bytes()) if path.is_file() else {}
+    if any(there.get(name) != value for name, value in settings.items()) or "full_colour" not in there:
+        return settings, []
+    try:
+        records = files.read_lines(out / "samples.jsonl")
+        return there, [record for record in records if set(record) == {"name", *SAMPLES}]
+    except (ValueError, TypeError):
+        return there, []  # Damaged, as after a loss of power: all are scored again.
+
+
+def _is_newer(entry: Entry, places: dict[str, Path]) -> bool:
+    """Whether all files of an image are there, and newer than it."""
+    written = [path.stat().st_mtime_ns if path.is_file() else 0 for path in places.values()]
+    return entry.path.stat().st_mtime_ns <= min(written)
+
+
+def _chunks(entries: Sequence[Entry], run: Run, wanted: Files) -> Iterator[Sequence[Entry]]:
+    height, width, _ = run.model.image_shape
+    size = max(1, AT_ONCE // (4 * height * width * (1 + len(wanted.maps))))
+    return (entries[start : start + size] for start in range(0, len(entries), size))
+
+
+def _scored(
+    run: Run,
+    entries: Sequence[Entry],
+    pool: ThreadPoolExecutor,
+    preparation: Preparation,
+    maps: Sequence[str],
+    batch_size: int,
+) -> tuple[list[Entry], Scored, list[Rejected]]:
+    """Those of the images that can be scored, their scores, and the others."""
+
+    def taken(entry: Entry) -> np.ndarray | Rejected:
+        try:
+            image = read_prepared(entry.path, preparation)
+            results.check_shape(run, image[None], str(entry.path))
+        except InputError as error:
+            return Rejected(entry.path, str(error))
+        return as_float(image)
+
+    read_ones = list(zip(entries, pool.map(taken, entries), strict=True))
+    failed = [image for _, image in read_ones if isinstance(image, Rejected)]
+    kept = [entry for entry, image in read_ones if not isinstance(image, Rejected)]
+    images = [image for _, image in read_ones if not isinstance(image, Rejected)]
+    stack = np.stack(images) if images else np.empty((0, *run.model.image_shape), np.float32)
+    scored = results.score_as_trained(run, stack, maps=maps, batch_size=batch_size)
+    finite, reasons = results.finite(scored, [str(entry.path) for entry in kept])
+    failed += [Rejected(kept[i].path, reason) for i, reason in reasons.items()]
+    return [entry for entry, one in zip(kept, finite, strict=True) if one], results.take(scored, finite), failed
+
+
+def _begun(out: Path, note: dict[str, Any], scored: Scored, wanted: Files) -> dict[str, Any]:
+    """The note with the value of full colour, in the folder: twice the threshold, else what the first images reach."""
+    if "full_colour" not in note:
+        high = 2 * (wanted.threshold or 0.0)
+        high = high if high > 0 else float(np.quantile(scored.maps[wanted.maps[0]], 0.995))
+        note = {**note, "full_colour": high if high > 0 else 1.0}
+        files.write_lines(out / "samples.jsonl", [])
+        files.write_json(out / "images.json", note)
+    return note
+
+
+def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float) -> None:
+    """The files of one image."""
+    image = read(entry.path)
+    places = wanted.of(out, entry)
+    maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
+    for name, values in maps.items():
+        files.clear_parts(places[name])
+        write_map(places[name], values)
+    shown = maps[wanted.maps[0]]
+    write_png(places["overlay"], panels.overlay(image, shown, high=high))
+    if wanted.threshold is not None:
+        write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
+
+
+def _records(entries: Sequence[Entry], scored: Scored) -> list[dict[str, Any]]:
+    return [
+        {"name": entry.name, **{score: float(scored.samples[score][i]) for score in SAMPLES}}
+        for i, entry in enumerate(entries)
+    ]

@@ -1,0 +1,156 @@
+"""Folders of image files: each on its own grid, the bad ones left out, and what was killed continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxvae import image_maps
+from jaxvae.cli import main
+from jaxvae.data.image_files import write_png
+
+MAPS = ("combi", "rec_error")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run on images of 48 x 40, brought to 16 x 16."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(12):
+        draw(folder / "healthy" / f"{i}.png", seed=i)
+    run = folder / "run"
+    flags = ["--size", "16", "--features", "4", "8", "--latent-size", "4", "--epochs", "2", "--learning-rate", "1e-2"]
+    assert main(["train", str(run), "--data", str(folder / "healthy"), *flags]) == 0
+    return run
+
+
+def draw(path: Path, *, seed: int, shape: tuple[int, ...] = (48, 40)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
+    return path
+
+
+def score(run: Path, folder: Path, out: Path, *flags: str) -> list[str]:
+    return ["score", str(run), str(folder), "--out", str(out), "--maps", *MAPS, *flags]
+
+
+def written(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_maps_have_the_size_of_their_image(run, tmp_path):
+    sizes = {"wide": (20, 60), "small": (8, 9), "same": (16, 16)}
+    for name, shape in sizes.items():
+        draw(tmp_path / "in" / f"{name}.png", seed=1, shape=shape)
+    assert main(score(run, tmp_path / "in", tmp_path / "out", "--threshold", "1e-4")) == 0
+    for name, shape in sizes.items():
+        values = np.load(tmp_path / "out" / f"{name}_combi.npy")
+        assert values.shape == shape
+        assert np.asarray(Image.open(tmp_path / "out" / f"{name}_overlay.png")).shape == (*shape, 3)
+        mask = np.asarray(Image.open(tmp_path / "out" / f"{name}_mask.png"))
+        np.testing.assert_array_equal(mask > 0, values >= np.float32(1e-4))
+
+
+def test_what_cannot_be_scored_is_left_out_and_the_others_are_what_they_are_alone(run, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for i in range(4):
+        draw(folder / f"{i}.png", seed=i)
+    assert main(score(run, folder, tmp_path / "alone")) == 0
+    (folder / "broken.png").write_bytes(b"\x89PNG")
+    draw(folder / "colour.png", seed=0, shape=(48, 40, 3))
+    np.save(folder / "huge.npy", np.full((48, 40), 1e25, np.float32))
+    capsys.readouterr()
+    for _ in range(2):
+        assert main(score(run, folder, out)) == 2
+        captured = capsys.readouterr()
+        assert f"left out: {folder / 'broken.png'}: cannot be read" in captured.out
+        assert f"left out: {folder / 'colour.png'}: the images are 16x16 with 3 channels" in captured.out
+        assert f"left out: {folder / 'huge.npy'}: its " in captured.out
+        assert f"3 of 7 images could not be scored; {out / 'failed.jsonl'} says why" in captured.err
+    failed = [json.loads(line)["path"] for line in (out / "failed.jsonl").read_text().splitlines()]
+    assert sorted(Path(path).name for path in failed) == ["broken.png", "colour.png", "huge.npy"]
+    for path in (tmp_path / "alone").glob("*.npy"):
+        np.testing.assert_allclose(np.load(out / path.name), np.load(path), rtol=1e-4, atol=1e-9)
+    here, there = (
+        [json.loads(line) for line in (place / "samples.jsonl").read_text().splitlines()]
+        for place in (out, tmp_path / "alone")
+    )
+    assert [record["name"] for record in here] == [record["name"] for record in there]
+    assert [record["elbo"] for record in here] == pytest.approx([record["elbo"] for record in there], rel=1e-5)
+    for name in ("broken.png", "colour.png", "huge.npy"):
+        (folder / name).unlink()
+    assert main(score(run, folder, out)) == 0
+    assert (out / "failed.jsonl").read_text() == ""
+
+
+def test_only_what_changed_is_scored_again(run, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for i in range(4):
+        draw(folder / f"{i}.png", seed=i)
+    assert main(score(run, folder, out)) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.npy")}
+    lines = (out / "samples.jsonl").read_text().splitlines()
+    draw(folder / "2.png", seed=9)
+    draw(folder / "10.png", seed=10)
+    (out / "1_rec_error.npy").unlink()
+    assert main(score(run, folder, out)) == 0
+    again = {path.name for path in out.glob("*.npy") if before.get(path) != path.stat().st_mtime_ns}
+    assert again == {f"{i}_{name}.npy" for i in (1, 2, 10) for name in MAPS}
+    now = (out / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "3.png", "10.png"]
+    assert [now[i] == lines[i] for i in range(4)] == [True, True, False, True]
+    # Another threshold is another mask of every image.
+    assert main(score(run, folder, out, "--threshold", "1e-3")) == 0
+    for path in out.glob("*_mask.png"):
+        values = np.load(out / path.name.replace("_mask.png", "_combi.npy"))
+        np.testing.assert_array_equal(np.asarray(Image.open(path)) > 0, values >= np.float32(1e-3))
+
+
+def test_images_in_many_chunks_are_those_in_one(run, tmp_path, monkeypatch):
+    for i in range(7):
+        draw(tmp_path / "in" / f"{i}.png", seed=i)
+    assert main(score(run, tmp_path / "in", tmp_path / "one")) == 0
+    monkeypatch.setattr(image_maps, "AT_ONCE", 2 * 4 * 16 * 16 * 3)
+    assert main(score(run, tmp_path / "in", tmp_path / "many", "--batch-size", "2")) == 0
+    one, many = written(tmp_path / "one"), written(tmp_path / "many")
+    assert one.keys() == many.keys()
+    for name in one:
+        if name.endswith(".npy"):
+            wanted = np.load(tmp_path / "one" / name)
+            np.testing.assert_allclose(np.load(tmp_path / "many" / name), wanted, rtol=1e-4, atol=1e-6 * wanted.max())
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_a_folder_has_the_same_bytes(run, tmp_path):
+    for i in range(40):
+        draw(tmp_path / "in" / f"{i:02d}.png", seed=i, shape=(300, 200))
+    # One thread of XLA's: on a busy machine two were once seen to make other last bits.
+    environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    small = f"import sys; from jaxvae import cli, image_maps; image_maps.AT_ONCE = {2 * 4 * 16 * 16 * 3}; "
+    command = [sys.executable, "-c", f"{small} sys.exit(cli.main())"]
+    arguments = score(run, tmp_path / "in", tmp_path / "whole", "--batch-size", "2")
+    subprocess.run([*command, *arguments], check=True, capture_output=True, env=environment)
+    out, killed = tmp_path / "out", 0
+    arguments = score(run, tmp_path / "in", out, "--batch-size", "2")
+    while killed < 4:
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL, env=environment)
+        wanted = len(list(out.glob("*_combi.npy"))) + 7
+        while process.poll() is None and len(list(out.glob("*_combi.npy"))) < wanted:
+            time.sleep(0.005)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        killed += 1
+    subprocess.run([*command, *arguments], check=True, capture_output=True, env=environment)
+    found, expected = written(out), written(tmp_path / "whole")
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
