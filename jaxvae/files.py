@@ -96,3 +96,15 @@ def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     not one of them."""
     text = Path(path).read_text() if Path(path).exists() else ""
     return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """JSON values by where they stand.
+
+    >>> flat({"hparams": {"beta": 1.0}})
+    {'hparams.beta': 1.0}
+    """
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

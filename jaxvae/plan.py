@@ -23,6 +23,7 @@ from typing import Any
 
 from jaxvae import files
 from jaxvae.errors import InputError
+from jaxvae.files import flat
 
 Plan = dict[str, Any]  # "programs": a list of {"fixed": {...}, "runs": [{...}, ...]}, and what decides all of them
 Row = dict[str, Any]  # One run: its settings and its numbers
@@ -69,9 +70,10 @@ def claim(folder: Path, plan: Plan) -> None:
         there = json.loads(path.read_text())
     except ValueError:
         raise InputError(f"{path}: is damaged; name a new folder, or remove this one") from None
-    for name in plan:
-        if there.get(name) != plan[name]:
-            what = "other runs" if name == "programs" else f"{name} {there.get(name)} and now it is {plan[name]}"
+    before, now = flat(there), flat(plan)
+    for name in now:
+        if before.get(name) != now[name]:
+            what = "other runs" if name == "programs" else f"{name} {before.get(name)} and now it is {now[name]}"
             way_out = "install that version" if name == "jaxvae" else "repeat its flags"
             raise InputError(f"{folder}: holds another sweep, made with {what}; {way_out}, or name a new folder")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ Record = dict[str, Any]
 
 # What config.json says of the images that is no flag: how many there are, and which.
 IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from")
+QUIET_SECONDS = 60.0  # Between two lines of progress where stderr is no terminal, on which the bar shows.
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
 AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
@@ -61,7 +63,7 @@ def claim(run: Path, config: Config) -> None:
         return
     there = checkpoint.read_config(run)
     _refuse_epochs(run, there, config)
-    before, now = {"augment": "none"} | _flat(there), _flat(config)
+    before, now = {"augment": "none"} | files.flat(there), files.flat(config)
     # The flags of the images first, which change what follows from the images too.
     _refuse_changed(run, before, now, [name for name in now if name.startswith("data.")])
     known = "images.learnt_from" in before
@@ -93,14 +95,6 @@ def _refuse_epochs(run: Path, there: Config, here: Config) -> None:
         raise InputError(f"--epochs {now}: the cosine schedule of {run} ended with epoch {before}; name a new folder")
 
 
-def _flat(config: Config, prefix: str = "") -> Config:
-    """`{"hparams.beta": 1.0}` of `{"hparams": {"beta": 1.0}}`."""
-    flat: Config = {}
-    for name, value in config.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value})
-    return flat
-
-
 def train(
     run: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0, stop: Sequence[int] = ()
 ) -> Ending:
@@ -128,7 +122,7 @@ def train(
         return ending._replace(words=f"{ending.words}, nothing is left to do")
     images = jnp.asarray(splits.train.images)
     best_state: TrainState | None = None
-    saved = time.perf_counter()
+    saved = told = time.perf_counter()
     started = saved - (records[-1]["seconds"] if records else 0.0)
     with (
         signals.noted(signal.SIGINT) as interrupted,
@@ -154,6 +148,9 @@ def train(
                 best_state = jax.tree.map(jnp.copy, state)  # A copy, since the next chunk consumes the state.
             bar.update(steps)
             bar.set_postfix_str(_postfix(record))
+            if bar.disable and time.perf_counter() - told > QUIET_SECONDS:
+                print(f"{run}: step {step} of {total}, {_postfix(record)}", file=sys.stderr, flush=True)
+                told = time.perf_counter()
             if time.perf_counter() - saved > checkpoint_seconds:
                 _save(run, state, best_state)
                 saved = time.perf_counter()

@@ -279,7 +279,13 @@ def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
     voxels, brain, _ = head(0)
     for name, values in (("scan", voxels), ("tissue", np.where(brain, 1.0 + (voxels > 110), 0.0))):
         write_volume(tmp_path / "mixed" / f"{name}.nii.gz", values)
-    assert main(["prepare", str(tmp_path / "mixed"), "--out", str(tmp_path / "c"), "--size", "16"]) == 0
+    prepare = ["prepare", str(tmp_path / "mixed"), "--size", "16", "--out"]
+    assert main([*prepare, str(tmp_path / "guessed")]) == 0
+    assert [record["name"] for record in cache.open_cache(tmp_path / "guessed").volumes] == ["scan"]
+    assert "1 left out" in capsys.readouterr().out
+    (left_out,) = (tmp_path / "guessed" / "rejected.jsonl").read_text().splitlines()
+    assert f"tissue.nii.gz: {LIKE_A_MASK}; say where scans and masks lie with --images" in left_out
+    assert main([*prepare, str(tmp_path / "c"), "--images", "*.nii.gz"]) == 0
     assert f"1 x {LIKE_A_MASK}" in capsys.readouterr().out
     told = {record["name"]: record["warnings"] for record in cache.open_cache(tmp_path / "c").volumes}
     assert told == {"scan": [], "tissue": [LIKE_A_MASK]}

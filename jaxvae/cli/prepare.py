@@ -75,7 +75,8 @@ class Prepare:
             lesions=self.lesions,
             patients=self.patients,
         )
-        left_out = cache_writer.prepare(self.out, found, rejected, slicing)
+        # Where it was not said what the scans are, a mask may be among them.
+        left_out = cache_writer.prepare(self.out, found, rejected, slicing, label_maps=self.images is not None)
         print(self._summary(cache.open_cache(self.out), len(left_out)))
 
     def _summary(self, opened: Cache, left_out: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -307,7 +308,8 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
 
     from jaxvae import TrainConfig, checkpoint, plan, programs, runs
 
-    for number in tqdm(todo, "programs", disable=None):
+    bar = tqdm(todo, "programs", disable=None)
+    for done, number in enumerate(bar, start=1):
         program = whole["programs"][number]
         config, splits = _config(sweep, program["fixed"], opened)
         started = time.perf_counter()
@@ -321,7 +323,10 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
             runs.AUGMENTATIONS[sweep.augment],
         )
         rows = [{**program["fixed"], **row} for row in rows]
-        plan.add_part(sweep.sweep, whole, number, rows, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        plan.add_part(sweep.sweep, whole, number, rows, seconds)
+        if bar.disable:
+            print(f"{sweep.sweep}: program {done} of {len(todo)}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
 def _words(values: Iterable[Any]) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from jaxvae.models import Model
 
 
+FEW_STEPS = 1000  # The demo learns its phantoms in some 2,000; the paper's FashionMNIST takes 10,000.
+
+
 @dataclass(frozen=True)
 class Train:
     """Learn what healthy images look like.
@@ -78,6 +81,7 @@ class Train:
 
             runs.claim(self.run, config)
             with files.alone(self.run):
+                print(_announced(self, config), flush=True)
                 ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
         can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
         next_step = (
@@ -87,6 +91,17 @@ class Train:
         )
         print(f"{self.run}: {ending.words}; {next_step if ending.finished else 'the same command goes on from there'}")
         return ending.finished
+
+
+def _announced(train: Train, config: dict[str, Any]) -> str:
+    """What is going to be trained, and whether it is little."""
+    count, batch_size, epochs = config["images"]["train"], config["train"]["batch_size"], train.epochs
+    steps = epochs * (count // batch_size)
+    lines = [f"{train.run}: {count} healthy images of {train.source.data}, {epochs} epochs, {steps} steps"]
+    if steps < FEW_STEPS:
+        more = -(-FEW_STEPS * epochs // steps)
+        lines.append(f"  so few steps teach little: --epochs {more}, or a smaller --batch-size, would make {FEW_STEPS}")
+    return "\n".join(lines)
 
 
 def run_config(train: Train, splits: Splits) -> dict[str, Any]:

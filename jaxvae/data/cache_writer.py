@@ -19,17 +19,24 @@ from tqdm import tqdm
 from jaxvae import files
 from jaxvae.data import slices
 from jaxvae.data.cache import ARRAYS, FILES, refuse_changed
-from jaxvae.data.cut import read_scan
+from jaxvae.data.cut import LIKE_A_MASK, read_scan
 from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 
 
 def prepare(
-    directory: str | Path, found: Sequence[Scan], rejected: Sequence[Rejected], slicing: Slicing
+    directory: str | Path,
+    found: Sequence[Scan],
+    rejected: Sequence[Rejected],
+    slicing: Slicing,
+    *,
+    label_maps: bool = True,
 ) -> list[Rejected]:
     """Makes a cache of the scans, several at a time; what is there of it already is kept.
 
+    Args:
+      label_maps: take scans that look like masks too, with a warning; else they are left out.
     Returns:
       All that was left out: `rejected`, and the scans that could not be read.
     Raises:
@@ -50,7 +57,7 @@ def prepare(
     left_out = list(rejected)
     # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(partial(_write_part, parts, slicing), range(len(found)), found)
+        results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
         for scan, reason in zip(
             found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
         ):
@@ -108,7 +115,7 @@ def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:06d}.npz"
 
 
-def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str | None:
+def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, scan: Scan) -> str | None:
     """Reads one scan into its part; the reason where that cannot be."""
     path, origin = _part(parts, number), sources(scan, *FILES)
     if _is_whole(path, origin):
@@ -117,6 +124,8 @@ def _write_part(parts: Path, slicing: Slicing, number: int, scan: Scan) -> str |
         cut = read_scan(scan, slicing)
     except InputError as error:
         return str(error)
+    if not label_maps and LIKE_A_MASK in cut.warnings:
+        return f"{scan.image}: {LIKE_A_MASK}; say where scans and masks lie with --images, --brains and --lesions"
     placement, lesion = cut.slices.placement, cut.lesion
     masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
     lesion_voxels = [0] * cut.brain.shape[2]

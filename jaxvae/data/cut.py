@@ -14,7 +14,7 @@ from jaxvae.data.volumes import Volume
 from jaxvae.errors import InputError
 
 FEW = 16  # values among those of a brain: masks and label maps of lesions have no more, scans hundreds
-LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does; where it is one, it should not be among the scans"
+LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvae.data.image_files import SUFFIXES
+from jaxvae.data.volumes import is_volume
 from jaxvae.errors import InputError
 
 Layout = Literal["benchmark", "cases", "flat"]
@@ -45,6 +46,8 @@ def layout_of(directory: str | Path) -> Layout:
         raise InputError(
             f"{directory}: no images to learn from directly in it; pass a folder below it, like {below[0]}"
         )
+    if any(is_volume(path) for path in directory.rglob("*")):
+        raise InputError(f"{directory}: holds volumes; cut them first, `jaxvae prepare {directory} --out PATH`")
     raise InputError(
         f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
         "nor images directly in it; arrange it as one of these"
@@ -88,9 +91,13 @@ def cases(directory: Path) -> list[Entry]:
 def unlabelled(path: str | Path) -> list[Entry]:
     """All images below a folder, or the one image that the path names; masks are passed over."""
     path = Path(path)
+    if path.is_file() and is_volume(path):
+        raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
     if path.is_file():
         return [_alone(path, path.parent, "unknown")]
     paths = [image for image in _images_in(_existing(path), "**/*") if not _is_mask(image)]
+    if not paths and any(is_volume(below) for below in path.rglob("*")):
+        raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
     if not paths:
         raise InputError(f"{path}: no PNG, JPEG, TIFF or npy image in it or below")
     return [_alone(image, path, "unknown") for image in paths]

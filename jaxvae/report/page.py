@@ -117,15 +117,16 @@ STYLE = """\
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 64rem; margin: 0 auto; padding: 3rem 1.5rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 3rem 1.5rem 4rem; }
 h1 { margin: 0 0 1.5rem; font-size: 1.75rem; line-height: 1.25; font-weight: 650; overflow-wrap: anywhere; }
 dl { display: flex; flex-wrap: wrap; gap: 0.75rem 2.5rem; margin: 0 0 2.5rem; }
 dt { color: var(--muted); font-size: 0.8125rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: 0 0 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: 0.5rem; }
-th, td { padding: 0.35rem 1.75rem 0.35rem 0; text-align: left; font-weight: 400; white-space: nowrap; }
+caption { text-align: left; font-weight: 600; padding-bottom: 0.5rem; position: sticky; left: 0; }
+th, td { padding: 0.35rem 1.1rem 0.35rem 0; text-align: left; font-weight: 400; white-space: nowrap; }
+td { font-size: 0.9375rem; }
 thead th { color: var(--muted); font-size: 0.8125rem; border-bottom: 1px solid var(--line); }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 th:last-child, td:last-child { padding-right: 0; }
