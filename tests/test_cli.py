@@ -313,7 +313,8 @@ def test_thresholds_are_those_of_healthy_validation_images(evaluated: Path) -> N
 
 def test_the_report_is_a_page_with_everything(evaluated: Path) -> None:
     report = evaluated / "report"
-    drawn = {f"{kind}_{what}" for kind in ("curves", "histograms") for what in ("pixels", "images")} | {"panels"}
+    drawn = {f"{kind}_{what}" for kind in ("curves", "histograms") for what in ("pixels", "images")}
+    drawn |= {"panels", "training"}
     pictures = {f"{name}.{ending}" for name in drawn for ending in ("png", "svg")}
     assert {path.name for path in report.iterdir()} == {
         *pictures,
@@ -325,7 +326,7 @@ def test_the_report_is_a_page_with_everything(evaluated: Path) -> None:
         with Image.open(report / f"{name}.png") as image:
             image.verify()
     page = (report / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     rows = json.loads((report / "results.json").read_text())["rows"]
     evaluation = json.loads((evaluated / "evaluation.json").read_text())
     assert [(row["level"], row["score"]) for row in rows] == [

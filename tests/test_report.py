@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from jaxvae.curves import pr_curve, roc_curve
 from jaxvae.errors import InputError
-from jaxvae.report import curves, histograms, page, panels, style, tables
+from jaxvae.report import curves, histograms, page, panels, style, tables, training
 
 
 @pytest.fixture
@@ -313,6 +313,28 @@ ROWS = [
     {"score": "<none>", "auroc": float("nan"), "n": np.int64(9), "seconds": 0.2501, "rate": None},
 ]
 COLUMNS = {"score": "Score", "auroc": "AUROC", "n": "n", "seconds": "s", "rate": "Rate", "ok": "OK"}
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-6, 1.0), (0.2, 30.0), (2.5, 26.0), (0.99, 10.1)])
+def test_a_logarithmic_axis_has_ticks_and_few(low: float, high: float) -> None:
+    sheet = style.sheet(400, 300)
+    panel = style.axes(sheet, 30, 30, 330, 200)
+    panel.set(xscale="log", xlim=(low, high))
+    histograms._few_ticks(panel, low, high)
+    ticks = panel.get_xticks()
+    assert 0 < len(ticks) <= 4
+    assert all(low <= tick <= high for tick in ticks)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_training_is_drawn(tmp_path: Path, count: int, validated: bool) -> None:
+    extra = {"validation_elbo": -90.0} if validated else {}
+    records = [{"step": 5 * i, "loss": 1e3 / i, "nll": 9e2 / i, "kl": 1e2 / i, **extra} for i in range(1, count + 1)]
+    training.figure(tmp_path / "training.png", records)
+    assert decoded(tmp_path / "training.png").std() > 0
+    with pytest.raises(InputError, match="no record of training to draw"):
+        training.figure(tmp_path / "training.png", [])
 
 
 def test_markdown_by_hand() -> None:

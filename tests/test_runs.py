@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -434,3 +435,11 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
     assert (code, err) == (0, "")
     assert f"{run}: trained for {2 * EPOCHS} steps, the best is that of step " in out
     assert_same(run, undisturbed)
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(tmp_path: Path, splits: Splits, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(runs, "QUIET_SECONDS", 0.0)
+    train(tmp_path / "run", splits, epochs=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(rf"{tmp_path / 'run'}: step \d+ of \d+, loss [\d.]+.*", lines[0])

@@ -33,7 +33,7 @@ class Report:
     def execute(self) -> None:
         if self.cases < 1:
             raise InputError(f"--cases {self.cases}: must be above 0")
-        from jaxvae import checkpoint, results, volume_tables
+        from jaxvae import checkpoint, files, results, volume_tables
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
 
@@ -52,7 +52,14 @@ class Report:
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
         scored = results.read_scores(place, test, maps)
         evaluation_page.write(
-            place / "report", test, scored, evaluation, config, cases=self.cases, viewer_section=section
+            place / "report",
+            test,
+            scored,
+            evaluation,
+            config,
+            cases=self.cases,
+            records=files.read_lines(self.run / "metrics.jsonl"),
+            viewer_section=section,
         )
         print(f"{place / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jaxvae.data import slices
 from jaxvae.data.dataset import Dataset
 from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
 from jaxvae.metrics import best_dice
-from jaxvae.report import curves, histograms, page, panels, style, tables, viewer
+from jaxvae.report import curves, histograms, page, panels, style, tables, training, viewer
 from jaxvae.report.evaluation_tables import NOTE, named, of_volumes
 from jaxvae.report.page import Figure
 from jaxvae.results import Scored
@@ -33,9 +34,14 @@ def write(
     config: dict[str, Any],
     *,
     cases: int,
+    records: Sequence[Mapping[str, float]] = (),
     viewer_section: str = "",
 ) -> None:
-    """Every figure and table of a report into its folder; and the viewer of volumes where there are some."""
+    """Every figure and table of a report into its folder; and the viewer of volumes where there are some.
+
+    Args:
+      records: of the training, metrics.jsonl.
+    """
     if config.get("volumes"):
         # Of a slice with its neighbours as channels, the slice is what is shown and what brightness is judged by.
         test = replace(test, images=slices.middle(test.images))
@@ -52,6 +58,12 @@ def write(
         samples = {**map_means(baselines), **scored.samples}
         figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
+    if records:
+        training.figure(report / "training", records)
+        caption = "The loss and its two terms while it was trained; of the validation images, the loss at z = mean."
+        first, last = records[0], records[-1]
+        alt = f"Loss over {last['step']} steps, {first['loss']:.0f} at first and {last['loss']:.0f} at last"
+        figures.append(page.Figure(report / "training.png", caption, alt))
     if evaluation["pixels"]:
         caption, rows = f"Pixels, all pooled, background included; {NOTE}", named(evaluation["pixels"])
         parts.append(tables.html(rows, PIXEL_COLUMNS, caption=caption, best=PIXEL_BEST))

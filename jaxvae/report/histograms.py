@@ -86,7 +86,9 @@ def _panel(panel, healthy: np.ndarray, anomalous: np.ndarray) -> None:
     style.plain_axes(panel)
     panel.spines["left"].set_visible(False)
     panel.set(yticks=[], xlim=(edges[0], edges[-1]), xscale="log" if log else "linear")
-    if not log:
+    if log:
+        _few_ticks(panel, edges[0], edges[-1])
+    else:
         panel.locator_params(axis="x", nbins=4)
     inner = outer = 0.0
     for values, colour in zip((healthy, anomalous), GROUPS.values(), strict=True):
@@ -97,3 +99,17 @@ def _panel(panel, healthy: np.ndarray, anomalous: np.ndarray) -> None:
             inner, outer = max(inner, heights[1:-1].max()), max(outer, heights.max())
     # Many zeros pile up in the first bin; it may run out at the top before it makes all else invisible.
     panel.set_ylim(0, 1.06 * (min(outer, 1.5 * inner) or outer))
+
+
+def _few_ticks(panel, low: float, high: float) -> None:
+    """Powers of ten, four at most; within less than two decades 1, 2 and 5 times such as well."""
+    from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, NullFormatter
+
+    decades = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1,) if high > 100 * low else (1, 2, 5)
+    ticks = np.array([factor * 10.0**decade for decade in decades for factor in factors])
+    ticks = ticks[(ticks >= low) & (ticks <= high)]
+    ticks = ticks[:: max(1, -(-len(ticks) // 4))]
+    panel.xaxis.set_major_locator(FixedLocator(ticks.tolist()))
+    panel.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+    panel.xaxis.set_minor_formatter(NullFormatter())

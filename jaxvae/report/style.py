@@ -151,6 +151,8 @@ def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
     panel.spines[["left", "bottom"]].set(color=MUTED, linewidth=points(1.5))
     panel.tick_params(which="both", colors=MUTED, labelsize=points(SMALL), width=points(1.5), length=points(6))
     panel.tick_params(which="minor", length=points(3))
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.get_offset_text().set(fontsize=points(SMALL), color=MUTED)
     panel.set_xlabel(xlabel, fontsize=points(TEXT), color=INK)
     panel.set_ylabel(ylabel, fontsize=points(TEXT), color=INK)
 

@@ -1,0 +1,55 @@
+"""How a run learnt: its loss and its two terms, over the steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvae.errors import InputError
+from jaxvae.report import style
+
+PANELS = {"loss": "Loss (β KL + NLL)", "nll": "NLL", "kl": "KL"}
+VALIDATION = style.PURPLE
+
+
+def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]]) -> None:
+    """A panel each for the loss, the NLL and the KL, in nats an image; the validation's loss beside the training's.
+
+    The axis spans what came after the first tenth of the records; what lies above it runs out at the top.
+
+    Args:
+      path: ends in .png or .svg; without an ending both are written.
+      records: of metrics.jsonl: step, loss, nll, kl, and validation_elbo where it was measured.
+    Raises:
+      InputError: no record, or a file that cannot be written.
+    """
+    if not records:
+        raise InputError(f"{path}: there is no record of training to draw; train the run first")
+    steps = np.array([record["step"] for record in records])
+    validated = [record for record in records if "validation_elbo" in record]
+    margin, gap, top, height, below = 110, 110, 64, 300, 84
+    width = (style.WIDTH - margin - 28 - (len(PANELS) - 1) * gap) / len(PANELS)
+    sheet = style.sheet(style.WIDTH, top + height + below)
+    look: dict[str, Any] = {"linewidth": style.points(3)}
+    for k, (name, title) in enumerate(PANELS.items()):
+        left = margin + k * (width + gap)
+        style.text(sheet, left, top - 32, title, weight="bold")
+        panel = style.axes(sheet, left, top, width, height)
+        style.plain_axes(panel, xlabel="Step", ylabel="nats an image" if k == 0 else "")
+        values = np.array([record[name] for record in records])
+        shown = [values[len(values) // 10 :]]
+        panel.plot(steps, values, color=style.INK if name == "loss" else style.LINES[name].colour, **look)
+        if name == "loss" and validated:
+            ends = np.array([record["step"] for record in validated])
+            losses = -np.array([record["validation_elbo"] for record in validated])
+            panel.plot(ends, losses, color=VALIDATION, linestyle="--", **look)
+            style.text(sheet, left + width, top + 12, "validation", size=style.SMALL, color=VALIDATION, ha="right")
+            shown.append(losses[len(losses) // 10 :])
+        low, high = min(map(np.min, shown)), max(map(np.max, shown))
+        spare = 0.06 * (high - low) or 0.5
+        panel.set(xlim=(0, steps[-1]), ylim=(low - spare, high + spare))
+        panel.locator_params(nbins=4)
+    style.save(sheet, path)
