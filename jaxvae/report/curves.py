@@ -69,6 +69,11 @@ def figure(
         if name in pr:
             right.plot(*steps(*pr[name][:2]), **look)
     numbers = {"AUROC": {**(auroc or {}), CHANCE: 0.5}, "AP": {**(average_precision or {}), CHANCE: prevalence}}
+    highest = max((float(np.max(curve[1])) for curve in pr.values()), default=1.0)
+    if highest < 0.2:  # Where little is anomalous and little of it found, a full axis would show nothing.
+        ticks = [0.0, 0.5 * highest, highest]
+        right.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        right.set_ylim(0, 1.02 * highest)
     _legend(sheet, 1146, top, lines, {header: values for header, values in numbers.items() if len(values) > 1})
     style.save(sheet, path)
 
