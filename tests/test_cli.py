@@ -857,12 +857,21 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     out = capsys.readouterr().out
     assert f"{sweep}: 8 runs in 2 programs; 1 MB at once\n" in out
     assert "pixel_average_precision/elbo_grad over the seeds, best first" in out
+    (best,) = re.findall(r"the best as a run of its own: jaxvae train RUN (.*)", out)
     tables = {name: (sweep / name).read_bytes() for name in ("table.jsonl", "table.csv")}
     rows = [json.loads(line) for line in tables["table.jsonl"].splitlines()]
     assert [(row["seed"], row["beta"], row["latent_size"]) for row in rows] == [
         (seed, beta, size) for seed in (0, 1) for beta in (0.5, 2.0) for size in (2, 4)
     ]
     assert not any(row["diverged"] for row in rows)
+    means = {
+        (row["beta"], row["latent_size"]): row["pixel_average_precision/elbo_grad"] / 2
+        + rows[i + 4]["pixel_average_precision/elbo_grad"] / 2
+        for i, row in enumerate(rows[:4])
+    }
+    beta, size = max(means, key=means.__getitem__)
+    assert f"--data {folder} --latent-size {size}" in best
+    assert f"--beta {beta}" in best
     assert {path.name for path in sweep.glob("*.png")} == {
         "bars_beta.png",
         "bars_latent_size.png",

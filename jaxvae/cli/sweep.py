@@ -146,6 +146,8 @@ class Sweep:
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
         score = plan.score_of(rows)
         print(sweeps.summary(rows, axes, score))
+        if best := _best(self, rows, axes, score):
+            print(f"the best as a run of its own: {best}")
         sweeps.figures(self.sweep, rows, axes, score)
         print(f"\n{self.sweep}: table.jsonl and table.csv hold all {len(rows)} runs, the figures lie beside them")
 
@@ -327,6 +329,20 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
         plan.add_part(sweep.sweep, whole, number, rows, seconds)
         if bar.disable:
             print(f"{sweep.sweep}: program {done} of {len(todo)}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str) -> str | None:
+    """The command that trains the best setting, with its first seed; None where all diverged."""
+    from jaxvae import plan
+    from jaxvae.cli import train
+
+    best = plan.over_seeds(rows, axes, score)[0]
+    if best["mean"] is None:
+        return None
+    row = next(row for row in rows if all(row[name] == best[name] for name in axes))
+    like = _as_train(sweep, {name: row[name] for name in FIXED if name in row})
+    own = {name: row[name] for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size")}
+    return train.as_command(dataclasses.replace(like, **own))
 
 
 def _words(values: Iterable[Any]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae import signals
@@ -154,6 +155,23 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
         "seed": train.seed,
         "epochs": train.epochs,
     }
+
+
+def as_command(train: Train) -> str:
+    """What to type for a run, its folder left open: the flags that are not at their defaults.
+
+    >>> from pathlib import Path
+    >>> as_command(Train(run=Path("any"), source=Source(data="a b", size=64), features=(8, 16), beta=0.5))
+    "jaxvae train RUN --data 'a b' --size 64 --features 8 16 --beta 0.5"
+    """
+    words = ["jaxvae", "train", "RUN"]
+    for given, default in ((train.source, Source()), (train, Train(run=train.run, source=train.source))):
+        for flag in fields(given):
+            value = getattr(given, flag.name)
+            if value != getattr(default, flag.name):
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{flag.name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
 
 
 def is_dense(model: str, source: Source) -> bool:
