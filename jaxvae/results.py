@@ -219,13 +219,13 @@ def write_samples(path: Path, dataset: Dataset, scored: Scored, *, labelled: boo
     files.write_lines(path, records)
 
 
-def place(run_directory: Path, volumes: Path | None = None) -> Path:
-    """Where the results of a run lie: in its folder, or below it for volumes that are not its own."""
-    return run_directory if volumes is None else run_directory / "on" / volumes.resolve().name
+def place(run_directory: Path, other: Path | None = None) -> Path:
+    """Where the results of a run lie: in its folder, or below it for images or volumes that are not its own."""
+    return run_directory if other is None else run_directory / "on" / other.resolve().name
 
 
-def refuse_others(place: Path, volumes: Path | None) -> None:
-    """Refuses to put results where those of other volumes lie, of another folder with the same name.
+def refuse_others(place: Path, other: Path | None) -> None:
+    """Refuses to put results where those of others lie, of another folder with the same name.
 
     Raises:
       InputError: so it is.
@@ -234,8 +234,8 @@ def refuse_others(place: Path, volumes: Path | None) -> None:
         judged = json.loads((place / "evaluation.json").read_bytes()).get("judged")
     except (OSError, ValueError, AttributeError):
         return  # None there, or none that anybody can read.
-    if volumes is not None and judged != str(volumes.resolve()):
-        raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {volumes} another name")
+    if other is not None and judged != str(other.resolve()):
+        raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {other} another name")
 
 
 def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
@@ -256,14 +256,14 @@ def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{note.parent}: holds maps made with {words}; name another --out")
 
 
-def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[str, Any]:
-    """evaluation.json of a run, on its own test or on other volumes.
+def read_evaluation(run_directory: Path, other: Path | None = None) -> dict[str, Any]:
+    """evaluation.json of a run, on its own test or on others.
 
     Raises:
       InputError: not a run, not evaluated since it was last trained, or damaged.
     """
-    path = place(run_directory, volumes) / "evaluation.json"
-    again = f"run `jaxvae evaluate {run_directory}{f' {volumes}' if volumes else ''}`"
+    path = place(run_directory, other) / "evaluation.json"
+    again = f"run `jaxvae evaluate {run_directory}{f' {other}' if other else ''}`"
     checkpoint.read_config(run_directory)
     _, step = checkpoint.chosen(run_directory)
     if not path.is_file():
@@ -274,7 +274,7 @@ def read_evaluation(run_directory: Path, volumes: Path | None = None) -> dict[st
         raise InputError(f"{path}: not JSON ({error}); {again} again") from error
     if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION:
         raise InputError(f"{path}: damaged, or of another version of jaxvae; {again} again")
-    if volumes is not None and evaluation.get("judged") != str(volumes.resolve()):
+    if other is not None and evaluation.get("judged") != str(other.resolve()):
         raise InputError(f"{path}: holds what was found on {evaluation.get('judged')}; {again} again")
     if evaluation["step"] != step:
         found = f"evaluated at step {evaluation['step']} and is at step {step} now"

@@ -40,6 +40,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, ba
         steps=3,
         mesh=None,
         objective=jaxvae.elbo_terms,
+        augment=None,
         together=together,
     )
     scoring = sweep._score_many.lower(

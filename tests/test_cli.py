@@ -358,6 +358,31 @@ def test_labels_without_masks_give_the_table_of_images(folder: Path, tmp_path: P
     assert not (run / "report" / "panels.png").exists()
 
 
+def test_a_run_is_judged_by_another_folder(run: Path, tmp_path: Path, refused) -> None:
+    other = write_benchmark(tmp_path / "other")
+    assert main(["evaluate", str(run), str(other), "--resamples", "0"]) == 0
+    assert main(["report", str(run), str(other)]) == 0
+    found = run / "on" / "other"
+    evaluation = json.loads((found / "evaluation.json").read_text())
+    assert (evaluation["judged"], evaluation["images"]["test"]) == (str(other), 8)
+    (combi,) = (row for row in evaluation["pixels"] if row["score"] == "combi")
+    masks = np.array([np.asarray(Image.open(path)) > 0 for path in sorted(other.glob("ground_truth/bad/*.png"))])
+    names = [record["name"] for record in read_lines(found / "scores" / "samples.jsonl")]
+    labels = np.zeros((8, SIDE, SIDE, 1), bool)
+    labels[[i for i, name in enumerate(names) if "/bad/" in name]] = masks[..., None]
+    scores = np.load(found / "scores" / "combi.npy")
+    assert combi["auroc"] == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()))
+    assert (found / "report" / "index.html").is_file()
+    # Nothing that was learnt from is judged, by whatever name.
+    linked = tmp_path / "linked"
+    (linked / "train" / "good").mkdir(parents=True)
+    (linked / "test").mkdir()
+    learnt = Path(json.loads((run / "config.json").read_text())["data"]["data"]) / "train" / "good"
+    (linked / "test" / "good").symlink_to(learnt)
+    assert "the run learnt from it; name another folder" in refused("evaluate", run, linked)
+    assert "has no labels; arrange it as test/KIND" in refused("evaluate", run, learnt)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_the_demo_ends_where_its_training_was_stopped(monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
     done: list[Any] = []

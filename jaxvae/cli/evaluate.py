@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import open_own
+from jaxvae.cli.source import open_other, open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ class Evaluate:
     """Hold a run's scores against what is known of its test images.
 
     Writes the scores of its test images, and evaluation.json; prints the tables.
-    A run on volumes can be held against other prepared volumes too; what was killed goes on at the volume where it was.
+    A run can be held against other images than its own too; of volumes, what was killed goes on where it was.
     """
 
     run: flags.Run
     """the run folder"""
-    volumes: Annotated[Path | None, tyro.conf.Positional, flags.optional("[VOLUMES]", "the run's own test")] = None
-    """other prepared volumes, with lesions; the results are those of RUN/on/NAME"""
+    other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test")] = None
+    """another folder with labels, or other prepared volumes with lesions; the results are those of RUN/on/NAME"""
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
     median: int = 5
@@ -51,31 +51,29 @@ class Evaluate:
 
         run = checkpoint.load(self.run)
         splits = open_own(run.config)
-        test = splits.test if self.volumes is None else volume_tables.other_volumes(run, self.volumes)
-        place = results.place(self.run, self.volumes)
-        results.refuse_others(place, self.volumes)
+        test = splits.test if self.other is None else open_other(run, self.other, splits)
+        place = results.place(self.run, self.other)
+        results.refuse_others(place, self.other)
         own = volume_tables.own_volumes(run) if run.config.get("volumes") is not None else None
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
-            way_out = (
-                "name others" if run.config.get("volumes") else f"score others with `jaxvae score {self.run} FOLDER`"
-            )
+            way_out = f"name others that have labels, `jaxvae evaluate {self.run} OTHER`"
             raise InputError(
-                f"{self.volumes or self.run}: its data have {len(test)} test images"
+                f"{self.other or self.run}: its data have {len(test)} test images"
                 f"{f', all {kind}' if len(test) else ''}; healthy and anomalous ones are needed ({way_out})"
             )
-        results.check_shape(run, test.images, str(self.volumes or run.config["data"]["data"]))
+        results.check_shape(run, test.images, str(self.other or run.config["data"]["data"]))
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
         evaluation["thresholds"] = results.healthy_thresholds(run, splits.validation)
-        evaluation["judged"] = None if self.volumes is None else str(self.volumes.resolve())
+        evaluation["judged"] = None if self.other is None else str(self.other.resolve())
         results.write_scores(place / "scores", test, scored)
         del scored  # so that it is not in memory beside the volumes
         evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test, place)
         files.write_json(place / "evaluation.json", evaluation)
         shutil.rmtree(place / "measures", ignore_errors=True)
         print(evaluation_tables.text(evaluation))
-        command = f"jaxvae report {self.run}{f' {self.volumes}' if self.volumes else ''}"
+        command = f"jaxvae report {self.run}{f' {self.other}' if self.other else ''}"
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
 
     def _volume_tables(
@@ -84,7 +82,7 @@ class Evaluate:
         from jaxvae import volume_tables
         from jaxvae.data import cache
 
-        judged = own if self.volumes is None else cache.open_cache(self.volumes)
+        judged = own if self.other is None else cache.open_cache(self.other)
         judging = volume_tables.Judging(median=self.median, components=self.components, background=self.background)
         found = volume_tables.tables(
             run,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import open_own
+from jaxvae.cli.source import open_other, open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Report:
 
     run: flags.Run
     """the run folder, after `jaxvae evaluate`"""
-    volumes: Annotated[Path | None, tyro.conf.Positional, flags.optional("[VOLUMES]", "the run's own test")] = None
-    """other prepared volumes that it was evaluated on"""
+    other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test")] = None
+    """what else it was evaluated on"""
     cases: int = 2
     """images of a kind in the panels: so many of the best, the median and the worst; volumes, in all"""
 
@@ -37,18 +37,16 @@ class Report:
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
 
-        evaluation = results.read_evaluation(self.run, self.volumes)
+        evaluation = results.read_evaluation(self.run, self.other)
         config = checkpoint.read_config(self.run)
-        place = results.place(self.run, self.volumes)
-        section = ""
-        if config.get("volumes") is None:
-            test = open_own(config).test
-        else:
-            run = checkpoint.load(self.run)
+        place = results.place(self.run, self.other)
+        run, section = checkpoint.load(self.run), ""
+        splits = open_own(config)
+        test = splits.test if self.other is None else open_other(run, self.other, splits)
+        if config.get("volumes") is not None:
             volume_tables.own_volumes(run)
-            own = config["data"]["data"]
-            test = open_own(config).test if self.volumes is None else volume_tables.other_volumes(run, self.volumes)
-            section = volume_viewer(run, self.volumes or Path(own), set(test.groups), evaluation, self.cases)
+            judged = self.other or Path(config["data"]["data"])
+            section = volume_viewer(run, judged, set(test.groups), evaluation, self.cases)
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
         scored = results.read_scores(place, test, maps)
         evaluation_page.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from jaxvae.cli import flags
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxvae.data.dataset import Splits
+    from jaxvae.checkpoint import Run
+    from jaxvae.data.dataset import Dataset, Splits
     from jaxvae.data.preparation import Preparation
 
 FASHION_MNIST = "fashion_mnist:"
@@ -108,6 +110,30 @@ def open_own(config: dict[str, Any]) -> Splits:
             "from would be judged; bring those back, or train a new run"
         )
     return splits
+
+
+def open_other(run: Run, folder: Path, own: Splits) -> Dataset:
+    """All labelled images of another folder, or other prepared volumes, that a run is to be judged by.
+
+    Args:
+      own: the images of the run.
+    Raises:
+      InputError: they have no labels, do not fit the run, or it learnt from one of them.
+    """
+    if run.config.get("volumes") is not None:
+        from jaxvae import volume_tables
+
+        return volume_tables.other_volumes(run, folder)
+    from jaxvae.data import images
+
+    source = from_config(run.config["data"])
+    found = images.load_judged(folder, preparation=preparation(source))
+    # Through links and by whatever name, a file is the same.
+    learnt_from = {os.path.realpath(Path(source.data, name)) for name in (*own.train.names, *own.validation.names)}
+    for name in found.names:
+        if os.path.realpath(folder / name) in learnt_from:
+            raise InputError(f"{folder / name}: the run learnt from it; name another folder, or none for its own test")
+    return found
 
 
 def _load(source: Source) -> Splits:

@@ -64,6 +64,20 @@ def load(
     return Splits(train=_healthy(directory, train), validation=_healthy(directory, validated), test=judged)
 
 
+def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
+    """All that can be judged in a folder with labels: what lies in `test`, or the slices of all its cases.
+
+    Raises:
+      InputError: it has no labels, or as `load`.
+    """
+    directory = Path(directory)
+    layout = image_folders.layout_of(directory)
+    if layout == "flat":
+        raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
+    entries = image_folders.cases(directory) if layout == "cases" else image_folders.judged(directory)
+    return _read(entries, preparation)
+
+
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
     """All images below a folder, or the one image that the path names, to be scored: labels are False, masks None.
 
