@@ -2,6 +2,7 @@
 
 OUT/.settings.json       the run and the maps; another run or other maps are refused
 OUT/<name>_<map>.nii.gz  float32, on the scan's own grid
+OUT/<name>_mask.nii.gz   uint8, 1 where the first map reaches the threshold, if there is one
 OUT/<name>.json          the scores of its slices and of the whole; written last, so that it says the volume is done
 OUT/times.jsonl          one line a volume: seconds of reading, scoring and writing
 OUT/failed.jsonl         the scans that could not be scored, with their reasons; both with the shard in their names
@@ -49,6 +50,7 @@ def write_scans(
     out: Path,
     *,
     maps: Sequence[str],
+    threshold: float | None = None,
     batch_size: int = BATCH,
     rejected: Sequence[Rejected] = (),
     shard: str = "",
@@ -57,6 +59,7 @@ def write_scans(
     """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
 
     Args:
+      threshold: of a mask from the first map; with another one than before, a scan is done again.
       rejected: scans that cannot be scored, for the record.
       shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
         own.
@@ -65,7 +68,7 @@ def write_scans(
       InputError: the folder holds maps of another run, or other maps; it cannot be written to, or its disk is full.
     """
     _claim(run, out, maps)
-    todo, others = _missing(out, scans)
+    todo, others = _missing(out, scans, threshold)
     failed = [*rejected, *others]
     for _ in range(len(scans) - len(todo)):
         finished()
@@ -101,7 +104,7 @@ def write_scans(
                     failed.append(result)
                     finished()
                     continue
-                writing.append((result, pool.submit(_write, run, out, result)))
+                writing.append((result, pool.submit(_write, run, out, result, threshold)))
                 while len(writing) == AHEAD or (writing and writing[0][1].done()):
                     finish()
             while writing:
@@ -121,20 +124,20 @@ def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
         files.write_json(note, settings)
 
 
-def _missing(out: Path, scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
+def _missing(out: Path, scans: Sequence[Scan], threshold: float | None) -> tuple[list[Scan], list[Rejected]]:
     """The scans that are not done yet, and those whose name another scan has taken."""
     todo, others = [], []
     for scan in scans:
         try:
-            if not _is_done(out, scan):
+            if not _is_done(out, scan, threshold):
                 todo.append(scan)
         except InputError as error:
             others.append(Rejected(scan.image, str(error)))
     return todo, others
 
 
-def _is_done(out: Path, scan: Scan) -> bool:
-    """Whether a scan's record is there, which is written last.
+def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
+    """Whether a scan's record is there, which is written last, with the same threshold.
 
     Raises:
       InputError: it is the record of another scan, or was made with another brain mask.
@@ -143,12 +146,13 @@ def _is_done(out: Path, scan: Scan) -> bool:
     if not path.is_file():
         return False
     try:
-        source = json.loads(path.read_bytes())["source"]
+        record = json.loads(path.read_bytes())
+        source = record["source"]
     except (ValueError, KeyError, TypeError):
         return False  # Damaged, as after a loss of power: it is done again.
     if source != sources(scan, "image", "brain"):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
-    return True
+    return record.get("threshold") == threshold
 
 
 def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:
@@ -160,13 +164,17 @@ def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected
     return result
 
 
-def _write(run: Run, out: Path, scores: VolumeScores) -> float:
+def _write(run: Run, out: Path, scores: VolumeScores, threshold: float | None) -> float:
     """The files of one volume; the seconds they took."""
     begin = time.perf_counter()
     scan, samples = scores.scan, scores.scores.samples
     maps = {name: out / f"{scan.name}_{name}.nii.gz" for name in scores.scores.maps}
-    for path in (*maps.values(), out / f"{scan.name}.json"):
+    mask = out / f"{scan.name}_mask.nii.gz"
+    for path in (*maps.values(), mask, out / f"{scan.name}.json"):
         files.clear_parts(path)
+    if threshold is not None:
+        values = scores.volume(next(iter(maps)))
+        volumes.write(mask, (values >= threshold) & scores.cut.brain, scores.cut.volume, description="jaxvae mask")
     highest = {}
     for name, path in maps.items():
         values = scores.volume(name)
@@ -177,6 +185,7 @@ def _write(run: Run, out: Path, scores: VolumeScores) -> float:
         "source": sources(scan, "image", "brain"),
         "step": run.step,
         "maps": {name: path.name for name, path in maps.items()},
+        "threshold": threshold,
         "warnings": list(scores.cut.warnings),
         "volume": {name: float(np.mean(values, dtype=np.float64)) for name, values in samples.items()},
         "highest": highest,

@@ -139,6 +139,24 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
     assert "holds maps made with seed 0, now 5" in capsys.readouterr().err
 
 
+def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path):
+    score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", "combi"]
+    assert main(score) == 0
+    assert not list(tmp_path.rglob("*_mask.nii.gz"))
+    values = nib.load(tmp_path / "p00" / "flair_combi.nii.gz").get_fdata()
+    threshold = float(np.quantile(values, 0.99))
+    moments = {}
+    for given in (threshold, threshold, 0.0):
+        assert main([*score, "--threshold", str(given)]) == 0
+        mask = nib.load(tmp_path / "p00" / "flair_mask.nii.gz")
+        assert mask.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(mask.affine, nib.load(tmp_path / "p00" / "flair_combi.nii.gz").affine)
+        inside = nib.load(trained / "patients" / "p00" / "brain.nii.gz").get_fdata() > 0
+        np.testing.assert_array_equal(mask.get_fdata() > 0, (values >= given) & inside)
+        moments.setdefault(given, set()).add((tmp_path / "p00" / "flair_mask.nii.gz").stat().st_mtime_ns)
+    assert [len(seen) for seen in moments.values()] == [1, 1]
+
+
 @pytest.mark.parametrize("name", ["settings.nii.gz", "M\udcfcller.nii.gz", "Müller.nii.gz", "a[1].nii.gz"])
 def test_any_name_will_do(trained, tmp_path, name):
     folder = tmp_path / "scans"
@@ -159,6 +177,7 @@ def test_refused(trained, tmp_path, capsys):
         ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
         ([folder, "--format", "tiff"], "--format: goes with images only"),
+        ([folder, "--threshold", "nan"], "--threshold nan: must be a finite number"),
         ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: takes {0} to {1}"),
         ([folder, "--images", "*"], "--images *: "),
         ([str(trained / "patients"), "--images", "*_t2.nii"], "no volume at *_t2.nii"),

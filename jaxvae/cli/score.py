@@ -30,8 +30,8 @@ class Score:
     of them laid over the image, and a binary mask if there is a threshold. The scores
     of whole images are in samples.jsonl.
 
-    Of every volume: its maps as NIfTI files on the scan's own grid, and the scores
-    of its slices as JSON.
+    Of every volume: its maps as NIfTI files on the scan's own grid, a mask if there is
+    a threshold, and the scores of its slices as JSON.
 
     The same command again goes on with those that are not done yet.
     """
@@ -53,7 +53,8 @@ class Score:
     format: Literal["npy", "tiff"] = "npy"
     """of the maps of a folder"""
     threshold: Annotated[
-        float | None, flags.optional("FLOAT", "what 1 % of the pixels of the run's healthy validation images exceed")
+        float | None,
+        flags.optional("FLOAT", "what 1 % of the run's healthy validation pixels exceed; of voxels, once evaluated"),
     ] = None
     """of the masks: pixels are anomalous from this value on"""
     images: Annotated[str | None, flags.optional("PATTERN", "every volume in the folder and below")] = None
@@ -146,9 +147,8 @@ class Score:
         from jaxvae import volume_maps
         from jaxvae.data import cache, scans
 
-        for flag, given in (("--format", self.format != "npy"), ("--threshold", self.threshold is not None)):
-            if given:
-                raise InputError(f"{flag}: goes with images only; maps of volumes are NIfTI files without a threshold")
+        if self.format != "npy":
+            raise InputError("--format: goes with images only; maps of volumes are NIfTI files")
         out = self._out(folder)
         if cache.is_cache(folder):
             for flag in ("images", "brains"):
@@ -164,6 +164,7 @@ class Score:
                 found,
                 out,
                 maps=self.maps,
+                threshold=self._volume_threshold(),
                 batch_size=self.batch_size,
                 rejected=rejected,
                 shard=(self.shard or "").replace("/", "of"),
@@ -196,6 +197,15 @@ class Score:
         if place.is_dir() and out.resolve().is_relative_to(place):
             raise InputError(f"{out}: lies within {folder}, where results would count as folder; give another --out")
         return out
+
+    def _volume_threshold(self) -> float | None:
+        """Of the first map; what evaluate measured inside healthy brains, or none."""
+        from jaxvae import results
+
+        if self.threshold is not None or not (self.run / "evaluation.json").is_file():
+            return self.threshold
+        tables = results.read_evaluation(self.run)["volumes"]
+        return tables[0]["thresholds"].get(self.maps[0], {}).get("0.01") if tables else None
 
     def _threshold(self, run: Run) -> float | None:
         """Of the first map: what evaluate measured, else what the run's own healthy validation images reach."""

@@ -160,8 +160,8 @@ def read_mask(path: str | Path, like: Volume) -> np.ndarray:
 def write(path: str | Path, values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> None:
     """A map, [X, Y, Z] in RAS order, as a float32 NIfTI file in the order, the affine and the units of the scan.
 
-    Equal maps make equal bytes. The file appears whole or not at all. It holds none of the scan's header extensions,
-    in which scanners leave names and dates.
+    A mask, bool, becomes uint8. Equal maps make equal bytes. The file appears whole or not at all. It holds none of the
+    scan's header extensions, in which scanners leave names and dates.
 
     Args:
       path: ends in .nii.gz or .nii.
@@ -180,12 +180,13 @@ def write(path: str | Path, values: np.ndarray, like: Volume, *, description: st
 def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> bytes:
     """The bytes of the file that `write` makes, before compression."""
     back = ornt_transform(RAS, io_orientation(like.stored_affine))
-    stored = np.asarray(apply_orientation(values, back), np.float32)
+    dtype = np.uint8 if values.dtype == bool else np.float32
+    stored = np.asarray(apply_orientation(values, back), dtype)
     kind, header = _nifti_header(like.header)
     if header.endianness != {"little": "<", "big": ">"}[sys.byteorder]:
         header = header.as_byteswapped()
     header.extensions.clear()
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
     header.set_intent("none")
     header["descrip"] = description.encode()[:79]
