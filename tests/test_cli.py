@@ -653,6 +653,12 @@ def test_what_is_there_is_not_fetched_again(tmp_path: Path, capsys: pytest.Captu
 # Bad runs
 
 
+def test_a_data_set_that_is_misspelled_is_guessed(refused, tmp_path: Path) -> None:
+    for typed, meant in {"fashion_mnsit:d": "fashion_mnist:d", "phantoms": "phantom"}.items():
+        line = refused("train", tmp_path / "run", "--data", typed)
+        assert line == f"jaxvae: {typed}: no such folder; did you mean {meant}?"
+
+
 def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "thesis").mkdir()
@@ -855,6 +861,7 @@ def test_results_are_not_written_among_the_images(refused, run: Path, folder: Pa
     data = shutil.copytree(folder / "test", tmp_path / "data")
     assert "out: lies within" in refused("score", run, data, "--out", tmp_path / "data" / "out")
     assert "lies within" in refused("score", run, run)
+    assert f"--out {run}: is the run itself" in refused("score", run, data, "--out", run)
     (tmp_path / "file").touch()
     assert re.search("file/.*: cannot be written", refused("score", run, folder / "test", "--out", tmp_path / "file"))
 
@@ -871,6 +878,23 @@ def test_fashion_mnist_from_files_to_report(data: Path, tmp_path: Path, capsys) 
     assert {row["score"] for row in evaluation["samples"]} == {*BASELINES, "elbo", "kl", "nll"}
     assert (run / "report" / "index.html").exists()
     assert "Images: 1000 of 10000 anomalous" in capsys.readouterr().out
+
+
+def test_images_need_not_be_square(tmp_path: Path, folder: Path, refused) -> None:
+    run = tmp_path / "run"
+    train = ["train", str(run), "--data", str(folder), *SMALL, "--size", "16", "24"]
+    assert main(train) == main(train) == main(["evaluate", str(run), "--resamples", "0"]) == 0
+    assert json.loads((run / "config.json").read_text())["model"]["image_shape"] == [16, 24, 1]
+    assert np.load(run / "scores" / "combi.npy").shape == (8, 16, 24, 1)
+    assert main(["score", str(run), str(folder / "test" / "bad"), "--maps", "combi"]) == 0
+    assert np.load(run / "scores" / "bad" / "000_combi.npy").shape == (SIDE, SIDE)
+    for flags, message in {
+        "--size 1 2 3": "--size 1 2 3: give one number, or height and width",
+        "--size": "--size without a number: give one number, or height and width",
+        "--size 16 44 --features 4 8 8": "sides that 8 divides, and the images have 44x16 pixels; add --size 16 48",
+    }.items():
+        assert message in refused("train", tmp_path / "other", "--data", folder, *flags.split())
+    assert "--size 64 32: phantoms are as wide as high" in refused("train", tmp_path / "other", "--size", "64", "32")
 
 
 def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:

@@ -23,6 +23,15 @@ def average_over_areas(image: np.ndarray, size: int) -> np.ndarray:
     return repeated.reshape(size, height, size, width, channels).mean(axis=(1, 3))
 
 
+def test_height_and_width_are_resized_each_by_itself():
+    resized = resize(IMAGE, (5, 60), kind="image")
+    assert resized.shape == (5, 60, 3)
+    np.testing.assert_allclose(resize(resized, 1, kind="image"), IMAGE.mean(axis=(0, 1), keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(resized.mean(axis=1), average_over_areas(IMAGE, 5).mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(resized.mean(axis=0), average_over_areas(IMAGE, 60).mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(resize(IMAGE, (7, 7), kind="mask"), resize(IMAGE, 7, kind="mask"))
+
+
 @pytest.mark.parametrize("size", [1, 5, 7, 23, 32, 41, 60])
 def test_resizing_averages_over_the_area_under_each_pixel(size):
     resized = resize(IMAGE, size, kind="image")
@@ -122,6 +131,7 @@ def test_images_without_contrast_stay_finite_and_flat(normalise, value):
     ("arguments", "flag"),
     [
         ({"size": 0}, "--size 0"),
+        ({"size": (8, 0)}, "--size 8 0"),
         ({"channels": ()}, "--channels"),
         ({"channels": (-1,)}, "--channels"),
         ({"normalise": "minmax"}, "--normalise minmax"),

@@ -127,7 +127,7 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
     captured = capsys.readouterr()
     assert f"left out: {out / 'a.json'}: holds the scores of another scan" in captured.out
     assert f"left out: {folder / 'b.nii.gz'}: {out / 'b_combi.nii.gz'}: cannot be written" in captured.out
-    assert "1 volumes scored" in captured.out
+    assert "1 volume scored" in captured.out
     assert "2 of 3 volumes could not be scored" in captured.err
     failed = [Path(json.loads(line)["path"]).name for line in (out / "failed.jsonl").read_text().splitlines()]
     assert failed == ["a.nii.gz", "b.nii.gz"]

@@ -255,7 +255,10 @@ def test_refused(trained, tmp_path, capsys):
         (["train", str(tmp_path / "r"), *train[2:], "--features", *"23456"], "prepare them anew with --size 32"),
         ([*train, "--size", "32"], "--size 32: volumes have the size they were prepared with"),
         ([*train, "--normalise", "zscore"], "--normalise zscore: only goes with a folder of images"),
-        (["train", str(tmp_path / "r"), "--data", str(trained / "patients")], "neither train/good and test"),
+        (
+            ["train", str(tmp_path / "r"), "--data", str(trained / "patients")],
+            "first run `jaxvae prepare",
+        ),
     ]:
         assert main(arguments) == 2, arguments
         complaint = capsys.readouterr().err

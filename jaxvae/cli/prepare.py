@@ -10,6 +10,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import FASHION_MNIST
+from jaxvae.cli.words import counted
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,8 +87,9 @@ class Prepare:
 
         everything = cache.dataset(opened)
         lines = [
-            f"{self.out}: {len(everything)} slices of {self.size}x{self.size} from {len(opened.volumes)} volumes of "
-            f"{len(set(everything.groups))} patients, {int(everything.labels.sum())} slices with a lesion"
+            f"{self.out}: {counted(len(everything), 'slice')} of {self.size}x{self.size} from "
+            f"{counted(len(opened.volumes), 'volume')} of {counted(len(set(everything.groups)), 'patient')}, "
+            f"{counted(int(everything.labels.sum()), 'slice')} with a lesion"
         ]
         counts = Counter(warning for record in opened.volumes for warning in record["warnings"])
         lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]

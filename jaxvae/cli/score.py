@@ -13,6 +13,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_own, preparation
+from jaxvae.cli.words import counted
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Score:
             self._write_own(run)
 
     def _say(self, out: Path, count: int, before: int = 0) -> None:
-        words = f"{count} image{'s' if count != 1 else ''} scored ({', '.join(self.maps)})"
+        words = f"{counted(count, 'image')} scored ({', '.join(self.maps)})"
         there = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""
         print(f"{out}: {words}{there}; the numbers of each are in samples.jsonl")
 
@@ -171,7 +172,7 @@ class Score:
                 finished=bar.update,
             )
         before = f", {summary.skipped} were there already" if summary.skipped else ""
-        print(f"{out}: {summary.written} volumes scored ({', '.join(self.maps)}){before}")
+        print(f"{out}: {counted(summary.written, 'volume')} scored ({', '.join(self.maps)}){before}")
         if summary.written:
             each = {stage: value / summary.written for stage, value in summary.seconds.items()}
             print(f"  a volume took {', '.join(f'{each[stage]:.2f} s to {stage}' for stage in each)}; stages overlap")
@@ -194,6 +195,8 @@ class Score:
     def _out(self, folder: Path) -> Path:
         place = folder.resolve()
         out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.name.partition(".")[0])
+        if out.resolve() == self.run.resolve():
+            raise InputError(f"--out {out}: is the run itself; name a folder in it, or another place")
         if place.is_dir() and out.resolve().is_relative_to(place):
             raise InputError(f"{out}: lies within {folder}, where results would count as folder; give another --out")
         return out

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae.cli import flags
+from jaxvae.cli.complaints import did_you_mean
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Source:
     """fashion_mnist only: the class 0..9 that is the anomaly"""
     scaling: int = 1
     """fashion_mnist only: stack each image so many times, the paper's input scaling"""
-    size: Annotated[int | None, flags.optional("INT", "phantom 64, folders as they are")] = None
-    """resize to so many pixels in height and width"""
+    size: Annotated[tuple[int, ...] | None, flags.optional("INT [INT]", "phantom 64, folders as they are")] = None
+    """resize to so many pixels in height and width; of two numbers the first is the height"""
     channels: Annotated[tuple[int, ...] | None, flags.optional("INT ...", "all")] = None
     """folders only: the channels to keep, counted from 0"""
     normalise: Literal["none", "zscore", "robust"] = "none"
@@ -49,7 +50,19 @@ def preparation(source: Source) -> Preparation:
     """What is done to every image of a folder."""
     from jaxvae.data.preparation import Preparation
 
-    return Preparation(size=source.size, channels=source.channels, normalise=source.normalise)
+    sides = _sides(source)
+    size = None if sides is None else (sides[0], sides[-1])
+    return Preparation(size=size, channels=source.channels, normalise=source.normalise)
+
+
+def _sides(source: Source) -> tuple[int, ...] | None:
+    if source.size is not None and len(source.size) not in (1, 2):
+        raise InputError(f"--size {_words(source.size) or 'without a number'}: give one number, or height and width")
+    return source.size
+
+
+def _words(sizes: tuple[int, ...]) -> str:
+    return " ".join(map(str, sizes))
 
 
 def is_fashion_mnist(source: Source) -> bool:
@@ -78,9 +91,9 @@ def open_splits(source: Source) -> Splits:
         images_only, source, ("channels", "normalise"), f"a folder of images (volumes were prepared){there}"
     )
     if is_volumes(source) and source.size is not None:
-        raise InputError(f"--size {source.size}: volumes have the size they were prepared with; prepare them anew")
+        raise InputError(f"--size {_words(source.size)}: volumes have the size they were prepared with; prepare anew")
     if is_fashion_mnist(source) and source.size is not None:
-        raise InputError(f"--size {source.size}: FashionMNIST is 28x28; leave it out, or use --scaling")
+        raise InputError(f"--size {_words(source.size)}: FashionMNIST is 28x28; leave it out, or use --scaling")
     if is_fashion_mnist(source) and source.hold_out is None:
         raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
     if source.split_seed < 0:
@@ -140,8 +153,10 @@ def _load(source: Source) -> Splits:
     if source.data == "phantom":
         from jaxvae.data import phantom
 
-        size = 64 if source.size is None else source.size
-        return phantom.load(size=size, seed=source.split_seed, validation=source.validation)
+        sides = _sides(source) or (64,)
+        if sides[0] != sides[-1]:
+            raise InputError(f"--size {_words(sides)}: phantoms are as wide as high; give one number")
+        return phantom.load(size=sides[0], seed=source.split_seed, validation=source.validation)
     if is_fashion_mnist(source):
         from jaxvae.data import fashion_mnist
 
@@ -159,6 +174,10 @@ def _load(source: Source) -> Splits:
         return cache.load(source.data, validation=source.validation, test=source.test, seed=source.split_seed)
     from jaxvae.data import images
 
+    if not Path(source.data).exists():
+        kind, colon, rest = source.data.partition(":")
+        meant = did_you_mean(kind, [FASHION_MNIST.rstrip(":"), "phantom"])
+        raise InputError(f"{source.data}: no such folder{meant.replace('?', f'{colon}{rest}?')}")
     return images.load(
         source.data,
         preparation=preparation(source),
@@ -183,6 +202,8 @@ def to_config(source: Source) -> dict[str, Any]:
         config["data"] = str(Path(source.data).absolute())
     if source.channels is not None:
         config["channels"] = list(source.channels)
+    if source.size is not None:
+        config["size"] = source.size[0] if len(source.size) == 1 else list(source.size)
     return config
 
 
@@ -203,7 +224,8 @@ def from_config(config: dict[str, Any]) -> Source:
       InputError: they are of another version of jaxvae.
     """
     try:
-        channels = config["channels"]
-        return Source(**{**config, "channels": None if channels is None else tuple(channels)})
+        size = [config["size"]] if isinstance(config["size"], int) else config["size"]
+        tuples = {"channels": config["channels"], "size": size}
+        return Source(**{**config, **{name: value and tuple(value) for name, value in tuples.items()}})
     except (KeyError, TypeError) as error:
         raise InputError(f"config.json: its data are not as this version writes them ({error}); train anew") from error

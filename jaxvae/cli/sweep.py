@@ -16,6 +16,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
+from jaxvae.cli.words import counted
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -189,10 +190,13 @@ def _as_train(sweep: Sweep, fixed: dict[str, Any]) -> Train:
     from jaxvae.cli.train import Train, is_dense
 
     width = fixed.get("width", 1)
+    of_data = {flag: fixed[name] for name, flag in OF_DATA.items() if name in fixed}
+    if "size" in of_data:
+        of_data["size"] = (of_data["size"],)
     dense = is_dense(sweep.model, sweep.source)
     return Train(
         run=sweep.sweep,
-        source=dataclasses.replace(sweep.source, **{OF_DATA[name]: fixed[name] for name in OF_DATA if name in fixed}),
+        source=dataclasses.replace(sweep.source, **of_data),
         model=sweep.model,
         hidden_size=max(1, round(width * sweep.hidden_size)) if dense else sweep.hidden_size,
         features=sweep.features if dense else tuple(max(1, round(width * channels)) for channels in sweep.features),
@@ -299,10 +303,8 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int,
     seconds = plan.seconds_a_program(sweep.sweep)
     in_turn = -(-len(todo) // processes)
     ahead = f", about {seconds * in_turn / 60:.1f} minutes to go" if seconds and todo else ""
-    print(
-        f"{sweep.sweep}: {runs} runs in {len(programs)} programs{done}; {memory / 1e6:.0f} MB at once{ahead}",
-        flush=True,
-    )
+    what = f"{counted(runs, 'run')} in {counted(len(programs), 'program')}{done}"
+    print(f"{sweep.sweep}: {what}; {memory / 1e6:.0f} MB at once{ahead}", flush=True)
 
 
 def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -> None:

@@ -227,7 +227,8 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
     ways_out = []
     if not is_fashion_mnist(train.source):
         verb = "prepare them anew with" if is_volumes(train.source) else "add"
-        ways_out.append(f"{verb} --size {max(1, round(width / factor)) * factor}")
+        nearest = (max(1, round(side / factor)) * factor for side in (height, width))
+        ways_out.append(f"{verb} --size {_words(tuple(dict.fromkeys(nearest)))}")
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
         f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "

@@ -47,7 +47,7 @@ def layout_of(directory: str | Path) -> Layout:
             f"{directory}: no images to learn from directly in it; pass a folder below it, like {below[0]}"
         )
     if any(is_volume(path) for path in directory.rglob("*")):
-        raise InputError(f"{directory}: holds volumes; cut them first, `jaxvae prepare {directory} --out PATH`")
+        raise InputError(f"{directory}: holds volumes; first run `jaxvae prepare {directory} --out PATH`")
     raise InputError(
         f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
         "nor images directly in it; arrange it as one of these"

@@ -19,7 +19,7 @@ class Preparation:
     """Channels are chosen first, then the image is resized, then normalised.
 
     Args:
-      size: both sides in pixels after resizing; None leaves them.
+      size: both sides in pixels after resizing, or (height, width); None leaves them.
       channels: the channels to keep, counted from 0; None keeps all.
       normalise: per image and channel, over the pixels that are not 0 in every channel (so that the empty surrounding
         of a scan does not count): `zscore` subtracts the mean and divides by the standard deviation; `robust` takes
@@ -29,13 +29,14 @@ class Preparation:
       InputError: size is not positive, channels are empty or negative, normalise is none of the three.
     """
 
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
     channels: tuple[int, ...] | None = None
     normalise: Literal["none", "zscore", "robust"] = "none"
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise InputError(f"--size {self.size}: both sides need at least 1 pixel")
+        if self.size is not None and min(_sides(self.size)) < 1:
+            words = " ".join(map(str, dict.fromkeys(_sides(self.size))))
+            raise InputError(f"--size {words}: both sides need at least 1 pixel")
         if self.channels is not None and (not self.channels or min(self.channels) < 0):
             raise InputError(f"--channels {self.channels}: pass those to keep, counted from 0, like --channels 1")
         if self.normalise not in ("none", "zscore", "robust"):
@@ -76,8 +77,8 @@ def as_float(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
 
 
-def resize(image: np.ndarray, size: int, *, kind: Literal["image", "mask"]) -> np.ndarray:
-    """Stretch or shrink [H, W, C] to [size, size, C].
+def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["image", "mask"]) -> np.ndarray:
+    """Stretch or shrink [H, W, C] to [size, size, C], or to a size of (height, width).
 
     An image is averaged over the area that each new pixel covers, as float32 in the unit it had; the mean of the image
     stays what it was. A mask takes the value under each new pixel's centre and keeps its type.
@@ -91,11 +92,12 @@ def resize(image: np.ndarray, size: int, *, kind: Literal["image", "mask"]) -> n
            [ True,  True]])
     """
     height, width, channels = image.shape
+    tall, wide = _sides(size)
     if kind == "mask":
-        return image[_centres(size, height)[:, None], _centres(size, width)]
-    rows = area_weights(size, height) @ image.reshape(height, width * channels)
-    columns = rows.reshape(size, width, channels).swapaxes(0, 1).reshape(width, size * channels)
-    return (area_weights(size, width) @ columns).reshape(size, size, channels).swapaxes(0, 1).copy()
+        return image[_centres(tall, height)[:, None], _centres(wide, width)]
+    rows = area_weights(tall, height) @ image.reshape(height, width * channels)
+    columns = rows.reshape(tall, width, channels).swapaxes(0, 1).reshape(width, tall * channels)
+    return (area_weights(wide, width) @ columns).reshape(wide, tall, channels).swapaxes(0, 1).copy()
 
 
 def on_grid(map: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -114,6 +116,11 @@ def on_grid(map: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
             across = (weights @ across.reshape(length, -1)).reshape(size, *across.shape[1:])
             map = across.swapaxes(0, axis)
     return np.ascontiguousarray(map)
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width)."""
+    return (size, size) if isinstance(size, int | np.integer) else size
 
 
 def _centres(size: int, length: int) -> np.ndarray:
