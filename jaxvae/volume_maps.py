@@ -104,7 +104,7 @@ def write_scans(
                     failed.append(result)
                     finished()
                     continue
-                writing.append((result, pool.submit(_write, run, out, result, threshold)))
+                writing.append((result, pool.submit(_write, run, out, result, maps[0], threshold)))
                 while len(writing) == AHEAD or (writing and writing[0][1].done()):
                     finish()
             while writing:
@@ -164,7 +164,7 @@ def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected
     return result
 
 
-def _write(run: Run, out: Path, scores: VolumeScores, threshold: float | None) -> float:
+def _write(run: Run, out: Path, scores: VolumeScores, first: str, threshold: float | None) -> float:
     """The files of one volume; the seconds they took."""
     begin = time.perf_counter()
     scan, samples = scores.scan, scores.scores.samples
@@ -173,8 +173,8 @@ def _write(run: Run, out: Path, scores: VolumeScores, threshold: float | None) -
     for path in (*maps.values(), mask, out / f"{scan.name}.json"):
         files.clear_parts(path)
     if threshold is not None:
-        values = scores.volume(next(iter(maps)))
-        volumes.write(mask, (values >= threshold) & scores.cut.brain, scores.cut.volume, description="jaxvae mask")
+        found = (scores.volume(first) >= threshold) & scores.cut.brain
+        volumes.write(mask, found, scores.cut.volume, description="jaxvae mask")
     highest = {}
     for name, path in maps.items():
         values = scores.volume(name)

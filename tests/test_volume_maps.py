@@ -140,17 +140,17 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
 
 
 def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path):
-    score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", "combi"]
+    score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", *MAPS[::-1]]
     assert main(score) == 0
     assert not list(tmp_path.rglob("*_mask.nii.gz"))
-    values = nib.load(tmp_path / "p00" / "flair_combi.nii.gz").get_fdata()
+    values = nib.load(tmp_path / "p00" / "flair_rec_error.nii.gz").get_fdata()
     threshold = float(np.quantile(values, 0.99))
     moments = {}
     for given in (threshold, threshold, 0.0):
         assert main([*score, "--threshold", str(given)]) == 0
         mask = nib.load(tmp_path / "p00" / "flair_mask.nii.gz")
         assert mask.get_data_dtype() == np.uint8
-        np.testing.assert_array_equal(mask.affine, nib.load(tmp_path / "p00" / "flair_combi.nii.gz").affine)
+        np.testing.assert_array_equal(mask.affine, nib.load(tmp_path / "p00" / "flair_rec_error.nii.gz").affine)
         inside = nib.load(trained / "patients" / "p00" / "brain.nii.gz").get_fdata() > 0
         np.testing.assert_array_equal(mask.get_fdata() > 0, (values >= given) & inside)
         moments.setdefault(given, set()).add((tmp_path / "p00" / "flair_mask.nii.gz").stat().st_mtime_ns)
