@@ -70,7 +70,8 @@ def write_images(
 ) -> Summary:
     """Writes the maps of image files into a folder; leaves out what cannot be scored, goes on where it was killed.
 
-    An image is scored again where its file is newer than its maps, and all of them with another threshold.
+    An image is scored again where its file is newer than its maps, and all of them where another map is to be shown or
+    another threshold.
 
     Args:
       entries: the images, their names different without suffix.
@@ -86,10 +87,14 @@ def write_images(
     todo = [entry for entry in entries if not (entry.name in there and _is_newer(entry, wanted.of(out, entry)))]
     failed: list[Rejected] = []
     finished(len(entries) - len(todo))
+    if done:
+        files.write_lines(out / "samples.jsonl", done)  # Without the half line that a killed process may have left.
     with ThreadPoolExecutor() as pool:
         for chunk in _chunks(todo, run, wanted):
             kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
             failed += rejected
+            for entry in chunk:
+                there.pop(entry.name, None)
             if kept:
                 note = _begun(out, note, scored, wanted)
                 write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
@@ -110,8 +115,9 @@ def write_images(
 
 def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What images.json says, or is to say, and the lines of the images that are done."""
-    path, settings = out / "images.json", {**settings, "threshold": wanted.threshold}
-    results.refuse_other_maps(path, {name: value for name, value in settings.items() if name != "threshold"})
+    path = out / "images.json"
+    results.refuse_other_maps(path, settings)
+    settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
     there = json.loads(path.read_bytes()) if path.is_file() else {}
     if any(there.get(name) != value for name, value in settings.items()) or "full_colour" not in there:
         return settings, []

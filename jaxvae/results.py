@@ -11,7 +11,7 @@ measures/                while whole volumes are being judged: what is measured 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,24 @@ def healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, flo
     return {
         name: {f"{rate:g}": healthy_threshold(values, rate=rate) for rate in RATES} for name, values in maps.items()
     }
+
+
+def own_thresholds(run_directory: Path, run: Run, validation: Callable[[], Dataset]) -> dict[str, dict[str, float]]:
+    """`healthy_thresholds`, kept in thresholds.json for as long as the run is at that step.
+
+    Args:
+      validation: opens the images where they are needed.
+    """
+    path = run_directory / "thresholds.json"
+    try:
+        kept = json.loads(path.read_bytes())
+        if kept["step"] == run.step:
+            return kept["thresholds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # Not there, or damaged: they are measured again.
+    thresholds = healthy_thresholds(run, validation())
+    files.write_json(path, {"step": run.step, "thresholds": thresholds})
+    return thresholds
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:

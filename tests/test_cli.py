@@ -472,6 +472,8 @@ def test_before_it_is_evaluated_a_run_has_the_threshold_of_its_validation(run: P
     (run / "evaluation.json").unlink()
     for _ in range(2):
         assert main([*score, "--out", str(run / "before")]) == 0
+        (run / "thresholds.json").write_text("{damaged")
+    assert main([*score, "--out", str(run / "before")]) == 0
     masks = sorted((run / "after").glob("*_mask.png"))
     assert [path.read_bytes() for path in masks] == [(run / "before" / path.name).read_bytes() for path in masks]
     assert len(masks) == 4

@@ -108,9 +108,19 @@ def test_only_what_changed_is_scored_again(run, tmp_path):
     now = (out / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "3.png", "10.png"]
     assert [now[i] == lines[i] for i in range(4)] == [True, True, False, True]
+    # What can no longer be read is no longer there.
+    (folder / "3.png").write_bytes(b"broken")
+    assert main(score(run, folder, out)) == 2
+    now = (out / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "10.png"]
+    (folder / "3.png").unlink()
+    # Another map first is another overlay of every image.
+    before = (out / "0_overlay.png").read_bytes()
+    assert main(["score", str(run), str(folder), "--out", str(out), "--maps", *MAPS[::-1]]) == 0
+    assert (out / "0_overlay.png").read_bytes() != before
     # Another threshold is another mask of every image.
     assert main(score(run, folder, out, "--threshold", "1e-3")) == 0
-    for path in out.glob("*_mask.png"):
+    for path in (out / f"{i}_mask.png" for i in (0, 1, 2, 10)):
         values = np.load(out / path.name.replace("_mask.png", "_combi.npy"))
         np.testing.assert_array_equal(np.asarray(Image.open(path)) > 0, values >= np.float32(1e-3))
 

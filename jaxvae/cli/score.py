@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -198,7 +197,7 @@ class Score:
         if out.resolve() == self.run.resolve():
             raise InputError(f"--out {out}: is the run itself; name a folder in it, or another place")
         if place.is_dir() and out.resolve().is_relative_to(place):
-            raise InputError(f"{out}: lies within {folder}, where results would count as folder; give another --out")
+            raise InputError(f"{out}: lies within {folder}, where results would count as images; give another --out")
         return out
 
     def _volume_threshold(self) -> float | None:
@@ -207,29 +206,23 @@ class Score:
 
         if self.threshold is not None or not (self.run / "evaluation.json").is_file():
             return self.threshold
-        tables = results.read_evaluation(self.run)["volumes"]
+        tables = results.read_evaluation(self.run).get("volumes")
         return tables[0]["thresholds"].get(self.maps[0], {}).get("0.01") if tables else None
 
     def _threshold(self, run: Run) -> float | None:
         """Of the first map: what evaluate measured, else what the run's own healthy validation images reach."""
-        from jaxvae import files, results
+        from jaxvae import results
 
         if self.threshold is not None:
             return self.threshold
         if (self.run / "evaluation.json").is_file():
             thresholds = results.read_evaluation(self.run)["thresholds"]
         else:
-            kept = self.run / "thresholds.json"
-            there = json.loads(kept.read_bytes()) if kept.is_file() else {}
-            if there.get("step") != run.step:
-                try:
-                    validation = open_own(run.config).validation
-                except InputError as error:
-                    print(f"  no threshold, and so no masks: {error}")
-                    return None
-                there = {"step": run.step, "thresholds": results.healthy_thresholds(run, validation)}
-                files.write_json(kept, there)
-            thresholds = there["thresholds"]
+            try:
+                thresholds = results.own_thresholds(self.run, run, lambda: open_own(run.config).validation)
+            except InputError as error:
+                print(f"  no threshold, and so no masks: {error}")
+                return None
         return thresholds.get(self.maps[0], {}).get("0.01")
 
 
