@@ -4,13 +4,14 @@ OUT/images.json           the run and the folder, of which another is refused; t
 OUT/<name>_<map>.npy      float32, of the height and width of the image file; or .tiff
 OUT/<name>_overlay.png    the first map laid over the image, and
 OUT/<name>_mask.png       where it reaches the threshold, if there is one
-OUT/samples.jsonl         one line an image: name, elbo, kl, nll; written once its files are there
+OUT/samples.jsonl         one line an image: name, elbo, kl, nll, and of which file; written once its files are there
 OUT/failed.jsonl          the images that could not be scored, with their reasons
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -70,7 +71,7 @@ def write_images(
 ) -> Summary:
     """Writes the maps of image files into a folder; leaves out what cannot be scored, goes on where it was killed.
 
-    An image is scored again where its file is newer than its maps, and all of them where another map is to be shown or
+    An image is scored again where its file is another than it was, and all of them where another map is to be shown or
     another threshold.
 
     Args:
@@ -84,13 +85,16 @@ def write_images(
     """
     note, done = _note(out, settings, wanted)
     there = {record["name"]: record for record in done}
-    todo = [entry for entry in entries if not (entry.name in there and _is_newer(entry, wanted.of(out, entry)))]
+    todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), wanted.of(out, entry))]
     failed: list[Rejected] = []
     finished(len(entries) - len(todo))
-    if done:
-        files.write_lines(out / "samples.jsonl", done)  # Without the half line that a killed process may have left.
+    samples = out / "samples.jsonl"
+    if samples.is_file():
+        files.write_lines(samples, done)  # Without the half line that a killed process may have left.
     with ThreadPoolExecutor() as pool:
         for chunk in _chunks(todo, run, wanted):
+            # Before they are read, so that a file that changes meanwhile is noticed.
+            sources = {entry.name: _source(entry) for entry in chunk}
             kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
             failed += rejected
             for entry in chunk:
@@ -100,16 +104,17 @@ def write_images(
                 write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
                 maps = ({name: values[i] for name, values in scored.maps.items()} for i in range(len(kept)))
                 list(pool.map(write, kept, maps))
-                records = _records(kept, scored)
+                records = _records(kept, sources, scored)
                 there |= {record["name"]: record for record in records}
-                with (out / "samples.jsonl").open("a") as log:
+                with samples.open("a") as log:
                     log.writelines(json.dumps(record) + "\n" for record in records)
             finished(len(chunk))
+    if there or samples.is_file():
+        files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
+        if failed or (out / "failed.jsonl").is_file():
+            files.write_lines(out / "failed.jsonl", [{"path": str(one.path), "reason": one.reason} for one in failed])
     if failed and not there:
         raise InputError(failed[0].reason)
-    files.write_lines(out / "samples.jsonl", [there[entry.name] for entry in entries if entry.name in there])
-    if failed or (out / "failed.jsonl").is_file():
-        files.write_lines(out / "failed.jsonl", [{"path": str(one.path), "reason": one.reason} for one in failed])
     return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
 
 
@@ -123,15 +128,20 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
         return settings, []
     try:
         records = files.read_lines(out / "samples.jsonl")
-        return there, [record for record in records if set(record) == {"name", *SAMPLES}]
+        return there, [record for record in records if set(record) == {"name", *SAMPLES, "source"}]
     except (ValueError, TypeError):
         return there, []  # Damaged, as after a loss of power: all are scored again.
 
 
-def _is_newer(entry: Entry, places: dict[str, Path]) -> bool:
-    """Whether all files of an image are there, and newer than it."""
-    written = [path.stat().st_mtime_ns if path.is_file() else 0 for path in places.values()]
-    return entry.path.stat().st_mtime_ns <= min(written)
+def _is_done(entry: Entry, record: dict[str, Any] | None, places: dict[str, Path]) -> bool:
+    """Whether all files of an image are there, made of the file that it still is."""
+    return record is not None and record["source"] == _source(entry) and all(map(Path.is_file, places.values()))
+
+
+def _source(entry: Entry) -> list[Any]:
+    """What tells an image's file from others: place, size and time of the last change."""
+    status = entry.path.stat()
+    return [os.path.realpath(entry.path), status.st_size, status.st_mtime_ns]
 
 
 def _chunks(entries: Sequence[Entry], run: Run, wanted: Files) -> Iterator[Sequence[Entry]]:
@@ -190,12 +200,18 @@ def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: File
         write_map(places[name], values)
     shown = maps[wanted.maps[0]]
     write_png(places["overlay"], panels.overlay(image, shown, high=high))
+    mask = places["overlay"].with_name(places["overlay"].name.replace("_overlay.png", "_mask.png"))
+    mask.unlink(missing_ok=True)
     if wanted.threshold is not None:
-        write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
+        write_png(mask, (shown >= wanted.threshold).astype(np.uint8) * 255)
 
 
-def _records(entries: Sequence[Entry], scored: Scored) -> list[dict[str, Any]]:
+def _records(entries: Sequence[Entry], sources: dict[str, list[Any]], scored: Scored) -> list[dict[str, Any]]:
     return [
-        {"name": entry.name, **{score: float(scored.samples[score][i]) for score in SAMPLES}}
+        {
+            "name": entry.name,
+            **{score: float(scored.samples[score][i]) for score in SAMPLES},
+            "source": sources[entry.name],
+        }
         for i, entry in enumerate(entries)
     ]

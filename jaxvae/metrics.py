@@ -159,7 +159,8 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05) -> float:
       scores: those of healthy pixels, of any shape; real numbers.
       rate: the share of them that may be `>= threshold`, from 0 up to, but not including, 1.
     Returns:
-      The number next above one of the scores, in their precision.
+      The float32 number next above one of the scores, or float64 where they are; scores of 16 bits are to be widened
+      before they are compared with it.
     Raises:
       InputError: no scores, NaN or infinite ones, or a rate out of range.
 
@@ -169,6 +170,8 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05) -> float:
     """
     if not 0 <= rate < 1:
         raise InputError(f"rate={rate} is no share of healthy pixels; give a number from 0 up to, not including, 1")
+    if np.size(scores) == 0:
+        raise InputError("scores is empty; give those of some healthy pixels")
     scores = as_scores(scores).ravel()
     place = scores.size - 1 - _allowed(scores.size, rate)
     return float(np.nextafter(np.partition(scores, place)[place], scores.dtype.type(np.inf)))

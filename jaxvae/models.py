@@ -97,7 +97,7 @@ class ConvVAE(nn.Module):
 
     def __post_init__(self) -> None:
         self.image_shape = _sizes("image_shape", self.image_shape, 3)
-        self.features = _sizes("features", self.features, len(self.features))
+        self.features = _sizes("features", self.features)
         _sizes("latent_size", (self.latent_size,), 1)
         super().__post_init__()
 
@@ -150,10 +150,11 @@ def _matrix(kernel: Array, dtype: Any) -> Array:
     return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
 
 
-def _sizes(name: str, values: Iterable[int], count: int) -> Any:
+def _sizes(name: str, values: Iterable[int], count: int | None = None) -> Any:
     """The sizes as a tuple of `count` integers, since a model has to be hashable, or what is wrong with them."""
-    sizes = tuple(values)
-    if len(sizes) != count or not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+    sizes = tuple(values) if isinstance(values, Iterable) else (values,)
+    fits = len(sizes) == count if count else len(sizes) > 0
+    if not (fits and all(isinstance(size, int | np.integer) and size > 0 for size in sizes)):
         kind = "(H, W, C), with C = 1 for grey images" if name == "image_shape" else "whole numbers above 0"
         raise ValueError(f"{name}={sizes if len(sizes) != 1 else sizes[0]}: give {kind}")
     return sizes

@@ -4,12 +4,13 @@ scores/samples.jsonl     one line an image: name, group, kind, anomalous, elbo, 
 scores/<map>.npy         [N, H, W, 1] float32, in the order of the lines; mean over the channels
 scores/reconstructions.npy
 evaluation.json          the tables, the thresholds, and what they were made from
-thresholds.json          the thresholds of a run that has not been evaluated
+thresholds.json          the thresholds of its validation images, for masks
 measures/                while whole volumes are being judged: what is measured of each, to go on from when stopped
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -195,7 +196,8 @@ def own_thresholds(run_directory: Path, run: Run, validation: Callable[[], Datas
     except (OSError, ValueError, KeyError, TypeError):
         pass  # Not there, or damaged: they are measured again.
     thresholds = healthy_thresholds(run, validation())
-    files.write_json(path, {"step": run.step, "thresholds": thresholds})
+    with contextlib.suppress(InputError):  # A run that others share may not be written to.
+        files.write_json(path, {"step": run.step, "thresholds": thresholds})
     return thresholds
 
 
@@ -262,11 +264,11 @@ def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
     Raises:
       InputError: so it is, or the note is damaged.
     """
+    if not note.is_file():
+        return
     try:
-        there = json.loads(note.read_bytes())
-    except OSError:
-        return  # None there.
-    except ValueError:
+        there = dict(json.loads(note.read_bytes()))
+    except (ValueError, TypeError):
         raise InputError(f"{note}: is damaged, so nobody knows what the maps here are; name another --out") from None
     changed = [name for name, value in settings.items() if there.get(name) != value]
     if changed:

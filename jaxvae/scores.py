@@ -311,6 +311,7 @@ def score_batches(
       ValueError: an unknown map, a batch_size below 1, arrays of different kinds in a stream, or a mesh of several
         processes.
     """
+    maps = maps if isinstance(maps, str) else tuple(maps)
     _refuse_unknown(maps)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")

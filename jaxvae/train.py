@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
@@ -68,7 +69,7 @@ class TrainConfig:
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule={self.schedule!r} is unknown; use {', '.join(map(repr, get_args(Schedule)))}")
         for name, least in {"batch_size": 1, "warmup_steps": 0, "decay_steps": 1}.items():
-            if getattr(self, name) < least:
+            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; give a whole number from {least} on")
         for name in ("clip_norm", "decay_rate"):
             if (value := getattr(self, name)) is not None and not value > 0:

@@ -69,12 +69,14 @@ def write_scans(
     """
     _claim(run, out, maps)
     todo, others = _missing(out, scans, threshold)
+    warnings: Counter[str] = Counter()
+    if again := sum((out / f"{scan.name}.json").is_file() for scan in todo):
+        warnings["was done again, for a mask of another threshold"] = again
     failed = [*rejected, *others]
     for _ in range(len(scans) - len(todo)):
         finished()
     times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
     seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
-    warnings: Counter[str] = Counter()
     written = 0
     writing: deque[tuple[VolumeScores, Future[float]]] = deque()
 
@@ -169,9 +171,11 @@ def _write(run: Run, out: Path, scores: VolumeScores, first: str, threshold: flo
     begin = time.perf_counter()
     scan, samples = scores.scan, scores.scores.samples
     maps = {name: out / f"{scan.name}_{name}.nii.gz" for name in scores.scores.maps}
-    mask = out / f"{scan.name}_mask.nii.gz"
-    for path in (*maps.values(), mask, out / f"{scan.name}.json"):
+    mask, done = out / f"{scan.name}_mask.nii.gz", out / f"{scan.name}.json"
+    for path in (*maps.values(), mask, done):
         files.clear_parts(path)
+    done.unlink(missing_ok=True)  # Until all is there again, the record of what was there before would be untrue.
+    mask.unlink(missing_ok=True)
     if threshold is not None:
         found = (scores.volume(first) >= threshold) & scores.cut.brain
         volumes.write(mask, found, scores.cut.volume, description="jaxvae mask")
@@ -192,5 +196,5 @@ def _write(run: Run, out: Path, scores: VolumeScores, first: str, threshold: flo
         "planes": list(scores.cut.slices.placement.planes),
         "slices": {name: [float(value) for value in values] for name, values in samples.items()},
     }
-    files.write_json(out / f"{scan.name}.json", record)
+    files.write_json(done, record)
     return time.perf_counter() - begin

@@ -246,7 +246,8 @@ def test_the_maps_and_the_batch_of_the_command_are_those_of_the_library() -> Non
 
 def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
     names = {path.name for path in evaluated.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "checkpoints", "scores", "evaluation.json", "report"}
+    files = {"config.json", "metrics.jsonl", "evaluation.json", "thresholds.json"}
+    assert names == {*files, "checkpoints", "scores", "report"}
     config = json.loads((evaluated / "config.json").read_text())
     assert config["model"] == {
         "name": "ConvVAE",
@@ -405,7 +406,7 @@ def test_a_folder_is_scored_image_by_image(run: Path, folder: Path) -> None:
     threshold = json.loads((run / "evaluation.json").read_text())["thresholds"]["combi"]["0.01"]
     for record in records:
         stem = out / Path(record["name"]).with_suffix("")
-        assert set(record) == {"name", "elbo", "kl", "nll"}
+        assert set(record) == {"name", "elbo", "kl", "nll", "source"}
         for name in ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi"):
             values = np.load(f"{stem}_{name}.npy")
             assert (values.shape, values.dtype) == ((SIDE, SIDE), np.float32)
@@ -470,6 +471,7 @@ def test_before_it_is_evaluated_a_run_has_the_threshold_of_its_validation(run: P
     score = ["score", str(run), str(folder / "test" / "bad"), "--maps", "combi"]
     assert main([*score, "--out", str(run / "after")]) == 0
     (run / "evaluation.json").unlink()
+    (run / "thresholds.json").unlink()
     for _ in range(2):
         assert main([*score, "--out", str(run / "before")]) == 0
         (run / "thresholds.json").write_text("{damaged")
@@ -480,7 +482,7 @@ def test_before_it_is_evaluated_a_run_has_the_threshold_of_its_validation(run: P
 
 
 def test_without_the_images_it_learnt_from_a_run_has_no_masks(run: Path, folder: Path, tmp_path: Path, capsys) -> None:
-    (run / "evaluation.json").unlink()
+    (run / "thresholds.json").unlink()
     config = json.loads((run / "config.json").read_text())
     config["data"]["data"] = str(tmp_path / "gone")
     (run / "config.json").write_text(json.dumps(config))
@@ -573,7 +575,7 @@ def of_no_multiple(folder: Path) -> str:
     for path in folder.rglob("*.png"):
         write_png(path, np.asarray(Image.open(path))[:30])
     return (
-        "--features 4 8: 2 halvings need sides that 4 divides, and the images have 32x30 pixels; "
+        "--features 4 8: 2 halvings need sides that 4 divides, and the images are 30 high and 32 wide; "
         "add --size 32, or give at most 1"
     )
 
@@ -739,9 +741,10 @@ def test_commands_before_their_time_name_the_one_to_run(refused, folder: Path, r
 
 def test_an_evaluation_of_former_weights_is_not_drawn(refused, run: Path, folder: Path) -> None:
     assert main(["train", str(run), "--data", str(folder), *SMALL, "--epochs", "3"]) == 0
-    for arguments in (["report", run], ["score", run, folder / "test"]):
-        assert re.search("run: evaluated at step 4 and is at step 6 now; run `jaxvae evaluate", refused(*arguments))
-    assert main(["score", str(run), str(folder / "test"), "--threshold", "1"]) == 0
+    assert re.search("run: evaluated at step 4 and is at step 6 now; run `jaxvae evaluate", refused("report", run))
+    # The threshold of the masks is measured anew.
+    assert main(["score", str(run), str(folder / "test"), "--maps", "combi"]) == 0
+    assert json.loads((run / "thresholds.json").read_text())["step"] == 6
 
 
 def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_path: Path) -> None:
@@ -893,7 +896,7 @@ def test_images_need_not_be_square(tmp_path: Path, folder: Path, refused) -> Non
     for flags, message in {
         "--size 1 2 3": "--size 1 2 3: give one number, or height and width",
         "--size": "--size without a number: give one number, or height and width",
-        "--size 16 44 --features 4 8 8": "sides that 8 divides, and the images have 44x16 pixels; add --size 16 48",
+        "--size 16 44 --features 4 8 8": "and the images are 16 high and 44 wide; add --size 16 48",
     }.items():
         assert message in refused("train", tmp_path / "other", "--data", folder, *flags.split())
     assert "--size 64 32: phantoms are as wide as high" in refused("train", tmp_path / "other", "--size", "64", "32")

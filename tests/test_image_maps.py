@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,11 @@ def test_only_what_changed_is_scored_again(run, tmp_path):
     now = (out / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "3.png", "10.png"]
     assert [now[i] == lines[i] for i in range(4)] == [True, True, False, True]
+    # So is an image that took the place of another, however old it is.
+    shutil.copy(draw(tmp_path / "older.png", seed=11), folder / "0.png")
+    os.utime(folder / "0.png", (1, 1))
+    assert main(score(run, folder, out)) == 0
+    assert (out / "samples.jsonl").read_text().splitlines()[0] != now[0]
     # What can no longer be read is no longer there.
     (folder / "3.png").write_bytes(b"broken")
     assert main(score(run, folder, out)) == 2
@@ -123,6 +129,33 @@ def test_only_what_changed_is_scored_again(run, tmp_path):
     for path in (out / f"{i}_mask.png" for i in (0, 1, 2, 10)):
         values = np.load(out / path.name.replace("_mask.png", "_combi.npy"))
         np.testing.assert_array_equal(np.asarray(Image.open(path)) > 0, values >= np.float32(1e-3))
+    (folder / "0.png").write_bytes(b"broken")
+    for path in folder.glob("[!0]*.png"):
+        path.unlink()
+    assert main(score(run, folder, out)) == 2
+    assert (out / "samples.jsonl").read_text() == ""
+
+
+def test_half_a_line_of_a_killed_process_does_no_harm(run, tmp_path):
+    draw(tmp_path / "in" / "0.png", seed=0)
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    whole = (tmp_path / "out" / "samples.jsonl").read_text()
+    (tmp_path / "out" / "samples.jsonl").write_text(whole[:20])
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "samples.jsonl").read_text() == whole
+    (tmp_path / "out" / "images.json").write_text("[]")
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
+
+
+def test_without_a_threshold_it_is_said_and_no_former_mask_is_left(run, tmp_path, capsys, monkeypatch):
+    draw(tmp_path / "in" / "0.png", seed=0)
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "0_mask.png").is_file()
+    monkeypatch.setattr(image_maps.results, "own_thresholds", lambda *_: {})
+    capsys.readouterr()
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert "no threshold, and so no masks: the run has no validation images" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "0_mask.png").exists()
 
 
 def test_images_in_many_chunks_are_those_in_one(run, tmp_path, monkeypatch):

@@ -195,6 +195,7 @@ def test_a_list_of_sizes_is_as_good_as_a_tuple():
         (lambda: jaxvae.ConvVAE((0, 8, 1)), r"image_shape=\(0, 8, 1\)"),
         (lambda: jaxvae.ConvVAE((8, 8, 1), latent_size=0), "latent_size=0: give whole numbers above 0"),
         (lambda: jaxvae.ConvVAE((8, 8, 1), features=(4, 2.5)), r"features=\(4, 2.5\)"),
+        (lambda: jaxvae.ConvVAE((8, 8, 1), features=()), r"features=\(\): give whole numbers above 0"),
         (lambda: jaxvae.DenseVAE((8, 8, 1), hidden_size=-1), r"latent_size, hidden_size=\(20, -1\)"),
     ],
 )

@@ -420,10 +420,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
     """Killed twice at random moments, here after a record; scripts/kill_and_resume.py kills twenty times, anywhere."""
     run = tmp_path / "run"
+    printed = ""
     for moment in sorted(random.Random(0).sample(range(1, EPOCHS // 3), 2)):
         code, out, err = process(run, folder, moment, signal.SIGKILL)
         assert (code, err) == (-signal.SIGKILL, "")
-        assert f" healthy images of {folder}, {EPOCHS} epochs, {2 * EPOCHS} steps\n" in out
+        printed += out
+    assert printed == f"{run}: 8 healthy images of {folder}, {EPOCHS} epochs, {2 * EPOCHS} steps\n"
     code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
     step = records(run)[-1]["step"]
     assert (code, err) == (STOPPED, "")

@@ -139,9 +139,10 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
     assert "holds maps made with seed 0, now 5" in capsys.readouterr().err
 
 
-def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path):
+def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, capsys):
     score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", *MAPS[::-1]]
     assert main(score) == 0
+    assert "no threshold, and so no masks: give --threshold, or `jaxvae evaluate" in capsys.readouterr().out
     assert not list(tmp_path.rglob("*_mask.nii.gz"))
     values = nib.load(tmp_path / "p00" / "flair_rec_error.nii.gz").get_fdata()
     threshold = float(np.quantile(values, 0.99))
@@ -155,6 +156,31 @@ def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path):
         np.testing.assert_array_equal(mask.get_fdata() > 0, (values >= given) & inside)
         moments.setdefault(given, set()).add((tmp_path / "p00" / "flair_mask.nii.gz").stat().st_mtime_ns)
     assert [len(seen) for seen in moments.values()] == [1, 1]
+    assert "7 x was done again, for a mask of another threshold" in capsys.readouterr().out
+    # Stopped before its record is written, a scan is not done, whatever was there before.
+    (tmp_path / "p00" / "flair.json").unlink()
+    assert main([*score, "--threshold", "0.0"]) == 0
+    assert main(score) == 0
+    assert not list(tmp_path.rglob("*_mask.nii.gz"))
+
+
+def test_a_scan_is_not_done_while_it_is_done_again(trained, tmp_path, monkeypatch):
+    run = checkpoint.load(trained / "run")
+    volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+    written_json = volume_maps.files.write_json
+
+    def stopped(path, value):
+        if path.name == "flair.json":
+            raise KeyboardInterrupt
+        written_json(path, value)
+
+    monkeypatch.setattr(volume_maps.files, "write_json", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=1e9)
+    monkeypatch.undo()
+    summary = volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+    assert (summary.written, summary.skipped) == (1, 0)
+    assert nib.load(tmp_path / "p00" / "flair_mask.nii.gz").get_fdata().any()
 
 
 @pytest.mark.parametrize("name", ["settings.nii.gz", "M\udcfcller.nii.gz", "Müller.nii.gz", "a[1].nii.gz"])

@@ -65,7 +65,7 @@ class Evaluate:
         results.check_shape(run, test.images, str(self.other or run.config["data"]["data"]))
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
-        evaluation["thresholds"] = results.healthy_thresholds(run, splits.validation)
+        evaluation["thresholds"] = results.own_thresholds(self.run, run, lambda: splits.validation)
         evaluation["judged"] = None if self.other is None else str(self.other.resolve())
         results.write_scores(place / "scores", test, scored)
         del scored  # so that it is not in memory beside the volumes

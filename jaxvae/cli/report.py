@@ -33,7 +33,7 @@ class Report:
     def execute(self) -> None:
         if self.cases < 1:
             raise InputError(f"--cases {self.cases}: must be above 0")
-        from jaxvae import checkpoint, files, results, volume_tables
+        from jaxvae import checkpoint, results, volume_tables
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
 
@@ -56,10 +56,20 @@ class Report:
             evaluation,
             config,
             cases=self.cases,
-            records=files.read_lines(self.run / "metrics.jsonl"),
+            records=_records(self.run / "metrics.jsonl"),
             viewer_section=section,
         )
         print(f"{place / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """What was logged while the run was trained."""
+    from jaxvae import files
+
+    try:
+        return files.read_lines(path)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); restore it, or remove it and go without its figure") from error
 
 
 def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dict[str, Any], count: int) -> str:

@@ -193,7 +193,7 @@ class Score:
 
     def _out(self, folder: Path) -> Path:
         place = folder.resolve()
-        out = self.out or self.run / "scores" / (place.name if place.is_dir() else place.name.partition(".")[0])
+        out = self.out or self.run / "scores" / (place.name if place.is_dir() else _bare(place))
         if out.resolve() == self.run.resolve():
             raise InputError(f"--out {out}: is the run itself; name a folder in it, or another place")
         if place.is_dir() and out.resolve().is_relative_to(place):
@@ -201,29 +201,43 @@ class Score:
         return out
 
     def _volume_threshold(self) -> float | None:
-        """Of the first map; what evaluate measured inside healthy brains, or none."""
-        from jaxvae import results
-
-        if self.threshold is not None or not (self.run / "evaluation.json").is_file():
-            return self.threshold
-        tables = results.read_evaluation(self.run).get("volumes")
-        return tables[0]["thresholds"].get(self.maps[0], {}).get("0.01") if tables else None
-
-    def _threshold(self, run: Run) -> float | None:
-        """Of the first map: what evaluate measured, else what the run's own healthy validation images reach."""
+        """Of the first map: what an evaluation measured in the brains of the run's own healthy validation volumes."""
         from jaxvae import results
 
         if self.threshold is not None:
             return self.threshold
-        if (self.run / "evaluation.json").is_file():
-            thresholds = results.read_evaluation(self.run)["thresholds"]
-        else:
+        for place in (None, *sorted((self.run / "on").glob("*"))):
             try:
-                thresholds = results.own_thresholds(self.run, run, lambda: open_own(run.config).validation)
-            except InputError as error:
-                print(f"  no threshold, and so no masks: {error}")
-                return None
-        return thresholds.get(self.maps[0], {}).get("0.01")
+                tables = results.read_evaluation(self.run, place and Path(place)).get("volumes")
+            except InputError:
+                continue  # None there, or of other weights.
+            if tables and self.maps[0] in tables[0]["thresholds"]:
+                return tables[0]["thresholds"][self.maps[0]]["0.01"]
+        print(f"  no threshold, and so no masks: give --threshold, or `jaxvae evaluate {self.run}` it first")
+        return None
+
+    def _threshold(self, run: Run) -> float | None:
+        """Of the first map: what the run's own healthy validation images reach."""
+        from jaxvae import results
+
+        if self.threshold is not None:
+            return self.threshold
+        try:
+            thresholds = results.own_thresholds(self.run, run, lambda: open_own(run.config).validation)
+        except InputError as error:
+            print(f"  no threshold, and so no masks: {error}")
+            return None
+        if not thresholds:
+            print("  no threshold, and so no masks: the run has no validation images; give --threshold")
+            return None
+        return thresholds[self.maps[0]]["0.01"]
+
+
+def _bare(path: Path) -> str:
+    """The name of a single file without its suffix, .nii.gz too."""
+    from jaxvae.data import volumes
+
+    return volumes.stem(path) if volumes.is_volume(path) else path.stem
 
 
 def _entries(folder: Path) -> list[Entry]:

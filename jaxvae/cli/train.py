@@ -80,9 +80,11 @@ class Train:
             config = run_config(self, splits)
             from jaxvae import files, runs
 
+            is_new = not (self.run / "config.json").exists()
             runs.claim(self.run, config)
             with files.alone(self.run):
-                print(_announced(self, config), flush=True)
+                if is_new:
+                    print(_announced(self, config), flush=True)
                 ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
         can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
         next_step = (
@@ -161,7 +163,7 @@ def as_command(train: Train) -> str:
     """What to type for a run, its folder left open: the flags that are not at their defaults.
 
     >>> from pathlib import Path
-    >>> as_command(Train(run=Path("any"), source=Source(data="a b", size=64), features=(8, 16), beta=0.5))
+    >>> as_command(Train(run=Path("any"), source=Source(data="a b", size=(64,)), features=(8, 16), beta=0.5))
     "jaxvae train RUN --data 'a b' --size 64 --features 8 16 --beta 0.5"
     """
     words = ["jaxvae", "train", "RUN"]
@@ -232,7 +234,7 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
         f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
-        f"and the images have {width}x{height} pixels; {', or '.join(ways_out)}"
+        f"and the images are {height} high and {width} wide; {', or '.join(ways_out)}"
     )
 
 

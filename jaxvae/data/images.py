@@ -71,11 +71,11 @@ def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
       InputError: it has no labels, or as `load`.
     """
     directory = Path(directory)
-    layout = image_folders.layout_of(directory)
-    if layout == "flat":
+    if (directory / "test").is_dir():
+        return _read(image_folders.judged(directory), preparation)
+    if image_folders.layout_of(directory) != "cases":
         raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
-    entries = image_folders.cases(directory) if layout == "cases" else image_folders.judged(directory)
-    return _read(entries, preparation)
+    return _read(image_folders.cases(directory), preparation)
 
 
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
