@@ -11,7 +11,6 @@ OUT/failed.jsonl          the images that could not be scored, with their reason
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -51,11 +50,10 @@ class Files(NamedTuple):
     threshold: float | None = None  # of the mask; None: there is none
 
     def of(self, out: Path, entry: Entry) -> dict[str, Path]:
-        """Their places, by map, `overlay` and `mask`."""
+        """Their places, by map, `overlay` and `mask`, which is there or not."""
         stem = str(out / Path(entry.name).with_suffix(""))
         places = {name: Path(f"{stem}_{name}.{self.format}") for name in self.maps}
-        pictures = ("overlay",) if self.threshold is None else ("overlay", "mask")
-        return places | {name: Path(f"{stem}_{name}.png") for name in pictures}
+        return places | {name: Path(f"{stem}_{name}.png") for name in ("overlay", "mask")}
 
 
 def write_images(
@@ -85,7 +83,7 @@ def write_images(
     """
     note, done = _note(out, settings, wanted)
     there = {record["name"]: record for record in done}
-    todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), wanted.of(out, entry))]
+    todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]
     failed: list[Rejected] = []
     finished(len(entries) - len(todo))
     samples = out / "samples.jsonl"
@@ -94,7 +92,7 @@ def write_images(
     with ThreadPoolExecutor() as pool:
         for chunk in _chunks(todo, run, wanted):
             # Before they are read, so that a file that changes meanwhile is noticed.
-            sources = {entry.name: _source(entry) for entry in chunk}
+            sources = {entry.name: files.identity(entry.path) for entry in chunk}
             kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
             failed += rejected
             for entry in chunk:
@@ -133,15 +131,12 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
         return there, []  # Damaged, as after a loss of power: all are scored again.
 
 
-def _is_done(entry: Entry, record: dict[str, Any] | None, places: dict[str, Path]) -> bool:
+def _is_done(entry: Entry, record: dict[str, Any] | None, out: Path, wanted: Files) -> bool:
     """Whether all files of an image are there, made of the file that it still is."""
-    return record is not None and record["source"] == _source(entry) and all(map(Path.is_file, places.values()))
-
-
-def _source(entry: Entry) -> list[Any]:
-    """What tells an image's file from others: place, size and time of the last change."""
-    status = entry.path.stat()
-    return [os.path.realpath(entry.path), status.st_size, status.st_mtime_ns]
+    if record is None or record["source"] != files.identity(entry.path):
+        return False
+    places = wanted.of(out, entry)
+    return all(place.is_file() for name, place in places.items() if name != "mask" or wanted.threshold is not None)
 
 
 def _chunks(entries: Sequence[Entry], run: Run, wanted: Files) -> Iterator[Sequence[Entry]]:
@@ -200,10 +195,9 @@ def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: File
         write_map(places[name], values)
     shown = maps[wanted.maps[0]]
     write_png(places["overlay"], panels.overlay(image, shown, high=high))
-    mask = places["overlay"].with_name(places["overlay"].name.replace("_overlay.png", "_mask.png"))
-    mask.unlink(missing_ok=True)
+    places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
     if wanted.threshold is not None:
-        write_png(mask, (shown >= wanted.threshold).astype(np.uint8) * 255)
+        write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
 
 
 def _records(entries: Sequence[Entry], sources: dict[str, list[Any]], scored: Scored) -> list[dict[str, Any]]:

@@ -8,13 +8,13 @@ one file.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxvae import files
 from jaxvae.data import patterns, volumes
 from jaxvae.errors import InputError
 
@@ -30,18 +30,13 @@ class Scan(NamedTuple):
 
 
 def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
-    """What tells a scan's files from others: place, size and time of the last change; None for one that is not there.
-
-    The place is the file's own, however it was named and through whatever links.
+    """What tells a scan's files from others, `files.identity`; None for one that is not there.
 
     Args:
       kinds: which files, "image", "brain" or "lesion".
     """
     paths = {kind: getattr(scan, kind) for kind in kinds}
-    return {
-        kind: [os.path.realpath(path), path.stat().st_size, path.stat().st_mtime_ns] if path and path.exists() else None
-        for kind, path in paths.items()
-    }
+    return {kind: files.identity(path) if path and path.exists() else None for kind, path in paths.items()}
 
 
 class Rejected(NamedTuple):
