@@ -25,7 +25,7 @@ from jaxvae.data.image_files import read, write_map, write_png
 from jaxvae.data.image_folders import Entry
 from jaxvae.data.images import read_prepared
 from jaxvae.data.preparation import Preparation, as_float, on_grid
-from jaxvae.data.scans import Rejected
+from jaxvae.data.scans import Rejected, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.report import panels
 from jaxvae.results import SAMPLES, Scored
@@ -88,6 +88,7 @@ def write_images(
     finished(len(entries) - len(todo))
     samples = out / "samples.jsonl"
     if samples.is_file():
+        files.clear_all_parts(out)
         files.write_lines(samples, done)  # Without the half line that a killed process may have left.
     with ThreadPoolExecutor() as pool:
         for chunk in _chunks(todo, run, wanted):
@@ -110,7 +111,7 @@ def write_images(
     if there or samples.is_file():
         files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
         if failed or (out / "failed.jsonl").is_file():
-            files.write_lines(out / "failed.jsonl", [{"path": str(one.path), "reason": one.reason} for one in failed])
+            write_rejected(out / "failed.jsonl", failed)
     if failed and not there:
         raise InputError(failed[0].reason)
     return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
@@ -191,7 +192,6 @@ def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: File
     places = wanted.of(out, entry)
     maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
     for name, values in maps.items():
-        files.clear_parts(places[name])
         write_map(places[name], values)
     shown = maps[wanted.maps[0]]
     write_png(places["overlay"], panels.overlay(image, shown, high=high))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -300,6 +300,17 @@ def read_evaluation(run_directory: Path, other: Path | None = None) -> dict[str,
         found = f"evaluated at step {evaluation['step']} and is at step {step} now"
         raise InputError(f"{run_directory}: {found}; {again} again")
     return evaluation
+
+
+def evaluations(run_directory: Path) -> Iterator[dict[str, Any]]:
+    """Every evaluation that holds for a run as it is: on its own test, then on others."""
+    for path in (run_directory / "evaluation.json", *sorted(run_directory.glob("on/*/evaluation.json"))):
+        try:
+            judged = json.loads(path.read_bytes())["judged"]
+            found = read_evaluation(run_directory, None if judged is None else Path(judged))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # None there, damaged, or of other weights.
+        yield found
 
 
 def read_scores(directory: Path, dataset: Dataset, maps: Sequence[str]) -> Scored:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxvae import files, results
 from jaxvae.checkpoint import Run
 from jaxvae.data import volumes
-from jaxvae.data.scans import Rejected, Scan, sources
+from jaxvae.data.scans import Rejected, Scan, sources, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.scores import BATCH
 from jaxvae.volume_scores import AHEAD, VolumeScores, score_scans
@@ -113,7 +113,7 @@ def write_scans(
                 finish()
     finally:
         if failed or failures.is_file():
-            files.write_lines(failures, [{"path": str(one.path), "reason": one.reason} for one in failed])
+            write_rejected(failures, failed)
     return Summary(written, len(scans) - len(todo) - len(others), failed, seconds, warnings)
 
 

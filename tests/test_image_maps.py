@@ -140,9 +140,13 @@ def test_half_a_line_of_a_killed_process_does_no_harm(run, tmp_path):
     draw(tmp_path / "in" / "0.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     whole = (tmp_path / "out" / "samples.jsonl").read_text()
+    part, other = (tmp_path / "out" / f".0_overlay.png.{name}.part" for name in ("0" * 32, "another"))
+    part.touch()
+    other.touch()
     (tmp_path / "out" / "samples.jsonl").write_text(whole[:20])
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     assert (tmp_path / "out" / "samples.jsonl").read_text() == whole
+    assert (part.exists(), other.exists()) == (False, True)
     (tmp_path / "out" / "images.json").write_text("[]")
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
 

@@ -240,6 +240,19 @@ def test_a_name_that_is_no_text_is_reported(trained, tmp_path):
     assert "M?ller1" in (trained / "run" / "on" / "c" / "report" / "index.html").read_text()
 
 
+def test_a_run_that_was_judged_by_others_only_has_the_threshold_of_its_own_healthy_volumes(trained, tmp_path):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    (run / "evaluation.json").unlink(missing_ok=True)
+    shutil.rmtree(run / "on", ignore_errors=True)
+    assert main(["evaluate", str(run), str(trained / "other"), "--resamples", "0", "--median", "0"]) == 0
+    score = ["score", str(run), str(trained / "other"), "--out", str(tmp_path / "out"), "--maps", "rec_error", "combi"]
+    assert main(score) == 0
+    evaluation = json.loads((run / "on" / "other" / "evaluation.json").read_text())
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("flair.json")]
+    wanted = evaluation["volumes"][0]["thresholds"]["rec_error"]["0.01"]
+    assert [record["threshold"] for record in records] == [wanted, wanted]
+
+
 def test_refused(trained, tmp_path, capsys):
     run, patients = str(trained / "run"), str(trained / "strangers")
     assert main(["prepare", patients, "--out", str(tmp_path / "c24"), "--size", "24", *FLAGS]) == 0

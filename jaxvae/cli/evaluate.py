@@ -51,7 +51,12 @@ class Evaluate:
 
         run = checkpoint.load(self.run)
         splits = open_own(run.config)
-        test = splits.test if self.other is None else open_other(run, self.other, splits)
+        if self.other is None:
+            test = splits.test
+        elif run.config.get("volumes") is not None:
+            test = volume_tables.other_volumes(run, self.other)
+        else:
+            test = open_other(run.config, self.other, splits)
         place = results.place(self.run, self.other)
         results.refuse_others(place, self.other)
         own = volume_tables.own_volumes(run) if run.config.get("volumes") is not None else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from jaxvae.cli.words import spaced
 from jaxvae.errors import InputError
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -37,5 +38,5 @@ def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) ->
     for name in names:
         value = getattr(given, name)
         if not fits and value != default[name]:
-            words = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            words = spaced(value) if isinstance(value, tuple) else value
             raise InputError(f"--{name.replace('_', '-')} {words}: only goes with {where}")

@@ -40,11 +40,14 @@ class Report:
         evaluation = results.read_evaluation(self.run, self.other)
         config = checkpoint.read_config(self.run)
         place = results.place(self.run, self.other)
-        run, section = checkpoint.load(self.run), ""
-        splits = open_own(config)
-        test = splits.test if self.other is None else open_other(run, self.other, splits)
-        if config.get("volumes") is not None:
+        splits, section = open_own(config), ""
+        test = splits.test
+        if config.get("volumes") is None:
+            test = test if self.other is None else open_other(config, self.other, splits)
+        else:
+            run = checkpoint.load(self.run)
             volume_tables.own_volumes(run)
+            test = test if self.other is None else volume_tables.other_volumes(run, self.other)
             judged = self.other or Path(config["data"]["data"])
             section = volume_viewer(run, judged, set(test.groups), evaluation, self.cases)
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]

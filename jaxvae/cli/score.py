@@ -82,10 +82,9 @@ class Score:
         else:
             self._write_own(run)
 
-    def _say(self, out: Path, count: int, before: int = 0) -> None:
-        words = f"{counted(count, 'image')} scored ({', '.join(self.maps)})"
+    def _scored(self, out: Path, count: int, noun: str, before: int = 0) -> str:
         there = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""
-        print(f"{out}: {words}{there}; the numbers of each are in samples.jsonl")
+        return f"{out}: {counted(count, noun)} scored ({', '.join(self.maps)}){there}"
 
     def _check(self) -> None:
         if self.batch_size < 1:
@@ -110,7 +109,7 @@ class Score:
         results.check_shape(run, dataset.images, run.config["data"]["data"])
         scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
         results.write_scores(out, dataset, scored)
-        self._say(out, len(dataset))
+        print(f"{self._scored(out, len(dataset), 'image')}; the numbers of each are in samples.jsonl")
 
     def _write_images(self, run: Run, folder: Path) -> None:
         """The files of every image of a folder."""
@@ -132,7 +131,8 @@ class Score:
                 batch_size=self.batch_size,
                 finished=bar.update,
             )
-        self._say(out, summary.written, summary.skipped)
+        words = self._scored(out, summary.written, "image", summary.skipped)
+        print(f"{words}; the numbers of each are in samples.jsonl")
         for one in summary.failed[:5]:
             print(f"  left out: {one.reason}")
         if summary.failed:
@@ -170,8 +170,7 @@ class Score:
                 shard=(self.shard or "").replace("/", "of"),
                 finished=bar.update,
             )
-        before = f", {summary.skipped} were there already" if summary.skipped else ""
-        print(f"{out}: {counted(summary.written, 'volume')} scored ({', '.join(self.maps)}){before}")
+        print(self._scored(out, summary.written, "volume", summary.skipped))
         if summary.written:
             each = {stage: value / summary.written for stage, value in summary.seconds.items()}
             print(f"  a volume took {', '.join(f'{each[stage]:.2f} s to {stage}' for stage in each)}; stages overlap")
@@ -206,13 +205,10 @@ class Score:
 
         if self.threshold is not None:
             return self.threshold
-        for place in (None, *sorted((self.run / "on").glob("*"))):
-            try:
-                tables = results.read_evaluation(self.run, place and Path(place)).get("volumes")
-            except InputError:
-                continue  # None there, or of other weights.
-            if tables and self.maps[0] in tables[0]["thresholds"]:
-                return tables[0]["thresholds"][self.maps[0]]["0.01"]
+        for evaluation in results.evaluations(self.run):
+            for table in evaluation.get("volumes", [])[:1]:
+                if self.maps[0] in table["thresholds"]:
+                    return table["thresholds"][self.maps[0]]["0.01"]
         print(f"  no threshold, and so no masks: give --threshold, or `jaxvae evaluate {self.run}` it first")
         return None
 

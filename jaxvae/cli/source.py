@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import did_you_mean
+from jaxvae.cli.words import spaced
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Dataset, Splits
     from jaxvae.data.preparation import Preparation
 
@@ -57,12 +57,8 @@ def preparation(source: Source) -> Preparation:
 
 def _sides(source: Source) -> tuple[int, ...] | None:
     if source.size is not None and len(source.size) not in (1, 2):
-        raise InputError(f"--size {_words(source.size) or 'without a number'}: give one number, or height and width")
+        raise InputError(f"--size {spaced(source.size) or 'without a number'}: give one number, or height and width")
     return source.size
-
-
-def _words(sizes: tuple[int, ...]) -> str:
-    return " ".join(map(str, sizes))
 
 
 def is_fashion_mnist(source: Source) -> bool:
@@ -91,9 +87,9 @@ def open_splits(source: Source) -> Splits:
         images_only, source, ("channels", "normalise"), f"a folder of images (volumes were prepared){there}"
     )
     if is_volumes(source) and source.size is not None:
-        raise InputError(f"--size {_words(source.size)}: volumes have the size they were prepared with; prepare anew")
+        raise InputError(f"--size {spaced(source.size)}: volumes have the size they were prepared with; prepare anew")
     if is_fashion_mnist(source) and source.size is not None:
-        raise InputError(f"--size {_words(source.size)}: FashionMNIST is 28x28; leave it out, or use --scaling")
+        raise InputError(f"--size {spaced(source.size)}: FashionMNIST is 28x28; leave it out, or use --scaling")
     if is_fashion_mnist(source) and source.hold_out is None:
         raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
     if source.split_seed < 0:
@@ -125,21 +121,18 @@ def open_own(config: dict[str, Any]) -> Splits:
     return splits
 
 
-def open_other(run: Run, folder: Path, own: Splits) -> Dataset:
-    """All labelled images of another folder, or other prepared volumes, that a run is to be judged by.
+def open_other(config: dict[str, Any], folder: Path, own: Splits) -> Dataset:
+    """All labelled images of another folder, that a run on images is to be judged by.
 
     Args:
+      config: of the run.
       own: the images of the run.
     Raises:
-      InputError: they have no labels, do not fit the run, or it learnt from one of them.
+      InputError: they have no labels, or the run learnt from one of them.
     """
-    if run.config.get("volumes") is not None:
-        from jaxvae import volume_tables
-
-        return volume_tables.other_volumes(run, folder)
     from jaxvae.data import images
 
-    source = from_config(run.config["data"])
+    source = from_config(config["data"])
     found = images.load_judged(folder, preparation=preparation(source))
     # Through links and by whatever name, a file is the same.
     learnt_from = {os.path.realpath(Path(source.data, name)) for name in (*own.train.names, *own.validation.names)}
@@ -155,7 +148,7 @@ def _load(source: Source) -> Splits:
 
         sides = _sides(source) or (64,)
         if sides[0] != sides[-1]:
-            raise InputError(f"--size {_words(sides)}: phantoms are as wide as high; give one number")
+            raise InputError(f"--size {spaced(sides)}: phantoms are as wide as high; give one number")
         return phantom.load(size=sides[0], seed=source.split_seed, validation=source.validation)
     if is_fashion_mnist(source):
         from jaxvae.data import fashion_mnist

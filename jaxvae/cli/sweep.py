@@ -7,7 +7,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
-from jaxvae.cli.words import counted
+from jaxvae.cli.words import counted, spaced
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _check(sweep: Sweep) -> None:
     for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size", *FIXED):
         values = getattr(sweep, name)
         if len(set(values)) < len(values):
-            raise InputError(f"--{name.replace('_', '-')}: {_words(values)} holds a value twice; give each once")
+            raise InputError(f"--{name.replace('_', '-')}: {spaced(values)} holds a value twice; give each once")
     for name in ("image_size", "input_scaling", "width"):
         for value in getattr(sweep, name):
             if not (value > 0 and math.isfinite(value)):
@@ -345,7 +345,3 @@ def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str)
     like = _as_train(sweep, {name: row[name] for name in FIXED if name in row})
     own = {name: row[name] for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size")}
     return train.as_command(dataclasses.replace(like, **own))
-
-
-def _words(values: Iterable[Any]) -> str:
-    return " ".join(map(str, values))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from jaxvae import signals
 from jaxvae.cli import flags
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
+from jaxvae.cli.words import spaced
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def check_flags(train: Train) -> None:
     flags.refuse_unless(dense, train, ("hidden_size",), "--model dense")
     flags.refuse_unless(decays, train, ("decay_epochs", "decay_rate"), "--schedule exponential or step")
     if min(train.features, default=0) < 1:
-        raise InputError(f"--features {_words(train.features) or 'without a number'}: give numbers above 0")
+        raise InputError(f"--features {spaced(train.features) or 'without a number'}: give numbers above 0")
     for name in ("beta", "log_scale"):
         if not math.isfinite(getattr(train, name)):
             raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must be a finite number")
@@ -230,13 +231,9 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
     if not is_fashion_mnist(train.source):
         verb = "prepare them anew with" if is_volumes(train.source) else "add"
         nearest = (max(1, round(side / factor)) * factor for side in (height, width))
-        ways_out.append(f"{verb} --size {_words(tuple(dict.fromkeys(nearest)))}")
+        ways_out.append(f"{verb} --size {spaced(tuple(dict.fromkeys(nearest)))}")
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
-        f"--features {_words(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
+        f"--features {spaced(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
         f"and the images are {height} high and {width} wide; {', or '.join(ways_out)}"
     )
-
-
-def _words(numbers: tuple[int, ...]) -> str:
-    return " ".join(map(str, numbers))

@@ -1,4 +1,9 @@
-"""How the commands speak of what they did."""
+"""How the commands speak of what was typed, and of what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 
 def counted(count: int, noun: str) -> str:
@@ -8,3 +13,12 @@ def counted(count: int, noun: str) -> str:
     ('1 run', '8 runs')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def spaced(values: Iterable[Any]) -> str:
+    """Values as they are typed after a flag.
+
+    >>> spaced((16, 32))
+    '16 32'
+    """
+    return " ".join(map(str, values))

@@ -20,7 +20,7 @@ from jaxvae import files
 from jaxvae.data import slices
 from jaxvae.data.cache import ARRAYS, FILES, refuse_changed
 from jaxvae.data.cut import LIKE_A_MASK, read_scan
-from jaxvae.data.scans import Rejected, Scan, sources
+from jaxvae.data.scans import Rejected, Scan, sources, write_rejected
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
 
@@ -173,7 +173,7 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
         arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])
         _write_array(directory / f"{name}.npy", arrays, start if name != "masks" or known else 0, digest)
     files.write_lines(directory / "volumes.jsonl", records)
-    files.write_lines(directory / "rejected.jsonl", [{"path": str(one.path), "reason": one.reason} for one in left_out])
+    write_rejected(directory / "rejected.jsonl", left_out)
     from jaxvae import __version__
 
     counts = {"volumes": len(records), "slices": start, "rejected": len(left_out)}

@@ -46,6 +46,11 @@ class Rejected(NamedTuple):
     reason: str
 
 
+def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+    """One line a file that was left out: path and reason."""
+    files.write_lines(path, [{"path": str(one.path), "reason": one.reason} for one in rejected])
+
+
 @dataclass(frozen=True)
 class Layout:
     """Patterns relative to the folder of the data set.
