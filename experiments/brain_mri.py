@@ -33,7 +33,7 @@ import tyro
 
 from experiments import brain_scans, record, robustness
 from jaxvae import checkpoint, files, volume_tables
-from jaxvae.cli import main as jaxvae
+from jaxvae.cli import main as run_command
 from jaxvae.data import cache
 from jaxvae.errors import InputError
 from jaxvae.report import style, tables
@@ -65,6 +65,11 @@ PAPER: dict[str, dict[float, tuple[float, ...]]] = {
 BASE = {"latent_size": 256, "size": 64, "log_scale": 0.0}
 MAPS = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
 BASELINES = ("brightness", "equalised_brightness")
+PAIRS = (
+    *((name, "rec_error") for name in ("rec_grad", "elbo_grad", "combi", "kl_grad")),
+    ("elbo_grad", "rec_grad"),
+    ("elbo_grad", "equalised_brightness"),
+)
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
 
 
@@ -114,7 +119,7 @@ def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterat
         "64" if task == "paper" else "32",
     ]
     train += ["--epochs", str(config.epochs), "--patience", str(config.patience), "--seed", str(seed)]
-    if (code := jaxvae(train)) != 0:
+    if (code := run_command(train)) != 0:
         raise SystemExit(code)
     own = cache.open_cache(data.train)
     splits = cache.load(data.train, validation=0.15, test=float(fraction[1]))
@@ -199,12 +204,7 @@ def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) ->
       summary: of `over_seeds`, as everywhere below.
       test: one of the tests alone.
     """
-    by_case: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row in summary:
-        if row["table"] == "own_grid" and test in (None, row["test"]) and row[f"{metric}_mean"] is not None:
-            case = (row["test"], *(row[axis] for axis in BASE))
-            by_case.setdefault(case, {})[row["score"]] = row[f"{metric}_mean"]
-    cases = list(by_case.values())
+    cases = _cases(summary, metric, test)
     rows = robustness.wins(cases, [*BASELINES, *MAPS])
     return [
         {
@@ -215,6 +215,16 @@ def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) ->
         }
         for row in rows
     ]
+
+
+def _cases(summary: list[dict[str, Any]], metric: str, test: str | None) -> list[dict[str, float]]:
+    """The scores' values on whole volumes, raw, one case a test and setting."""
+    by_case: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in summary:
+        if row["table"] == "own_grid" and test in (None, row["test"]) and row[f"{metric}_mean"] is not None:
+            case = (row["test"], *(row[axis] for axis in BASE))
+            by_case.setdefault(case, {})[row["score"]] = row[f"{metric}_mean"]
+    return list(by_case.values())
 
 
 def by_test(summary: list[dict[str, Any]], metric: str) -> str:
@@ -245,7 +255,38 @@ def markdown(summary: list[dict[str, Any]]) -> str:
         words = f"{found[0]['volumes']} volumes, {found[0]['seeds']} seeds; {words}"
         parts.append(f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, columns, best={})}")
     parts += [over_settings(summary, metric) for metric in ("average_precision", "auroc")]
+    if varied := _varied(summary):
+        parts += [pairs(summary, varied), by_axis(summary, varied)]
     return "\n\n".join(parts)
+
+
+def pairs(summary: list[dict[str, Any]], tests: list[str]) -> str:
+    """Markdown: at how many settings of a test the first of two scores has the higher AP, and by how much at the least
+    and at the most."""
+    rows = []
+    for one, other in PAIRS:
+        row: dict[str, Any] = {"pair": f"{style.display(one)} over {style.display(other)}"}
+        for test in tests:
+            cases = _cases(summary, "average_precision", test)
+            gains = [case[one] - case[other] for case in cases if {one, other} <= case.keys()]
+            won = sum(gain > 0 for gain in gains)
+            row[test] = f"{won} of {len(gains)} ({min(gains):+.3f} to {max(gains):+.3f})"
+        rows.append(row)
+    words = "Settings at which the first has the higher AP, in brackets its smallest and largest gain"
+    return f"{words}:\n\n{tables.markdown(rows, {'pair': 'AP', **{test: test for test in tests}})}"
+
+
+def by_axis(summary: list[dict[str, Any]], tests: list[str], score: str = "elbo_grad") -> str:
+    """Markdown: the AP of a score along each axis, the others at their base."""
+    rows = []
+    for axis in BASE:
+        found = [row for row in summary if row["table"] == "own_grid" and row["score"] == score]
+        found = [row for row in found if all(row[other] == BASE[other] for other in BASE if other != axis)]
+        for at in sorted({row[axis] for row in found}):
+            of_value = {row["test"]: row["average_precision_mean"] for row in found if row[axis] == at}
+            rows.append({"setting": f"{axis} {at:g}"} | {test: of_value.get(test) for test in tests})
+    words = f"AP of {style.display(score)} along each axis, the others at their base"
+    return f"{words}:\n\n{tables.markdown(rows, {'setting': 'AP', **{test: test for test in tests}}, best={})}"
 
 
 def over_settings(summary: list[dict[str, Any]], metric: str) -> str:
@@ -354,8 +395,8 @@ def main(config: Config) -> None:
     summary = over_seeds(done)
     text = markdown(summary)
     # Of a few runs of the first days the time was not kept.
-    seconds = sum({_key(row): row["seconds"] or 0.0 for row in done}.values())
-    record.write("brain_mri.json", summary, command="python -m experiments.brain_mri", seconds=seconds)
+    seconds = {_key(row): row["seconds"] for row in done}
+    record.write("brain_mri.json", summary, seconds=list(seconds.values()) if config.train else None)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())
     figure(record.RESULTS / "brain_mri.png", summary)
     if _varied(summary):

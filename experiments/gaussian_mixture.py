@@ -134,9 +134,7 @@ def main(config: Config) -> None:
     columns = ["field", "points", "angle_median", "within_45_degrees", "length_ratio"]
     print(tables.text(rows, columns, best={}))
     plot(record.RESULTS / "gaussian_mixture.png", config, params)
-    record.write(
-        "gaussian_mixture.json", rows, command="python -m experiments.gaussian_mixture", seconds=time.time() - started
-    )
+    record.write("gaussian_mixture.json", rows, seconds=[time.time() - started])
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
 from experiments import record
 from jaxvae import files
-from jaxvae.cli import main as jaxvae
+from jaxvae.cli import main as run_command
 from jaxvae.report import style, tables
 
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
@@ -44,14 +44,18 @@ class Config:
     patience: int = 15
 
 
-def evaluation(config: Config, log_scale: float, seed: int) -> dict:
+def folder(config: Config, log_scale: float, seed: int) -> Path:
+    return config.runs / f"log_scale{log_scale:g}_seed{seed}"
+
+
+def evaluation(config: Config, log_scale: float, seed: int) -> dict[str, Any]:
     """Trains and evaluates one run where that is not done yet; its evaluation.json."""
-    run = str(config.runs / f"log_scale{log_scale:g}_seed{seed}")
+    run = str(folder(config, log_scale, seed))
     train = ["train", run, "--data", str(config.data), "--size", str(config.size), "--channels", "1"]
     train += ["--normalise", "zscore", "--learning-rate", "3e-4", "--batch-size", "32", "--log-scale", str(log_scale)]
     train += ["--epochs", str(config.epochs), "--patience", str(config.patience), "--seed", str(seed)]
     for command in (train, ["evaluate", run, "--resamples", "0"]):
-        if (code := jaxvae(command)) != 0:
+        if (code := run_command(command)) != 0:
             raise SystemExit(code)
     return json.loads((Path(run) / "evaluation.json").read_text())
 
@@ -69,8 +73,24 @@ def summary(level: str, log_scale: float, evaluations: list[dict]) -> list[dict]
     return rows
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """A table of pixels and one of samples: mean ± standard deviation over the seeds."""
+    parts = []
+    for level in ("pixels", "samples"):
+        metrics = METRICS if level == "pixels" else {key: METRICS[key] for key in ("auroc", "average_precision")}
+        shown = []
+        for row in (row for row in rows if row["level"] == level):
+            of_model = row["score"] not in BASELINES
+            line = {"score": style.display(row["score"]), "log_scale": f"{row['log_scale']:g}" if of_model else "–"}
+            for key in metrics:
+                spread = f" ± {row[f'{key}_std']:.3f}" if of_model and row[f"{key}_std"] is not None else ""
+                line[key] = f"{row[f'{key}_mean']:.3f}{spread}"
+            shown.append(line)
+        parts.append(tables.markdown(shown, {"score": f"{level} score", "log_scale": "log_scale", **metrics}))
+    return "\n\n".join(parts)
+
+
 def main(config: Config) -> None:
-    started = time.time()
     rows = []
     for log_scale in config.log_scales:
         evaluations = [evaluation(config, log_scale, seed) for seed in config.seeds]
@@ -78,22 +98,11 @@ def main(config: Config) -> None:
             # A baseline needs no model, so it stands there once.
             found = summary(level, log_scale, evaluations)
             rows += [row for row in found if log_scale == config.log_scales[0] or row["score"] not in BASELINES]
-    parts = []
-    for level in ("pixels", "samples"):
-        metrics = METRICS if level == "pixels" else {key: METRICS[key] for key in ("auroc", "average_precision")}
-        shown = [
-            {
-                "score": style.display(row["score"]),
-                "log_scale": "–" if row["score"] in BASELINES else f"{row['log_scale']:g}",
-            }
-            | {key: row[f"{key}_mean"] for key in metrics}
-            for row in rows
-            if row["level"] == level
-        ]
-        parts.append(tables.markdown(shown, {"score": f"{level} score", "log_scale": "log_scale", **metrics}))
-    record.write("lgg_flair.json", rows, command="python -m experiments.lgg_flair", seconds=time.time() - started)
-    files.write(record.RESULTS / "lgg_flair.md", ("\n\n".join(parts) + "\n").encode())
-    print("\n\n".join(parts))
+    trained = (folder(config, log_scale, seed) for log_scale in config.log_scales for seed in config.seeds)
+    seconds = [files.read_lines(run / "metrics.jsonl")[-1]["seconds"] for run in trained]
+    record.write("lgg_flair.json", rows, seconds=seconds)
+    files.write(record.RESULTS / "lgg_flair.md", (markdown(rows) + "\n").encode())
+    print(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def test_one_file_or_none(folder):
 
 
 def test_patterns_that_cannot_be_are_refused(folder):
-    with pytest.raises(InputError, match=r"--brains \{2\}: takes \{0\} to \{1\}, one for each star of --images"):
-        patterns.check("{2}", 2, "--brains")
-    with pytest.raises(InputError, match=r"--brains \{0\}: --images has no star"):
-        patterns.check("{0}", 0, "--brains")
-    patterns.check(None, 0, "--brains")
+    with pytest.raises(InputError, match=r"brains='\{2\}': takes \{0\} to \{1\}, one for each star of `images`"):
+        patterns.check("{2}", 2, "brains")
+    with pytest.raises(InputError, match=r"brains='\{0\}': `images` has no star"):
+        patterns.check("{0}", 0, "brains")
+    patterns.check(None, 0, "brains")
     with pytest.raises(InputError, match="no pattern of files below"):
         patterns.matches(folder, "/absolute/*.nii")

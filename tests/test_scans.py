@@ -221,9 +221,9 @@ def test_any_volumes(tmp_path):
     ]
     with pytest.raises(InputError, match=r"no volume at \*_t2.nii"):
         scans.unlabelled(tmp_path, images="*_t2.nii")
-    with pytest.raises(InputError, match=r"--images \*.nii: .*a.nii is a file; pass its folder"):
+    with pytest.raises(InputError, match=r"images='\*.nii': .*a.nii is a file; pass its folder"):
         scans.unlabelled(tmp_path / "a.nii", images="*.nii")
-    with pytest.raises(InputError, match=r"--brains \{1\}.nii: takes \{0\} to \{0\}"):
+    with pytest.raises(InputError, match=r"brains='\{1\}.nii': takes \{0\} to \{0\}"):
         scans.unlabelled(tmp_path, images="*.nii", brains="{1}.nii")
     [alone], _ = scans.unlabelled(tmp_path / "a.nii")
     assert alone.name == "a"
@@ -234,16 +234,16 @@ def test_any_volumes(tmp_path):
     [
         ({"directory": "none"}, "none: no such folder"),
         ({"directory": "a.nii"}, "is a file; pass its folder"),
-        ({"layout": "brats2018"}, "--layout brats2018: choose from auto, hcp"),
+        ({"layout": "brats2018"}, "layout='brats2018': choose from auto, hcp"),
         ({"images": "*.mgz"}, r"no volume at \*.mgz"),
-        ({"images": "*.nii", "brains": "{1}.nii"}, r"--brains \{1\}.nii: takes \{0\} to \{0\}"),
-        ({"images": "a.nii", "lesions": "{0}.nii"}, "--images has no star"),
+        ({"images": "*.nii", "brains": "{1}.nii"}, r"brains='\{1\}.nii': takes \{0\} to \{0\}"),
+        ({"images": "a.nii", "lesions": "{0}.nii"}, "`images` has no star"),
         ({"images": "/*.nii"}, "no pattern of files below"),
         ({"images": "*.nii", "brains": "{0.x}.nii"}, "takes"),
-        ({"images": "*.nii", "layout": "hcp"}, "--layout hcp: does not go with --images"),
-        ({"images": "*.nii", "modality": "T1"}, "--modality T1: --images"),
-        ({"modality": "t2f"}, "--modality t2f: none of the layouts hcp, .* has such scans"),
-        ({"images": "*.nii", "lesions": "{x}.nii"}, r"--lesions \{x\}.nii: takes"),
+        ({"images": "*.nii", "layout": "hcp"}, "layout='hcp': does not go with `images`"),
+        ({"images": "*.nii", "modality": "T1"}, "modality='T1': images="),
+        ({"modality": "t2f"}, "modality='t2f': none of the layouts hcp, .* has such scans"),
+        ({"images": "*.nii", "lesions": "{x}.nii"}, r"lesions='\{x\}.nii': takes"),
     ],
 )
 def test_refused(tmp_path, arguments, message):

@@ -159,12 +159,12 @@ def test_foreground_of_a_whole_head_is_said_to_be_a_guess():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 0}, "--size 0"),
-        ({"normalise": "minmax"}, "--normalise minmax: pass none, zscore or robust"),
-        ({"percentiles": (90, 5)}, "--percentiles 90 5: must ascend within 0 to 100"),
-        ({"clip": 0.0}, "--clip 0.0: must be above 0"),
-        ({"smallest": 1.5}, "--smallest 1.5"),
-        ({"neighbours": -1}, "--neighbours -1"),
+        ({"size": 0}, "size=0"),
+        ({"normalise": "minmax"}, "normalise='minmax': pass none, zscore or robust"),
+        ({"percentiles": (90, 5)}, r"percentiles=\(90, 5\): must ascend within 0 to 100"),
+        ({"clip": 0.0}, "clip=0.0: must be above 0"),
+        ({"smallest": 1.5}, "smallest=1.5"),
+        ({"neighbours": -1}, "neighbours=-1"),
     ],
 )
 def test_values_out_of_range(change, message):

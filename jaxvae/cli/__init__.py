@@ -8,14 +8,17 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 
 from jaxvae import __version__
-from jaxvae.cli.complaints import did_you_mean, one_line
+from jaxvae.cli.complaints import as_typed, did_you_mean, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.prepare import Prepare
+from jaxvae.cli.recipe import Recipe
 from jaxvae.cli.report import Report
 from jaxvae.cli.score import Score
+from jaxvae.cli.source import Source
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
 from jaxvae.errors import InputError, is_out_of_memory
@@ -30,6 +33,7 @@ COMMANDS: dict[str, type[Command]] = {
     "prepare": Prepare,
     "demo": Demo,
 }
+FLAGS = {flag.name for kind in (*COMMANDS.values(), Source, Recipe) for flag in fields(kind)}
 STOPPED = 75  # As sysexits.h has it: a failure that is none if one tries again.
 HELP = """usage: jaxvae COMMAND [...]
 
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except InputError as error:
-        print(f"jaxvae: {error}", file=sys.stderr)
+        print(f"jaxvae: {as_typed(str(error), FLAGS)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.

@@ -41,6 +41,22 @@ def _flags_alike(text: str) -> list[str]:
     return re.findall(r"--[a-z-]+[a-z]", suggestions.partition("For full helptext")[0])
 
 
+def as_typed(message: str, flags: Iterable[str]) -> str:
+    """A message of the library, which names arguments, with flags in their place.
+
+    >>> as_typed("sizes.png: channels=(0, 3): too many, or leave `hold_out` out", ["channels", "hold_out"])
+    'sizes.png: --channels 0 3: too many, or leave --hold-out out'
+    """
+    names = "|".join(flags)
+    assigned = rf"(?<!\S)({names})=(?:\(([^()]*)\)|'([^']*)'|(?=\S))"
+
+    def flag(match: re.Match[str]) -> str:
+        value = match[2].replace(",", " ") if match[2] is not None else match[3] or ""
+        return f"--{match[1].replace('_', '-')} {' '.join(value.split())}"
+
+    return re.sub(rf"`({names})`", lambda name: f"--{name[1].replace('_', '-')}", re.sub(assigned, flag, message))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean --epochs?`, or nothing where none is alike.
 

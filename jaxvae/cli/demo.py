@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli.evaluate import Evaluate
+from jaxvae.cli.recipe import Recipe
 from jaxvae.cli.report import Report
 from jaxvae.cli.train import Train
 
@@ -25,9 +26,8 @@ class Demo:
     def execute(self) -> bool:
         finished = Train(
             run=self.run,
-            epochs=self.epochs,
+            recipe=Recipe(epochs=self.epochs, schedule="cosine"),
             learning_rate=1e-3,
-            schedule="cosine",
             latent_size=128,
             log_scale=-2.0,
         ).execute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,12 @@ def several(kind: str, default: str | None = None) -> Any:
     if default is None:
         return tyro.conf.arg(metavar=f"{kind} ...")
     return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")
+
+
+def refuse_unless_positive(name: str, value: float | None) -> None:
+    """Refuses a number that is there and not above 0, by the name of its flag."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
 
 
 def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:

@@ -31,8 +31,7 @@ class Report:
     """images of a kind in the panels: so many of the best, the median and the worst; volumes, in all"""
 
     def execute(self) -> None:
-        if self.cases < 1:
-            raise InputError(f"--cases {self.cases}: must be above 0")
+        flags.refuse_unless_positive("cases", self.cases)
         from jaxvae import checkpoint, results, volume_tables
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page

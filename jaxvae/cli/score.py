@@ -87,8 +87,7 @@ class Score:
         return f"{out}: {counted(count, noun)} scored ({', '.join(self.maps)}){there}"
 
     def _check(self) -> None:
-        if self.batch_size < 1:
-            raise InputError(f"--batch-size {self.batch_size}: must be above 0")
+        flags.refuse_unless_positive("batch_size", self.batch_size)
         if not self.maps:
             raise InputError("--maps without a name: name at least one map, such as combi")
         if self.threshold is not None and not math.isfinite(self.threshold):

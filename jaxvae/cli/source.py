@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import did_you_mean
@@ -18,16 +19,19 @@ if TYPE_CHECKING:
     from jaxvae.data.preparation import Preparation
 
 FASHION_MNIST = "fashion_mnist:"
+# A text of its own, since tyro keeps the line breaks of longer docstrings.
+DATA = (
+    "`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), a folder of images "
+    "(train/good, test/KIND and ground_truth/KIND; or CASE/NAME.tif beside CASE/NAME_mask.tif; or just images), or "
+    "volumes that `jaxvae prepare` cut into slices"
+)
 
 
 @dataclass(frozen=True)
 class Source:
     """Which images, and how they are made ready."""
 
-    data: str = "phantom"
-    """`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), a folder of images
-    (train/good, test/KIND and ground_truth/KIND; or CASE/NAME.tif beside CASE/NAME_mask.tif; or just images), or
-    volumes that `jaxvae prepare` cut into slices"""
+    data: Annotated[str, tyro.conf.arg(help=DATA)] = "phantom"
     hold_out: Annotated[int | None, flags.optional("INT", "none")] = None
     """fashion_mnist only: the class 0..9 that is the anomaly"""
     scaling: int = 1
@@ -96,10 +100,7 @@ def open_splits(source: Source) -> Splits:
         raise InputError(f"--split-seed {source.split_seed}: must not be below 0")
     if not 0 <= source.validation < 1:
         raise InputError(f"--validation {source.validation}: must be a fraction, at least 0 and below 1")
-    try:
-        return _load(source)
-    except InputError as error:
-        raise InputError(_as_typed(str(error))) from error
+    return _load(source)
 
 
 def open_own(config: dict[str, Any]) -> Splits:
@@ -178,12 +179,6 @@ def _load(source: Source) -> Splits:
         test=source.test,
         seed=source.split_seed,
     )
-
-
-def _as_typed(message: str) -> str:
-    """`hold_out=12`, as the library names its arguments, as the flag that was typed: `--hold-out 12`."""
-    names = r"(?<!\S)(hold_out|scaling|size|validation|test)=(?=\S)"
-    return re.sub(names, lambda name: f"--{name[1].replace('_', '-')} ", message)
 
 
 def to_config(source: Source) -> dict[str, Any]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jaxvae.cli import flags
+from jaxvae.cli.recipe import Recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
 from jaxvae.cli.words import counted, spaced
 from jaxvae.errors import InputError
@@ -27,20 +27,14 @@ if TYPE_CHECKING:
 
 # Axes that are flags of the data with several values, and `train`'s name of each.
 OF_DATA = {"image_size": "size", "input_scaling": "scaling", "held_out_class": "hold_out"}
+DISTRIBUTED = (
+    "several processes that share the folder take turns at the programs: auto under SLURM, Open MPI, Kubernetes and on "
+    "TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many)"
+)
+# Axes along which runs of one program differ.
+FREE = ("seed", "learning_rate", "beta", "log_scale", "latent_size")
 # Axes that change shapes or data: each combination is a program of its own, or several.
 FIXED = (*OF_DATA, "width")
-# Flags that mean what they mean to `train`.
-LIKE_TRAIN = (
-    "epochs",
-    "batch_size",
-    "schedule",
-    "warmup_epochs",
-    "decay_epochs",
-    "decay_rate",
-    "clip_norm",
-    "augment",
-    "arithmetic",
-)
 
 
 @dataclass(frozen=True)
@@ -53,53 +47,30 @@ class Sweep:
     sweep: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SWEEP")]
     """the folder of the sweep: made if missing, continued if it holds one of the same flags"""
     source: Source = field(default_factory=Source)
+    recipe: Recipe = field(default_factory=Recipe)
     seed: Annotated[tuple[int, ...], flags.several("INT")] = (0, 1, 2)
     """axis: decides the first weights, the order of the images and the noise"""
-    learning_rate: Annotated[tuple[float, ...], flags.several("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")] = ()
+    learning_rate: Annotated[
+        tuple[float, ...] | None, flags.several("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")
+    ] = None
     """axis: of Adam"""
     beta: Annotated[tuple[float, ...], flags.several("FLOAT")] = (1.0,)
     """axis: weight of the KL term"""
     log_scale: Annotated[tuple[float, ...], flags.several("FLOAT")] = (0.0,)
     """axis: natural logarithm of the decoder's standard deviation"""
-    latent_size: Annotated[tuple[int, ...], flags.several("INT", "as in the paper, dense 20, conv 256")] = ()
+    latent_size: Annotated[tuple[int, ...] | None, flags.several("INT", "as in the paper, dense 20, conv 256")] = None
     """axis: dimensions of the latent"""
-    held_out_class: Annotated[tuple[int, ...], flags.several("INT", "--hold-out")] = ()
+    held_out_class: Annotated[tuple[int, ...] | None, flags.several("INT", "--hold-out")] = None
     """axis, fashion_mnist only: the class that is the anomaly"""
-    input_scaling: Annotated[tuple[int, ...], flags.several("INT", "--scaling")] = ()
+    input_scaling: Annotated[tuple[int, ...] | None, flags.several("INT", "--scaling")] = None
     """axis, fashion_mnist only: how often each image is stacked"""
-    image_size: Annotated[tuple[int, ...], flags.several("INT", "--size")] = ()
+    image_size: Annotated[tuple[int, ...] | None, flags.several("INT", "--size")] = None
     """axis: pixels in height and width; each size compiles programs of its own"""
-    width: Annotated[tuple[float, ...], flags.several("FLOAT", "1")] = ()
+    width: Annotated[tuple[float, ...] | None, flags.several("FLOAT", "1")] = None
     """axis: times the --features, or the --hidden-size; each compiles programs of its own"""
-    model: Literal["auto", "dense", "conv"] = "auto"
-    """dense is the paper's FashionMNIST network, conv its brain network; auto takes dense for fashion_mnist"""
-    hidden_size: int = 400
-    """dense only: hidden units"""
-    features: Annotated[tuple[int, ...], flags.several("INT")] = (16, 32, 64, 256)
-    """conv only: channels after each halving of the image"""
-    epochs: int = 25
-    """times to go through the images"""
-    batch_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 128, conv 64")] = None
-    """images a step"""
-    schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
-    """of the learning rate; cosine falls to 0 at the last epoch"""
-    warmup_epochs: float = 0.0
-    """the learning rate first rises to what it is over so many epochs"""
-    decay_epochs: float = 10.0
-    """exponential and step: epochs to multiply the learning rate by --decay-rate once"""
-    decay_rate: float = 0.1
-    """see --decay-epochs"""
-    clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None
-    """shorten gradients longer than this"""
-    augment: Literal["none", "paper"] = "none"
-    """paper: mirror, turn, scale, bend and brighten each image anew and add noise, as the paper does with brains"""
-    arithmetic: Literal["corrected", "released"] = "corrected"
-    """released: the published FashionMNIST script's own objective (dense only)"""
     together: int = 8
     """runs a program: what is lost when the sweep is killed; on an accelerator, as many as fit"""
-    distributed: str = "off"
-    """several processes that share the folder take turns at the programs: auto under SLURM, Open MPI, Kubernetes and on
-    TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many)"""
+    distributed: Annotated[str, tyro.conf.arg(help=DISTRIBUTED)] = "off"
 
     def execute(self) -> None:
         _check(self)
@@ -124,9 +95,9 @@ class Sweep:
             "images": config["images"],
             "model": config["model"],
             **config["train"],
-            "epochs": self.epochs,
-            "augment": self.augment,
-            "arithmetic": self.arithmetic,
+            "epochs": self.recipe.epochs,
+            "augment": self.recipe.augment,
+            "arithmetic": self.recipe.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
         }
         memory = _check_memory(self, whole["programs"], opened)
@@ -156,12 +127,13 @@ class Sweep:
 def _check(sweep: Sweep) -> None:
     from jaxvae.data.fashion_mnist import CLASSES
 
-    for name in ("seed", "beta", "log_scale", "features"):
-        if not getattr(sweep, name):
+    axes = {name: getattr(sweep, name) for name in (*FREE, *FIXED)}
+    for name, values in axes.items():
+        if values == ():
             raise InputError(f"--{name.replace('_', '-')} without a value: give at least one")
-    for name in ("epochs", "together", "hidden_size"):
-        if getattr(sweep, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(sweep, name)}: must be at least 1")
+        if values is not None and len(set(values)) < len(values):
+            raise InputError(f"--{name.replace('_', '-')}: {spaced(values)} holds a value twice; give each once")
+    flags.refuse_unless_positive("together", sweep.together)
     for name in ("held_out_class", "input_scaling"):
         if getattr(sweep, name) and not is_fashion_mnist(sweep.source):
             raise InputError(f"--{name.replace('_', '-')}: only goes with --data fashion_mnist:DIR")
@@ -172,36 +144,31 @@ def _check(sweep: Sweep) -> None:
     for name, flag in OF_DATA.items():
         if getattr(sweep, name) and getattr(sweep.source, flag) != getattr(Source(), flag):
             raise InputError(f"--{flag.replace('_', '-')} and --{name.replace('_', '-')} say the same; leave one out")
-    for held in sweep.held_out_class:
+    for held in sweep.held_out_class or ():
         if not 0 <= held < len(CLASSES):
             raise InputError(f"--held-out-class {held}: must lie in 0..{len(CLASSES) - 1}")
-    for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size", *FIXED):
-        values = getattr(sweep, name)
-        if len(set(values)) < len(values):
-            raise InputError(f"--{name.replace('_', '-')}: {spaced(values)} holds a value twice; give each once")
     for name in ("image_size", "input_scaling", "width"):
-        for value in getattr(sweep, name):
-            if not (value > 0 and math.isfinite(value)):
-                raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        for value in axes[name] or ():
+            flags.refuse_unless_positive(name, value)
 
 
 def _as_train(sweep: Sweep, fixed: dict[str, Any]) -> Train:
     """The flags of `train` that a program stands for, but for what its runs differ in."""
-    from jaxvae.cli.train import Train, is_dense
+    from jaxvae.cli.train import Train
 
-    width = fixed.get("width", 1)
+    recipe, width = sweep.recipe, fixed.get("width", 1)
     of_data = {flag: fixed[name] for name, flag in OF_DATA.items() if name in fixed}
     if "size" in of_data:
         of_data["size"] = (of_data["size"],)
-    dense = is_dense(sweep.model, sweep.source)
+    if is_dense(recipe, sweep.source):
+        wide = dataclasses.replace(recipe, hidden_size=max(1, round(width * recipe.hidden_size)))
+    else:
+        wide = dataclasses.replace(recipe, features=tuple(max(1, round(width * count)) for count in recipe.features))
     return Train(
         run=sweep.sweep,
         source=dataclasses.replace(sweep.source, **of_data),
-        model=sweep.model,
-        hidden_size=max(1, round(width * sweep.hidden_size)) if dense else sweep.hidden_size,
-        features=sweep.features if dense else tuple(max(1, round(width * channels)) for channels in sweep.features),
-        latent_size=max(sweep.latent_size, default=None),
-        **{name: getattr(sweep, name) for name in LIKE_TRAIN},
+        recipe=wide,
+        latent_size=None if sweep.latent_size is None else max(sweep.latent_size),
     )
 
 
@@ -234,16 +201,12 @@ def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
 
     axes = {
         "seed": list(sweep.seed),
-        "learning_rate": list(sweep.learning_rate) or [config["hparams"]["learning_rate"]],
+        "learning_rate": list(sweep.learning_rate or [config["hparams"]["learning_rate"]]),
         "beta": list(sweep.beta),
         "log_scale": list(sweep.log_scale),
-        "latent_size": list(sweep.latent_size) or [config["model"]["latent_size"]],
+        "latent_size": list(sweep.latent_size or [config["model"]["latent_size"]]),
     }
-    try:
-        population.grid(**axes)
-    except InputError as error:
-        name, _, rest = str(error).partition("=")
-        raise InputError(f"--{name.replace('_', '-')} {rest}") from None
+    population.grid(**axes)
     return axes
 
 
@@ -322,9 +285,9 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
             TrainConfig(**config["train"]),
             program["runs"],
             splits,
-            sweep.epochs,
-            sweep.arithmetic,
-            runs.AUGMENTATIONS[sweep.augment],
+            sweep.recipe.epochs,
+            sweep.recipe.arithmetic,
+            runs.AUGMENTATIONS[sweep.recipe.augment],
         )
         rows = [{**program["fixed"], **row} for row in rows]
         seconds = time.perf_counter() - started
@@ -343,5 +306,5 @@ def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str)
         return None
     row = next(row for row in rows if all(row[name] == best[name] for name in axes))
     like = _as_train(sweep, {name: row[name] for name in FIXED if name in row})
-    own = {name: row[name] for name in ("seed", "learning_rate", "beta", "log_scale", "latent_size")}
+    own = {name: row[name] for name in FREE}
     return train.as_command(dataclasses.replace(like, **own))

@@ -6,10 +6,11 @@ import math
 import shlex
 import signal
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jaxvae import signals
 from jaxvae.cli import flags
+from jaxvae.cli.recipe import Recipe, check_recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
 from jaxvae.cli.words import spaced
 from jaxvae.errors import InputError
@@ -32,40 +33,17 @@ class Train:
     run: flags.Run
     """the run folder: made if missing, continued if it holds a run made with the same flags"""
     source: Source = field(default_factory=Source)
-    model: Literal["auto", "dense", "conv"] = "auto"
-    """dense is the paper's FashionMNIST network, conv its brain network; auto takes dense for fashion_mnist"""
+    recipe: Recipe = field(default_factory=Recipe)
     latent_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 20, conv 256")] = None
     """dimensions of the latent"""
-    hidden_size: int = 400
-    """dense only: hidden units"""
-    features: Annotated[tuple[int, ...], flags.several("INT")] = (16, 32, 64, 256)
-    """conv only: channels after each halving of the image"""
-    epochs: int = 25
-    """times to go through the images; may be raised later to train a finished run further"""
-    batch_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 128, conv 64")] = None
-    """images a step"""
     learning_rate: Annotated[float | None, flags.optional("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")] = None
     """of Adam"""
     beta: float = 1.0
     """weight of the KL term"""
     log_scale: float = 0.0
     """natural logarithm of the decoder's standard deviation"""
-    schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
-    """of the learning rate; cosine falls to 0 at the last epoch"""
-    warmup_epochs: float = 0.0
-    """the learning rate first rises to what it is over so many epochs"""
-    decay_epochs: float = 10.0
-    """exponential and step: epochs to multiply the learning rate by --decay-rate once"""
-    decay_rate: float = 0.1
-    """see --decay-epochs"""
-    clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None
-    """shorten gradients longer than this"""
     patience: Annotated[int | None, flags.optional("INT", "off")] = None
     """stop after so many epochs without a better validation ELBO, and keep the best"""
-    augment: Literal["none", "paper"] = "none"
-    """paper: mirror, turn, scale, bend and brighten each image anew and add noise, as the paper does with brains"""
-    arithmetic: Literal["corrected", "released"] = "corrected"
-    """released: the published FashionMNIST script's own objective (dense only)"""
     seed: int = 0
     """decides the first weights, the order of the images and the noise"""
     checkpoint_seconds: float = 30.0
@@ -99,7 +77,7 @@ class Train:
 
 def _announced(train: Train, config: dict[str, Any]) -> str:
     """What is going to be trained, and whether it is little."""
-    count, batch_size, epochs = config["images"]["train"], config["train"]["batch_size"], train.epochs
+    count, batch_size, epochs = config["images"]["train"], config["train"]["batch_size"], train.recipe.epochs
     steps = epochs * (count // batch_size)
     lines = [f"{train.run}: {count} healthy images of {train.source.data}, {epochs} epochs, {steps} steps"]
     if steps < FEW_STEPS:
@@ -116,17 +94,15 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
 
     height, width, channels = splits.train.images.shape[1:]
     shape = (height, width, channels)
-    dense = is_dense(train.model, train.source)
-    if train.arithmetic == "released" and not dense:
-        raise InputError("--arithmetic released: the released objective is that of the dense model; add --model dense")
+    recipe, dense = train.recipe, is_dense(train.recipe, train.source)
     if dense:
-        model: Model = DenseVAE(shape, train.latent_size or 20, train.hidden_size)
+        model: Model = DenseVAE(shape, train.latent_size or 20, recipe.hidden_size)
     else:
         _check_levels(train, shape)
-        model = ConvVAE(shape, train.latent_size or 256, train.features)
-    batch_size = min(train.batch_size or (128 if dense else 64), len(splits.train))
+        model = ConvVAE(shape, train.latent_size or 256, recipe.features)
+    batch_size = min(recipe.batch_size or (128 if dense else 64), len(splits.train))
     steps_per_epoch = len(splits.train) // batch_size
-    decay_epochs = train.epochs - train.warmup_epochs if train.schedule == "cosine" else train.decay_epochs
+    decay_epochs = recipe.epochs - recipe.warmup_epochs if recipe.schedule == "cosine" else recipe.decay_epochs
     return {
         "jaxvae": __version__,
         "data": to_config(train.source),
@@ -141,22 +117,22 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
         "model": checkpoint.model_to_config(model),
         "train": {
             "batch_size": batch_size,
-            "clip_norm": train.clip_norm,
-            "schedule": train.schedule,
-            "warmup_steps": round(train.warmup_epochs * steps_per_epoch),
+            "clip_norm": recipe.clip_norm,
+            "schedule": recipe.schedule,
+            "warmup_steps": round(recipe.warmup_epochs * steps_per_epoch),
             "decay_steps": max(1, round(decay_epochs * steps_per_epoch)),
-            "decay_rate": train.decay_rate,
+            "decay_rate": recipe.decay_rate,
         },
         "hparams": {
             "learning_rate": train.learning_rate or (1e-3 if dense else 1e-4),
             "beta": train.beta,
             "log_scale": train.log_scale,
         },
-        "augment": train.augment,
-        "arithmetic": train.arithmetic,
+        "augment": recipe.augment,
+        "arithmetic": recipe.arithmetic,
         "patience": train.patience,
         "seed": train.seed,
-        "epochs": train.epochs,
+        "epochs": recipe.epochs,
     }
 
 
@@ -164,11 +140,13 @@ def as_command(train: Train) -> str:
     """What to type for a run, its folder left open: the flags that are not at their defaults.
 
     >>> from pathlib import Path
-    >>> as_command(Train(run=Path("any"), source=Source(data="a b", size=(64,)), features=(8, 16), beta=0.5))
+    >>> recipe, source = Recipe(features=(8, 16)), Source(data="a b", size=(64,))
+    >>> as_command(Train(run=Path("any"), source=source, recipe=recipe, beta=0.5))
     "jaxvae train RUN --data 'a b' --size 64 --features 8 16 --beta 0.5"
     """
     words = ["jaxvae", "train", "RUN"]
-    for given, default in ((train.source, Source()), (train, Train(run=train.run, source=train.source))):
+    rest = Train(run=train.run, source=train.source, recipe=train.recipe)
+    for given, default in ((train.source, Source()), (train.recipe, Recipe()), (train, rest)):
         for flag in fields(given):
             value = getattr(given, flag.name)
             if value != getattr(default, flag.name):
@@ -177,33 +155,18 @@ def as_command(train: Train) -> str:
     return shlex.join(words)
 
 
-def is_dense(model: str, source: Source) -> bool:
-    """Whether `--model` and `--data` ask for the dense network."""
-    return model == "dense" or (model == "auto" and is_fashion_mnist(source))
-
-
 def check_flags(train: Train) -> None:
-    positive = ("latent_size", "hidden_size", "epochs", "batch_size", "learning_rate", "decay_epochs", "decay_rate")
-    for name in (*positive, "clip_norm", "patience"):
-        value = getattr(train, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
-    dense, decays = is_dense(train.model, train.source), train.schedule in ("exponential", "step")
-    flags.refuse_unless(not dense, train, ("features",), "--model conv")
-    flags.refuse_unless(dense, train, ("hidden_size",), "--model dense")
-    flags.refuse_unless(decays, train, ("decay_epochs", "decay_rate"), "--schedule exponential or step")
-    if min(train.features, default=0) < 1:
-        raise InputError(f"--features {spaced(train.features) or 'without a number'}: give numbers above 0")
+    check_recipe(train.recipe, is_dense(train.recipe, train.source))
+    for name in ("latent_size", "learning_rate", "patience"):
+        flags.refuse_unless_positive(name, getattr(train, name))
     for name in ("beta", "log_scale"):
         if not math.isfinite(getattr(train, name)):
             raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must be a finite number")
-    for name in ("beta", "warmup_epochs", "checkpoint_seconds"):
+    for name in ("beta", "checkpoint_seconds"):
         if not getattr(train, name) >= 0:
             raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must not be below 0")
     if not 0 <= train.seed < 2**32:
         raise InputError(f"--seed {train.seed}: must lie in 0..4294967295")
-    if not math.isfinite(train.warmup_epochs) or (train.schedule == "cosine" and train.warmup_epochs >= train.epochs):
-        raise InputError(f"--warmup-epochs {train.warmup_epochs}: must be below --epochs {train.epochs}")
     if train.patience is not None and train.source.validation == 0:
         raise InputError("--patience needs a validation set; set --validation to a fraction above 0")
 
@@ -222,7 +185,8 @@ def check_images(source: Source, splits: Splits) -> None:
 
 def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
     height, width, _ = shape
-    factor = 2 ** len(train.features)
+    features = train.recipe.features
+    factor = 2 ** len(features)
     if height % factor == 0 and width % factor == 0:
         return
     # The lowest set bit of a number is the largest power of two that divides it.
@@ -234,6 +198,6 @@ def _check_levels(train: Train, shape: tuple[int, int, int]) -> None:
         ways_out.append(f"{verb} --size {spaced(tuple(dict.fromkeys(nearest)))}")
     ways_out += [f"give at most {most}"] if most else []
     raise InputError(
-        f"--features {spaced(train.features)}: {len(train.features)} halvings need sides that {factor} divides, "
+        f"--features {spaced(features)}: {len(features)} halvings need sides that {factor} divides, "
         f"and the images are {height} high and {width} wide; {', or '.join(ways_out)}"
     )

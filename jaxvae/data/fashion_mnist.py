@@ -72,9 +72,8 @@ def load(
     Raises:
       InputError: a file is missing, damaged or not the official one, or an argument is out of its range.
     """
-    directory = Path(directory)
     _check_arguments(hold_out, scaling, validation)
-    parts = _read_parts(directory, verify)
+    parts = read(directory, verify=verify)
     train = _dataset("train", *parts["train"], hold_out)
     test = _dataset("test", *parts["test"], hold_out)
     healthy, healthy_validation = split_groups(take(train, ~train.labels), validation, seed)
@@ -82,6 +81,26 @@ def load(
         train=_stack(healthy, scaling),
         validation=_stack(healthy_validation, scaling),
         test=_stack(test, scaling),
+    )
+
+
+def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{split: (images [N, 28, 28] uint8, classes [N])}, train and test, as `load` finds them in a directory.
+
+    Raises:
+      InputError: a file is missing, damaged or not the official one.
+    """
+    directory = Path(directory)
+    found = _find(directory)
+    missing = [f"{name}.gz" for name in SHA256 if name not in found]
+    if not missing:
+        return {split: _read_pair(found, *names, verify) for split, names in FILES.items()}
+    if (directory / RECORDS).is_dir():
+        return _read_records(directory)
+    problem = f"no {', '.join(missing)} there" if directory.is_dir() else "no such directory"
+    raise InputError(
+        f"{directory}: {problem}; FashionMNIST is {_names()}: put them there by hand, or let "
+        f"`jaxvae prepare fashion_mnist:{directory}` download them"
     )
 
 
@@ -146,21 +165,6 @@ def _dataset(split: str, images: np.ndarray, classes: np.ndarray, hold_out: int)
 
 def _stack(dataset: Dataset, scaling: int) -> Dataset:
     return replace(dataset, images=np.tile(dataset.images, (1, scaling, 1, 1)))
-
-
-def _read_parts(directory: Path, verify: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{split: (images [N, H, W], classes [N])} from the IDX files, or else from what `download` prepared."""
-    found = _find(directory)
-    missing = [f"{name}.gz" for name in SHA256 if name not in found]
-    if not missing:
-        return {split: _read_pair(found, *names, verify) for split, names in FILES.items()}
-    if (directory / RECORDS).is_dir():
-        return _read_records(directory)
-    problem = f"no {', '.join(missing)} there" if directory.is_dir() else "no such directory"
-    raise InputError(
-        f"{directory}: {problem}; FashionMNIST is {_names()}: put them there by hand, or let "
-        f"`jaxvae prepare fashion_mnist:{directory}` download them"
-    )
 
 
 def _find(directory: Path) -> dict[str, Path]:

@@ -87,17 +87,17 @@ def _hidden(relative: Path) -> bool:
     return relative.parts[0] == "derivatives" or any(part.startswith(".") for part in relative.parts)
 
 
-def check(pattern: str | None, stars: int, flag: str) -> None:
+def check(pattern: str | None, stars: int, name: str) -> None:
     """Refuses a pattern that asks for a star that there is not.
 
     Raises:
-      InputError: so it is; `flag` is what the user calls the pattern.
+      InputError: so it is; `name` is what the caller calls the pattern.
     """
     try:
         (pattern or "").format(*[""] * stars)
     except (AttributeError, IndexError, KeyError, ValueError) as error:
-        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of --images" if stars else "--images has no star"
-        raise InputError(f"{flag} {pattern}: {known}") from error
+        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
+        raise InputError(f"{name}={pattern!r}: {known}") from error
 
 
 def one_file(directory: Path, pattern: str | None, stars: tuple[str, ...], *, needed: bool) -> Path | None:

@@ -35,12 +35,11 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.size is not None and min(_sides(self.size)) < 1:
-            words = " ".join(map(str, dict.fromkeys(_sides(self.size))))
-            raise InputError(f"--size {words}: both sides need at least 1 pixel")
+            raise InputError(f"size={self.size}: both sides need at least 1 pixel")
         if self.channels is not None and (not self.channels or min(self.channels) < 0):
-            raise InputError(f"--channels {self.channels}: pass those to keep, counted from 0, like --channels 1")
+            raise InputError(f"channels={self.channels}: pass those to keep, counted from 0")
         if self.normalise not in ("none", "zscore", "robust"):
-            raise InputError(f"--normalise {self.normalise}: pass none, zscore or robust")
+            raise InputError(f"normalise={self.normalise!r}: pass none, zscore or robust")
 
 
 AS_IS = Preparation()
@@ -62,8 +61,8 @@ def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
     """
     if preparation.channels is not None:
         if max(preparation.channels) >= image.shape[-1]:
-            kept, count = " ".join(map(str, preparation.channels)), image.shape[-1]
-            raise InputError(f"--channels {kept}: of an image of {count} channels, 0 to {count - 1} can be kept")
+            kept, count = preparation.channels, image.shape[-1]
+            raise InputError(f"channels={kept}: of an image of {count} channels, 0 to {count - 1} can be kept")
         image = image[..., list(preparation.channels)]
     if preparation.size is not None:
         image = resize(as_float(image), preparation.size, kind="image")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,36 @@ def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20
 
 
 def figures(folder: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> list[Path]:
-    """Draws bars_AXIS.png for every axis, and heat_AXIS_AXIS.png for every two, into a folder; the files.
-
-    Bars show the mean over all runs that share a value, whatever their other settings, and their standard deviation.
-    """
+    """Draws bars_AXIS.png (see `along`) for every axis and heat_AXIS_AXIS.png for every two; the files."""
     drawn = []
     for axis in axes:
         drawn.append(folder / f"bars_{axis}.png")
-        _bars(drawn[-1], rows, axis, score)
+        _bars(drawn[-1], rows, axes, axis, score)
     for down, across in itertools.combinations(axes, 2):
         drawn.append(folder / f"heat_{down}_{across}.png")
         _heat(drawn[-1], rows, down, across, score)
     return drawn
 
 
-def _bars(path: Path, rows: Sequence[Row], axis: str, score: str) -> None:
+def along(rows: Sequence[Row], axes: Sequence[str], axis: str, score: str) -> tuple[list[float], list[float]]:
+    """A score over one axis, [values] each in rising order: the mean over all settings that share a value, and the
+    spread over seeds, the root mean square of those settings' standard deviations, which no other axis widens.
+
+    NaN where no run has the score, or no setting two seeds.
+
+    >>> runs = [(beta, size, seed) for beta in (0, 1) for size in (2, 4) for seed in (0, 1)]
+    >>> rows = [{"beta": b, "size": s, "seed": i, "auroc": b + s + i / 10} for b, s, i in runs]
+    >>> means, spreads = along(rows, ["beta", "size"], "beta", "auroc")
+    >>> [round(mean, 2) for mean in means], [round(spread, 2) for spread in spreads]
+    ([3.05, 4.05], [0.07, 0.07])
+    """
+    settings = plan.over_seeds(rows, axes, score)
+    groups = [[setting for setting in settings if setting[axis] == value] for value in _values(rows, axis)]
+    means = [_mean(setting["mean"] for setting in group) for group in groups]
+    return means, [math.sqrt(_mean(_square(setting["std"]) for setting in group)) for group in groups]
+
+
+def _bars(path: Path, rows: Sequence[Row], axes: Sequence[str], axis: str, score: str) -> None:
     kind = score.partition("/")[0]
     # Of maps the published ones; a dozen bars a value are not looked at.
     found = [name for name in dict.fromkeys(name for row in rows for name in row) if name.partition("/")[0] == kind]
@@ -52,13 +68,13 @@ def _bars(path: Path, rows: Sequence[Row], axis: str, score: str) -> None:
     lines = style.lines([name.partition("/")[2] or name for name in names])
     width = 0.8 / len(names)
     for place, name in enumerate(names):
-        groups = [_of(rows, score=name, **{axis: value}) for value in values]
+        means, spreads = along(rows, axes, axis, name)
         short = name.partition("/")[2] or name
         plot.bar(
             np.arange(len(values)) + (place - (len(names) - 1) / 2) * width,
-            [float(np.mean(scores)) if scores else math.nan for scores in groups],
+            means,
             0.9 * width,
-            yerr=[float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0 for scores in groups],
+            yerr=spreads,
             color=lines[short].colour,
             label=style.display(short),
             error_kw={"lw": 1},
@@ -87,6 +103,16 @@ def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -
     plot.set_title(f"{style.display(score.partition('/')[2] or score)}: {score.partition('/')[0].replace('_', ' ')}")
     sheet.colorbar(image, ax=plot, pad=0.02)
     style.save(sheet, path)
+
+
+def _mean(numbers: Iterable[float | None]) -> float:
+    """Of the numbers there are; NaN, which is not drawn, where there are none."""
+    found = [number for number in numbers if number is not None]
+    return statistics.fmean(found) if found else math.nan
+
+
+def _square(number: float | None) -> float | None:
+    return None if number is None else number * number
 
 
 def _values(rows: Sequence[Row], axis: str) -> list[Any]:
