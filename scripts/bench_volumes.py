@@ -14,7 +14,6 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import tyro
+from timing import highest_memory
 
 import jaxvae
 from jaxvae import checkpoint, volume_maps
@@ -78,28 +78,13 @@ def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -
     return volume_maps.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
 
 
-def rss_anon() -> int:
-    """Anonymous memory of this process, bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
-
-
 def memory(folder: Path, maps: tuple[str, ...]) -> None:
     """Scores a folder and prints the highest memory on the way."""
-    run, peak, done = untrained(), [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], rss_anon())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    with tempfile.TemporaryDirectory() as out:
+    run = untrained()
+    with tempfile.TemporaryDirectory() as out, highest_memory() as peak:
         started = time.perf_counter()
         count = score(run, folder, Path(out), maps).written
         seconds = time.perf_counter() - started
-    done.set()
-    thread.join()
     print(f"{count} scans: peak RssAnon {peak[0] / 1e6:.0f} MB, {seconds / count:.2f} s a scan, compilation included")
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -58,6 +60,26 @@ def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
     for _ in range(calls):
         run()
     return (time.perf_counter() - start) / calls
+
+
+@contextmanager
+def highest_memory() -> Iterator[list[int]]:
+    """The highest anonymous memory of this process (RssAnon, without the pages of mapped files) so far, [bytes]."""
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            now = next(line for line in lines if line.startswith("RssAnon"))
+            peak[0] = max(peak[0], 1024 * int(now.split()[1]))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
 
 
 def complaint(device: Device) -> str | None:
