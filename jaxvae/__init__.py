@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from jaxvae import baselines as baselines
     from jaxvae import bootstrap as bootstrap
     from jaxvae import curves as curves
     from jaxvae import data as data
     from jaxvae import detection as detection
+    from jaxvae import evaluation as evaluation
     from jaxvae import filters as filters
     from jaxvae import histograms as histograms
     from jaxvae import metrics as metrics
     from jaxvae import parity as parity
     from jaxvae import postprocessing as postprocessing
     from jaxvae import sharding as sharding
+    from jaxvae.checkpoint import Run as Run
     from jaxvae.checkpoint import load as load
     from jaxvae.checkpoint import restore as restore
     from jaxvae.checkpoint import save as save
@@ -71,10 +74,12 @@ if TYPE_CHECKING:
     from jaxvae.types import StepMetrics as StepMetrics
 
 _MODULES = (
+    "baselines",
     "bootstrap",
     "curves",
     "data",
     "detection",
+    "evaluation",
     "filters",
     "histograms",
     "metrics",
@@ -83,7 +88,7 @@ _MODULES = (
     "sharding",
 )
 _NAMES = {
-    "checkpoint": ("load", "restore", "save"),
+    "checkpoint": ("Run", "load", "restore", "save"),
     "elbo": ("Likelihood", "elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
     "errors": ("InputError",),
     "metrics": ("auroc", "average_precision", "best_dice", "healthy_threshold"),

@@ -25,7 +25,7 @@ from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
 
-Arithmetic = Literal["released", "corrected"]
+Variant = Literal["released", "corrected"]
 
 
 def dense_elbo_terms(
@@ -45,7 +45,7 @@ def dense_elbo_terms(
     return ElboTerms(gaussian_kl(posterior), gaussian_nll(images, means, log_scale=log_scale))
 
 
-@jax.jit(static_argnames=("model", "arithmetic"))
+@jax.jit(static_argnames=("model", "variant"))
 def sample_scores(
     model: Model,
     params: Params,
@@ -53,27 +53,27 @@ def sample_scores(
     key: Key,
     *,
     log_scale: float | Array = 0.0,
-    arithmetic: Arithmetic = "released",
+    variant: Variant = "released",
 ) -> SampleScores:
     """Scores of images as the released FashionMNIST script takes them: at one draw of z.
 
     Args:
       images: [B, H, W, C], uint8 or float.
       key: consumed for the draw.
-      arithmetic: `released` draws with exp(s / 2), `corrected` with exp(s).
+      variant: `released` draws with exp(s / 2), `corrected` with exp(s).
     Returns:
       elbo, kl and nll, [B] each, in nats; the released loss is their mean over the batch.
     Raises:
-      ValueError: an arithmetic of another name.
+      ValueError: a variant of another name.
     """
-    objective = dense_elbo_terms if _is_released(arithmetic) else elbo_terms
+    objective = dense_elbo_terms if _is_released(variant) else elbo_terms
     terms = objective(model, params, images, key, log_scale=log_scale)
     nll = pixel_sum(terms.nll)
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
 
 def pixel_scores(
-    model: Model, params: Params, images: Array, *, log_scale: float | Array, variant: Arithmetic
+    model: Model, params: Params, images: Array, *, log_scale: float | Array, variant: Variant
 ) -> dict[str, Array]:
     """Every number and map of the released brain script for one batch, at z = mean (quirks 1 and 3).
 
@@ -127,10 +127,10 @@ def pixel_scores(
     }
 
 
-def _is_released(arithmetic: str) -> bool:
-    if arithmetic not in ("released", "corrected"):
-        raise ValueError(f"arithmetic {arithmetic!r} is unknown; use 'released' or 'corrected'")
-    return arithmetic == "released"
+def _is_released(variant: str) -> bool:
+    if variant not in ("released", "corrected"):
+        raise ValueError(f"variant={variant!r} is unknown; use 'released' or 'corrected'")
+    return variant == "released"
 
 
 def _min_max(maps: Array) -> Array:

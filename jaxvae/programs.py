@@ -33,7 +33,7 @@ def train_and_judge(
     runs: Sequence[dict[str, Any]],
     splits: Splits,
     epochs: int,
-    arithmetic: parity.Arithmetic = "corrected",
+    arithmetic: parity.Variant = "corrected",
     augment: Augment | None = None,
 ) -> list[Row]:
     """A row a run: its settings, its last loss, whether it diverged, and how well it finds what is wrong.

@@ -929,8 +929,8 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
         for i, row in enumerate(rows[:4])
     }
     beta, size = max(means, key=means.__getitem__)
-    assert f"--data {folder} " in best and f" --latent-size {size} " in best
-    assert f"--beta {beta}" in best
+    for flag in (f"--data {folder}", f"--latent-size {size}", f"--beta {beta}"):
+        assert flag in best
     assert {path.name for path in sweep.glob("*.png")} == {
         "bars_beta.png",
         "bars_latent_size.png",

@@ -121,7 +121,7 @@ def test_the_released_objective_draws_with_half_the_log_std():
     np.testing.assert_allclose(released.kl, jaxvae.gaussian_kl(posterior))
     scores = parity.sample_scores(model, params, images, key)
     np.testing.assert_allclose(scores.elbo, released.kl + released.nll.sum(axis=(1, 2, 3)), rtol=1e-5)
-    corrected = parity.sample_scores(model, params, images, key, arithmetic="corrected")
+    corrected = parity.sample_scores(model, params, images, key, variant="corrected")
     expected = jaxvae.sample_scores(model, params, images, key)
     np.testing.assert_allclose(corrected.elbo, expected.elbo, rtol=1e-5)
 
@@ -131,11 +131,11 @@ def test_a_strange_state_dict_is_refused():
         parity.params_from_torch({"layer.weight": np.zeros((2, 2))})
 
 
-def test_an_arithmetic_of_another_name_is_refused(vae, images):
+def test_a_variant_of_another_name_is_refused(vae, images):
     model, params = vae
     for call in (
         lambda: parity.pixel_scores(model, params, images, log_scale=0.0, variant="Released"),
-        lambda: parity.sample_scores(model, params, images, jax.random.key(0), arithmetic="Released"),
+        lambda: parity.sample_scores(model, params, images, jax.random.key(0), variant="Released"),
     ):
-        with pytest.raises(ValueError, match="arithmetic 'Released' is unknown; use 'released' or 'corrected'"):
+        with pytest.raises(ValueError, match="variant='Released' is unknown; use 'released' or 'corrected'"):
             call()
