@@ -9,6 +9,19 @@ class InputError(ValueError):
     """
 
 
+class ArgumentError(InputError):
+    """An argument that cannot be what it is, which the command knows as a flag.
+
+    >>> str(ArgumentError("size", (8, 0), "both sides need at least 1 pixel"))
+    'size=(8, 0): both sides need at least 1 pixel'
+    """
+
+    def __init__(self, name: str, value: object, problem: str) -> None:
+        """`problem` names other arguments in backquotes."""
+        super().__init__(f"{name}={value!r}: {problem}")
+        self.name, self.value, self.problem = name, value, problem
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python or XLA, which has no exception of its own for it, ran out of memory."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

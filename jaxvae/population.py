@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 from jaxvae.train import Hyperparams
 from jaxvae.types import Array
 
@@ -99,11 +99,9 @@ def _checked(name: str, values: Iterable[float]) -> list[float]:
         is_number = np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
         if not (is_number and math.isfinite(value) and value >= least and (not whole or value == int(value))):
             kind = "a whole number" if whole else "a number"
-            raise InputError(
-                f"{name}={value} is out of range; give {kind}{f' of at least {least}' * (least > -math.inf)}"
-            )
+            raise ArgumentError(name, value, f"give {kind}{f' of at least {least}' * (least > -math.inf)}")
         if name == "seed" and value >= 2**32:
-            raise InputError(f"seed={value} is out of range; give a whole number below 2^32")
+            raise ArgumentError("seed", value, "give a whole number below 2^32")
     return found
 
 
@@ -116,9 +114,8 @@ def _all_but(labels: np.ndarray | None, held_out: Iterable[float]) -> np.ndarray
     tables = {}
     for held in dict.fromkeys(int(value) for value in held_out):
         if held not in classes:
-            raise InputError(
-                f"held_out_class={held}: no image is of that class; choose from {', '.join(map(str, classes))}"
-            )
+            known = ", ".join(map(str, classes))
+            raise ArgumentError("held_out_class", held, f"no image is of that class; choose from {known}")
         tables[held] = np.flatnonzero(labels != held).astype(np.int32)
     if len({len(table) for table in tables.values()}) > 1:
         sizes = ", ".join(f"{c}: {n}" for c, n in zip(classes, counts, strict=True))

@@ -24,7 +24,7 @@ from jaxvae import checkpoint, files, parity, signals
 from jaxvae.data.augment import Augmentation
 from jaxvae.data.dataset import Splits
 from jaxvae.elbo import elbo_terms
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models import Model
 from jaxvae.scores import score_batches
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
@@ -90,9 +90,9 @@ def _refuse_changed(run: Path, before: Config, now: Config, names: Sequence[str]
 def _refuse_epochs(run: Path, there: Config, here: Config) -> None:
     before, now = there["epochs"], here["epochs"]
     if now < before:
-        raise InputError(f"epochs={now}: {run} was made for {before}; give as many or more, or name a new folder")
+        raise ArgumentError("epochs", now, f"{run} was made for {before}; give as many or more, or name a new folder")
     if now > before and here["train"]["schedule"] == "cosine":
-        raise InputError(f"epochs={now}: the cosine schedule of {run} ended with epoch {before}; name a new folder")
+        raise ArgumentError("epochs", now, f"the cosine schedule of {run} ended with epoch {before}; name a new folder")
 
 
 def train(

@@ -65,7 +65,7 @@ def test_the_seed_decides_the_split():
 
 
 def test_one_group_cannot_be_split():
-    with pytest.raises(InputError, match=r"here: too few images or cases to set test=0.3 of them aside; pass test=0"):
+    with pytest.raises(InputError, match=r"test=0.3: here has too few images or cases to set so many aside; pass 0"):
         set_aside("here", dataset(groups=1), "test", 0.3, 0)
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(InputError, match="pass a fraction from 0 up to, but not including, 1"):

@@ -241,7 +241,7 @@ def test_any_volumes(tmp_path):
         ({"images": "/*.nii"}, "no pattern of files below"),
         ({"images": "*.nii", "brains": "{0.x}.nii"}, "takes"),
         ({"images": "*.nii", "layout": "hcp"}, "layout='hcp': does not go with `images`"),
-        ({"images": "*.nii", "modality": "T1"}, "modality='T1': images="),
+        ({"images": "*.nii", "modality": "T1"}, "modality='T1': `images` "),
         ({"modality": "t2f"}, "modality='t2f': none of the layouts hcp, .* has such scans"),
         ({"images": "*.nii", "lesions": "{x}.nii"}, r"lesions='\{x\}.nii': takes"),
     ],

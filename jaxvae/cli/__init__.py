@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except InputError as error:
-        print(f"jaxvae: {as_typed(str(error), FLAGS)}", file=sys.stderr)
+        print(f"jaxvae: {as_typed(error, FLAGS)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
+
+from jaxvae.cli.words import spaced
+from jaxvae.errors import ArgumentError, InputError
 
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT ...": "whole numbers"}
 
@@ -41,20 +44,22 @@ def _flags_alike(text: str) -> list[str]:
     return re.findall(r"--[a-z-]+[a-z]", suggestions.partition("For full helptext")[0])
 
 
-def as_typed(message: str, flags: Iterable[str]) -> str:
-    """A message of the library, which names arguments, with flags in their place.
+def as_typed(error: InputError, names: Collection[str]) -> str:
+    """What is wrong, with the flags that were typed for the arguments that the library names.
 
-    >>> as_typed("sizes.png: channels=(0, 3): too many, or leave `hold_out` out", ["channels", "hold_out"])
-    'sizes.png: --channels 0 3: too many, or leave --hold-out out'
+    >>> as_typed(ArgumentError("hold_out", 12, "leave it out, or `scaling`"), ["hold_out", "scaling"])
+    '--hold-out 12: leave it out, or --scaling'
     """
-    names = "|".join(flags)
-    assigned = rf"(?<!\S)({names})=(?:\(([^()]*)\)|'([^']*)'|(?=\S))"
+    if not isinstance(error, ArgumentError) or error.name not in names:
+        return str(error)
+    value = spaced(error.value) if isinstance(error.value, tuple) else error.value
+    flag = f"{_flag(error.name)} {value}".rstrip()
+    problem = re.sub(rf"`({'|'.join(names)})`", lambda name: _flag(name[1]), error.problem)
+    return f"{flag}: {problem}"
 
-    def flag(match: re.Match[str]) -> str:
-        value = match[2].replace(",", " ") if match[2] is not None else match[3] or ""
-        return f"--{match[1].replace('_', '-')} {' '.join(value.split())}"
 
-    return re.sub(rf"`({names})`", lambda name: f"--{name[1].replace('_', '-')}", re.sub(assigned, flag, message))
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

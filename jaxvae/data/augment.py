@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 from jaxvae.types import Array, Key
 
 
@@ -48,9 +48,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.mirror <= 1:
-            raise InputError(f"mirror={self.mirror}: must be a probability, 0..1; 0 switches it off")
+            raise ArgumentError("mirror", self.mirror, "must be a probability, 0..1; 0 switches it off")
         if not 0 <= self.rotation <= math.pi:
-            raise InputError(f"rotation={self.rotation}: must lie in 0..pi radians; 0 switches it off")
+            raise ArgumentError("rotation", self.rotation, "must lie in 0..pi radians; 0 switches it off")
         for name, off in (("scale", 1.0), ("brightness", 1.0), ("noise_variance", 0.0)):
             low, high = getattr(self, name)
             if not (min(off, 1e-6) <= low <= high < math.inf):
@@ -59,7 +59,7 @@ class Augmentation:
                     f"{name}={(low, high)}: must be (low, high), both {above} 0; {(off, off)} switches it off"
                 )
         if not 0 < self.elastic_spacing < math.inf:
-            raise InputError(f"elastic_spacing={self.elastic_spacing}: must be above 0 pixels")
+            raise ArgumentError("elastic_spacing", self.elastic_spacing, "must be above 0 pixels")
         # Below this bound the image cannot fold over itself (Choi & Lee 2000, "Injectivity conditions of 2D and 3D
         # uniform cubic B-spline functions").
         most = self.elastic_spacing / 2.0464

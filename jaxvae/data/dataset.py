@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def take(dataset: Dataset, index: np.ndarray) -> Dataset:
 def check_fraction(name: str, fraction: float) -> None:
     """Refuses what is no fraction to set aside, by the name of its argument."""
     if not 0 <= fraction < 1:
-        raise InputError(f"{name}={fraction!r}: pass a fraction from 0 up to, but not including, 1")
+        raise ArgumentError(name, fraction, "pass a fraction from 0 up to, but not including, 1")
 
 
 def set_aside(
@@ -78,7 +78,7 @@ def set_aside(
 ) -> tuple[Dataset, Dataset]:
     """`split_groups`, where there are groups enough for both sides; messages name the folder and the argument."""
     if fraction and len(set(dataset.groups)) < 2:
-        raise InputError(f"{directory}: too few images or cases to set {name}={fraction} of them aside; pass {name}=0")
+        raise ArgumentError(name, fraction, f"{directory} has too few images or cases to set so many aside; pass 0")
     return split_groups(dataset, fraction, seed)
 
 

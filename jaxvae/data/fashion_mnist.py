@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, split_groups, take
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 
 CLASSES = (
     "T-shirt/top",
@@ -145,9 +145,9 @@ def download(directory: str | Path) -> None:
 def _check_arguments(hold_out: object, scaling: object, validation: float) -> None:
     if isinstance(hold_out, bool) or not isinstance(hold_out, int | np.integer) or not 0 <= hold_out <= 9:
         classes = ", ".join(f"{i} {name}" for i, name in enumerate(CLASSES))
-        raise InputError(f"hold_out={hold_out!r}: pass the class that counts as the anomaly, 0..9 ({classes})")
+        raise ArgumentError("hold_out", hold_out, f"pass the class that counts as the anomaly, 0..9 ({classes})")
     if isinstance(scaling, bool) or not isinstance(scaling, int | np.integer) or scaling < 1:
-        raise InputError(f"scaling={scaling!r}: pass a whole number of at least 1, how often an image is stacked")
+        raise ArgumentError("scaling", scaling, "pass a whole number of at least 1, how often an image is stacked")
     check_fraction("validation", validation)
 
 

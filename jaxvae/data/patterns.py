@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from jaxvae.data import volumes
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
@@ -97,7 +97,7 @@ def check(pattern: str | None, stars: int, name: str) -> None:
         (pattern or "").format(*[""] * stars)
     except (AttributeError, IndexError, KeyError, ValueError) as error:
         known = f"takes {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
-        raise InputError(f"{name}={pattern!r}: {known}") from error
+        raise ArgumentError(name, pattern, known) from error
 
 
 def one_file(directory: Path, pattern: str | None, stars: tuple[str, ...], *, needed: bool) -> Path | None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxvae.data import phantom_brain as brain
 from jaxvae.data import phantom_lesions as lesions
 from jaxvae.data.dataset import Dataset, Splits
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2}
 # Arrays of so many numbers stay in the cache of a core; four times as many take three times as long per slice.
@@ -53,7 +53,7 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
     """
     _check(train=train, test=test, size=size, seed=seed)
     if not 0 <= validation <= 1:
-        raise InputError(f"validation={validation}: give a fraction of the training slices, from 0 to 1")
+        raise ArgumentError("validation", validation, "give a fraction of the training slices, from 0 to 1")
     # Healthy ones in between, so that the beginning of the test set shows everything.
     judged = [kind for sick in lesions.KINDS for kind in ("healthy", sick)]
     return Splits(
@@ -66,9 +66,9 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
 def _check(size: int, seed: int, **counts: int) -> None:
     for name, value in {**counts, "seed": seed}.items():
         if value < 0:
-            raise InputError(f"{name}={value}: give a whole number, 0 or more")
+            raise ArgumentError(name, value, "give a whole number, 0 or more")
     if size < 16:
-        raise InputError(f"size={size}: a slice needs 16 pixels or more in height and width to show a brain")
+        raise ArgumentError("size", size, "a slice needs 16 pixels or more in height and width to show a brain")
 
 
 def _dataset(split: str, kinds: list[str], size: int, seed: int) -> Dataset:

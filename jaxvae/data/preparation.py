@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -35,11 +35,11 @@ class Preparation:
 
     def __post_init__(self) -> None:
         if self.size is not None and min(_sides(self.size)) < 1:
-            raise InputError(f"size={self.size}: both sides need at least 1 pixel")
+            raise ArgumentError("size", self.size, "both sides need at least 1 pixel")
         if self.channels is not None and (not self.channels or min(self.channels) < 0):
-            raise InputError(f"channels={self.channels}: pass those to keep, counted from 0")
+            raise ArgumentError("channels", self.channels, "pass those to keep, counted from 0")
         if self.normalise not in ("none", "zscore", "robust"):
-            raise InputError(f"normalise={self.normalise!r}: pass none, zscore or robust")
+            raise ArgumentError("normalise", self.normalise, "pass none, zscore or robust")
 
 
 AS_IS = Preparation()
@@ -62,7 +62,7 @@ def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
     if preparation.channels is not None:
         if max(preparation.channels) >= image.shape[-1]:
             kept, count = preparation.channels, image.shape[-1]
-            raise InputError(f"channels={kept}: of an image of {count} channels, 0 to {count - 1} can be kept")
+            raise ArgumentError("channels", kept, f"of an image of {count} channels, 0 to {count - 1} can be kept")
         image = image[..., list(preparation.channels)]
     if preparation.size is not None:
         image = resize(as_float(image), preparation.size, kind="image")

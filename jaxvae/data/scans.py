@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from jaxvae import files
 from jaxvae.data import patterns, volumes
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 
 
 class Scan(NamedTuple):
@@ -118,11 +118,11 @@ def find(
     if not directory.is_dir():
         raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
-        raise InputError(f"layout={layout!r}: choose from auto, {', '.join(LAYOUTS)}; or give `images` a pattern")
+        raise ArgumentError("layout", layout, f"choose from auto, {', '.join(LAYOUTS)}; or give `images` a pattern")
     if images is not None and layout != "auto":
-        raise InputError(f"layout={layout!r}: does not go with `images`; give `brains` and `lesions` beside it")
+        raise ArgumentError("layout", layout, "does not go with `images`; give `brains` and `lesions` beside it")
     if images is not None and modality is not None and "{modality}" not in images:
-        raise InputError(f"modality={modality!r}: images={images!r} has no {{modality}} to put it in")
+        raise ArgumentError("modality", modality, f"`images` {images} has no {{modality}} to put it in")
     known = Layout("**/*") if images is not None else _layout(directory, layout, modality)
     known = replace(
         known,
@@ -149,7 +149,7 @@ def find(
         patient = alone if known.patient is None else known.patient.format(*stars).strip("/")
         found.append(Scan(name, patient, path, brain, lesion))
     if not found and not rejected:
-        raise InputError(f"{directory}: no volume at {known.images}; say where they lie with `layout` or `images`")
+        raise InputError(f"{directory}: no volume at {known.images}; say where they lie with --layout or --images")
     return _unique(found, directory), rejected
 
 
@@ -189,7 +189,7 @@ def unlabelled(
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if images is not None and not path.is_dir():
-        raise InputError(f"images={images!r}: {path} is a file; pass its folder, or leave `images` out")
+        raise ArgumentError("images", images, f"{path} is a file; pass its folder, or leave `images` out")
     directory = path if path.is_dir() else path.parent
     patterns.check(brains, 2 if images is None else patterns.stars(images), "brains")
     if images is None:
@@ -240,10 +240,8 @@ def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
         ):
             return known
     if modality is not None:
-        raise InputError(
-            f"modality={modality!r}: none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}; say where "
-            "they lie with `images`"
-        )
+        there = f"none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}"
+        raise ArgumentError("modality", modality, f"{there}; say where they lie with `images`")
     return Layout("**/*")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from jaxvae.data.preparation import area_weights
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -45,17 +45,17 @@ class Slicing:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise InputError(f"size={self.size}: both sides need at least 1 pixel")
+            raise ArgumentError("size", self.size, "both sides need at least 1 pixel")
         if self.normalise not in ("none", "zscore", "robust"):
-            raise InputError(f"normalise={self.normalise!r}: pass none, zscore or robust")
+            raise ArgumentError("normalise", self.normalise, "pass none, zscore or robust")
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise InputError(f"percentiles={self.percentiles}: must ascend within 0 to 100")
+            raise ArgumentError("percentiles", self.percentiles, "must ascend within 0 to 100")
         if self.clip is not None and not 0 < self.clip < np.inf:
-            raise InputError(f"clip={self.clip}: must be above 0")
+            raise ArgumentError("clip", self.clip, "must be above 0")
         if not 0 <= self.smallest <= 1:
-            raise InputError(f"smallest={self.smallest}: must be a share, from 0 to 1")
+            raise ArgumentError("smallest", self.smallest, "must be a share, from 0 to 1")
         if self.neighbours < 0:
-            raise InputError(f"neighbours={self.neighbours}: must not be below 0")
+            raise ArgumentError("neighbours", self.neighbours, "must not be below 0")
 
 
 class Placement(NamedTuple):
