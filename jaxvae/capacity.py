@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvae.models import Model, param_shapes
+from jaxvae.models import Model, decode, encode, param_shapes
 from jaxvae.scores import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). In copies of the parameters: a
@@ -35,15 +35,19 @@ def population_bytes(model: Model, runs: int, *, together: int, batch_size: int,
     >>> round(population_bytes(model, 8, together=1, batch_size=128, judged=10_000, image_bytes=0) / 1e6)
     140
     """
-    shapes = param_shapes(model)
-    parameters = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    shapes, parameters = param_shapes(model), parameter_bytes(model)
     image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
-    forward = jax.make_jaxpr(lambda params, image: model.apply({"params": params}, image))(shapes, image)
-    features = _product_bytes(forward.jaxpr)
+    forward = jax.make_jaxpr(lambda params, image: decode(model, params, encode(model, params, image).mean))
+    features = _product_bytes(forward(shapes, image).jaxpr)
     states = STATE * runs if together >= runs else 2 * STATE * runs + STATE * together
     training = parameters * (states + IN_TRAINING * together) + FEATURES_IN_TRAINING * features * batch_size * together
     scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, AT_ONCE)
     return image_bytes + int(max(training, scoring))
+
+
+def parameter_bytes(model: Model) -> int:
+    """Of one copy of a model's parameters, in float32."""
+    return sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(model)))
 
 
 def _product_bytes(program: Any) -> int:

@@ -14,6 +14,8 @@ import dataclasses
 import json
 import os
 import re
+import shutil
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.errors import InputError, is_out_of_memory
+from jaxvae.errors import InputError, command, is_out_of_memory
 from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
 
@@ -63,7 +65,8 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     with ocp.CheckpointManager(_absolute(directory), options=options) as manager:
         step, steps = int(np.max(state.step)), manager.all_steps()
-        if step in steps or (keep > 1 and steps and step < max(steps)):
+        others = keep > 1 or len(steps) > 1
+        if step in steps or (others and step < max(steps, default=step)):
             there = f"step {step} already" if step in steps else f"step {max(steps)}, and this one is of step {step}"
             raise InputError(f"{os.fspath(directory)}: holds a checkpoint of {there}; save into another folder")
         manager.save(step, args=ocp.args.StandardSave(state), force=True)
@@ -89,7 +92,7 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here),
         like,
     )
-    _refuse_another_model(directory, step, abstract)
+    _refuse_another_model(directory, step, abstract, whole=True)
     with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
@@ -169,8 +172,9 @@ def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
     run = Path(run_directory)
     path = run / "config.json"
     if not path.is_file():
-        what = "no such folder" if not run.exists() else "is no run (no config.json)"
-        raise InputError(f"{run}: {what}; make one with `jaxvae train {run} --data ...`")
+        if run.exists():
+            raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
+        raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
     try:
         config = json.loads(path.read_bytes())
     except ValueError as error:
@@ -201,7 +205,16 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
     return max(steps, default=None)
 
 
-def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: Any) -> None:
+def remove_later(directory: str | os.PathLike[str], step: int) -> None:
+    """Removes the checkpoints of later steps; killed at any moment, it leaves none in part."""
+    for path in _absolute(directory).glob("*"):
+        if path.name.startswith(".removed-"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.isdigit() and int(path.name) > step:
+            shutil.rmtree(path.rename(path.with_name(f".removed-{path.name}")), ignore_errors=True)
+
+
+def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: Any, *, whole: bool = False) -> None:
     """Compares names and shapes beforehand, as Orbax restores what it lacks as None and says the rest in many lines."""
     import orbax.checkpoint as ocp
 
@@ -217,6 +230,11 @@ def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: 
                 f"{Path(directory) / str(step)}: a checkpoint of another model, it {lack} where {shape} is wanted; "
                 "restore the config.json it was made with"
             )
+    known = {jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(wanted)}
+    if whole and (left := found.keys() - known):
+        raise InputError(
+            f"{Path(directory) / str(step)}: a checkpoint of another state, it has {min(left)} too; restore all of it"
+        )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -238,6 +256,6 @@ def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
             raise
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"{Path(directory) / str(step)}: cannot be read, damaged? ({reason[:120]}); "
+            f"{Path(directory) / str(step)}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
             "remove it to go on from the checkpoint before it, if there is one"
         ) from error

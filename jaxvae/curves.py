@@ -83,6 +83,8 @@ def _sweep(scores: np.ndarray, labels: np.ndarray, points: int) -> tuple[np.ndar
     if points < 5:
         raise InputError(f"points={points} is too few for a curve; give 5 or more")
     classes = sorted_by_class(scores, labels)
-    thresholds = np.union1d(*(evenly_ranked(ordered, (points - 1) // 2) for ordered in classes))[::-1]
+    thresholds = np.union1d(*classes)[::-1]
+    if thresholds.size > points - 1:
+        thresholds = np.union1d(*(evenly_ranked(ordered, (points - 1) // 2) for ordered in classes))[::-1]
     true_positives, false_positives = (o.size - np.searchsorted(o, thresholds, "left") for o in classes)
     return thresholds, true_positives, false_positives

@@ -110,7 +110,7 @@ def match(predicted: Lesions, marked: Lesions, mask: np.ndarray, *, overlap: flo
     component, lesion = predicted.labels[mask], marked.labels[mask]
     sizes = np.bincount(lesion, minlength=marked.number + 1)[1:]
     covered = np.bincount(lesion[component > 0], minlength=marked.number + 1)[1:]
-    detected = int(np.count_nonzero((covered > 0) & (covered >= overlap * sizes)))
+    detected = int(np.count_nonzero((covered > 0) & (covered / sizes >= overlap)))
     touching = np.unique(component[component > 0]).size
     return Detection(marked.number, detected, predicted.number - touching)
 

@@ -29,7 +29,7 @@ def gaussian_kl(posterior: Posterior) -> Array:
     Args:
       posterior: mean and log_std, each [B, Z].
     Returns:
-      [B], never negative; zero exactly where q is the prior.
+      [B], never negative; zero where q is the prior.
     Reference: Kingma & Welling 2014, appendix B.
 
     >>> import jax.numpy as jnp, jaxvae
@@ -79,7 +79,23 @@ def elbo_terms(
     images = unit_range(images)
     posterior = encode(model, params, images)
     means = decode(model, params, reparameterize(posterior, key))
-    return ElboTerms(gaussian_kl(posterior), likelihood(images, means, log_scale=log_scale))
+    return ElboTerms(gaussian_kl(posterior), per_pixel(likelihood, images, means, log_scale))
+
+
+def per_pixel(likelihood: Likelihood, images: Array, means: Array, log_scale: float | Array) -> Array:
+    """The negative log likelihood of each pixel, [B, H, W, C].
+
+    Raises:
+      ValueError: it has another shape, as of a log_scale for each run of a population: NumPy's rules would count pixels
+        several times and say nothing.
+    """
+    nll = likelihood(images, means, log_scale=log_scale)
+    if nll.shape != images.shape:
+        scale = f" with a log_scale of shape {jnp.shape(log_scale)}" if jnp.ndim(log_scale) else ""
+        raise ValueError(
+            f"the likelihood{scale} gives {nll.shape} for images {images.shape}; one number a pixel is needed"
+        )
+    return nll
 
 
 def pixel_sum(maps: Array) -> Array:

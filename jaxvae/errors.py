@@ -1,4 +1,6 @@
-"""The one exception a user can cause and repair, and how a lack of memory is known."""
+"""The one exception a user can cause and repair, how it names commands, and how a lack of memory is known."""
+
+import shlex
 
 
 class InputError(ValueError):
@@ -20,6 +22,15 @@ class ArgumentError(InputError):
         """`problem` names other arguments in backquotes."""
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
+
+
+def command(*words: object) -> str:
+    """A command as one would type it, in backquotes.
+
+    >>> command("evaluate", "my run", "OTHER")
+    "`jaxvae evaluate 'my run' OTHER`"
+    """
+    return f"`{shlex.join(['jaxvae', *map(str, words)])}`"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

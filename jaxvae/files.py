@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import glob
+import hashlib
 import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     # Not `tempfile`: its files are private to the user, and what is left should be as readable as its folder.
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    part = target.with_name(f".{_short(target.name)}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -46,12 +49,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Holds a folder against other processes of this machine that hold it, and of others where its disk has locks.
+    """Holds a folder, made if missing, against other processes of this machine that hold it, and of others where its
+    disk has locks. One that is empty at the end is removed.
 
     Raises:
       InputError: one of them does.
     """
-    handle = os.open(directory, os.O_RDONLY)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written to ({error.strerror or error}); name another place"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -62,14 +72,22 @@ def alone(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # It is not empty, as a rule.
+            directory.rmdir()
         os.close(handle)
 
 
 def clear_parts(path: str | os.PathLike[str]) -> None:
     """Removes what a killed process left of its writing to `path`."""
     target = Path(path)
-    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+    for part in target.parent.glob(f".{glob.escape(_short(target.name))}.*.part"):
         part.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """The name, or its hash where a name with it and more in it would be longer than file systems allow."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= 200 else hashlib.sha256(encoded).hexdigest()
 
 
 def clear_all_parts(directory: Path) -> None:
@@ -106,6 +124,24 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> None:
     """JSONL: one record a line; NaN is refused."""
     write(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
+
+
+def no_more_can_be_written(error: InputError) -> bool:
+    """Whether what could not be written is not to blame: the disk is full, or of the user's share, or read-only."""
+    return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
+    """Further lines of a JSONL file.
+
+    Raises:
+      InputError: it cannot be written to.
+    """
+    try:
+        with Path(path).open("a") as log:
+            log.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

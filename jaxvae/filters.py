@@ -49,7 +49,7 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     >>> round(float(gaussian_smooth(point, sigma=3.0, window=7).sum()), 5)
     1.0
     """
-    if sigma <= 0:
+    if not sigma > 0:
         raise ValueError(f"sigma={sigma} must be positive; window=1 smooths nothing")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window={window} must be odd and positive; the paper uses 7")

@@ -31,7 +31,7 @@ from jaxvae.report import panels
 from jaxvae.results import SAMPLES, Scored
 from jaxvae.scores import BATCH
 
-AT_ONCE = 2**28  # Bytes of maps that are held before they are written.
+MAP_BYTES = 2**26  # Of maps that are held before they are written.
 
 
 class Summary(NamedTuple):
@@ -81,6 +81,22 @@ def write_images(
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
     """
+    # Another process would remove what this one is writing.
+    with files.alone(out):
+        return _written(run, entries, out, wanted, preparation, settings, batch_size, finished)
+
+
+def _written(
+    run: Run,
+    entries: Sequence[Entry],
+    out: Path,
+    wanted: Files,
+    preparation: Preparation,
+    settings: dict[str, Any],
+    batch_size: int,
+    finished: Callable[[int], object],
+) -> Summary:
+    """`write_images` into a folder that is held."""
     note, done = _note(out, settings, wanted)
     there = {record["name"]: record for record in done}
     todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]
@@ -93,21 +109,25 @@ def write_images(
     with ThreadPoolExecutor() as pool:
         for chunk in _chunks(todo, run, wanted):
             # Before they are read, so that a file that changes meanwhile is noticed.
-            sources = {entry.name: files.identity(entry.path) for entry in chunk}
+            sources = {entry.name: _source(entry) for entry in chunk}
             kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
             failed += rejected
+            finished(len(rejected))
             for entry in chunk:
                 there.pop(entry.name, None)
-            if kept:
-                note = _begun(out, note, scored, wanted)
-                write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
-                maps = ({name: values[i] for name, values in scored.maps.items()} for i in range(len(kept)))
-                list(pool.map(write, kept, maps))
-                records = _records(kept, sources, scored)
-                there |= {record["name"]: record for record in records}
-                with samples.open("a") as log:
-                    log.writelines(json.dumps(record) + "\n" for record in records)
-            finished(len(chunk))
+            if not kept:
+                continue
+            note = _begun(out, note, scored, wanted)
+            write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
+            maps = ({name: values[i] for name, values in scored.maps.items()} for i in range(len(kept)))
+            for i, (entry, problem) in enumerate(zip(kept, pool.map(write, kept, maps), strict=True)):
+                if problem is None:
+                    samples_of = {score: float(scored.samples[score][i]) for score in SAMPLES}
+                    there[entry.name] = {"name": entry.name, **samples_of, "source": sources[entry.name]}
+                    files.append_lines(samples, [there[entry.name]])
+                else:
+                    failed.append(problem)
+                finished(1)
     if there or samples.is_file():
         files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
         if failed or (out / "failed.jsonl").is_file():
@@ -134,15 +154,23 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
 
 def _is_done(entry: Entry, record: dict[str, Any] | None, out: Path, wanted: Files) -> bool:
     """Whether all files of an image are there, made of the file that it still is."""
-    if record is None or record["source"] != files.identity(entry.path):
+    if record is None or record["source"] != _source(entry):
         return False
     places = wanted.of(out, entry)
     return all(place.is_file() for name, place in places.items() if name != "mask" or wanted.threshold is not None)
 
 
+def _source(entry: Entry) -> list[Any] | None:
+    """What tells an image's file from others; None where it has gone, which reading it will say."""
+    try:
+        return files.identity(entry.path)
+    except OSError:
+        return None
+
+
 def _chunks(entries: Sequence[Entry], run: Run, wanted: Files) -> Iterator[Sequence[Entry]]:
     height, width, _ = run.model.image_shape
-    size = max(1, AT_ONCE // (4 * height * width * (1 + len(wanted.maps))))
+    size = max(1, MAP_BYTES // (4 * height * width * (1 + len(wanted.maps))))
     return (entries[start : start + size] for start in range(0, len(entries), size))
 
 
@@ -186,26 +214,21 @@ def _begun(out: Path, note: dict[str, Any], scored: Scored, wanted: Files) -> di
     return note
 
 
-def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float) -> None:
-    """The files of one image."""
-    image = read(entry.path)
+def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float) -> Rejected | None:
+    """The files of one image; why not, where they cannot be made and those of others may."""
     places = wanted.of(out, entry)
-    maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
-    for name, values in maps.items():
-        write_map(places[name], values)
-    shown = maps[wanted.maps[0]]
-    write_png(places["overlay"], panels.overlay(image, shown, high=high))
-    places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
-    if wanted.threshold is not None:
-        write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
-
-
-def _records(entries: Sequence[Entry], sources: dict[str, list[Any]], scored: Scored) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": entry.name,
-            **{score: float(scored.samples[score][i]) for score in SAMPLES},
-            "source": sources[entry.name],
-        }
-        for i, entry in enumerate(entries)
-    ]
+    try:
+        image = read(entry.path)
+        maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
+        for name, values in maps.items():
+            write_map(places[name], values)
+        shown = maps[wanted.maps[0]]
+        write_png(places["overlay"], panels.overlay(image, shown, high=high))
+        places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
+        if wanted.threshold is not None:
+            write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
+    except InputError as error:
+        if files.no_more_can_be_written(error):
+            raise
+        return Rejected(entry.path, f"{entry.path}: {error}")
+    return None

@@ -152,12 +152,13 @@ def pixel_metrics(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05, 
     )
 
 
-def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05) -> float:
+def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05, count: int | None = None) -> float:
     """The lowest threshold that no more than a share of healthy scores reach: of a mask, where there are no labels.
 
     Args:
       scores: those of healthy pixels, of any shape; real numbers.
       rate: the share of them that may be `>= threshold`, from 0 up to, but not including, 1.
+      count: how many there are, where `scores` has only the highest of them, at least one more than the share.
     Returns:
       The float32 number next above one of the scores, or float64 where they are; scores of 16 bits are to be widened
       before they are compared with it.
@@ -167,14 +168,19 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05) -> float:
     >>> scores = np.array([0, 0, 0, 0, 0, 0, 0, 1, 2, 3], np.float32)
     >>> [float((scores >= healthy_threshold(scores, rate=rate)).mean()) for rate in (0.2, 0.5)]
     [0.2, 0.3]
+    >>> healthy_threshold(scores[-3:], rate=0.2, count=10) == healthy_threshold(scores, rate=0.2)
+    True
     """
     if not 0 <= rate < 1:
         raise InputError(f"rate={rate} is no share of healthy pixels; give a number from 0 up to, not including, 1")
     if np.size(scores) == 0:
         raise InputError("scores is empty; give those of some healthy pixels")
     scores = as_scores(scores).ravel()
-    place = scores.size - 1 - _allowed(scores.size, rate)
-    return float(np.nextafter(np.partition(scores, place)[place], scores.dtype.type(np.inf)))
+    place = scores.size - 1 - _allowed(count or scores.size, rate)
+    if place < 0:
+        raise InputError(f"scores has {scores.size:,} of {count:,}, no more than rate={rate} of them; give more")
+    with np.errstate(over="ignore"):  # Above the largest number there is infinity.
+        return float(np.nextafter(np.partition(scores, place)[place], scores.dtype.type(np.inf)))
 
 
 def dice(predicted: np.ndarray, labels: np.ndarray) -> float:

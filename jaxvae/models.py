@@ -48,7 +48,8 @@ class DenseVAE(nn.Module):
 
     def __post_init__(self) -> None:
         self.image_shape = _sizes("image_shape", self.image_shape, 3)
-        _sizes("latent_size, hidden_size", (self.latent_size, self.hidden_size), 2)
+        sizes = _sizes("latent_size, hidden_size", (self.latent_size, self.hidden_size), 2)
+        self.latent_size, self.hidden_size = sizes
         super().__post_init__()
 
     def setup(self) -> None:
@@ -87,7 +88,7 @@ class ConvVAE(nn.Module):
       features: channels after each level.
       dtype: of the computation; parameters, posterior and output stay float32.
     Raises:
-      ValueError: H or W is not divisible by 2 ** len(features).
+      ValueError: H or W is not divisible by 2 ** len(features), or a dtype of whole numbers.
     """
 
     image_shape: tuple[int, int, int]
@@ -98,17 +99,21 @@ class ConvVAE(nn.Module):
     def __post_init__(self) -> None:
         self.image_shape = _sizes("image_shape", self.image_shape, 3)
         self.features = _sizes("features", self.features)
-        _sizes("latent_size", (self.latent_size,), 1)
+        (self.latent_size,) = _sizes("latent_size", (self.latent_size,), 1)
+        if not jnp.issubdtype(self.dtype, jnp.floating):
+            raise ValueError(f"dtype={self.dtype} has no fractions; use float32 or bfloat16")
+        self.dtype = jnp.dtype(self.dtype).type  # One of the names of a type, so that equal models are equal.
+        (height, width, _), factor = self.image_shape, 2 ** len(self.features)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"image_shape={self.image_shape} cannot be halved {len(self.features)} times; "
+                f"use {_nearest(height, factor)}x{_nearest(width, factor)} images or fewer levels of features"
+            )
         super().__post_init__()
 
     def setup(self) -> None:
         height, width, channels = self.image_shape
         factor = 2 ** len(self.features)
-        if height % factor or width % factor:
-            raise ValueError(
-                f"image_shape={self.image_shape} cannot be halved {len(self.features)} times; "
-                f"use {_nearest(height, factor)}x{_nearest(width, factor)} images or fewer features levels"
-            )
         coarse = (height // factor, width // factor)
         area = KERNEL * KERNEL
         fine_to_coarse = list(zip((channels, *self.features[:-1]), self.features, strict=True))
@@ -154,10 +159,11 @@ def _sizes(name: str, values: Iterable[int], count: int | None = None) -> Any:
     """The sizes as a tuple of `count` integers, since a model has to be hashable, or what is wrong with them."""
     sizes = tuple(values) if isinstance(values, Iterable) else (values,)
     fits = len(sizes) == count if count else len(sizes) > 0
-    if not (fits and all(isinstance(size, int | np.integer) and size > 0 for size in sizes)):
+    whole = all(isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if not (fits and whole):
         kind = "(H, W, C), with C = 1 for grey images" if name == "image_shape" else "whole numbers above 0"
         raise ValueError(f"{name}={sizes if len(sizes) != 1 else sizes[0]}: give {kind}")
-    return sizes
+    return tuple(int(size) for size in sizes)
 
 
 def _nearest(size: int, factor: int) -> int:
@@ -180,9 +186,13 @@ class Model(Protocol):
     @property
     def latent_size(self) -> int: ...
 
-    def encode(self, images: Array) -> Posterior: ...
+    def encode(self, images: Array) -> Posterior:
+        """q(z|x), mean and log_std [B, Z], of float images [B, H, W, C]."""
+        ...
 
-    def decode(self, latents: Array) -> Array: ...
+    def decode(self, latents: Array) -> Array:
+        """The means of p(x|z), [B, H, W, C], of latents [B, Z]."""
+        ...
 
     def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any: ...
 

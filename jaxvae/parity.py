@@ -107,8 +107,8 @@ def pixel_scores(
         return (jnp.mean(kl), jnp.mean(pixel_sum(nll))), (kl, nll)
 
     (mean_kl, mean_nll), pullback, (kl, nll) = jax.vjp(terms, images, has_aux=True)
-    one, zero = jnp.ones_like(mean_kl), jnp.zeros_like(mean_kl)
-    (kl_gradient,), (rec_gradient,) = pullback((one, zero)), pullback((zero, one))
+    (kl_gradient,) = pullback((jnp.ones_like(mean_kl), jnp.zeros_like(mean_nll)))
+    (rec_gradient,) = pullback((jnp.zeros_like(mean_kl), jnp.ones_like(mean_nll)))
     raw = {
         "elbo_grad": jnp.abs(kl_gradient + rec_gradient),
         "kl_grad": jnp.abs(kl_gradient),
@@ -153,10 +153,13 @@ def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
       ValueError: neither of the two networks.
     """
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    if "fc1.weight" in arrays:
-        return _dense_params(arrays)
-    if "encoder.start.conv.weight" in arrays:
-        return _conv_params(arrays)
+    try:
+        if "fc1.weight" in arrays:
+            return _dense_params(arrays)
+        if "encoder.start.conv.weight" in arrays:
+            return _conv_params(arrays)
+    except KeyError as error:
+        raise ValueError(f"no {error.args[0]} among the arrays; not a released VAE") from None
     raise ValueError(f"no fc1.weight and no encoder.start.conv.weight among {sorted(arrays)[:4]}; not a released VAE")
 
 

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset
-from jaxvae.errors import InputError
+from jaxvae.data.dataset import take as take_images
+from jaxvae.errors import InputError, command
 from jaxvae.evaluation import RATES
 from jaxvae.metrics import healthy_threshold
 from jaxvae.models import Model
@@ -34,6 +35,7 @@ from jaxvae.sweep import score_many
 from jaxvae.train import run_key
 from jaxvae.types import Params
 
+MAP_BYTES = 2**28  # Of maps that are held while thresholds are measured.
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
 EVALUATION = {"step", "data", "images", "pixels", "samples", "thresholds"}  # What there must be in evaluation.json.
 
@@ -176,9 +178,19 @@ def healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, flo
     """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
     if len(validation) == 0:
         return {}
-    maps = score_dataset(run, validation, reconstructions=False, name="validation").maps
+    height, width, _ = run.model.image_shape
+    count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
+    # Of each map only what may lie above a threshold is kept, so that a large validation set needs little memory.
+    kept = int(max(RATES) * count) + 2
+    highest = {name: np.empty(0, np.float32) for name in MAPS}
+    for start in range(0, len(validation), size):
+        part = take_images(validation, np.arange(start, min(start + size, len(validation))))
+        for name, values in score_dataset(run, part, reconstructions=False, name="validation").maps.items():
+            pixels = np.concatenate([highest[name], values.ravel()])
+            highest[name] = np.partition(pixels, max(0, pixels.size - kept))[-kept:]
     return {
-        name: {f"{rate:g}": healthy_threshold(values, rate=rate) for rate in RATES} for name, values in maps.items()
+        name: {f"{rate:g}": healthy_threshold(values, rate=rate, count=count) for rate in RATES}
+        for name, values in highest.items()
     }
 
 
@@ -195,7 +207,12 @@ def own_thresholds(run_directory: Path, run: Run, validation: Callable[[], Datas
             return kept["thresholds"]
     except (OSError, ValueError, KeyError, TypeError):
         pass  # Not there, or damaged: they are measured again.
-    thresholds = healthy_thresholds(run, validation())
+    return measured_thresholds(run_directory, run, validation())
+
+
+def measured_thresholds(run_directory: Path, run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
+    """`healthy_thresholds`, into thresholds.json for `own_thresholds` to find."""
+    path, thresholds = run_directory / "thresholds.json", healthy_thresholds(run, validation)
     with contextlib.suppress(InputError):  # A run that others share may not be written to.
         files.write_json(path, {"step": run.step, "thresholds": thresholds})
     return thresholds
@@ -283,7 +300,7 @@ def read_evaluation(run_directory: Path, other: Path | None = None) -> dict[str,
       InputError: not a run, not evaluated since it was last trained, or damaged.
     """
     path = place(run_directory, other) / "evaluation.json"
-    again = f"run `jaxvae evaluate {run_directory}{f' {other}' if other else ''}`"
+    again = f"run {command('evaluate', run_directory, *filter(None, [other]))}"
     checkpoint.read_config(run_directory)
     _, step = checkpoint.chosen(run_directory)
     if not path.is_file():

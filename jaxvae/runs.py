@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -52,16 +53,26 @@ def claim(run: Path, config: Config) -> None:
     """Writes config.json into a new folder, or holds the configuration against the one that is there.
 
     Of a run that is there only the number of epochs may change: upwards, where the learning rate does not depend on it.
+    One that has no checkpoint yet has learnt nothing, and is made anew.
 
     Raises:
       InputError: the folder holds something else, or a run made with another configuration.
     """
     if not (run / "config.json").exists():
+        try:
+            os.fspath(run).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{run}: checkpoints need a name that is text; name another folder") from None
         if run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
             raise InputError(f"{run}: is there already and is no run (no config.json); name a new folder")
         files.write_json(run / "config.json", config)
         return
     there = checkpoint.read_config(run)
+    if checkpoint.latest_step(run / "checkpoints" / "last") is None:
+        with files.alone(run):
+            (run / "metrics.jsonl").unlink(missing_ok=True)
+            files.write_json(run / "config.json", config)
+        return
     _refuse_epochs(run, there, config)
     before, now = {"augment": "none"} | files.flat(there), files.flat(config)
     # The flags of the images first, which change what follows from the images too.
@@ -166,6 +177,8 @@ def _as_it_was_left(run: Path, config: Config) -> tuple[Model, TrainConfig, Hype
     last = run / "checkpoints" / "last"
     if checkpoint.latest_step(last) is not None:
         state = checkpoint.restore(last, state)
+    # A best state of later steps, which are done again, would be taken for one that is found then.
+    checkpoint.remove_later(run / "checkpoints" / "best", int(state.step))
     return model, train_config, hparams, state
 
 
@@ -207,11 +220,11 @@ def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
     if math.isfinite(value):
         return
     kept = checkpoint.latest_step(run / "checkpoints" / "last")
-    rest = "there was no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is kept"
-    way_out = "name a new folder with a lower --learning-rate, or with --clip-norm"
+    rest, place = ("", "") if kept is None else (f" (the checkpoint of step {kept} is kept)", ", in a new folder")
+    way_out = "give a lower --learning-rate, or --clip-norm"
     if step == 1:
-        way_out = "before anything was learnt: name a new folder with a --log-scale nearer to 0, or look at the images"
-    raise InputError(f"{run}: {name} became {value} at step {step} ({rest}); {way_out}")
+        rest, way_out = ", before anything was learnt", "give a --log-scale nearer to 0, or look at the images"
+    raise InputError(f"{run}: {name} became {value} at step {step}{rest}; {way_out}{place}")
 
 
 def _best(records: Sequence[Record]) -> Record | None:

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxvae.elbo import HALF_LOG_2PI, Likelihood, elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
+from jaxvae.elbo import HALF_LOG_2PI, Likelihood, elbo_terms, gaussian_kl, gaussian_nll, per_pixel, pixel_sum
 from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.sharding import replicate, shared_out, spread
@@ -145,7 +145,7 @@ def _explain(
 
     (kl, latents), pull_encoder = jax.vjp(infer, images)
     means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
-    nll, pull_likelihood = jax.vjp(lambda images, means: likelihood(images, means, log_scale=log_scale), images, means)
+    nll, pull_likelihood = jax.vjp(lambda x, means: per_pixel(likelihood, x, means, log_scale), images, means)
     direct, error = pull_likelihood(jnp.ones_like(nll))
     (from_decoder,) = pull_decoder(error)
 

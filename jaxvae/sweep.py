@@ -218,9 +218,13 @@ def score_many(
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
     Returns:
       [R, N] each.
+    Raises:
+      ValueError: a batch_size below 1.
     """
     count = len(jax.tree.leaves(params)[0])
     own = params, keys, jnp.broadcast_to(log_scale, (count,))
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")
     if len(images) == 0:
         return SampleScores(*jnp.zeros((3, count, 0)))
     if mesh is not None:

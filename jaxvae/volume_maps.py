@@ -10,7 +10,6 @@ OUT/failed.jsonl         the scans that could not be scored, with their reasons;
 
 from __future__ import annotations
 
-import errno
 import json
 import time
 from collections import Counter, deque
@@ -40,10 +39,6 @@ class Summary(NamedTuple):
     warnings: Counter[str]  # of the volumes that were written
 
 
-# What no further volume could be written after.
-FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
 def write_scans(
     run: Run,
     scans: Sequence[Scan],
@@ -71,7 +66,7 @@ def write_scans(
     todo, others = _missing(out, scans, threshold)
     warnings: Counter[str] = Counter()
     if again := sum((out / f"{scan.name}.json").is_file() for scan in todo):
-        warnings["was done again, for a mask of another threshold"] = again
+        warnings["was done again: one of its files was gone, or the threshold is another"] = again
     failed = [*rejected, *others]
     for _ in range(len(scans) - len(todo)):
         finished()
@@ -86,7 +81,7 @@ def write_scans(
         try:
             took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
         except InputError as error:
-            if getattr(error.__cause__, "errno", None) in FATAL:
+            if files.no_more_can_be_written(error):
                 raise
             failed.append(Rejected(scores.scan.image, f"{scores.scan.image}: {error}"))
         else:
@@ -94,8 +89,7 @@ def write_scans(
             warnings.update(scores.cut.warnings)
             for stage, value in took.items():
                 seconds[stage] += value
-            with times.open("a") as log:
-                log.write(json.dumps({"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}) + "\n")
+            files.append_lines(times, [{"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}])
         finished()
 
     try:
@@ -139,7 +133,7 @@ def _missing(out: Path, scans: Sequence[Scan], threshold: float | None) -> tuple
 
 
 def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
-    """Whether a scan's record is there, which is written last, with the same threshold.
+    """Whether a scan's files and its record are there, with the same threshold.
 
     Raises:
       InputError: it is the record of another scan, or was made with another brain mask.
@@ -149,12 +143,13 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
         return False
     try:
         record = json.loads(path.read_bytes())
-        source = record["source"]
+        source, there = record["source"], [path.parent / name for name in record["maps"].values()]
     except (ValueError, KeyError, TypeError):
         return False  # Damaged, as after a loss of power: it is done again.
     if source != sources(scan, "image", "brain"):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
-    return record.get("threshold") == threshold
+    there += [] if threshold is None else [out / f"{scan.name}_mask.nii.gz"]
+    return record.get("threshold") == threshold and all(place.is_file() for place in there)
 
 
 def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:

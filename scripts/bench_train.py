@@ -5,12 +5,14 @@
 
 The brain network (64x64x1, z 256, batch 64) and the FashionMNIST network (784-400-20, batch 128), Adam, random images.
 jaxvae takes `--steps` steps in one call of `fit`, with its data on the device, PyTorch as many in a loop over batches
-gathered by index; contenders take turns.
+gathered by index, with fused Adam and the loss fetched at the end; and, as it is usually written, over a DataLoader,
+with Adam as it comes and the loss fetched at every step. Contenders take turns.
 """
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,8 +99,21 @@ def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: boo
 
         return run
 
+    def usual() -> Callable[[], Any]:
+        peer = (torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)).to(device)
+        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4, fused=False)
+        dataset = torch.utils.data.TensorDataset(data.cpu())
+        loader = torch.utils.data.DataLoader(dataset, BATCH[network], shuffle=True, drop_last=True)
+
+        def run() -> Any:
+            epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+            return [step(batch.to(device)).item() for (batch,) in itertools.islice(epochs, steps)]
+
+        return run
+
     layouts = (False, True) if network == "conv" else (False,)
-    peers = {f"PyTorch{', channels last' * last}": contender(channels_last=last) for last in layouts}
+    peers = {"PyTorch, as usually written": usual()}
+    peers |= {f"PyTorch{', channels last' * last}": contender(channels_last=last) for last in layouts}
     if compiled:
         peers |= {f"PyTorch, compiled{', channels last' * last}": contender(last, compiled=True) for last in layouts}
     return peers

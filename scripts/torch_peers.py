@@ -183,10 +183,10 @@ def as_graph(function: Callable[[], Maps]) -> Callable[[], Maps]:
 
 
 def trainer(
-    model: ConvVAE | DenseVAE, log_scale: float, learning_rate: float, *, compiled: bool = False
+    model: ConvVAE | DenseVAE, log_scale: float, learning_rate: float, *, compiled: bool = False, fused: bool = True
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """A function that takes one Adam step on the negative ELBO of a batch and returns the loss."""
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=fused)
 
     def loss_of(images: torch.Tensor) -> torch.Tensor:
         mean, log_std = model.encode(images)

@@ -223,7 +223,7 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
         match=r"not one of 10 scans can be taken; the first: .*flair.nii.gz: its mask p00/seg.nii is missing",
     ):
         prepared(folder, tmp_path / "none", lesions="{0}/seg.nii")
-    assert not any((tmp_path / "none").iterdir())
+    assert not (tmp_path / "none").exists()
 
 
 def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
@@ -334,3 +334,19 @@ def test_the_records_of_tensorflow_datasets_hold_the_same(patients, tmp_path):
         assert example["name"].decode() == slices.names[index]
     assert seen == set(range(len(source)))
     assert "tensorflow" not in sys.modules
+
+
+def test_other_labels_are_another_hash(tmp_path):
+    """A lesion of one voxel is lost at the model's resolution, and decides all the same what is anomalous."""
+    scan, brain, _ = head(0, lesion=True)
+    hashes = []
+    for lesion in (
+        np.zeros(scan.shape, np.uint8),
+        np.eye(scan.shape[0], scan.shape[1], dtype=np.uint8)[..., None] * (np.arange(scan.shape[2]) == 12),
+    ):
+        folder = tmp_path / str(len(hashes))
+        for name, voxels in (("flair", scan), ("brain", brain), ("lesion", lesion)):
+            write_volume(folder / "p00" / f"{name}.nii.gz", voxels)
+        prepared(folder, folder / "cache")
+        hashes.append(cache.open_cache(folder / "cache").hash)
+    assert hashes[0] != hashes[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -224,3 +225,18 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run: has no checkpoint yet"):
         checkpoint.load(run)
     assert not (run / "checkpoints").exists()
+
+
+def test_a_part_of_a_state_is_not_restored_as_the_whole(tmp_path: Path) -> None:
+    state = at_step(DENSE, 3)
+    checkpoint.save(tmp_path, state)
+    with pytest.raises(InputError, match=r"3: a checkpoint of another state, it has .* too; restore all of it"):
+        checkpoint.restore(tmp_path, dataclasses.replace(state, opt_state=()))
+
+
+def test_of_several_checkpoints_none_is_lost_for_an_older_one(tmp_path: Path) -> None:
+    for step in (10, 11):
+        checkpoint.save(tmp_path, at_step(DENSE, step))
+    with pytest.raises(InputError, match="holds a checkpoint of step 11, and this one is of step 5"):
+        checkpoint.save(tmp_path, at_step(DENSE, 5), keep=1)
+    assert checkpoint.latest_step(tmp_path) == 11

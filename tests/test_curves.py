@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import auc, precision_recall_curve
+from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 from sklearn.metrics import roc_curve as whole_roc_curve
 
 from jaxvae.curves import pr_curve, roc_curve
@@ -69,3 +69,12 @@ def test_what_cannot_be_drawn_is_refused(curve):
         curve(scores, labels, points=2)
     with pytest.raises(InputError, match="labels lacks a class"):
         curve(scores, labels & False)
+
+
+def test_few_distinct_scores_are_all_kept_however_many_share_them():
+    scores = np.concatenate([np.zeros(9990), np.arange(1.0, 11.0), np.full(10, 0.5)]).astype(np.float32)
+    labels = np.arange(scores.size) >= 10_000
+    curve = roc_curve(scores, labels, points=1000)
+    assert curve.thresholds.size == 13
+    area = np.trapezoid(curve.true_positive_rate, curve.false_positive_rate)
+    assert area == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)

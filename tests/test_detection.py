@@ -132,3 +132,10 @@ def test_the_bounding_box_is_the_smallest(seed):
 def test_what_is_no_volume_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call(draw(0))
+
+
+@pytest.mark.parametrize(("found", "size"), [(7, 100), (14, 25), (3, 10)])
+def test_exactly_the_share_that_is_asked_for_is_enough(found, size):
+    mask, predicted = np.zeros((1, 1, size), bool), np.zeros((1, 1, size), bool)
+    mask[:], predicted[..., :found] = True, True
+    assert detection(predicted, mask, overlap=found / size).detected == 1

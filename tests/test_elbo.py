@@ -61,3 +61,12 @@ def test_terms_at_the_mean_and_at_a_draw(vae, images):
 def test_negative_elbo_sums_pixels_and_weighs_the_kl():
     terms = jaxvae.ElboTerms(jnp.array([2.0, 3.0]), jnp.ones((2, 4, 5, 1)))
     np.testing.assert_allclose(jaxvae.negative_elbo(terms, beta=10.0), [40.0, 50.0])
+
+
+def test_a_scale_that_would_count_pixels_several_times_is_refused():
+    """As of a population: NumPy's rules make three scales of one channel three channels."""
+    model, images = jaxvae.DenseVAE((8, 8, 1), 3, 4), jnp.zeros((2, 8, 8, 1))
+    params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
+    for score in (jaxvae.elbo_terms, jaxvae.pixel_scores, jaxvae.sample_scores):
+        with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=r"a log_scale of shape \(3,\) gives"):
+            score(model, params, images, log_scale=jnp.zeros(3))

@@ -327,3 +327,19 @@ def test_real_images(data):
     assert set(np.unique(mask)) == {0, 255}
     photograph = next((data / "bsdata-pitting" / "train" / "good").glob("*.jpg"))
     assert image_files.read(photograph).shape == (460, 1130, 3)
+
+
+def test_a_tiff_of_several_kinds_of_pages_is_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for image in (GREY[:4, :4], GREY):
+            file.write(image, photometric="minisblack")
+    with pytest.raises(InputError, match=r"a\.tif: holds 2 images of different kinds"):
+        image_files.read(tmp_path / "a.tif")
+
+
+def test_an_image_too_large_for_pillow_is_told_so(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    image_files.write_png(path, GREY)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    with pytest.raises(InputError, match=r"a\.png: is too large for Pillow .*; save it as TIFF or npy"):
+        image_files.read(path)

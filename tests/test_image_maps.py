@@ -166,7 +166,7 @@ def test_images_in_many_chunks_are_those_in_one(run, tmp_path, monkeypatch):
     for i in range(7):
         draw(tmp_path / "in" / f"{i}.png", seed=i)
     assert main(score(run, tmp_path / "in", tmp_path / "one")) == 0
-    monkeypatch.setattr(image_maps, "AT_ONCE", 2 * 4 * 16 * 16 * 3)
+    monkeypatch.setattr(image_maps, "MAP_BYTES", 2 * 4 * 16 * 16 * 3)
     assert main(score(run, tmp_path / "in", tmp_path / "many", "--batch-size", "2")) == 0
     one, many = written(tmp_path / "one"), written(tmp_path / "many")
     assert one.keys() == many.keys()
@@ -182,7 +182,7 @@ def test_killed_and_started_again_a_folder_has_the_same_bytes(run, tmp_path):
         draw(tmp_path / "in" / f"{i:02d}.png", seed=i, shape=(300, 200))
     # One thread of XLA's: on a busy machine two were once seen to make other last bits.
     environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    small = f"import sys; from jaxvae import cli, image_maps; image_maps.AT_ONCE = {2 * 4 * 16 * 16 * 3}; "
+    small = f"import sys; from jaxvae import cli, image_maps; image_maps.MAP_BYTES = {2 * 4 * 16 * 16 * 3}; "
     command = [sys.executable, "-c", f"{small} sys.exit(cli.main())"]
     arguments = score(run, tmp_path / "in", tmp_path / "whole", "--batch-size", "2")
     subprocess.run([*command, *arguments], check=True, capture_output=True, env=environment)
@@ -201,3 +201,37 @@ def test_killed_and_started_again_a_folder_has_the_same_bytes(run, tmp_path):
     found, expected = written(out), written(tmp_path / "whole")
     assert found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def test_an_image_that_goes_or_has_too_long_a_name_fails_alone(run, tmp_path, capsys, monkeypatch):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b", "c" * 248):
+        draw(folder / f"{name}.png", seed=len(name))
+    chunks = image_maps._chunks
+
+    def gone(entries, *others):
+        (folder / "b.png").unlink()
+        return chunks(entries, *others)
+
+    monkeypatch.setattr(image_maps, "_chunks", gone)
+    assert main(score(run, folder, out)) == 2
+    assert "2 of 3 images could not be scored" in capsys.readouterr().err
+    assert [json.loads(line)["name"] for line in (out / "samples.jsonl").read_text().splitlines()] == ["a.png"]
+
+
+def test_folders_that_are_links_are_followed(run, tmp_path):
+    draw(tmp_path / "elsewhere" / "a.png", seed=0)
+    draw(tmp_path / "in" / "b.png", seed=1)
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "link" / "a_combi.npy").is_file()
+
+
+def test_what_a_folder_holds_of_others_is_not_written_over(run, tmp_path, capsys):
+    draw(tmp_path / "in" / "a.png", seed=0)
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert main(["score", str(run), "--out", str(tmp_path / "out")]) == 2
+    learnt_from = Path(json.loads((run / "config.json").read_text())["data"]["data"])
+    assert main(score(run, tmp_path / "in", learnt_from / "maps")) == 2
+    assert "from which the run learns; give another --out" in capsys.readouterr().err
+    assert not (learnt_from / "maps").exists()

@@ -202,7 +202,9 @@ def test_fractions_out_of_range_are_named(benchmark, arguments):
 
 def test_too_little_to_split_is_said(tmp_path):
     picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"validation=0\.1: .* has too few images or cases to set so many aside; pass 0"):
+    with pytest.raises(
+        InputError, match=r"validation=0\.1: .* has too few images or cases to set so many aside; pass 0"
+    ):
         images.load(tmp_path)
     assert len(images.load(tmp_path, validation=0).train) == 1
 

@@ -38,9 +38,8 @@ def test_any_size_and_any_channels_come_back(kind, shape):
 
 
 def test_a_size_the_levels_do_not_divide_names_the_way_out():
-    model = jaxvae.ConvVAE((30, 64, 1), features=(4, 8, 16))
     with pytest.raises(ValueError, match=r"image_shape=\(30, 64, 1\) cannot be halved 3 times; use 32x64 images or"):
-        model.init(jax.random.key(0), jnp.zeros((1, 30, 64, 1)))
+        jaxvae.ConvVAE((30, 64, 1), features=(4, 8, 16))
 
 
 def test_images_of_another_shape_are_refused(vae):
@@ -88,6 +87,11 @@ def test_equal_models_are_one_value():
     assert first == second
     assert hash(first) == hash(second)
     assert first != jaxvae.ConvVAE((64, 64, 1), features=(4, 16))
+    for dtype in ("float32", np.dtype("float32"), np.float32):
+        same = jaxvae.ConvVAE((64, 64, 1), features=(4, 8), dtype=dtype)
+        assert (same, hash(same)) == (first, hash(first))
+    with pytest.raises(ValueError, match="has no fractions"):
+        jaxvae.ConvVAE((64, 64, 1), dtype=np.int32)
 
 
 def test_bfloat16_stays_near_float32_and_ends_in_float32(images):

@@ -35,6 +35,8 @@ def folder(tmp_path: Path) -> Path:
         ("b/**/*.nii.gz", {"b/c/y_seg.nii.gz": ("c/", "y_seg"), "b/c/y_t2.nii.gz": ("c/", "y_t2")}),
         ("[!a]/?/y_*.nii.gz", {"b/c/y_seg.nii.gz": ("seg",), "b/c/y_t2.nii.gz": ("t2",)}),
         ("*/none.nii", {}),
+        ("**/[z-a]*.nii", {}),
+        ("**/[*.nii", {}),
     ],
 )
 def test_stars_stand_for_what_is_there(folder, pattern, expected):

@@ -17,7 +17,19 @@ import numpy as np
 import pytest
 
 from folders import healthy, write_benchmark
-from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, checkpoint, init, parity, runs
+from jaxvae import (
+    ConvVAE,
+    DenseVAE,
+    Hyperparams,
+    InputError,
+    TrainConfig,
+    TrainState,
+    checkpoint,
+    files,
+    init,
+    parity,
+    runs,
+)
 from jaxvae.cli import STOPPED, main
 from jaxvae.data.augment import Augmentation
 from jaxvae.data.dataset import Dataset, Splits, take
@@ -132,20 +144,33 @@ def test_something_else_is_not_touched(tmp_path: Path, kind: str) -> None:
 )
 def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: dict, message: str) -> None:
     runs.claim(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
     with pytest.raises(InputError, match=f"run: was made with {message}"):
         runs.claim(tmp_path / "run", {**CONFIG, **change})
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == CONFIG
 
 
+def test_a_run_that_has_learnt_nothing_is_made_anew(tmp_path: Path) -> None:
+    runs.claim(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
+    with files.alone(tmp_path / "run"), pytest.raises(InputError, match="another process is at work there"):
+        runs.claim(tmp_path / "run", {**CONFIG, "seed": 1})
+    runs.claim(tmp_path / "run", {**CONFIG, "seed": 1})
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
 def test_epochs_may_grow_unless_the_schedule_ends_with_them(tmp_path: Path) -> None:
     runs.claim(tmp_path / "run", CONFIG)
+    for name in ("run", "cosine"):
+        (tmp_path / name / "checkpoints" / "last" / "3").mkdir(parents=True)
     runs.claim(tmp_path / "run", {**CONFIG, "epochs": 9})
     assert checkpoint.read_config(tmp_path / "run")["epochs"] == 9
-    with pytest.raises(InputError, match=r"--epochs 6: .*run was made for 9"):
+    with pytest.raises(InputError, match=r"epochs=6: .*run was made for 9"):
         runs.claim(tmp_path / "run", CONFIG)
     cosine = {**CONFIG, "train": {**CONFIG["train"], "schedule": "cosine"}}
-    runs.claim(tmp_path / "cosine", cosine)
-    with pytest.raises(InputError, match="--epochs 9: the cosine schedule"):
+    (tmp_path / "cosine" / "config.json").write_text(json.dumps(cosine))
+    with pytest.raises(InputError, match="epochs=9: the cosine schedule"):
         runs.claim(tmp_path / "cosine", {**cosine, "epochs": 9})
 
 
@@ -307,9 +332,7 @@ def test_a_kill_between_the_best_and_the_last_is_made_good(
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, splits: Splits, validation: bool) -> None:
     splits = splits if validation else Splits(splits.train, take(splits.train, np.arange(0)), splits.test)
     hparams = {**CONFIG["hparams"], "learning_rate": 1e30}
-    with pytest.raises(
-        InputError, match=r"run: \w+ became (nan|inf) at step 2 \(there was no checkpoint yet\); .*--lea"
-    ):
+    with pytest.raises(InputError, match=r"run: \w+ became (nan|inf) at step 2; .*--lea"):
         train(tmp_path / "run", splits, hparams=hparams)
     assert checkpoint.latest_step(tmp_path / "run" / "checkpoints" / "last") is None
     assert records(tmp_path / "run") == []
@@ -366,6 +389,7 @@ def test_the_augmentation_is_that_of_the_configuration(
 
 def test_a_run_that_names_no_augmentation_goes_on_without_one(tmp_path: Path) -> None:
     runs.claim(tmp_path / "run", CONFIG)
+    (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
     with pytest.raises(InputError, match="run: was made with augment none and now it is paper"):
         runs.claim(tmp_path / "run", {**CONFIG, "augment": "paper"})
     runs.claim(tmp_path / "run", {**CONFIG, "augment": "none"})
@@ -425,7 +449,7 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
         code, out, err = process(run, folder, moment, signal.SIGKILL)
         assert (code, err) == (-signal.SIGKILL, "")
         printed += out
-    assert printed == f"{run}: 8 healthy images of {folder}, {EPOCHS} epochs, {2 * EPOCHS} steps\n"
+    assert printed.startswith(f"{run}: 8 healthy images of {folder}, {EPOCHS} epochs, {2 * EPOCHS} steps\n")
     code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
     step = records(run)[-1]["step"]
     assert (code, err) == (STOPPED, "")
@@ -445,3 +469,16 @@ def test_without_a_terminal_progress_is_a_line_a_minute(tmp_path: Path, splits: 
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert re.fullmatch(rf"{tmp_path / 'run'}: step \d+ of \d+, loss [\d.]+.*", lines[0])
+
+
+def test_a_best_state_of_steps_that_are_done_again_is_forgotten(
+    tmp_path: Path, splits: Splits, stopped_early: Path
+) -> None:
+    """As where a run was killed after such a state had been saved, and again while it was being removed."""
+    assert not train(tmp_path / "run", splits, stop=After(2), **RESTLESS).finished
+    best = tmp_path / "run" / "checkpoints" / "best"
+    (best / "1000").mkdir(parents=True)
+    (best / ".removed-900").mkdir()
+    train(tmp_path / "run", splits, **RESTLESS)
+    assert not list(best.glob(".removed-*"))
+    assert_same(tmp_path / "run", stopped_early)

@@ -215,3 +215,26 @@ def test_the_derivative_through_training_is_that_of_differences():
     rate, step = 1e-2, 3e-4
     expected = (last_loss(rate + step) - last_loss(rate - step)) / (2 * step)
     np.testing.assert_allclose(jax.jit(jax.grad(last_loss))(rate), expected, rtol=0.05)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a program for processors")
+@pytest.mark.parametrize("model", [MODEL, jaxvae.ConvVAE((8, 8, 1), 32, (16, 32))], ids=["dense", "conv"])
+def test_no_kernel_is_copied_before_it_is_written_over(model):
+    state = jaxvae.init(model, CONFIG, HPARAMS, jax.random.key(0))
+    program = jaxvae.fit.lower(model, CONFIG, HPARAMS, state, data(), steps=3).compile().as_text()
+    kernels = {f"f32[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
+    copied = [line for line in program.splitlines() if " copy(%get-tuple-element" in line]
+    assert not [line for line in copied for kernel in kernels if f"= {kernel}" in line]
+
+
+def test_a_gradient_that_is_no_number_spoils_all_weights_alike():
+    images = data().at[:].set(jnp.nan)
+    state, metrics = jaxvae.train_step(MODEL, CONFIG, HPARAMS, start(), images[:4])
+    assert jnp.isnan(metrics.grad_norm)
+    assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_steps_that_cannot_be_taken_are_refused():
+    for steps in (-1, 1.5):
+        with pytest.raises(ValueError, match=f"steps={steps} cannot be taken"):
+            jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(), steps=steps)

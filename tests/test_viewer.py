@@ -105,7 +105,7 @@ def test_what_is_above_the_threshold_is_exactly_that(threshold: float) -> None:
     shown = volume(thresholds={"combi": threshold})
     (entry,) = held(viewer.viewer([shown]))["volumes"]
     item = entry["maps"][0]
-    expected = shown.maps["combi"][box(entry)] > threshold
+    expected = shown.maps["combi"][box(entry)] >= threshold
     np.testing.assert_array_equal(levels(item, entry) >= item["above"], expected)
     assert item["high"] >= threshold
     assert entry["maps"][1]["above"] is None

@@ -156,7 +156,11 @@ def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, 
         np.testing.assert_array_equal(mask.get_fdata() > 0, (values >= given) & inside)
         moments.setdefault(given, set()).add((tmp_path / "p00" / "flair_mask.nii.gz").stat().st_mtime_ns)
     assert [len(seen) for seen in moments.values()] == [1, 1]
-    assert "7 x was done again, for a mask of another threshold" in capsys.readouterr().out
+    assert "7 x was done again: one of its files was gone, or the threshold is another" in capsys.readouterr().out
+    # Neither is one of which a map has been removed.
+    (tmp_path / "p01" / "flair_combi.nii.gz").unlink()
+    assert main([*score, "--threshold", "0.0"]) == 0
+    assert (tmp_path / "p01" / "flair_combi.nii.gz").is_file()
     # Stopped before its record is written, a scan is not done, whatever was there before.
     (tmp_path / "p00" / "flair.json").unlink()
     assert main([*score, "--threshold", "0.0"]) == 0

@@ -352,3 +352,19 @@ def test_the_real_scans(data):
     assert 1e6 < brain.sum() < 2e6
     assert scan.voxels[~brain].max() < -3
     assert scan.voxels[brain].mean() == pytest.approx(-0.1, abs=0.11)
+
+
+def test_forms_that_are_turned_against_each_other_are_doubted(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([2.0, 2, 2, 1]))
+    image.set_sform(np.diag([2.0, 2, 2, 1]), code=1)
+    image.set_qform(np.diag([-2.0, 2, -2, 1]), code=1)
+    image.to_filename(tmp_path / "a.nii")
+    assert volumes.read(tmp_path / "a.nii").warnings == (
+        "its sform and qform are turned against each other; the sform was taken",
+    )
+
+
+def test_a_pair_is_known_by_both_of_its_files(tmp_path):
+    nib.Nifti1Pair(np.zeros((4, 5, 6), np.float32), np.eye(4)).to_filename(tmp_path / "a.img")
+    assert [path.name for path in volumes.beside(tmp_path / "a.img")] == ["a.hdr"]
+    assert volumes.beside(tmp_path / "a.nii.gz") == []

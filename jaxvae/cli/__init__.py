@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -57,8 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Orbax tells of every save, and of every file it could not read in hundreds of lines; what matters of it we say.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
-    for logger in ("absl", "asyncio"):
+    for logger in ("absl", "asyncio", "nibabel.global"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
+    # Reads that a damaged checkpoint has broken off may end after the loop that waited for them.
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _but_of_closed_loops
+    # Of large images, and of letters that a figure's font lacks, nobody has to be warned.
+    for message in ("Image size .* exceeds limit", "Glyph .* missing from"):
+        warnings.filterwarnings("ignore", message)
     # A file's name need not be text, and a message that names it has to be printed all the same.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -87,6 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130
     return 0 if finished else STOPPED
+
+
+def _but_of_closed_loops(raised: sys.UnraisableHookArgs) -> None:
+    if str(raised.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(raised)
 
 
 def _missing_platforms() -> str | None:
@@ -125,6 +137,7 @@ def _parse(name: str, *arguments: str) -> Command | None:
     command = COMMANDS[name]
     complaint = io.StringIO()
     try:
+        _check_words(name, arguments)
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
                 command,
@@ -136,6 +149,29 @@ def _parse(name: str, *arguments: str) -> Command | None:
         if stop.code in (0, None):
             return None
         raise InputError(_see(one_line(complaint.getvalue(), arguments), f"jaxvae {name} --help")) from None
+
+
+def _check_words(name: str, arguments: Sequence[str]) -> None:
+    """Refuses what tyro lets pass, or says otherwise: unknown flags, those that are given twice, and empty words."""
+    flags = _flags_of(COMMANDS[name])
+    known = {*flags, "--help"}
+    typed = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--"]
+    for flag in typed:
+        if flag not in known and "tyro" not in flag:
+            raise InputError(_see(f"{flag}: no such flag{did_you_mean(flag, known)}", f"jaxvae {name} --help"))
+        # Of a flag with one value the last counts, as elsewhere; of one with several, others would be lost.
+        if flags.get(flag, False) and typed.count(flag) > 1:
+            raise InputError(f"{flag}: is given {typed.count(flag)} times; give it once, with all its values")
+    for before, word in zip(("jaxvae", *arguments), arguments, strict=False):
+        if word == "":
+            raise InputError(f"{before} '': is empty; give it a value")
+
+
+def _flags_of(command: type[Command]) -> dict[str, bool]:
+    """Its flags, those of the records within it too, and which of them take several values."""
+    nested = {"source": Source, "recipe": Recipe}
+    own = [part for flag in fields(command) for part in (fields(nested[flag.name]) if flag.name in nested else [flag])]
+    return {f"--{flag.name.replace('_', '-')}": "tuple[" in str(flag.type) for flag in own}
 
 
 def _see(complaint: str, command: str) -> str:

@@ -9,7 +9,14 @@ from difflib import get_close_matches
 from jaxvae.cli.words import spaced
 from jaxvae.errors import ArgumentError, InputError
 
-KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT ...": "whole numbers"}
+KINDS = {
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "INT [INT]": "one or two whole numbers, with a space between",
+    "INT ...": "whole numbers, with spaces between",
+    "FLOAT ...": "numbers, with spaces between",
+    "LOW HIGH": "two numbers, with a space between",
+}
 
 
 def one_line(complaint: str, arguments: Sequence[str]) -> str:
@@ -28,11 +35,13 @@ def one_line(complaint: str, arguments: Sequence[str]) -> str:
     if match := re.search(r"Missing from [^:]+: (\S+)", text):
         return f"{match[1]} is missing"
     if match := re.search(r"Missing value for argument '(\S+)'", text):
-        return f"{match[1]}: its value is missing"
+        return f"{match[1]}: its value is missing" if match[1].startswith("-") else f"{match[1].upper()} is missing"
     if match := re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*?),?\)", text):
         return f"{match[2]} {match[1]}: choose from {match[3].replace(chr(39), '')}"
     if match := re.search(r"Error parsing ([^\s:]+):", text):
-        kind = re.search(rf"{re.escape(match[1])} (INT \.\.\.|INT|FLOAT)(?!\w)", text)
+        # The longest first: INT ... begins like INT.
+        kinds = "|".join(re.escape(kind) for kind in sorted(KINDS, key=len, reverse=True))
+        kind = re.search(rf"{re.escape(match[1])} ({kinds})(?!\w)", text)
         wanted = KINDS[kind[1]] if kind else "something else"
         return f"{match[1]} {_typed(match[1], arguments)}: must be {wanted}"
     return text.rstrip(".") or "the arguments could not be read"

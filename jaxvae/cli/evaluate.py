@@ -11,7 +11,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import open_other, open_own
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
@@ -50,19 +50,21 @@ class Evaluate:
         from jaxvae.report import evaluation_tables
 
         run = checkpoint.load(self.run)
+        of_volumes = run.config.get("volumes") is not None
+        flags.refuse_unless(of_volumes, self, ("median", "components", "background"), "a run on volumes")
         splits = open_own(run.config)
         if self.other is None:
             test = splits.test
-        elif run.config.get("volumes") is not None:
+        elif of_volumes:
             test = volume_tables.other_volumes(run, self.other)
         else:
             test = open_other(run.config, self.other, splits)
         place = results.place(self.run, self.other)
         results.refuse_others(place, self.other)
-        own = volume_tables.own_volumes(run) if run.config.get("volumes") is not None else None
+        own = volume_tables.own_volumes(run) if of_volumes else None
         if not test.labels.any() or test.labels.all():
             kind = "anomalous" if test.labels.any() else "healthy"
-            way_out = f"name others that have labels, `jaxvae evaluate {self.run} OTHER`"
+            way_out = f"name others that have labels, {command('evaluate', self.run, 'OTHER')}"
             raise InputError(
                 f"{self.other or self.run}: its data have {len(test)} test images"
                 f"{f', all {kind}' if len(test) else ''}; healthy and anomalous ones are needed ({way_out})"
@@ -70,7 +72,7 @@ class Evaluate:
         results.check_shape(run, test.images, str(self.other or run.config["data"]["data"]))
         scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
         evaluation = _evaluation(run, test, scored, self.resamples)
-        evaluation["thresholds"] = results.own_thresholds(self.run, run, lambda: splits.validation)
+        evaluation["thresholds"] = results.measured_thresholds(self.run, run, splits.validation)
         evaluation["judged"] = None if self.other is None else str(self.other.resolve())
         results.write_scores(place / "scores", test, scored)
         del scored  # so that it is not in memory beside the volumes
@@ -78,8 +80,8 @@ class Evaluate:
         files.write_json(place / "evaluation.json", evaluation)
         shutil.rmtree(place / "measures", ignore_errors=True)
         print(evaluation_tables.text(evaluation))
-        command = f"jaxvae report {self.run}{f' {self.other}' if self.other else ''}"
-        print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with `{command}`")
+        draw = command("report", self.run, *filter(None, [self.other]))
+        print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with {draw}")
 
     def _volume_tables(
         self, run: Run, own: Cache, validation: Dataset, test: Dataset, place: Path
@@ -101,12 +103,16 @@ class Evaluate:
 
 
 def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
+    import numpy as np
+
     from jaxvae import __version__, evaluation
     from jaxvae.data import slices
 
     images = slices.middle(test.images) if run.config.get("volumes") else test.images
     baselines = evaluation.baseline_maps(images)
-    samples = {**evaluation.map_means(baselines), **scored.samples}
+    # Equal for all images, as the mean of ranks is where all pixels have one, a baseline says nothing of them.
+    means = {name: values for name, values in evaluation.map_means(baselines).items() if np.ptp(values) > 0}
+    samples = {**means, **scored.samples}
     pixels = []
     # An image may be called anomalous for a lesion of which no pixel is left at the model's resolution.
     if test.masks is not None and test.masks.any():

@@ -30,7 +30,8 @@ def several(kind: str, default: str | None = None) -> Any:
 def refuse_unless_positive(name: str, value: float | None) -> None:
     """Refuses a number that is there and not above 0, by the name of its flag."""
     if value is not None and not (value > 0 and math.isfinite(value)):
-        raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        kind = "above 0" if math.isfinite(value) else "a finite number above 0"
+        raise InputError(f"--{name.replace('_', '-')} {value}: must be {kind}")
 
 
 def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +11,7 @@ import tyro
 from jaxvae.cli import flags
 from jaxvae.cli.source import FASHION_MNIST
 from jaxvae.cli.words import counted
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.data.cache import Cache
@@ -57,6 +57,8 @@ class Prepare:
 
     def execute(self) -> None:
         if self.data.startswith(FASHION_MNIST):
+            of_volumes = tuple(flag.name for flag in fields(self) if flag.name not in ("data", "out"))
+            flags.refuse_unless(False, self, of_volumes, "a folder of volumes")
             self._download()
             return
         if self.out is None:
@@ -93,12 +95,12 @@ class Prepare:
         ]
         counts = Counter(warning for record in opened.volumes for warning in record["warnings"])
         lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]
-        lines += [f"  {doubt}" for doubt in scans.doubts(cache.scans(opened))]
+        lines += [f"  {doubt}" for doubt in scans.doubts(cache.scans(opened), patients_given=self.patients is not None)]
         if left_out:
             lines.append(
                 f"  {left_out} left out, {self.out}/rejected.jsonl says why; mended, prepare into a new folder"
             )
-        return "\n".join([*lines, f"next: `jaxvae train RUN --data {self.out}`"])
+        return "\n".join([*lines, f"next: {command('train', 'RUN', '--data', self.out)}"])
 
     def _download(self) -> None:
         if self.out is not None:
@@ -107,4 +109,6 @@ class Prepare:
 
         directory = self.data.removeprefix(FASHION_MNIST)
         fashion_mnist.download(directory)
-        print(f"{directory}: FashionMNIST is there; next: `jaxvae train RUN --data {self.data} --hold-out 8`")
+        print(
+            f"{directory}: FashionMNIST is there; next: {command('train', 'RUN', '--data', self.data, '--hold-out', 8)}"
+        )

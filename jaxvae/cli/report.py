@@ -36,6 +36,8 @@ class Report:
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
 
+        if self.other is not None and not self.other.exists():
+            raise InputError(f"{self.other}: no such folder")
         evaluation = results.read_evaluation(self.run, self.other)
         config = checkpoint.read_config(self.run)
         place = results.place(self.run, self.other)
@@ -86,6 +88,8 @@ def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dic
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
     thresholds = evaluation["volumes"][0]["thresholds"]
     shown = []
+    for record in sick[:count]:
+        cache.refuse_changed(directory, record)
     for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)

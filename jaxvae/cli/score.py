@@ -12,14 +12,17 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_own, preparation
-from jaxvae.cli.words import counted
-from jaxvae.errors import InputError
+from jaxvae.cli.words import counted, spaced
+from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
     from jaxvae.data.image_folders import Entry
 
 MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
+
+
+SHOWN = 5  # Of the images that were left out; of all of them failed.jsonl says why.
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,15 @@ class Score:
         flags.refuse_unless_positive("batch_size", self.batch_size)
         if not self.maps:
             raise InputError("--maps without a name: name at least one map, such as combi")
+        if len(set(self.maps)) < len(self.maps):
+            raise InputError(f"--maps: {spaced(self.maps)} holds a name twice; give each once")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"--threshold {self.threshold}: must be a finite number")
         if self.folder is None and (self.threshold is not None or self.format != "npy"):
             flag = "--format" if self.threshold is None else "--threshold"
-            raise InputError(f"{flag}: only goes with a folder of images; name one, `jaxvae score {self.run} FOLDER`")
+            raise InputError(
+                f"{flag}: only goes with a folder of images; name one, {command('score', self.run, 'FOLDER')}"
+            )
 
     def _write_own(self, run: Run) -> None:
         """The scores of a run's own test images."""
@@ -103,8 +110,10 @@ class Score:
         dataset, out = open_own(run.config).test, self.out or self.run / "scores"
         if len(dataset) == 0:
             raise InputError(
-                f"{self.run}: its data have no test images; name a folder: `jaxvae score {self.run} FOLDER`"
+                f"{self.run}: its data have no test images; name a folder: {command('score', self.run, 'FOLDER')}"
             )
+        if (out / "images.json").is_file():
+            raise InputError(f"{out}: holds the maps of a folder; name another --out")
         results.check_shape(run, dataset.images, run.config["data"]["data"])
         scored = results.score_dataset(run, dataset, maps=self.maps, batch_size=self.batch_size)
         results.write_scores(out, dataset, scored)
@@ -116,7 +125,7 @@ class Score:
 
         from jaxvae import image_maps
 
-        out = self._out(folder)
+        out = self._out(run, folder)
         entries = _entries(folder)
         wanted = image_maps.Files(self.maps, self.format, self._threshold(run))
         with tqdm(total=len(entries), unit="image", desc="score", disable=None, dynamic_ncols=True) as bar:
@@ -132,8 +141,10 @@ class Score:
             )
         words = self._scored(out, summary.written, "image", summary.skipped)
         print(f"{words}; the numbers of each are in samples.jsonl")
-        for one in summary.failed[:5]:
+        for one in summary.failed[:SHOWN]:
             print(f"  left out: {one.reason}")
+        if len(summary.failed) > SHOWN:
+            print(f"  and {len(summary.failed) - SHOWN} more")
         if summary.failed:
             raise InputError(
                 f"{folder}: {len(summary.failed)} of {len(entries)} images could not be scored; "
@@ -148,7 +159,7 @@ class Score:
 
         if self.format != "npy":
             raise InputError("--format: goes with images only; maps of volumes are NIfTI files")
-        out = self._out(folder)
+        out = self._out(run, folder)
         if cache.is_cache(folder):
             for flag in ("images", "brains"):
                 if (pattern := getattr(self, flag)) is not None:
@@ -189,9 +200,12 @@ class Score:
             raise InputError(f"--shard {self.shard}: must be I/N with I from 0 to N - 1, such as 0/4")
         return slice(int(match[1]), None, int(match[2]))
 
-    def _out(self, folder: Path) -> Path:
+    def _out(self, run: Run, folder: Path) -> Path:
         place = folder.resolve()
         out = self.out or self.run / "scores" / (place.name if place.is_dir() else _bare(place))
+        learnt_from = Path(run.config["data"]["data"])
+        if learnt_from.is_absolute() and out.resolve().is_relative_to(learnt_from.resolve()):
+            raise InputError(f"{out}: lies within {learnt_from}, from which the run learns; give another --out")
         if out.resolve() == self.run.resolve():
             raise InputError(f"--out {out}: is the run itself; name a folder in it, or another place")
         if place.is_dir() and out.resolve().is_relative_to(place):
@@ -208,7 +222,7 @@ class Score:
             for table in evaluation.get("volumes", [])[:1]:
                 if self.maps[0] in table["thresholds"]:
                     return table["thresholds"][self.maps[0]]["0.01"]
-        print(f"  no threshold, and so no masks: give --threshold, or `jaxvae evaluate {self.run}` it first")
+        print(f"  no threshold, and so no masks: give --threshold, or {command('evaluate', self.run)} first")
         return None
 
     def _threshold(self, run: Run) -> float | None:

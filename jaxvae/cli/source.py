@@ -171,7 +171,8 @@ def _load(source: Source) -> Splits:
     if not Path(source.data).exists():
         kind, colon, rest = source.data.partition(":")
         meant = did_you_mean(kind, [FASHION_MNIST.rstrip(":"), "phantom"])
-        raise InputError(f"{source.data}: no such folder{meant.replace('?', f'{colon}{rest}?')}")
+        rest = f":{rest or 'DIR'}" if FASHION_MNIST.rstrip(":") in meant else colon + rest
+        raise InputError(f"{source.data}: no such folder{meant.replace('?', f'{rest}?')}")
     return images.load(
         source.data,
         preparation=preparation(source),

@@ -147,7 +147,7 @@ def _check(sweep: Sweep) -> None:
     for held in sweep.held_out_class or ():
         if not 0 <= held < len(CLASSES):
             raise InputError(f"--held-out-class {held}: must lie in 0..{len(CLASSES) - 1}")
-    for name in ("image_size", "input_scaling", "width"):
+    for name in ("image_size", "input_scaling", "width", "learning_rate"):
         for value in axes[name] or ():
             flags.refuse_unless_positive(name, value)
 

@@ -13,7 +13,7 @@ from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, check_recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
 from jaxvae.cli.words import spaced
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.data.dataset import Splits
@@ -57,28 +57,29 @@ class Train:
             splits = open_splits(self.source)
             check_images(self.source, splits)
             config = run_config(self, splits)
-            from jaxvae import files, runs
+            from jaxvae import checkpoint, files, runs
 
-            is_new = not (self.run / "config.json").exists()
+            _check_memory(config)
             runs.claim(self.run, config)
             with files.alone(self.run):
-                if is_new:
-                    print(_announced(self, config), flush=True)
+                print(_announced(self, config, checkpoint.latest_step(self.run / "checkpoints" / "last")), flush=True)
                 ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
         can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
         next_step = (
-            f"see how good it is with `jaxvae evaluate {self.run}`"
+            f"see how good it is with {command('evaluate', self.run)}"
             if can_evaluate
-            else f"look for anomalies with `jaxvae score {self.run} FOLDER`"
+            else f"look for anomalies with {command('score', self.run, 'FOLDER')}"
         )
         print(f"{self.run}: {ending.words}; {next_step if ending.finished else 'the same command goes on from there'}")
         return ending.finished
 
 
-def _announced(train: Train, config: dict[str, Any]) -> str:
-    """What is going to be trained, and whether it is little."""
+def _announced(train: Train, config: dict[str, Any], done: int | None) -> str:
+    """What is going to be trained, and whether it is little; or from which step it goes on."""
     count, batch_size, epochs = config["images"]["train"], config["train"]["batch_size"], train.recipe.epochs
     steps = epochs * (count // batch_size)
+    if done is not None:
+        return f"{train.run}: is at step {done} of {steps}"
     lines = [f"{train.run}: {count} healthy images of {train.source.data}, {epochs} epochs, {steps} steps"]
     if steps < FEW_STEPS:
         more = -(-FEW_STEPS * epochs // steps)
@@ -169,6 +170,17 @@ def check_flags(train: Train) -> None:
         raise InputError(f"--seed {train.seed}: must lie in 0..4294967295")
     if train.patience is not None and train.source.validation == 0:
         raise InputError("--patience needs a validation set; set --validation to a fraction above 0")
+
+
+def _check_memory(config: dict[str, Any]) -> None:
+    """Refuses a model that cannot be held; XLA would try for minutes."""
+    from jaxvae import capacity, checkpoint
+
+    # With Adam's two moments and the gradient.
+    needed = 4 * capacity.parameter_bytes(checkpoint.model_from_config(config["model"]))
+    if (free := capacity.free_bytes()) is not None and needed > free:
+        there = f"needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        raise InputError(f"--latent-size, --features, --hidden-size: the model {there}; make it smaller")
 
 
 def check_images(source: Source, splits: Splits) -> None:

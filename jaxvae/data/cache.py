@@ -1,6 +1,6 @@
 """Prepared volumes: all slices of a data set in flat files that are memory-mapped, and what each of them came from.
 
-cache.json        how the volumes were cut, how many there are, and a hash of everything; written last
+cache.json        how the volumes were cut, how many there are, and a hash of all of it; written last
 volumes.jsonl     one line a volume: name, patient, files, planes, place, warnings, its slices from start to stop
 rejected.jsonl    one line a file that was left out, with its reason
 images.npy        [N, S, S, C] float32

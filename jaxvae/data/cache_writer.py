@@ -42,7 +42,7 @@ def prepare(
     Raises:
       InputError: the folder holds something else, or a cache of other scans or other slices; no scan could be read.
     """
-    directory, parts = Path(directory), Path(directory) / "parts"
+    directory = Path(directory)
     plan = {
         "slicing": slices.to_config(slicing),
         "scans": [[_place(field) if isinstance(field, Path) else field for field in scan] for scan in found],
@@ -51,6 +51,20 @@ def prepare(
         first = f"; the first: {rejected[0].reason}" if rejected else ""
         raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
     _claim(directory, plan)
+    with files.alone(directory):
+        return _made(directory, found, rejected, slicing, plan, label_maps)
+
+
+def _made(
+    directory: Path,
+    found: Sequence[Scan],
+    rejected: Sequence[Rejected],
+    slicing: Slicing,
+    plan: dict[str, Any],
+    label_maps: bool,
+) -> list[Rejected]:
+    """`prepare` in a folder that is claimed, and held."""
+    parts = directory / "parts"
     if (directory / "cache.json").is_file():
         _remove_parts(directory)
         return [Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")]
@@ -166,8 +180,9 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
         record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
         start = record["stop"]
     digest = hashlib.sha256(json.dumps(slicing).encode())
-    # Patients and planes decide who learns and what is judged, so they belong to what the hash stands for.
-    digest.update(json.dumps([[record["patient"], record["placement"]] for record in records]).encode())
+    # What decides who learns, what is judged and what is anomalous belongs to what the hash stands for.
+    facts = ("name", "patient", "placement", "lesion_voxels")
+    digest.update(json.dumps([[record[fact] for fact in facts] for record in records]).encode())
     known = any(record["lesion"] for record in records)
     for name in ARRAYS:
         arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])

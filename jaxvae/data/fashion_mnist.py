@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, split_groups, take
-from jaxvae.errors import ArgumentError, InputError
+from jaxvae.errors import ArgumentError, InputError, command
 
 CLASSES = (
     "T-shirt/top",
@@ -100,7 +100,7 @@ def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.nd
     problem = f"no {', '.join(missing)} there" if directory.is_dir() else "no such directory"
     raise InputError(
         f"{directory}: {problem}; FashionMNIST is {_names()}: put them there by hand, or let "
-        f"`jaxvae prepare fashion_mnist:{directory}` download them"
+        f"{command('prepare', f'fashion_mnist:{directory}')} download them"
     )
 
 
@@ -180,7 +180,7 @@ def _read_records(directory: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {split: fashion_mnist_builder.read(directory, split) for split in FILES}
     # Readers of damaged records raise errors of no common class.
     except Exception as error:
-        way_out = f"remove it and run `jaxvae prepare fashion_mnist:{directory}` again"
+        way_out = f"remove it and run {command('prepare', f'fashion_mnist:{directory}')} again"
         raise InputError(f"{directory / RECORDS}: cannot be read ({_one_line(error)}); {way_out}") from error
 
 
@@ -219,7 +219,9 @@ def _read_bytes(path: Path) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; `jaxvae prepare fashion_mnist:{path.parent}` downloads it") from None
+        raise InputError(
+            f"{path}: no such file; {command('prepare', f'fashion_mnist:{path.parent}')} downloads it"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({_one_line(error)}); get it anew from {URL}") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,13 +94,24 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _read_png_or_jpeg(path: Path) -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     # Other formats under these suffixes are kept out: of some, Pillow drops bits and does not say so.
-    with Image.open(path, formats=("PNG", "JPEG")) as image:
+    with _opened(path, formats=("PNG", "JPEG")) as image:
         if image.format == "PNG" and image.mode != "I;16" and _png_depth(path) == 16:
             raise InputError(f"{path}: a colour PNG of 16 bits, which Pillow would cut to 8; save it as TIFF or npy")
         return _pillow_array(ImageOps.exif_transpose(image), path)
+
+
+@contextmanager
+def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path, formats=formats) as image:
+            yield image
+    except PIL.Image.DecompressionBombError as error:
+        raise InputError(f"{path}: is too large for Pillow ({error}); save it as TIFF or npy, or in parts") from error
 
 
 def _png_depth(path: Path) -> int:
@@ -111,6 +124,8 @@ def _read_tiff(path: Path) -> np.ndarray:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        if len(file.series) > 1:
+            raise InputError(f"{path}: holds {len(file.series)} images of different kinds; save the one to use alone")
         page = file.pages.first
         photometric, alphas = tifffile.PHOTOMETRIC, {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
         orientation = page.tags.get("Orientation")
@@ -134,11 +149,10 @@ def _read_tiff(path: Path) -> np.ndarray:
 
 def _read_tiff_with_pillow(path: Path, file: TiffFile) -> np.ndarray:
     """Palettes, and what tifffile decodes only with the large package imagecodecs (LZW, JPEG)."""
-    from PIL import Image
     from tifffile import COMPRESSION
 
     page = file.pages.first
-    with Image.open(path, formats=("TIFF",)) as image:
+    with _opened(path, formats=("TIFF",)) as image:
         array = _pillow_array(image, path)
     if array.dtype.newbyteorder("=") != page.dtype or len(file.pages) > 1:
         kind = f"{page.dtype} with {COMPRESSION(page.compression).name} compression"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvae.data.image_files import SUFFIXES
+from jaxvae.data.patterns import files_below
 from jaxvae.data.volumes import is_volume
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, command
 
 Layout = Literal["benchmark", "cases", "flat"]
 
@@ -47,7 +48,7 @@ def layout_of(directory: str | Path) -> Layout:
             f"{directory}: no images to learn from directly in it; pass a folder below it, like {below[0]}"
         )
     if any(is_volume(path) for path in directory.rglob("*")):
-        raise InputError(f"{directory}: holds volumes; first run `jaxvae prepare {directory} --out PATH`")
+        raise InputError(f"{directory}: holds volumes; first run {command('prepare', directory, '--out', 'PATH')}")
     raise InputError(
         f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
         "nor images directly in it; arrange it as one of these"
@@ -95,7 +96,7 @@ def unlabelled(path: str | Path) -> list[Entry]:
         raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
     if path.is_file():
         return [_alone(path, path.parent, "unknown")]
-    paths = [image for image in _images_in(_existing(path), "**/*") if not _is_mask(image)]
+    paths = [image for image in _images_below(_existing(path)) if not _is_mask(image)]
     if not paths and any(is_volume(below) for below in path.rglob("*")):
         raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
     if not paths:
@@ -163,6 +164,14 @@ def _images_in(directory: Path, pattern: str) -> list[Path]:
         ),
         key=_natural,
     )
+
+
+def _images_below(directory: Path) -> list[Path]:
+    """Visible image files anywhere below `directory`, through links too, in the same order."""
+    paths, errors = files_below(directory, lambda path: path.name.startswith("."))
+    if errors:
+        raise InputError(f"{errors[0].filename}: cannot be opened ({errors[0].strerror})")
+    return sorted((path for path in paths if path.suffix.lower() in SUFFIXES), key=_natural)
 
 
 def _is_mask(path: Path) -> bool:

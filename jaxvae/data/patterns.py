@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxvae.data import volumes
@@ -30,7 +31,13 @@ def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, 
 
 
 def volumes_below(directory: Path) -> tuple[list[Path], list[OSError]]:
-    """The visible volumes anywhere below a folder, in order, and an error for each folder that cannot be opened.
+    """`files_below`, of the visible volumes."""
+    paths, errors = files_below(directory, lambda path: _hidden(path.relative_to(directory)))
+    return [path for path in paths if volumes.is_volume(path)], errors
+
+
+def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
+    """All files anywhere below a folder, in order, and an error for each folder that cannot be opened.
 
     Folders that are links are followed, which `Path.glob` does not; each folder is looked into once.
     """
@@ -40,12 +47,12 @@ def volumes_below(directory: Path) -> tuple[list[Path], list[OSError]]:
     for root, folders, names in os.walk(directory, followlinks=True, onerror=errors.append):
         place = os.stat(root)
         # Nothing below these is visible, and there may be much of it.
-        folders[:] = sorted(name for name in folders if not _hidden(Path(root, name).relative_to(directory)))
+        folders[:] = sorted(name for name in folders if not hidden(Path(root, name)))
         if (place.st_dev, place.st_ino) in seen:
             folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        paths += (path for path in (Path(root, name) for name in names) if _visible(path, directory))
+        paths += (path for path in (Path(root, name) for name in names) if path.is_file() and not hidden(path))
     return sorted(paths), errors
 
 
@@ -66,9 +73,19 @@ def _regex(pattern: str) -> str:
     """
     parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", pattern)
     groups = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "[^/]"}
-    return "".join(
-        groups.get(part, part.replace("[!", "[^", 1) if part.startswith("[") else re.escape(part)) for part in parts
-    )
+    return "".join(groups.get(part) or _bracket(part) or re.escape(part) for part in parts)
+
+
+def _bracket(part: str) -> str | None:
+    """`[a-c]` and `[!a-c]` as regular expressions, where they are any; else they stand for themselves."""
+    if not re.fullmatch(r"\[[^]]+\]", part):
+        return None
+    found = part.replace("[!", "[^", 1)
+    try:
+        re.compile(found)
+    except re.error:
+        return None
+    return found
 
 
 def _glob(directory: Path, pattern: str) -> list[Path]:
@@ -113,6 +130,9 @@ def one_file(directory: Path, pattern: str | None, stars: tuple[str, ...], *, ne
     # What a star stood for is taken as it is: a bracket in a folder's name chooses nothing.
     wanted = pattern.format(*(re.sub(r"([*?[])", r"[\1]", star) for star in stars))
     paths = [path for path in _glob(directory, wanted) if path.is_file()]
+    if len(paths) > 1:
+        # BIDS derivatives come in the scan's own space and, with this in their names, in others'.
+        paths = [path for path in paths if "_space-" not in path.name] or paths
     if len(paths) == 1:
         return paths[0]
     if paths:

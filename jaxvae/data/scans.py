@@ -36,7 +36,12 @@ def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
       kinds: which files, "image", "brain" or "lesion".
     """
     paths = {kind: getattr(scan, kind) for kind in kinds}
-    return {kind: files.identity(path) if path and path.exists() else None for kind, path in paths.items()}
+    return {kind: _identity(path) if path and path.exists() else None for kind, path in paths.items()}
+
+
+def _identity(path: Path) -> list[Any]:
+    """Of all files that a scan is read from."""
+    return [fact for part in (path, *volumes.beside(path)) for fact in files.identity(part)]
 
 
 class Rejected(NamedTuple):
@@ -153,14 +158,21 @@ def find(
     return _unique(found, directory), rejected
 
 
-def doubts(found: Sequence[Scan]) -> list[str]:
+def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
     """What nobody said about scans and was guessed, a line each.
+
+    Args:
+      patients_given: it was said whose scan each is.
 
     >>> doubts([Scan("a/t1", "a", Path("a/t1.nii"), None, None), Scan("b/t1", "b", Path("b/t1.nii"), None, None)])[0]
     'who is a patient was guessed from the names; where 2 are too many, say whose scan it is with --patients'
     """
     lines = []
-    if len(found) > 1 and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found):
+    if (
+        not patients_given
+        and len(found) > 1
+        and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found)
+    ):
         patients = len({scan.patient for scan in found})
         lines.append(
             f"who is a patient was guessed from the names; where {patients} are too many, "

@@ -131,10 +131,12 @@ def _doubt(header: Any, affine: np.ndarray) -> str | None:
         return "an Analyze header does not say which side is left, so that is a guess" if guessed else None
     if not (header["sform_code"] or header["qform_code"]):
         return "neither sform nor qform is set, so left and right are a guess"
-    # The first of the pixdim is the handedness of the qform.
-    mirrored = (np.linalg.det(affine[:3, :3]) < 0) != (header["pixdim"][0] < 0)
-    if header["sform_code"] and header["qform_code"] and mirrored:
-        return "its sform and qform are mirror images of each other; the sform was taken"
+    if header["sform_code"] and header["qform_code"]:
+        # The first of the pixdim is the handedness of the qform.
+        if (np.linalg.det(affine[:3, :3]) < 0) != (header["pixdim"][0] < 0):
+            return "its sform and qform are mirror images of each other; the sform was taken"
+        if (io_orientation(affine) != io_orientation(header.get_qform())).any():
+            return "its sform and qform are turned against each other; the sform was taken"
     return None
 
 
@@ -202,6 +204,13 @@ def _nifti_header(header: Any) -> tuple[Any, Any]:
     return kind, kind.header_class.from_header(header)
 
 
+def beside(path: Path) -> list[Path]:
+    """The other files that a volume is read from: of an .img its header, and SPM's .mat where there is one."""
+    if path.suffix.lower() != ".img":
+        return []
+    return [other for suffix in (".hdr", ".HDR", ".mat") if (other := path.with_suffix(suffix)).exists()]
+
+
 def _opened(path: Path) -> Any:
     """The image with its header read; compressed NIfTI and MGH are unpacked whole, so that damage anywhere shows."""
     if path.is_dir() or not path.exists():
@@ -214,7 +223,7 @@ def _opened(path: Path) -> Any:
     if packed != named_packed:
         found = "compressed, but its name does not end in .gz" if packed else "not compressed, though its name says so"
         raise InputError(f"{path}: {found}; rename it")
-    if path.suffix.lower() == ".img" and not (path.with_suffix(".hdr").exists() or path.with_suffix(".HDR").exists()):
+    if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
         raise InputError(f"{path}: its header {path.with_suffix('.hdr').name} is missing; put it beside it")
     image: Any = nib.load(path)  # of a compressed file only the header is unpacked here
     _checked(image, path)

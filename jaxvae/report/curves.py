@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxvae.errors import InputError
+from jaxvae.evaluation import BASELINES
 from jaxvae.report import style
 
 Curve = Sequence[np.ndarray]
@@ -55,8 +56,8 @@ def figure(
     left.plot([0, 1], [0, 1], color=style.MUTED, linestyle=DASHES, linewidth=style.points(2))
     right = _square(sheet, 652, top, side, "Precision-recall", "Recall", "Precision")
     right.plot([0, 1], [prevalence] * 2, color=style.MUTED, linestyle=DASHES, linewidth=style.points(2))
-    # Drawn last to first, so that what is named first lies on top.
-    for name in reversed(names):
+    # Drawn last to first, so that what is named first lies on top, and the baselines before all.
+    for name in sorted(names, key=lambda name: (name not in BASELINES, -names.index(name))):
         # Not clipped: a curve that runs along the border would lose half its width.
         look = {
             "color": lines[name].colour,

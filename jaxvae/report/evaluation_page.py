@@ -85,7 +85,9 @@ def write(
         "Checkpoint": f"step {evaluation['step']}",
         "Test": f"{evaluation['images']['anomalous']} of {evaluation['images']['test']} images anomalous",
     }
-    title = f"jaxvae: {report.resolve().parent.name}"
+    place = report.resolve().parent
+    run = place.parents[1] if place.parent.name == "on" else place
+    title = f"jaxvae: {run.name}{f' on {place.name}' if run != place else ''}"
     page.html(
         report / "index.html",
         title,

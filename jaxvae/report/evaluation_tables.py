@@ -53,7 +53,8 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
             if at.keys() <= rows[0].keys():
                 short = table["caption"].partition(";")[0]
                 healthy = f"{100 * rate:g} % of the healthy voxels {table['reference']}"
-                caption = f"{short}; at the threshold that {healthy}, reach; {FOUND}"
+                comma = "," * ("," in table["reference"])
+                caption = f"{short}; at the threshold that {healthy}{comma} reach; {FOUND}"
                 yield caption, rows, {"score": "score", **at}
 
 

@@ -111,7 +111,9 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mappi
         or the file cannot be written.
     """
     content = {"context": _plain(context, f"{path}: context"), "rows": _plain(list(rows), f"{path}: rows")}
-    files.write(path, (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    files.write(
+        path, (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode(errors="replace")
+    )
 
 
 def _columns(rows: Sequence[Row], columns: Columns, best: Best | None) -> list[Column]:

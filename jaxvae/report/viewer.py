@@ -238,9 +238,11 @@ def _map(name: str, values: np.ndarray, high: float, threshold: float | None) ->
     above = None
     if threshold is not None:
         # Levels next to the threshold give way by one where rounding would carry them across it: what the page shows
-        # above it is then exactly what is above it.
+        # from it on is then exactly what reaches it.
         above = min(255, math.floor(255 * threshold / high) + 1)
-        levels = np.where(values > threshold, np.maximum(levels, above), np.minimum(levels, above - 1)).astype(np.uint8)
+        levels = np.where(values >= threshold, np.maximum(levels, above), np.minimum(levels, above - 1)).astype(
+            np.uint8
+        )
     return {
         "name": style.display(name),
         "low": 0,
