@@ -81,32 +81,17 @@ def write_images(
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
     """
-    # Another process would remove what this one is writing.
-    with files.alone(out):
-        return _written(run, entries, out, wanted, preparation, settings, batch_size, finished)
-
-
-def _written(
-    run: Run,
-    entries: Sequence[Entry],
-    out: Path,
-    wanted: Files,
-    preparation: Preparation,
-    settings: dict[str, Any],
-    batch_size: int,
-    finished: Callable[[int], object],
-) -> Summary:
-    """`write_images` into a folder that is held."""
-    note, done = _note(out, settings, wanted)
-    there = {record["name"]: record for record in done}
-    todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]
-    failed: list[Rejected] = []
-    finished(len(entries) - len(todo))
-    samples = out / "samples.jsonl"
-    if samples.is_file():
-        files.clear_all_parts(out)
-        files.write_lines(samples, done)  # Without the half line that a killed process may have left.
-    with ThreadPoolExecutor() as pool:
+    # Alone, since another process would remove what this one is writing.
+    with files.alone(out), ThreadPoolExecutor() as pool:
+        note, done = _note(out, settings, wanted)
+        there = {record["name"]: record for record in done}
+        todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]
+        failed: list[Rejected] = []
+        finished(len(entries) - len(todo))
+        samples = out / "samples.jsonl"
+        if samples.is_file():
+            files.clear_all_parts(out)
+            files.write_lines(samples, done)  # Without the half line that a killed process may have left.
         for chunk in _chunks(todo, run, wanted):
             # Before they are read, so that a file that changes meanwhile is noticed.
             sources = {entry.name: _source(entry) for entry in chunk}
@@ -128,13 +113,13 @@ def _written(
                 else:
                     failed.append(problem)
                 finished(1)
-    if there or samples.is_file():
-        files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
-        if failed or (out / "failed.jsonl").is_file():
-            write_rejected(out / "failed.jsonl", failed)
-    if failed and not there:
-        raise InputError(failed[0].reason)
-    return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
+        if there or samples.is_file():
+            files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
+            if failed or (out / "failed.jsonl").is_file():
+                write_rejected(out / "failed.jsonl", failed)
+        if failed and not there:
+            raise InputError(failed[0].reason)
+        return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
 
 
 def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str, Any], list[dict[str, Any]]]:

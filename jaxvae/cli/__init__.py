@@ -155,7 +155,7 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
     """Refuses what tyro lets pass, or says otherwise: unknown flags, those that are given twice, and empty words."""
     flags = _flags_of(COMMANDS[name])
     known = {*flags, "--help"}
-    typed = [word.partition("=")[0] for word in arguments if word.startswith("--") and word != "--"]
+    typed = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--") and word != "--"]
     for flag in typed:
         if flag not in known and "tyro" not in flag:
             raise InputError(_see(f"{flag}: no such flag{did_you_mean(flag, known)}", f"jaxvae {name} --help"))

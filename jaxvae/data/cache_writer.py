@@ -51,26 +51,15 @@ def prepare(
         first = f"; the first: {rejected[0].reason}" if rejected else ""
         raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
     _claim(directory, plan)
-    with files.alone(directory):
-        return _made(directory, found, rejected, slicing, plan, label_maps)
-
-
-def _made(
-    directory: Path,
-    found: Sequence[Scan],
-    rejected: Sequence[Rejected],
-    slicing: Slicing,
-    plan: dict[str, Any],
-    label_maps: bool,
-) -> list[Rejected]:
-    """`prepare` in a folder that is claimed, and held."""
-    parts = directory / "parts"
-    if (directory / "cache.json").is_file():
-        _remove_parts(directory)
-        return [Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")]
-    left_out = list(rejected)
     # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with files.alone(directory), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        parts = directory / "parts"
+        if (directory / "cache.json").is_file():
+            _remove_parts(directory)
+            return [
+                Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")
+            ]
+        left_out = list(rejected)
         results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
         for scan, reason in zip(
             found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
@@ -78,15 +67,15 @@ def _made(
             if reason:
                 left_out.append(Rejected(scan.image, reason))
                 tqdm.write(f"left out: {reason}")
-    taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
-    if not taken:
-        _remove_parts(directory)  # so that nothing stands in the way of another try
-        raise InputError(
-            f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
-        )
-    _assemble(directory, taken, plan["slicing"], left_out)
-    _remove_parts(directory)
-    return left_out
+        taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
+        if not taken:
+            _remove_parts(directory)  # so that nothing stands in the way of another try
+            raise InputError(
+                f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
+            )
+        _assemble(directory, taken, plan["slicing"], left_out)
+        _remove_parts(directory)
+        return left_out
 
 
 def _remove_parts(directory: Path) -> None:
