@@ -207,10 +207,10 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
 
 def remove_later(directory: str | os.PathLike[str], step: int) -> None:
     """Removes the checkpoints of later steps; killed at any moment, it leaves none in part."""
+    for left in _absolute(directory).glob(".removed-*"):
+        shutil.rmtree(left, ignore_errors=True)
     for path in _absolute(directory).glob("*"):
-        if path.name.startswith(".removed-"):
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name.isdigit() and int(path.name) > step:
+        if path.name.isdigit() and int(path.name) > step:
             shutil.rmtree(path.rename(path.with_name(f".removed-{path.name}")), ignore_errors=True)
 
 

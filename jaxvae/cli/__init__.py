@@ -22,6 +22,7 @@ from jaxvae.cli.score import Score
 from jaxvae.cli.source import Source
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
+from jaxvae.cli.words import flag
 from jaxvae.errors import InputError, is_out_of_memory
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
@@ -34,7 +35,6 @@ COMMANDS: dict[str, type[Command]] = {
     "prepare": Prepare,
     "demo": Demo,
 }
-FLAGS = {flag.name for kind in (*COMMANDS.values(), Source, Recipe) for flag in fields(kind)}
 STOPPED = 75  # As sysexits.h has it: a failure that is none if one tries again.
 HELP = """usage: jaxvae COMMAND [...]
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finished = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except InputError as error:
-        print(f"jaxvae: {as_typed(error, FLAGS)}", file=sys.stderr)
+        print(f"jaxvae: {as_typed(error, set().union(*map(_arguments_of, COMMANDS.values())))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.
@@ -153,25 +153,26 @@ def _parse(name: str, *arguments: str) -> Command | None:
 
 def _check_words(name: str, arguments: Sequence[str]) -> None:
     """Refuses what tyro lets pass, or says otherwise: unknown flags, those that are given twice, and empty words."""
-    flags = _flags_of(COMMANDS[name])
-    known = {*flags, "--help"}
-    typed = [word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--") and word != "--"]
-    for flag in typed:
-        if flag not in known and "tyro" not in flag:
-            raise InputError(_see(f"{flag}: no such flag{did_you_mean(flag, known)}", f"jaxvae {name} --help"))
+    arguments_of = _arguments_of(COMMANDS[name])
+    known = {*map(flag, arguments_of), "--help"}
+    typed = [flag(word[2:].partition("=")[0]) for word in arguments if word.startswith("--") and word != "--"]
+    for one in typed:
+        if one not in known and "tyro" not in one:
+            raise InputError(_see(f"{one}: no such flag{did_you_mean(one, known)}", f"jaxvae {name} --help"))
+    for argument, takes_several in arguments_of.items():
         # Of a flag with one value the last counts, as elsewhere; of one with several, others would be lost.
-        if flags.get(flag, False) and typed.count(flag) > 1:
-            raise InputError(f"{flag}: is given {typed.count(flag)} times; give it once, with all its values")
+        if takes_several and (times := typed.count(flag(argument))) > 1:
+            raise InputError(f"{flag(argument)}: is given {times} times; give it once, with all its values")
     for before, word in zip(("jaxvae", *arguments), arguments, strict=False):
         if word == "":
             raise InputError(f"{before} '': is empty; give it a value")
 
 
-def _flags_of(command: type[Command]) -> dict[str, bool]:
-    """Its flags, those of the records within it too, and which of them take several values."""
+def _arguments_of(command: type[Command]) -> dict[str, bool]:
+    """Its arguments, those of the records within it too, and whether they take several values."""
     nested = {"source": Source, "recipe": Recipe}
-    own = [part for flag in fields(command) for part in (fields(nested[flag.name]) if flag.name in nested else [flag])]
-    return {f"--{flag.name.replace('_', '-')}": "tuple[" in str(flag.type) for flag in own}
+    own = [part for it in fields(command) for part in (fields(nested[it.name]) if it.name in nested else [it])]
+    return {field.name: "tuple[" in str(field.type) for field in own}
 
 
 def _see(complaint: str, command: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 
-from jaxvae.cli.words import spaced
+from jaxvae.cli.words import flag, spaced
 from jaxvae.errors import ArgumentError, InputError
 
 KINDS = {
@@ -62,13 +62,9 @@ def as_typed(error: InputError, names: Collection[str]) -> str:
     if not isinstance(error, ArgumentError) or error.name not in names:
         return str(error)
     value = spaced(error.value) if isinstance(error.value, tuple) else error.value
-    flag = f"{_flag(error.name)} {value}".rstrip()
-    problem = re.sub(rf"`({'|'.join(names)})`", lambda name: _flag(name[1]), error.problem)
-    return f"{flag}: {problem}"
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    typed = f"{flag(error.name)} {value}".rstrip()
+    problem = re.sub(rf"`({'|'.join(names)})`", lambda name: flag(name[1]), error.problem)
+    return f"{typed}: {problem}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxvae.cli.words import spaced
+from jaxvae.cli.words import flag, spaced
 from jaxvae.errors import InputError
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -31,7 +31,7 @@ def refuse_unless_positive(name: str, value: float | None) -> None:
     """Refuses a number that is there and not above 0, by the name of its flag."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         kind = "above 0" if math.isfinite(value) else "a finite number above 0"
-        raise InputError(f"--{name.replace('_', '-')} {value}: must be {kind}")
+        raise InputError(f"{flag(name)} {value}: must be {kind}")
 
 
 def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:
@@ -47,4 +47,4 @@ def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) ->
         value = getattr(given, name)
         if not fits and value != default[name]:
             words = spaced(value) if isinstance(value, tuple) else value
-            raise InputError(f"--{name.replace('_', '-')} {words}: only goes with {where}")
+            raise InputError(f"{flag(name)} {words}: only goes with {where}")

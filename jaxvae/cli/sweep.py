@@ -16,7 +16,7 @@ import tyro
 from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
-from jaxvae.cli.words import counted, spaced
+from jaxvae.cli.words import counted, flag, spaced
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -130,20 +130,20 @@ def _check(sweep: Sweep) -> None:
     axes = {name: getattr(sweep, name) for name in (*FREE, *FIXED)}
     for name, values in axes.items():
         if values == ():
-            raise InputError(f"--{name.replace('_', '-')} without a value: give at least one")
+            raise InputError(f"{flag(name)} without a value: give at least one")
         if values is not None and len(set(values)) < len(values):
-            raise InputError(f"--{name.replace('_', '-')}: {spaced(values)} holds a value twice; give each once")
+            raise InputError(f"{flag(name)}: {spaced(values)} holds a value twice; give each once")
     flags.refuse_unless_positive("together", sweep.together)
     for name in ("held_out_class", "input_scaling"):
         if getattr(sweep, name) and not is_fashion_mnist(sweep.source):
-            raise InputError(f"--{name.replace('_', '-')}: only goes with --data fashion_mnist:DIR")
+            raise InputError(f"{flag(name)}: only goes with --data fashion_mnist:DIR")
     if sweep.image_size and is_fashion_mnist(sweep.source):
         raise InputError("--image-size: FashionMNIST is 28x28; leave it out, or use --input-scaling")
     if sweep.image_size and is_volumes(sweep.source):
         raise InputError("--image-size: volumes have the size they were prepared with; prepare them anew")
-    for name, flag in OF_DATA.items():
-        if getattr(sweep, name) and getattr(sweep.source, flag) != getattr(Source(), flag):
-            raise InputError(f"--{flag.replace('_', '-')} and --{name.replace('_', '-')} say the same; leave one out")
+    for name, of_train in OF_DATA.items():
+        if getattr(sweep, name) and getattr(sweep.source, of_train) != getattr(Source(), of_train):
+            raise InputError(f"{flag(of_train)} and {flag(name)} say the same; leave one out")
     for held in sweep.held_out_class or ():
         if not 0 <= held < len(CLASSES):
             raise InputError(f"--held-out-class {held}: must lie in 0..{len(CLASSES) - 1}")

@@ -12,7 +12,7 @@ from jaxvae import signals
 from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, check_recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
-from jaxvae.cli.words import spaced
+from jaxvae.cli.words import flag, spaced
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -148,11 +148,10 @@ def as_command(train: Train) -> str:
     words = ["jaxvae", "train", "RUN"]
     rest = Train(run=train.run, source=train.source, recipe=train.recipe)
     for given, default in ((train.source, Source()), (train.recipe, Recipe()), (train, rest)):
-        for flag in fields(given):
-            value = getattr(given, flag.name)
-            if value != getattr(default, flag.name):
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{flag.name.replace('_', '-')}", *map(str, values)]
+        for name in (part.name for part in fields(given)):
+            value = getattr(given, name)
+            if value != getattr(default, name):
+                words += [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)
 
 
@@ -162,10 +161,10 @@ def check_flags(train: Train) -> None:
         flags.refuse_unless_positive(name, getattr(train, name))
     for name in ("beta", "log_scale"):
         if not math.isfinite(getattr(train, name)):
-            raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must be a finite number")
+            raise InputError(f"{flag(name)} {getattr(train, name)}: must be a finite number")
     for name in ("beta", "checkpoint_seconds"):
         if not getattr(train, name) >= 0:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(train, name)}: must not be below 0")
+            raise InputError(f"{flag(name)} {getattr(train, name)}: must not be below 0")
     if not 0 <= train.seed < 2**32:
         raise InputError(f"--seed {train.seed}: must lie in 0..4294967295")
     if train.patience is not None and train.source.validation == 0:

@@ -15,6 +15,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def flag(name: str) -> str:
+    """A flag as it is typed.
+
+    >>> flag("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
 def spaced(values: Iterable[Any]) -> str:
     """Values as they are typed after a flag.
 
