@@ -121,7 +121,9 @@ class Sweep:
         if best := _best(self, rows, axes, score):
             print(f"the best as a run of its own: {best}")
         sweeps.figures(self.sweep, rows, axes, score)
-        print(f"\n{self.sweep}: table.jsonl and table.csv hold all {len(rows)} runs, the figures lie beside them")
+        print(
+            f"\n{self.sweep}: table.jsonl and table.csv hold {counted(len(rows), 'run')}, the figures lie beside them"
+        )
 
 
 def _check(sweep: Sweep) -> None:

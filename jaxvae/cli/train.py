@@ -12,7 +12,7 @@ from jaxvae import signals
 from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, check_recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
-from jaxvae.cli.words import flag, spaced
+from jaxvae.cli.words import counted, flag, spaced
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def _announced(train: Train, config: dict[str, Any], done: int | None) -> str:
     steps = epochs * (count // batch_size)
     if done is not None:
         return f"{train.run}: is at step {done} of {steps}"
-    lines = [f"{train.run}: {count} healthy images of {train.source.data}, {epochs} epochs, {steps} steps"]
+    extent = f"{counted(epochs, 'epoch')}, {counted(steps, 'step')}"
+    lines = [f"{train.run}: {count} healthy images of {train.source.data}, {extent}"]
     if steps < FEW_STEPS:
         more = -(-FEW_STEPS * epochs // steps)
         lines.append(f"  so few steps teach little: --epochs {more}, or a smaller --batch-size, would make {FEW_STEPS}")
