@@ -415,6 +415,8 @@ def test_html_tables_tell_headers_from_cells() -> None:
     assert scopes == ["col"] * 6 + ["row"] * 3
     assert len(elements.all("td")) == 5 * 3
     assert "<caption>Pixels &amp; images</caption>" in element
+    noted = tables.html(ROWS, COLUMNS, caption="Pixels; a < b; c")
+    assert "<caption>Pixels <small>a &lt; b; c</small></caption>" in noted
     assert "&lt;none&gt;" in element
     assert "<strong>0.812</strong> (0.790-0.834)" in element
 

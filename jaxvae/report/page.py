@@ -124,7 +124,9 @@ dt { color: var(--muted); font-size: 0.8125rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: 0 0 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: 0.5rem; position: sticky; left: 0; }
+caption { text-align: left; font-weight: 600; padding-bottom: 0.5rem; position: sticky; left: 0;
+  max-width: min(60rem, 100vw - 3rem); }
+caption small { display: block; color: var(--muted); font-size: 0.8125rem; font-weight: 400; }
 th, td { padding: 0.35rem 1.1rem 0.35rem 0; text-align: left; font-weight: 400; white-space: nowrap; }
 td { font-size: 0.9375rem; }
 thead th { color: var(--muted); font-size: 0.8125rem; border-bottom: 1px solid var(--line); }

@@ -89,16 +89,22 @@ def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> 
 def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | None = None) -> str:
     """The table as an HTML element with its caption, scopes for screen readers, and the best of each column strong.
 
-    The first column names its row.
+    The first column names its row. What follows the caption's first semicolon is a note.
     """
     table = _columns(rows, columns, best)
     first = [True] + [False] * (len(table) - 1)
     heads = "".join(f'<th scope="col"{_flush(column)}>{escape(column.header)}</th>' for column in table)
     body = "\n".join(f"<tr>{''.join(line)}</tr>" for line in zip(*map(_html_cells, table, first), strict=True))
     return (
-        f"<table>\n<caption>{escape(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n"
+        f"<table>\n<caption>{_titled(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody>\n</table>"
     )
+
+
+def _titled(caption: str) -> str:
+    """A caption, with its note in small letters."""
+    title, semicolon, note = caption.partition("; ")
+    return escape(title) + (f" <small>{escape(note)}</small>" if semicolon else "")
 
 
 def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mapping[str, Any]) -> None:
