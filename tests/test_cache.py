@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxvae import files
 from jaxvae.cli import main
 from jaxvae.data import cache, cache_writer, scans
 from jaxvae.data.cut import LIKE_A_MASK, Cut
@@ -350,3 +351,10 @@ def test_other_labels_are_another_hash(tmp_path):
         prepared(folder, folder / "cache")
         hashes.append(cache.open_cache(folder / "cache").hash)
     assert hashes[0] != hashes[1]
+
+
+def test_a_folder_another_process_prepares_is_left_to_it(patients, tmp_path):
+    with files.alone(tmp_path / "c"), pytest.raises(InputError, match="c: another process is at work there"):
+        prepared(patients, tmp_path / "c")
+    prepared(patients, tmp_path / "c")
+    assert len(cache.open_cache(tmp_path / "c").volumes) == 10

@@ -85,3 +85,11 @@ def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) 
         (tmp_path / name).write_bytes(b"")
     files.clear_parts(tmp_path / "map.nii.gz")
     assert {path.name for path in tmp_path.iterdir()} == {".other.nii.gz.0123.part", "map.nii.gz"}
+
+
+def test_lines_are_appended_or_it_is_said_why_not(tmp_path):
+    for number in range(2):
+        files.append_lines(tmp_path / "a.jsonl", [{"number": number}])
+    assert files.read_lines(tmp_path / "a.jsonl") == [{"number": 0}, {"number": 1}]
+    with pytest.raises(InputError, match=r"none/a\.jsonl: cannot be written \(No such file or directory\)"):
+        files.append_lines(tmp_path / "none" / "a.jsonl", [{}])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvae import image_maps
+from jaxvae import files, image_maps
 from jaxvae.cli import main
 from jaxvae.data.image_files import write_png
 
@@ -235,3 +235,11 @@ def test_what_a_folder_holds_of_others_is_not_written_over(run, tmp_path, capsys
     assert main(score(run, tmp_path / "in", learnt_from / "maps")) == 2
     assert "from which the run learns; give another --out" in capsys.readouterr().err
     assert not (learnt_from / "maps").exists()
+
+
+def test_a_folder_another_process_writes_is_left_to_it(run, tmp_path, capsys):
+    draw(tmp_path / "in" / "a.png", seed=0)
+    with files.alone(tmp_path / "out"):
+        assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
+    assert "out: another process is at work there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
