@@ -73,9 +73,10 @@ class TrainConfig:
         for name, least in {"batch_size": 1, "warmup_steps": 0, "decay_steps": 1}.items():
             if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} is out of range; give a whole number from {least} on")
-        numbers = {"decay_rate": self.decay_rate} | ({} if self.clip_norm is None else {"clip_norm": self.clip_norm})
-        for name, value in numbers.items():
-            if not value > 0:
+        for name in ("clip_norm", "decay_rate"):
+            value = getattr(self, name)
+            is_off = name == "clip_norm" and value is None
+            if not (is_off or (value is not None and value > 0)):
                 raise ValueError(f"{name}={value} is out of range; give a number above 0")
 
 

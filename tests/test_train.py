@@ -197,7 +197,7 @@ def test_too_few_images_and_unknown_schedules_are_named():
     with pytest.raises(ValueError, match="schedule='linear' is unknown"):
         jaxvae.TrainConfig(schedule="linear")  # pyright: ignore[reportArgumentType]
     out_of_range = {"batch_size": 0, "decay_steps": 0, "warmup_steps": -1, "clip_norm": 0.0, "decay_rate": -1.0}
-    for name, value in [*out_of_range.items(), ("batch_size", 4.5)]:
+    for name, value in [*out_of_range.items(), ("batch_size", 4.5), ("decay_rate", None)]:
         with pytest.raises(ValueError, match=f"{name}={value} is out of range"):
             jaxvae.TrainConfig(**{name: value})
 

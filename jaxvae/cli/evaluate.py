@@ -42,8 +42,7 @@ class Evaluate:
 
     def execute(self) -> None:
         for name in ("resamples", "median", "components"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name} {getattr(self, name)}: must not be below 0")
+            flags.refuse_below_zero(name, getattr(self, name))
         if self.median and self.median % 2 == 0:
             raise InputError(f"--median {self.median}: must be odd, or 0")
         from jaxvae import checkpoint, files, results, volume_tables

@@ -34,6 +34,12 @@ def refuse_unless_positive(name: str, value: float | None) -> None:
         raise InputError(f"{flag(name)} {value}: must be {kind}")
 
 
+def refuse_below_zero(name: str, value: float) -> None:
+    """Refuses a negative number, and NaN, by the name of its flag."""
+    if not value >= 0:
+        raise InputError(f"{flag(name)} {value}: must not be below 0")
+
+
 def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:
     """Refuses what was typed for flags that do nothing: `--size 8: only goes with WHERE`.
 

@@ -56,8 +56,7 @@ def check_recipe(recipe: Recipe, dense: bool) -> None:
     flags.refuse_unless(decays, recipe, ("decay_epochs", "decay_rate"), "--schedule exponential or step")
     if min(recipe.features, default=0) < 1:
         raise InputError(f"--features {spaced(recipe.features) or 'without a number'}: give numbers above 0")
-    if not recipe.warmup_epochs >= 0:
-        raise InputError(f"--warmup-epochs {recipe.warmup_epochs}: must not be below 0")
+    flags.refuse_below_zero("warmup_epochs", recipe.warmup_epochs)
     too_long = recipe.schedule == "cosine" and recipe.warmup_epochs >= recipe.epochs
     if too_long or not math.isfinite(recipe.warmup_epochs):
         raise InputError(f"--warmup-epochs {recipe.warmup_epochs}: must be below --epochs {recipe.epochs}")

@@ -96,8 +96,7 @@ def open_splits(source: Source) -> Splits:
         raise InputError(f"--size {spaced(source.size)}: FashionMNIST is 28x28; leave it out, or use --scaling")
     if is_fashion_mnist(source) and source.hold_out is None:
         raise InputError("--hold-out is missing: the FashionMNIST class 0..9 that is the anomaly")
-    if source.split_seed < 0:
-        raise InputError(f"--split-seed {source.split_seed}: must not be below 0")
+    flags.refuse_below_zero("split_seed", source.split_seed)
     if not 0 <= source.validation < 1:
         raise InputError(f"--validation {source.validation}: must be a fraction, at least 0 and below 1")
     return _load(source)

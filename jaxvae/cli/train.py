@@ -164,8 +164,7 @@ def check_flags(train: Train) -> None:
         if not math.isfinite(getattr(train, name)):
             raise InputError(f"{flag(name)} {getattr(train, name)}: must be a finite number")
     for name in ("beta", "checkpoint_seconds"):
-        if not getattr(train, name) >= 0:
-            raise InputError(f"{flag(name)} {getattr(train, name)}: must not be below 0")
+        flags.refuse_below_zero(name, getattr(train, name))
     if not 0 <= train.seed < 2**32:
         raise InputError(f"--seed {train.seed}: must lie in 0..4294967295")
     if train.patience is not None and train.source.validation == 0:
