@@ -11,10 +11,12 @@ A run is one folder:
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
 import shutil
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,11 +27,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.errors import InputError, command, is_out_of_memory
+from jaxvae import files
+from jaxvae.errors import InputError, cannot_be_written, command, is_out_of_memory, system_error
 from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
 
 State = TypeVar("State")
+
+# Characters of a path that mean something else to Orbax or TensorStore.
+SPECIAL = re.compile(r"[][*?\\]")
 
 # What there must be in config.json for a run to be opened.
 FACTS = ("data.data", "images", "model.name", "train", "hparams.log_scale", "arithmetic", "patience", "seed", "epochs")
@@ -45,32 +51,43 @@ class Run(NamedTuple):
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
-    """Write a state under its step number; the last `keep` stay. In a job of several processes all of them call it.
+    """Write a state under its step number and read it back. In a job of several processes all of them call it.
 
-    A checkpoint appears whole or not at all: it is written under another name and renamed, so a process killed at any
-    moment leaves the one before. Returns when the files are there.
+    A checkpoint appears whole or not at all: it is written under another name and renamed. A process that is killed
+    leaves the checkpoint before it.
 
     Args:
       directory: made if missing.
       state: any pytree with a `step`, such as a `TrainState`, or those of a population.
-      keep: how many; of one alone the step may be lower than that of the one before.
+      keep: number of checkpoints that stay. With `keep=1` the step can be lower than that of the checkpoint before.
+
     Raises:
-      InputError: there is a checkpoint of that step, or, beside others, of a later one; nothing is to be kept.
+      InputError: `directory` holds a checkpoint of that step, or with `keep` above 1 of a later one; `keep` is below 1;
+        the files cannot be written, or differ from `state` when they are read back.
     """
     import orbax.checkpoint as ocp
 
     if keep < 1:
-        raise InputError(f"keep={keep} would leave nothing; give 1 or more")
-    # Only here may what a killed process left be removed: another process may be writing when this one reads.
+        raise InputError(f"keep={keep}: would leave no checkpoint; give 1 or more")
+    step = int(np.max(state.step))
+    # Clean up interrupted saves only when saving: while we read, another process may be writing.
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
-    with ocp.CheckpointManager(_absolute(directory), options=options) as manager:
-        step, steps = int(np.max(state.step)), manager.all_steps()
+    with (
+        _writable(directory, step),
+        _orbax_path(directory) as path,
+        ocp.CheckpointManager(path, options=options) as manager,
+    ):
+        steps = manager.all_steps()
         others = keep > 1 or len(steps) > 1
         if step in steps or (others and step < max(steps, default=step)):
             there = f"step {step} already" if step in steps else f"step {max(steps)}, and this one is of step {step}"
             raise InputError(f"{os.fspath(directory)}: holds a checkpoint of {there}; save into another folder")
         manager.save(step, args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
+    if not _same_bits(restore(directory, state), state):
+        raise InputError(
+            f"{Path(directory) / str(step)}: differs from what was written; check the disk, or save into another folder"
+        )
 
 
 def restore(directory: str | os.PathLike[str], like: State) -> State:
@@ -93,7 +110,7 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         like,
     )
     _refuse_another_model(directory, step, abstract, whole=True)
-    with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
+    with _readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
@@ -115,7 +132,7 @@ def load(run_directory: str | os.PathLike[str]) -> Run:
     _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
     restore_params = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
-    with _readable(directory, step), ocp.CheckpointManager(_absolute(directory)) as manager:
+    with _readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
         restored = manager.restore(step, args=restore_params)
     return Run(model, restored["params"], config, step)
 
@@ -219,8 +236,8 @@ def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: 
     import orbax.checkpoint as ocp
 
     with (
-        _readable(directory, step),
-        ocp.CheckpointManager(_absolute(directory), item_handlers=ocp.StandardCheckpointHandler()) as manager,
+        _readable(directory, step) as path,
+        ocp.CheckpointManager(path, item_handlers=ocp.StandardCheckpointHandler()) as manager,
     ):
         found = _shapes(manager.item_metadata(step).tree)
     for name, shape in _shapes(wanted).items():
@@ -246,16 +263,80 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _same_bits(one: Any, other: Any) -> bool:
+    """Whether the arrays of two trees are equal bit for bit, as far as this process has them."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for pair in pairs for a, b in zip(*map(_bytes, pair), strict=True))
+
+
+def _bytes(leaf: Any) -> list[np.ndarray]:
+    """The bytes of an array, of each part that is on a device of this process."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]
+    return [np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8) for part in parts]
+
+
 @contextmanager
-def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
-    """Whatever Orbax raises over damaged files, which has no common class, in one line."""
+def _orbax_path(directory: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path of the folder that Orbax can use, which makes the folder if it is missing.
+
+    Orbax takes `*`, `?` and `[` in a path for a pattern, and TensorStore takes a backslash for a slash. Below such
+    names they work through a link.
+    """
+    path = _absolute(directory)
+    if not SPECIAL.search(str(path)):
+        yield path
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    place = "/tmp" if SPECIAL.search(tempfile.gettempdir()) else None
+    with tempfile.TemporaryDirectory(prefix="jaxvae-", dir=place, ignore_cleanup_errors=True) as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path, target_is_directory=True)
+        yield link
+
+
+def _merge(item: Path) -> None:
+    """Complete a checkpoint of one process that Orbax left unmerged, as it did below folders such as `[2024]`.
+
+    The arrays are in the database of process 0, a folder of its own. They are copied to where Orbax reads, the manifest
+    last, since a database is read from its manifest.
+    """
+    parts = [path for path in item.iterdir() if path.name.startswith("ocdbt.process_")] if item.is_dir() else []
+    if len(parts) == 1 and not (item / "manifest.ocdbt").exists():
+        for path in (*parts[0].glob("d/*"), parts[0] / "manifest.ocdbt"):
+            files.write(item / path.relative_to(parts[0]), path.read_bytes())
+
+
+@contextmanager
+def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
+    """A path from which Orbax reads the folder. Whatever Orbax raises becomes one line; its errors have no class."""
+    place = Path(directory) / str(step)
+    try:
+        with _orbax_path(directory) as path:
+            _merge(path / str(step) / "default")
+            yield path
+    except Exception as error:
+        if isinstance(error, InputError) or is_out_of_memory(error):
+            raise
+        number = system_error(error)
+        if number not in (None, errno.ENOENT):
+            raise InputError(
+                f"{place}: cannot be read ({os.strerror(number)}); make it readable and try again"
+            ) from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
+            "remove it to go on from the checkpoint before it, if there is one"
+        ) from error
+
+
+@contextmanager
+def _writable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
+    """A full disk and the like in one line."""
     try:
         yield
     except Exception as error:
-        if is_out_of_memory(error):
+        if system_error(error) is None or isinstance(error, InputError):
             raise
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"{Path(directory) / str(step)}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
-            "remove it to go on from the checkpoint before it, if there is one"
-        ) from error
+        raise cannot_be_written(Path(directory) / str(step), error) from error

@@ -1,5 +1,8 @@
-"""The one exception a user can cause and repair, how it names commands, and how a lack of memory is known."""
+"""InputError: raised for anything that the user can put right. And what went wrong below Python: disks, memory."""
 
+import errno
+import os
+import re
 import shlex
 
 
@@ -33,6 +36,34 @@ def command(*words: object) -> str:
     return f"`{shlex.join(['jaxvae', *map(str, words)])}`"
 
 
+def system_error(error: BaseException) -> int | None:
+    """The operating system's number (`errno`) of what went wrong, None for other errors.
+
+    TensorStore, which writes the checkpoints, gives it in the text of a ValueError.
+
+    >>> system_error(ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")) == errno.ENOSPC
+    True
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(error))
+    return int(found[1] or found[2]) if found else None
+
+
+def cannot_be_written(path: object, error: BaseException) -> InputError:
+    """The error for a file that the operating system does not let us write.
+
+    >>> str(cannot_be_written("RUN/config.json", OSError(errno.ENOSPC, "No space left on device")))
+    'RUN/config.json: cannot be written (No space left on device); free some space, or name another place'
+    """
+    number = system_error(error)
+    free = "free some space, or " if number in (errno.ENOSPC, errno.EDQUOT) else ""
+    reason = os.strerror(number) if number else error
+    return InputError(f"{path}: cannot be written ({reason}); {free}name another place")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python or XLA, which has no exception of its own for it, ran out of memory."""
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+    """Whether memory ran out. XLA has no exception of its own for it; TensorStore says the same of a full disk."""
+    if isinstance(error, MemoryError) or system_error(error) == errno.ENOMEM:
+        return True
+    return "RESOURCE_EXHAUSTED" in str(error) and system_error(error) is None

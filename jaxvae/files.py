@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, cannot_be_written
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         named = error.filename
         if named is not None and named != str(part) and not str(target).startswith(str(named)):
             raise  # It is about another file, which was being read meanwhile.
-        raise InputError(f"{path}: cannot be written ({error.strerror or error}); name another place for it") from error
+        raise cannot_be_written(path, error) from error
 
 
 @contextmanager
@@ -59,9 +59,7 @@ def alone(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY)
     except OSError as error:
-        raise InputError(
-            f"{directory}: cannot be written to ({error.strerror or error}); name another place"
-        ) from error
+        raise cannot_be_written(directory, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -141,7 +139,7 @@ def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]
         with Path(path).open("a") as log:
             log.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise cannot_be_written(path, error) from error
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ chunks themselves are `jaxvae.fit`. What a continued run needs beyond its checkp
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -135,11 +134,7 @@ def train(
     best_state: TrainState | None = None
     saved = told = time.perf_counter()
     started = saved - (records[-1]["seconds"] if records else 0.0)
-    with (
-        signals.noted(signal.SIGINT) as interrupted,
-        (run / "metrics.jsonl").open("a") as log,
-        _bar(total, step) as bar,
-    ):
+    with signals.noted(signal.SIGINT) as interrupted, _bar(total, step) as bar:
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
             steps = steps_to_go(step, epoch)
             state, metrics = fit(
@@ -152,8 +147,7 @@ def train(
                 record["validation_elbo"] = validation_elbo(model, state.params, splits.validation.images, hparams)
                 _refuse_nan(run, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)
-            log.write(json.dumps(record, allow_nan=False) + "\n")
-            log.flush()
+            files.append_lines(run / "metrics.jsonl", [record])
             records.append(record)
             if patience is not None and record is _best(records):
                 best_state = jax.tree.map(jnp.copy, state)  # A copy, since the next chunk consumes the state.

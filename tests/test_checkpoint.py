@@ -74,6 +74,83 @@ def test_a_relative_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert_equal(checkpoint.restore("here", state), state)
 
 
+@pytest.mark.parametrize("name", ["Project [2024]", "a[", "a*", "a?b", "**", "back\\slash", "[*?]\\"])
+def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / "axb").mkdir()
+    other, state = at_step(DENSE, 2), at_step(DENSE, 3)
+    checkpoint.save(tmp_path / "axb" / "last", other)
+    checkpoint.save(tmp_path / name / "last", state)
+    assert_equal(checkpoint.restore(tmp_path / name / "last", state), state)
+    assert_equal(checkpoint.restore(tmp_path / "axb" / "last", other), other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["axb", name])
+    (tmp_path / name).rename(tmp_path / "renamed")
+    assert_equal(checkpoint.restore(tmp_path / "renamed" / "last", state), state)
+
+
+def test_the_temporary_folder_can_have_an_odd_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "[tmp]").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "[tmp]"))
+    state = at_step(DENSE, 1)
+    checkpoint.save(tmp_path / "[1]", state)
+    assert_equal(checkpoint.restore(tmp_path / "[1]", state), state)
+    assert list((tmp_path / "[tmp]").iterdir()) == []
+
+
+def unmerge(item: Path) -> None:
+    """Take the merged database away, which Orbax did not write below a folder with brackets in its name."""
+    (item / "manifest.ocdbt").unlink()
+    shutil.rmtree(item / "d")
+
+
+def test_a_checkpoint_without_its_merged_database_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run [1]", CONV)
+    last = run / "checkpoints" / "last"
+    unmerge(last / "3" / "default")
+    assert_equal(checkpoint.restore(last, at_step(CONV, 4)), at_step(CONV, 3))
+    assert (last / "3" / "default" / "manifest.ocdbt").exists()
+    unmerge(last / "3" / "default")
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load(run).params, at_step(CONV, 3).params)
+
+
+def test_a_save_that_cannot_be_read_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = checkpoint.restore
+
+    def lossy(directory: Path, like: TrainState) -> TrainState:
+        state = restore(directory, like)
+        return dataclasses.replace(state, params=jax.tree.map(lambda leaf: leaf.at[0].add(1e-3), state.params))
+
+    monkeypatch.setattr(checkpoint, "restore", lossy)
+    with pytest.raises(InputError, match=r"last/2: differs from what was written; check the disk"):
+        checkpoint.save(tmp_path / "last", at_step(DENSE, 2))
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorStore says RESOURCE_EXHAUSTED of a full disk, as XLA does of memory."""
+    full = "RESOURCE_EXHAUSTED: Failed writing: No space left on device [os_error_code='28']"
+
+    def save(*_: object, **__: object) -> None:
+        raise ValueError(full)
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", save)
+    with pytest.raises(
+        InputError, match=r"last/1: cannot be written \(No space left on device\); free some space"
+    ) as no:
+        checkpoint.save(tmp_path / "last", at_step(DENSE, 1))
+    assert "memory" not in str(no.value)
+
+
+def test_a_checkpoint_is_not_blamed_for_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, at_step(DENSE, 1))
+
+    def restore(*_: object, **__: object) -> None:
+        raise ValueError("PERMISSION_DENIED: Error opening: Permission denied [os_error_code='13']")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", restore)
+    with pytest.raises(InputError, match=r"1: cannot be read \(Permission denied\); make it readable and try again"):
+        checkpoint.restore(tmp_path, at_step(DENSE, 1))
+
+
 def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     states = {step: at_step(DENSE, step) for step in (2, 4, 10)}
     for state in states.values():
