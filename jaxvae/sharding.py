@@ -15,7 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxvae.errors import InputError
+from jaxvae import rendezvous
+from jaxvae.errors import ArgumentError, InputError
 from jaxvae.types import Array
 
 RUN = "run"  # The axis over which a population is spread.
@@ -99,34 +100,39 @@ def _put(tree: Tree, sharding: NamedSharding) -> Tree:
 
 
 def join(where: str) -> tuple[int, int]:
-    """(number of this process, number of processes) of a job that spans several, which find each other here.
+    """(number of this process, number of processes) of a job of several processes. Call it before JAX is used.
 
-    To be called before JAX is used. A process that is lost ends all others within half a minute.
+    A process that is lost ends all others within half a minute.
 
     Args:
       where: "off" for one process; "auto" under SLURM, Open MPI, Kubernetes and on TPU pods; else HOST:PORT/I/N, the
-        address of process 0, the number of this one and how many there are.
+        address of process 0, the number of this process and the number of processes. Process 0 waits a minute for the
+        others; the others give up after some seconds if process 0 does not answer, so start process 0 first.
+
     Raises:
-      InputError: it is none of these, or nothing is found there.
+      InputError: `where` is none of these, or the processes do not find each other.
     """
     if where == "off":
         return 0, 1
     arguments = {}
-    if where != "auto":
-        found = re.fullmatch(r"([^/]+:\d+)/(\d+)/(\d+)", where)
-        if not found or not int(found[2]) < int(found[3]):
-            raise InputError(f"where={where!r} is neither off, auto nor HOST:PORT/I/N with I below N")
-        arguments = {
-            "coordinator_address": found[1],
-            "process_id": int(found[2]),
-            "num_processes": int(found[3]),
-            "initialization_timeout": 60,
-        }
     try:
+        if where != "auto":
+            found = re.fullmatch(r"([^/]+:\d+)/(\d+)/(\d+)", where)
+            if not found or not int(found[2]) < int(found[3]):
+                raise InputError("must be off, auto or HOST:PORT/I/N with I below N")
+            rendezvous.meet(found[1], int(found[2]), int(found[3]))
+            arguments = {
+                "coordinator_address": found[1],
+                "process_id": int(found[2]),
+                "num_processes": int(found[3]),
+                "initialization_timeout": 60,
+            }
         jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=20, shutdown_timeout_seconds=25)
+    except InputError as error:
+        raise ArgumentError("where", where, str(error)) from error
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"where={where!r}: the processes do not find each other ({reason})") from error
+        raise ArgumentError("where", where, f"the processes do not find each other ({reason})") from error
     return jax.process_index(), jax.process_count()
 
 

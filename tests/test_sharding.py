@@ -128,7 +128,7 @@ def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder, s
 
 @pytest.mark.parametrize("where", ["here", "host:1/2/2", "host/0/1", "host:1/-1/2"])
 def test_an_address_that_is_none_is_refused(where):
-    with pytest.raises(jaxvae.InputError, match="neither off, auto nor HOST:PORT/I/N"):
+    with pytest.raises(jaxvae.InputError, match=r"where=.*: must be off, auto or HOST:PORT/I/N"):
         sharding.join(where)
 
 

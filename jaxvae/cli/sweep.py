@@ -17,7 +17,7 @@ from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config
 from jaxvae.cli.words import counted, flag, spaced
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 
 if TYPE_CHECKING:
     from jaxvae.cli.train import Train
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OF_DATA = {"image_size": "size", "input_scaling": "scaling", "held_out_class": "hold_out"}
 DISTRIBUTED = (
     "several processes that share the folder take turns at the programs: auto under SLURM, Open MPI, Kubernetes and on "
-    "TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many)"
+    "TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many; start process 0 first)"
 )
 # Axes along which runs of one program differ.
 FREE = ("seed", "learning_rate", "beta", "log_scale", "latent_size")
@@ -79,10 +79,8 @@ class Sweep:
 
         try:
             process, processes = sharding.join(self.distributed)
-        except InputError as error:
-            raise InputError(
-                str(error).replace(f"where={self.distributed!r}", f"--distributed {self.distributed}")
-            ) from error
+        except ArgumentError as error:
+            raise ArgumentError("distributed", self.distributed, error.problem) from error
         opened = functools.lru_cache(maxsize=1)(_opened)
         fixed = {name: getattr(self, name) for name in FIXED if getattr(self, name)}
         fixed.setdefault("held_out_class", (self.source.hold_out,))
@@ -273,11 +271,10 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int,
 
 
 def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -> None:
-    from tqdm import tqdm
-
     from jaxvae import TrainConfig, checkpoint, plan, programs, runs
+    from jaxvae.progress import Bar
 
-    bar = tqdm(todo, "programs", disable=None)
+    bar = Bar(todo, "programs")
     for done, number in enumerate(bar, start=1):
         program = whole["programs"][number]
         config, splits = _config(sweep, program["fixed"], opened)
