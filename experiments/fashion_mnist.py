@@ -26,13 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 import jaxvae
 from experiments import record, robustness
 from jaxvae import files, parity
 from jaxvae.data import fashion_mnist
 from jaxvae.errors import InputError
+from jaxvae.progress import Bar
 from jaxvae.report import style, tables
 
 # Zimmerer et al. 2019, FashionMNIST figure, digitised: AUROC of (rec, kl, elbo).
@@ -283,7 +283,7 @@ def main(config: Config) -> None:
         parts = fashion_mnist.read(config.data)
         (images, train_classes), (test, test_classes) = parts["train"], parts["test"]
         data = images[..., None], train_classes, test[..., None], test_classes
-        for program, runs in tqdm(todo, "programs", disable=None):
+        for program, runs in Bar(todo, "programs"):
             done += train(program, runs, data, config.epochs)
             files.write_lines(ROWS, done)
     rows = summary(config, done)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import metrics
 from jaxvae.baselines import brightness, equalised_brightness
 from jaxvae.bootstrap import FEWEST_GROUPS, bootstrap, bootstrap_pixels
+from jaxvae.progress import Bar
 
 Row = dict[str, Any]
 
@@ -63,7 +63,7 @@ def pixel_rows(
       InputError: NaN in a map, or no pixel of either class.
     """
     rows = []
-    for name, scores in tqdm(maps.items(), "pixel metrics", leave=False, unit="map", disable=None):
+    for name, scores in Bar(maps.items(), "pixel metrics", leave=False, unit="map"):
         row: Row = {"score": name, **metrics.pixel_metrics(scores, masks)._asdict()}
         row["aupro"] = metrics.aupro(scores, masks, fpr_limit=0.3)
         if resamples and len(set(groups)) >= FEWEST_GROUPS:
@@ -88,7 +88,7 @@ def sample_rows(
       Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`.
     """
     rows = []
-    for name, values in tqdm(scores.items(), "image metrics", leave=False, unit="score", disable=None):
+    for name, values in Bar(scores.items(), "image metrics", leave=False, unit="score"):
         row: Row = {"score": name}
         for key, metric in (("auroc", metrics.auroc), ("average_precision", metrics.average_precision)):
             row[key] = metric(values, labels)

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import evaluation, parity, sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.metrics import pixel_metrics
 from jaxvae.models import Model
 from jaxvae.population import of_columns
+from jaxvae.progress import Bar
 from jaxvae.results import score_images
 from jaxvae.runs import OBJECTIVES, validation_elbo
 from jaxvae.scores import sample_scores
@@ -59,7 +59,7 @@ def train_and_judge(
     epoch = len(images) // config.batch_size
     states, metrics = None, None
     # An epoch at a time, in between which Ctrl-C is heard.
-    for _ in tqdm(range(epochs), "epochs", leave=False, disable=None):
+    for _ in Bar(range(epochs), "epochs", leave=False):
         states, metrics = fit_many(
             model,
             config,

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
@@ -30,6 +29,7 @@ from jaxvae.errors import InputError, command
 from jaxvae.evaluation import RATES
 from jaxvae.metrics import healthy_threshold
 from jaxvae.models import Model
+from jaxvae.progress import Bar
 from jaxvae.scores import BATCH, MAPS, score_batches
 from jaxvae.sweep import score_many
 from jaxvae.train import run_key
@@ -133,7 +133,7 @@ def score_images(
         mesh=sharding.own_mesh(),
     )
     start, silent = 0, True if name is None else None
-    with tqdm(total=len(images), unit="image", desc=name, disable=silent, dynamic_ncols=True) as bar:
+    with Bar(total=len(images), unit="image", desc=name, disable=silent) as bar:
         for batch in batches:
             part = slice(start, start + len(batch.samples.elbo))
             for score, values in batch.samples._asdict().items():

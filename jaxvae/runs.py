@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import checkpoint, files, parity, signals
 from jaxvae.data.augment import Augmentation
@@ -26,6 +25,7 @@ from jaxvae.data.dataset import Splits
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models import Model
+from jaxvae.progress import Bar
 from jaxvae.scores import score_batches
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
@@ -134,7 +134,7 @@ def train(
     best_state: TrainState | None = None
     saved = told = time.perf_counter()
     started = saved - (records[-1]["seconds"] if records else 0.0)
-    with signals.noted(signal.SIGINT) as interrupted, _bar(total, step) as bar:
+    with signals.noted(signal.SIGINT) as interrupted, Bar(total=total, initial=step, unit="step", desc="train") as bar:
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
             steps = steps_to_go(step, epoch)
             state, metrics = fit(
@@ -252,11 +252,6 @@ def _rewind(path: Path, step: int) -> list[Record]:
         raise InputError(f"{path}: damaged ({error!r}); restore it, or remove it and lose what it says") from error
     files.write_lines(path, records)
     return records
-
-
-def _bar(total: int, step: int) -> tqdm:
-    # disable=None is silence where stderr is no terminal.
-    return tqdm(total=total, initial=step, unit="step", desc="train", disable=None, dynamic_ncols=True)
 
 
 def _postfix(record: Record) -> str:

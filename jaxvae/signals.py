@@ -1,8 +1,9 @@
-"""Signals that ask a process to end, noted, so that it can end at a point from which it can go on."""
+"""Signals that ask a process to end. They are noted, so that the process ends where it can be continued."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,10 +11,12 @@ from types import FrameType
 
 @contextmanager
 def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """A list that these signals fill instead of ending the process; a second Ctrl-C interrupts as ever.
+    """A list to which these signals are added, instead of ending the process. A second Ctrl-C interrupts as usual.
+
+    Python gives signals to the main thread only. In other threads the list stays empty and nothing is changed.
 
     Args:
-      numbers: signals, `signal.SIGTERM` and such. In the main thread only, as Python has it.
+      numbers: signals, such as `signal.SIGTERM`.
 
     >>> with noted(signal.SIGTERM) as received:
     ...     signal.raise_signal(signal.SIGTERM)
@@ -27,7 +30,8 @@ def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in numbers}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, note) for number in numbers} if is_main else {}
     try:
         yield received
     finally:

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import histograms
 from jaxvae.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
 from jaxvae.errors import InputError
 from jaxvae.evaluation import RATES, Row
+from jaxvae.progress import Bar
 from jaxvae.volume_measures import ScoreMeasure, VolumeMeasure
 
 # Columns of the table for thresholds at `RATES`, with the heads they are printed under.
@@ -103,7 +103,7 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
         draws = resample_groups(*held, samples=resamples, seed=seed)
     return [
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
-        for score in tqdm(names, "volume metrics", leave=False, unit="score", disable=None)
+        for score in Bar(names, "volume metrics", leave=False, unit="score")
     ]
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import __version__, volume_measures
 from jaxvae.baselines import equalised_brightness
@@ -28,6 +27,7 @@ from jaxvae.data.dataset import Dataset
 from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.postprocessing import median, remove_small, step
+from jaxvae.progress import Bar
 from jaxvae.scores import MAPS
 from jaxvae.volume_evaluation import Row, healthy_thresholds, rows
 from jaxvae.volume_measures import VolumeMeasure, measure
@@ -167,7 +167,7 @@ def _measured(
     todo = [number for number, of_scan in enumerate(found) if not of_scan]
     results = score_scans(run, [scans[number] for number in todo], maps=judging.maps, keep_voxels=True)
     there = len(scans) - len(todo)
-    progress = tqdm(results, name, len(scans), initial=there, unit="volume", disable=None, dynamic_ncols=True)
+    progress = Bar(results, name, len(scans), initial=there, unit="volume")
     for number, result in zip(todo, progress, strict=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)

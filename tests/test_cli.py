@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -689,6 +690,37 @@ def test_a_data_set_that_is_misspelled_is_guessed(refused, tmp_path: Path) -> No
     for typed, meant in {"fashion_mnsit:d": "fashion_mnist:d", "phantoms": "phantom"}.items():
         line = refused("train", tmp_path / "run", "--data", typed)
         assert line == f"jaxvae: {typed}: no such folder; did you mean {meant}?"
+
+
+def test_the_home_folder_is_written_as_a_tilde(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for typed in (["--data=~/none"], ["--data", "~/none"], ["--data=fashion_mnist:~/none", "--hold-out=1"]):
+        assert refused("train", "run", *typed).startswith(f"jaxvae: {tmp_path}/none: no such")
+    for command in ("evaluate", "report", "score"):
+        assert refused(command, "~/none").startswith(f"jaxvae: {tmp_path}/none: no such folder")
+    assert f"{tmp_path}/none: no such" in refused("prepare", "~/none", "--out=~/out")
+    # Names that only begin or end with it are names of files.
+    assert refused("evaluate", "a~/b").startswith("jaxvae: a~/b: no such folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_run_outside_the_main_thread(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        code = pool.submit(main, ["train", str(run), "--data", str(folder), *SMALL]).result()
+    assert code == 0
+    assert "nothing is left to do" in capsys.readouterr().out
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxvae", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "jaxvae: the output: cannot be written (No space left on device); free some space, or name another place\n"
+    )
 
 
 def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from jaxvae.cli.source import Source
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
 from jaxvae.cli.words import flag
-from jaxvae.errors import InputError, is_out_of_memory
+from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {
@@ -35,6 +37,7 @@ COMMANDS: dict[str, type[Command]] = {
     "prepare": Prepare,
     "demo": Demo,
 }
+_TILDE = re.compile(r"((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
 STOPPED = 75  # As sysexits.h has it: a failure that is none if one tries again.
 HELP = """usage: jaxvae COMMAND [...]
 
@@ -78,8 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
+            raise
+        print(f"jaxvae: {cannot_be_written(error.filename or 'the output', error)}", file=sys.stderr)
+        _drop_output()
+        return 2
     except Exception as error:
         if platforms := _missing_platforms():
             way_out = 'install JAX for it, as with `pip install "jax[cuda13]"`, or set another'
@@ -94,6 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130
     return 0 if finished else STOPPED
+
+
+def _drop_output() -> None:
+    """Drop what stdout cannot take, since Python would try to write it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _but_of_closed_loops(raised: sys.UnraisableHookArgs) -> None:
@@ -134,7 +151,7 @@ def _parse(name: str, *arguments: str) -> Command | None:
 
     if name not in COMMANDS:
         raise InputError(_see(f"{name}: no such command{did_you_mean(name, COMMANDS)}", "jaxvae --help"))
-    command = COMMANDS[name]
+    command, arguments = COMMANDS[name], tuple(map(_at_home, arguments))
     complaint = io.StringIO()
     try:
         _check_words(name, arguments)
@@ -149,6 +166,12 @@ def _parse(name: str, *arguments: str) -> Command | None:
         if stop.code in (0, None):
             return None
         raise InputError(_see(one_line(complaint.getvalue(), arguments), f"jaxvae {name} --help")) from None
+
+
+def _at_home(word: str) -> str:
+    """A word with the home folder for `~`, where shells leave it: `--data=~/images`, `fashion_mnist:~/images`."""
+    found = _TILDE.fullmatch(word)
+    return found[1] + os.path.expanduser(found[2]) if found else word
 
 
 def _check_words(name: str, arguments: Sequence[str]) -> None:

@@ -121,14 +121,13 @@ class Score:
 
     def _write_images(self, run: Run, folder: Path) -> None:
         """The files of every image of a folder."""
-        from tqdm import tqdm
-
         from jaxvae import image_maps
+        from jaxvae.progress import Bar
 
         out = self._out(run, folder)
         entries = _entries(folder)
         wanted = image_maps.Files(self.maps, self.format, self._threshold(run))
-        with tqdm(total=len(entries), unit="image", desc="score", disable=None, dynamic_ncols=True) as bar:
+        with Bar(total=len(entries), unit="image", desc="score") as bar:
             summary = image_maps.write_images(
                 run,
                 entries,
@@ -152,10 +151,9 @@ class Score:
             )
 
     def _write_volumes(self, run: Run, folder: Path) -> None:
-        from tqdm import tqdm
-
         from jaxvae import volume_maps
         from jaxvae.data import cache, scans
+        from jaxvae.progress import Bar
 
         if self.format != "npy":
             raise InputError("--format: goes with images only; maps of volumes are NIfTI files")
@@ -168,7 +166,7 @@ class Score:
         else:
             found, rejected = scans.unlabelled(folder, images=self.images, brains=self.brains)
         found, rejected = found[self._shard()], rejected[self._shard()]
-        with tqdm(total=len(found), unit="volume", desc="score", disable=None, dynamic_ncols=True) as bar:
+        with Bar(total=len(found), unit="volume", desc="score") as bar:
             summary = volume_maps.write_scans(
                 run,
                 found,

@@ -14,7 +14,6 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import files
 from jaxvae.data import slices
@@ -23,6 +22,7 @@ from jaxvae.data.cut import LIKE_A_MASK, read_scan
 from jaxvae.data.scans import Rejected, Scan, sources, write_rejected
 from jaxvae.data.slices import Slicing
 from jaxvae.errors import InputError
+from jaxvae.progress import Bar
 
 
 def prepare(
@@ -61,12 +61,10 @@ def prepare(
             ]
         left_out = list(rejected)
         results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
-        for scan, reason in zip(
-            found, tqdm(results, "prepare", len(found), unit="volume", disable=None, dynamic_ncols=True), strict=True
-        ):
+        for scan, reason in zip(found, Bar(results, "prepare", len(found), unit="volume"), strict=True):
             if reason:
                 left_out.append(Rejected(scan.image, reason))
-                tqdm.write(f"left out: {reason}")
+                Bar.write(f"left out: {reason}")
         taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
         if not taken:
             _remove_parts(directory)  # so that nothing stands in the way of another try

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae.data import image_folders
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
@@ -21,6 +20,7 @@ from jaxvae.data.image_files import read
 from jaxvae.data.image_folders import Entry
 from jaxvae.data.preparation import AS_IS, Preparation, as_float, prepare, resize
 from jaxvae.errors import InputError
+from jaxvae.progress import Bar
 
 
 def load(
@@ -118,7 +118,7 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> Dataset:
     try:
         results = pool.map(partial(_read_entry, preparation=preparation), entries)
         for i, (image, mask, labels[i]) in enumerate(
-            tqdm(results, "reading images", len(entries), leave=False, unit="image", disable=None)
+            Bar(results, "reading images", len(entries), leave=False, unit="image")
         ):
             if images is None:
                 images = np.empty((len(entries), *image.shape), image.dtype)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaxvae import files
 from jaxvae.curves import pr_curve, roc_curve
@@ -16,6 +15,7 @@ from jaxvae.data import slices
 from jaxvae.data.dataset import Dataset
 from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
 from jaxvae.metrics import best_dice
+from jaxvae.progress import Bar
 from jaxvae.report import curves, histograms, page, panels, style, tables, training, viewer
 from jaxvae.report.evaluation_tables import NOTE, named, of_volumes
 from jaxvae.report.page import Figure
@@ -48,7 +48,7 @@ def write(
         scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
     baselines = baseline_maps(test.images)
     figures, parts, markdown = [], [], []
-    with tqdm(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False, disable=None) as bar:
+    with Bar(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False) as bar:
         if evaluation["pixels"]:
             figures.append(_panels(report / "panels", test, scored, _leader(evaluation, scored), cases))
             bar.update()
