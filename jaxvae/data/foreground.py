@@ -9,43 +9,81 @@ import numpy as np
 GUESSED = (
     "no brain mask, and the scan is not skull-stripped: the whole head was taken; give --brains for the brain alone"
 )
-
+HALO = "small values around the brain, as interpolation makes them, were left out"
 
 LARGEST_BRAIN = 2.2e6  # cubic millimetres; heads have twice that
+# Shares of the brain's level, the median of what is clearly above the background.
+NOTHING = 0.005  # Less is no signal, if there is much of it.
+SMALL = 0.1  # Most of a halo is less.
+EDGE = 0.5  # Where interpolation smeared an edge, it was half-way up.
+SMALLEST_PART = 0.05  # of the largest part of a brain
+SAMPLE = 300_000  # voxels, to choose thresholds
 
 
 def foreground(voxels: np.ndarray, spacing: tuple[float, float, float]) -> tuple[np.ndarray, str | None]:
-    """(the brain of a skull-stripped scan, or else the head, [X, Y, Z] bool; a warning where it is the head).
+    """(the brain of a skull-stripped scan, or else the head, [X, Y, Z] bool; `GUESSED`, `HALO` or None).
 
-    A skull-stripped scan has one value nearly everywhere along the edge of its volume, 0 or, once normalised, below 0;
-    what differs from that value is brain, unless it is more than a brain can be. Elsewhere Otsu's threshold tells head
-    from air. Of either, the largest connected part is kept and its holes are filled, plane by plane, for dark
-    ventricles belong to the brain. Of a scan with one value throughout it is everything.
+    A skull-stripped scan has one value nearly everywhere along the edge of its volume, 0 or, once normalised, below 0.
+    What differs from that value is brain, unless it is more than a brain can be. Two things are told from the brain:
+    noise of less than a half percent of its level, and the halo of interpolation: spline and Lanczos kernels leave
+    values on both sides of 0 around it. With a halo, the brain ends where it falls to half its level. In other scans
+    Otsu's threshold tells head from air.
+
+    Its holes are filled plane by plane, since dark ventricles belong to the brain. The largest connected part is kept;
+    of a brain, other parts of some size too. Empty planes do not separate parts. A scan with one value throughout is
+    all brain.
 
     Args:
       voxels: [X, Y, Z] float32, finite.
       spacing: millimetres along x, y and z.
+
     Reference: Otsu 1979.
     """
     if voxels.min() == voxels.max():
         return np.ones(voxels.shape, bool), None
     faces = np.concatenate([np.take(voxels, [0, -1], axis).ravel() for axis in range(3)])
-    # What more than half of the numbers are is their median; a truncated brain may reach an edge of the volume.
-    value = np.float32(np.sort(faces)[faces.size // 2])
-    inside = voxels != value
-    size = np.count_nonzero(inside) * np.prod(spacing)
-    stripped = np.mean(faces == value) > 0.5 and 0 < size < LARGEST_BRAIN
-    if not stripped:
-        inside = voxels > _otsu(voxels)
-    return _solid(inside), None if stripped else GUESSED
+    # If one value fills more than half of the faces, it is their median. A cropped brain may touch a face.
+    background = np.float32(np.partition(faces, faces.size // 2)[faces.size // 2])
+    signal = voxels - background
+    sample = _sample(signal)
+    if sample.mean() < 0:
+        signal, sample = -signal, -sample
+    above = sample[sample > max(0.0, _otsu(sample))]
+    level = float(np.median(above)) if above.size else 0.0
+    tiny = np.mean(np.abs(sample[sample != 0]) < NOTHING * level) > 0.05
+    nothing = np.float32(NOTHING * level if tiny else 0)
+    if np.mean(np.abs(faces - background) <= nothing) > 0.5:
+        inside = np.abs(signal) > nothing
+        core = signal > EDGE * level
+        halo = level > 0 and _has_halo(signal, core, level)
+        size = np.count_nonzero(np.abs(signal) > SMALL * level if halo else inside)
+        if 0 < size * np.prod(spacing) < LARGEST_BRAIN:
+            return _solid(core if halo else inside, SMALLEST_PART), HALO if halo else None
+    return _solid(voxels > _otsu(_sample(voxels)), 1.0), GUESSED
 
 
-def _otsu(voxels: np.ndarray, bins: int = 256) -> float:
+def _has_halo(signal: np.ndarray, core: np.ndarray, level: float) -> bool:
+    """Whether most of what lies around the core of a brain is small, of either sign."""
+    step = (slice(None, None, 1 + (signal.size > 10 * SAMPLE)),) * 3  # Every second voxel is enough.
+    strength, core = np.abs(signal[step]) / level, core[step]
+    if not core.any():
+        return False
+    around = strength[(strength > NOTHING) & ~_filled(core)]
+    return around.size > 0.02 * np.count_nonzero(core) and np.mean(around < SMALL) > 0.5
+
+
+def _sample(voxels: np.ndarray) -> np.ndarray:
+    """[N]: voxels on a coarse grid."""
+    step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
+    return voxels[::step, ::step, ::step].ravel()
+
+
+def _otsu(values: np.ndarray, bins: int = 256) -> float:
     """The threshold between the two classes that differ most, by the variance between them."""
-    low, high = np.quantile(voxels[::2, ::2, ::2], [0.001, 0.999])
-    counts, edges = np.histogram(voxels, bins, (low, high) if high > low else None)
+    low, high = np.quantile(values, [0.001, 0.999])
+    counts, edges = np.histogram(values, bins, (low, high) if high > low else None)
     if np.count_nonzero(counts) < 2:  # all but very few voxels are alike
-        counts, edges = np.histogram(voxels, bins)
+        counts, edges = np.histogram(values, bins)
     centres = (edges[1:] + edges[:-1]) / 2
     below, mass = np.cumsum(counts), np.cumsum(counts * centres)
     above = below[-1] - below
@@ -54,15 +92,33 @@ def _otsu(voxels: np.ndarray, bins: int = 256) -> float:
     return float(edges[1:][np.nanargmax(between[:-1])])
 
 
-def _solid(inside: np.ndarray) -> np.ndarray:
-    """The largest 6-connected part, its holes filled in each axial plane."""
+def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
+    """The parts of at least `smallest` times the size of the largest, their holes filled in each axial plane."""
     from scipy import ndimage
 
-    filled: Any = np.zeros(inside.shape, bool)
-    labels, count = cast(tuple[np.ndarray, int], ndimage.label(inside))
+    found = np.zeros(inside.shape, bool)
+    planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    box = tuple(slice(kept[0], kept[-1] + 1) for kept in planes)
+    # Without its empty planes: a plane that a scanner or a copy lost does not cut a brain in two.
+    labels, count = cast(tuple[np.ndarray, int], ndimage.label(inside[np.ix_(*planes)]))
     if count > 1:
-        inside = labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
-    plane = ndimage.generate_binary_structure(2, 1)
-    for z in range(inside.shape[2]):
-        filled[..., z] = ndimage.binary_fill_holes(inside[..., z], plane)
-    return filled
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        found[np.ix_(*planes)] = (sizes >= smallest * sizes.max())[labels]
+    else:
+        found[box] = inside[box]
+    found[box] = _filled(found[box])
+    return found
+
+
+def _filled(inside: np.ndarray) -> np.ndarray:
+    """With the holes of each axial plane, which are what is not connected to the plane's edge through its background."""
+    from scipy import ndimage
+
+    outside = np.pad(~inside, ((1, 1), (1, 1), (0, 0)), constant_values=True)
+    in_plane: Any = ndimage.generate_binary_structure(3, 1)
+    in_plane[1, 1, [0, 2]] = False
+    labels, count = cast(tuple[np.ndarray, int], ndimage.label(outside, in_plane))
+    reached = np.zeros(count + 1, bool)
+    reached[labels[0, 0]] = True
+    return ~reached[labels[1:-1, 1:-1]]
