@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Orbax tells of every save, and of every file it could not read in hundreds of lines; what matters of it we say.
     os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
-    for logger in ("absl", "asyncio", "nibabel.global"):
+    for logger in ("absl", "asyncio", "nibabel.global", "tifffile"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     # Reads that a damaged checkpoint has broken off may end after the loop that waited for them.
     if sys.unraisablehook is sys.__unraisablehook__:

@@ -1,22 +1,36 @@
-"""One image file, one array: PNG, JPEG, TIFF and npy, with every bit they hold or a refusal."""
+"""Image files as arrays: PNG, JPEG, BMP, WebP, TIFF and npy, with every bit they hold or a refusal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxvae.data import masks, tiff_files
+from jaxvae.data.file_kinds import contradiction, kind_of
 from jaxvae.errors import InputError
 from jaxvae.files import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from tifffile import TiffFile
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+PHOTOGRAPHS = ("a PNG file", "a JPEG file")
+KINDS = {
+    ".png": PHOTOGRAPHS,
+    ".jpg": PHOTOGRAPHS,
+    ".jpeg": PHOTOGRAPHS,
+    ".bmp": ("a BMP file",),
+    ".webp": ("a WebP file",),
+    ".tif": ("a TIFF file",),
+    ".tiff": ("a TIFF file",),
+    ".npy": ("a NumPy file",),
+}
+SUFFIXES = tuple(KINDS)
+FORMATS = "PNG, JPEG, BMP, WebP, TIFF or npy"
 MAX_CHANNELS = 16
 
 
@@ -28,27 +42,90 @@ def read(path: str | Path) -> np.ndarray:
     Of three axes, the shorter of the first and the last holds the channels, the last where they are equal.
 
     Raises:
-      InputError: the file is missing, empty, damaged, of another type, transparent, holds NaN or infinity, is a volume,
-        or would lose depth on the way (colour PNG of 16 bits).
+      InputError: the file is missing, empty, damaged, of another type than its name says, transparent, animated, holds
+        NaN or infinity, is a volume or a stack, or would lose depth on the way (colour PNG of 16 bits).
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty (0 bytes); copy it anew or remove it")
-    decoders = {".npy": _read_npy, ".tif": _read_tiff, ".tiff": _read_tiff}
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: cannot read {suffix or 'a file without suffix'}; save it as PNG, JPEG, TIFF or npy")
+    return _as_image(_decoded(path), path)
+
+
+def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
+    """Where the mask in a file is positive, [H, W, 1] bool, and a notice if `masks.binary` cut its values.
+
+    A pixel in colour has the value of its largest component. Integers of any size are read.
+
+    Raises:
+      InputError: as `read`.
+    """
+    path = Path(path)
+    values = _decoded(path)
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{path}: a mask of {values.dtype}; save it as uint8")
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: a mask with NaN or infinity; replace them with 0")
+    mask, notice = masks.binary(values.max(axis=-1), lossy=_is_lossy(path))
+    return mask[..., None], notice
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation by which `read` turns an image: 1, upright, to 8."""
+    import PIL.Image
+
+    if path.suffix.lower() in (".npy", ".tif", ".tiff"):
+        return 1
     try:
-        array = decoders.get(suffix, _read_png_or_jpeg)(path)
+        with PIL.Image.open(path) as image:
+            return int(image.getexif().get(0x0112, 1))
+    except Exception:
+        return 1  # Reading the file says what is wrong with it.
+
+
+def bytes_to_read(path: Path) -> int:
+    """About the memory that `read` needs at its peak, by the header; 0 for a file that it refuses."""
+    import PIL.Image
+
+    try:
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            samples, itemsize = array.size, array.dtype.itemsize
+        elif path.suffix.lower() in (".tif", ".tiff"):
+            samples, itemsize = tiff_files.size(path)
+        else:
+            with PIL.Image.open(path) as image:
+                samples, itemsize = math.prod(image.size) * max(3, len(image.getbands())), 1
+    except Exception:
+        return 0
+    return samples * (4 if itemsize == 1 else 4 + 3 * itemsize)
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """[H, W, C] of the type in the file."""
+    if not path.is_file():
+        found = "is a link to nothing; fetch the file it should lead to" if path.is_symlink() else "no such file"
+        raise InputError(f"{path}: {found}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it")
+    suffix = path.suffix.lower()
+    if suffix not in KINDS:
+        raise InputError(f"{path}: cannot read {suffix or 'a file without suffix'}; save it as {FORMATS}")
+    decoders: dict[str, Callable[[Path], np.ndarray]] = {".npy": _read_npy, ".tif": _read_tiff, ".tiff": _read_tiff}
+    try:
+        if wrong := contradiction(path, *KINDS[suffix]):
+            raise InputError(f"{path}: {wrong}")
+        return decoders.get(suffix, _read_with_pillow)(path)
     except InputError:
         raise
     # Decoders answer damaged bytes with struct.error, IndexError, SyntaxError, MemoryError, ... and no common class.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read, damaged or cut short? ({reason})") from error
-    return _as_image(array, path)
+
+
+def _is_lossy(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(16)
+    kind = kind_of(path)
+    return kind is not None and (kind.name == "a JPEG file" or (kind.name == "a WebP file" and head[12:] != b"VP8L"))
 
 
 def write_map(path: str | Path, values: np.ndarray) -> None:
@@ -89,18 +166,24 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    # Object arrays are pickles, which run code when they are opened.
-    return _channels_last(np.load(path, allow_pickle=False), path)
+    # Object arrays are pickles, which run code when they are opened. Mapped, a file is known to hold what it claims.
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return _channels_last(np.array(array), path)
 
 
-def _read_png_or_jpeg(path: Path) -> np.ndarray:
+def _read_with_pillow(path: Path) -> np.ndarray:
     from PIL import ImageOps
 
+    formats = {".bmp": ("BMP",), ".webp": ("WEBP",)}
     # Other formats under these suffixes are kept out: of some, Pillow drops bits and does not say so.
-    with _opened(path, formats=("PNG", "JPEG")) as image:
+    with _opened(path, formats=formats.get(path.suffix.lower(), ("PNG", "JPEG"))) as image:
         if image.format == "PNG" and image.mode != "I;16" and _png_depth(path) == 16:
             raise InputError(f"{path}: a colour PNG of 16 bits, which Pillow would cut to 8; save it as TIFF or npy")
-        return _pillow_array(ImageOps.exif_transpose(image), path)
+        # A JPEG of several pictures holds the photograph and smaller ones of it.
+        if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
+            raise InputError(f"{path}: is animated, with {getattr(image, 'n_frames', 1)} frames; save the one to use")
+        ImageOps.exif_transpose(image, in_place=True)
+        return _pillow_array(image, path)
 
 
 @contextmanager
@@ -112,6 +195,12 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
             yield image
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{path}: is too large for Pillow ({error}); save it as TIFF or npy, or in parts") from error
+    except PIL.UnidentifiedImageError:
+        from PIL import features
+
+        if formats == ("WEBP",) and not features.check("webp"):
+            raise InputError(f"{path}: this Pillow reads no WebP; `pip install --upgrade pillow`") from None
+        raise
 
 
 def _png_depth(path: Path) -> int:
@@ -121,43 +210,21 @@ def _png_depth(path: Path) -> int:
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        if len(file.series) > 1:
-            raise InputError(f"{path}: holds {len(file.series)} images of different kinds; save the one to use alone")
-        page = file.pages.first
-        photometric, alphas = tifffile.PHOTOMETRIC, {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
-        orientation = page.tags.get("Orientation")
-        if orientation is not None and orientation.value != 1:
-            raise InputError(f"{path}: a TIFF that is stored turned (orientation {orientation.value}); save it upright")
-        if page.photometric not in (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB):
-            return _read_tiff_with_pillow(path, file)
-        try:
-            image = _channels_last(file.asarray(), path)
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            return _read_tiff_with_pillow(path, file)
-        # Of one bit, true stays true: so masks are written in Python, with a photometric that nobody asked for.
-        if page.photometric == photometric.MINISWHITE and image.dtype != bool:
-            if not np.issubdtype(image.dtype, np.unsignedinteger):
-                raise InputError(f"{path}: a TIFF of {image.dtype} in which 0 is white; save it with 0 as black")
-            image = np.iinfo(image.dtype).max - image
-        return _without_alpha(image, path) if alphas & {*page.extrasamples} else image
+    found = tiff_files.read(path)
+    if found is None:
+        return _read_tiff_with_pillow(path)
+    image = _channels_last(found.values, path)
+    return _without_alpha(image, path) if found.has_alpha else image
 
 
-def _read_tiff_with_pillow(path: Path, file: TiffFile) -> np.ndarray:
-    """Palettes, and what tifffile decodes only with the large package imagecodecs (LZW, JPEG)."""
-    from tifffile import COMPRESSION
-
-    page = file.pages.first
+def _read_tiff_with_pillow(path: Path) -> np.ndarray:
+    """JPEG compression and YCbCr colours, of 8 bits."""
     with _opened(path, formats=("TIFF",)) as image:
-        array = _pillow_array(image, path)
-    if array.dtype.newbyteorder("=") != page.dtype or len(file.pages) > 1:
-        kind = f"{page.dtype} with {COMPRESSION(page.compression).name} compression"
-        raise InputError(f"{path}: a TIFF of {kind}; `pip install imagecodecs`, or save it uncompressed")
-    return array
+        if getattr(image, "n_frames", 1) > 1 or image.mode not in ("L", "RGB", "RGBA", "LA", "CMYK", "LAB"):
+            raise InputError(
+                f"{path}: a TIFF with JPEG compression of several pages or more than 8 bits; save it with deflate"
+            )
+        return _pillow_array(image, path)
 
 
 def _pillow_array(image: Image, path: Path) -> np.ndarray:
@@ -202,7 +269,9 @@ def _as_image(array: np.ndarray, path: Path) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind == "u" and image.dtype.itemsize == 2:
-        return image.astype(np.float32) / 65535
+        image = image.astype(np.float32)
+        image /= 65535
+        return image
     if image.dtype.kind != "f":
         raise InputError(f"{path}: {image.dtype} has no range to map to 0..1; save it as uint8, uint16 or float32")
     with np.errstate(over="ignore"):

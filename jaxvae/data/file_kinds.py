@@ -1,0 +1,89 @@
+"""What a file is by its first bytes, whatever its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """A kind of file."""
+
+    name: str  # with its article
+    offset: int  # of `start` in the file
+    start: bytes
+    way_out: str
+
+
+KINDS = (
+    Kind("a Git LFS pointer", 0, b"version https://git-lfs.github.com/spec/", "fetch it with `git lfs pull`"),
+    Kind("a Git LFS pointer", 0, b"version https://hawser.github.com/spec/", "fetch it with `git lfs pull`"),
+    Kind("a git-annex pointer", 0, b"/annex/objects/", "fetch it with `git annex get`"),
+    Kind("a PNG file", 0, b"\x89PNG\r\n\x1a\n", "rename it to .png"),
+    Kind("a JPEG file", 0, b"\xff\xd8\xff", "rename it to .jpg"),
+    Kind("a GIF file", 0, b"GIF8", "save it as PNG"),
+    Kind("a BMP file", 0, b"BM", "rename it to .bmp"),
+    Kind("a TIFF file", 0, b"II*\0", "rename it to .tif"),
+    Kind("a TIFF file", 0, b"MM\0*", "rename it to .tif"),
+    Kind("a TIFF file", 0, b"II+\0", "rename it to .tif"),
+    Kind("a TIFF file", 0, b"MM\0+", "rename it to .tif"),
+    Kind("a WebP file", 8, b"WEBP", "rename it to .webp"),
+    Kind("a JPEG 2000 file", 4, b"jP  \r\n", "save it as PNG or TIFF"),
+    Kind("a HEIC or AVIF file", 4, b"ftyp", "save it as PNG or TIFF"),
+    Kind("a NumPy file", 0, b"\x93NUMPY", "rename it to .npy"),
+    Kind("a DICOM file", 128, b"DICM", "convert it to PNG, TIFF or NIfTI"),
+    Kind("a NIfTI file", 344, b"n+1\0", "rename it to .nii"),
+    Kind("a NIfTI file", 4, b"n+2\0\r\n\x1a\n", "rename it to .nii"),
+    Kind("an HDF5 file", 0, b"\x89HDF\r\n\x1a\n", "save its images as PNG, TIFF or npy"),
+    Kind("a MATLAB file", 0, b"MATLAB 5.0", "save its images as PNG, TIFF or npy"),
+    Kind("a PDF file", 0, b"%PDF", "save its images as PNG"),
+    Kind("a gzip file", 0, b"\x1f\x8b", "unpack it with `gunzip`"),
+    Kind("a ZIP archive", 0, b"PK\x03\x04", "unpack it"),
+    Kind("a 7-Zip archive", 0, b"7z\xbc\xaf\x27\x1c", "unpack it"),
+    Kind("a RAR archive", 0, b"Rar!\x1a\x07", "unpack it"),
+    Kind("an xz file", 0, b"\xfd7zXZ\0", "unpack it"),
+    Kind("a bzip2 file", 0, b"BZh", "unpack it"),
+    Kind("a tar archive", 257, b"ustar", "unpack it"),
+    Kind("a Python pickle", 0, b"\x80\x04\x95", "save it as npy; pickles are never opened"),
+)
+_TEXTS = (
+    Kind("a git-annex pointer", 0, b".git/annex/objects/", "fetch it with `git annex get`"),
+    Kind("an HTML page", 0, b"<!doctype html", "download the file itself again"),
+    Kind("an HTML page", 0, b"<html", "download the file itself again"),
+    Kind("an XML file", 0, b"<?xml", "download the file itself again"),
+    Kind("a JSON file", 0, b"{", "download the file itself again"),
+)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of a file by its first bytes; None for one that is not known.
+
+    Raises:
+      OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    for kind in KINDS:
+        if head[kind.offset : kind.offset + len(kind.start)] == kind.start:
+            return kind
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    for kind in _TEXTS:
+        if text.startswith(kind.start) or (kind is _TEXTS[0] and kind.start in text):
+            return kind
+    is_text = bool(head) and all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
+    return Kind("a text file", 0, b"", "replace it with the file itself") if is_text else None
+
+
+def contradiction(path: Path, *expected: str) -> str | None:
+    """What is wrong with a file that should be of one of some kinds, and what to do; None if nothing is known to be.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "a.png")
+    >>> _ = path.write_bytes(b"BM6")
+    >>> contradiction(path, "a PNG file")
+    'is a BMP file, despite its name; rename it to .bmp'
+    """
+    kind = kind_of(path)
+    if kind is None or kind.name in expected:
+        return None
+    return f"is {kind.name}, {'not the file itself' if 'pointer' in kind.name else 'despite its name'}; {kind.way_out}"

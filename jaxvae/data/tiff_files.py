@@ -1,0 +1,214 @@
+"""Samples of TIFF files. The pixels are the same for every lossless compression, and with or without imagecodecs.
+
+tifffile reads the structure of a file. By itself it unpacks deflate and LZMA; libtiff, which Pillow contains, unpacks
+the other compressions, one strip or tile at a time. So no depth and no number of channels is lost.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jaxvae.errors import InputError
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage, TiffPageSeries
+
+LARGEST = 1 << 30  # bytes of one image
+CCITT, LZW, JPEG, PACKBITS, ZSTD = (2, 3, 4), 5, (6, 7), 32773, 50000
+ALONE = (1, 8, 32946, 34925)  # tifffile unpacks these by itself: none, deflate (two numbers), LZMA
+LIBTIFF = (*CCITT, LZW, PACKBITS, ZSTD)
+IMAGE_AXES = set("YXSCQI")  # Q and I are pages of which the file says nothing
+
+
+class Samples(NamedTuple):
+    """What a TIFF file holds."""
+
+    values: np.ndarray  # [H, W], [H, W, C] or [C, H, W], bool, integers or floating point
+    has_alpha: bool  # the last channel is one
+
+
+def read(path: Path) -> Samples | None:
+    """The samples of a file, 0 as black; None where only Pillow can decode them (JPEG, YCbCr).
+
+    Samples of 1 bit stay as they are, since masks written from bool often have a photometric that nobody asked for.
+    Unsigned samples of 2 to 7 bits are scaled to uint8, of 9 to 15 bits to uint16. Palettes become RGB.
+
+    Raises:
+      InputError: a stack of planes or times, several images, stored turned, too large, or of an unknown compression.
+    """
+    import tifffile
+
+    # The other files of an OME data set are images of their own.
+    with tifffile.TiffFile(path, _multifile=False) as file:
+        series = _checked(file, path)
+        page = series.keyframe.aspage()
+        photometric = tifffile.PHOTOMETRIC
+        known = (photometric.MINISBLACK, photometric.MINISWHITE, photometric.RGB, photometric.PALETTE)
+        if page.photometric not in known or page.compression in JPEG:
+            return None
+        # The other axes have length 1.
+        shape = [size for axis, size in zip(series.axes, series.shape, strict=True) if axis in IMAGE_AXES]
+        values = _values(series, page, path).reshape(shape)
+        alphas = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
+        if page.photometric == photometric.PALETTE:
+            return Samples(_coloured(values, page, path), False)
+        values = _scaled(values, page.bitspersample)
+        if page.photometric == photometric.MINISWHITE and page.bitspersample > 1:
+            if values.dtype.kind != "u":
+                raise InputError(f"{path}: a TIFF of {values.dtype} in which 0 is white; save it with 0 as black")
+            values = np.iinfo(values.dtype).max - values
+        return Samples(values, bool(alphas & {*page.extrasamples}))
+
+
+def size(path: Path) -> tuple[int, int]:
+    """(samples, bytes of each) of the first image in a file, by its header."""
+    import tifffile
+
+    with tifffile.TiffFile(path, _multifile=False) as file:
+        series = file.series[0]
+        return math.prod(series.shape), series.dtype.itemsize
+
+
+def _checked(file, path: Path) -> TiffPageSeries:
+    """The one series of a file that holds one image."""
+    if len(file.series) != 1:
+        found = f"holds {len(file.series)} images of different kinds" if file.series else "holds no image"
+        raise InputError(f"{path}: {found}; save the one to use alone")
+    series = file.series[0]
+    page = series.keyframe.aspage()
+    axes = "".join(axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1)
+    if not {*axes} <= IMAGE_AXES:
+        raise InputError(
+            f"{path}: a stack of {'x'.join(map(str, series.shape))} ({series.axes}: Z are planes, T times), not one "
+            "image; save each plane as a file of its own"
+        )
+    orientation = page.tags.get("Orientation")
+    if orientation is not None and orientation.value != 1:
+        raise InputError(f"{path}: a TIFF that is stored turned (orientation {orientation.value}); save it upright")
+    if page.dtype is None or page.bitspersample == 24:
+        raise InputError(f"{path}: its samples of {page.bitspersample} bits are not read; save it as uint8 or float32")
+    if page.predictor == 3 and page.parent.byteorder == ">":
+        # libtiff swaps the bytes before it takes differences; tifffile follows the specification.
+        raise InputError(
+            f"{path}: a big-endian TIFF with a floating-point predictor, which programs write in two ways; "
+            "save it without predictor"
+        )
+    if math.prod(series.shape) * page.dtype.itemsize > LARGEST or page.imagedepth > 1:
+        size = "x".join(map(str, series.shape))
+        raise InputError(f"{path}: claims {size} samples of {page.dtype}, too many for one image; save it in parts")
+    return series
+
+
+def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
+    """The samples of all pages, as stored."""
+    import tifffile
+
+    simple = page.bitspersample in (8, 16, 32, 64) and page.predictor != 3 and page.fillorder == 1
+    if page.compression in LIBTIFF or (page.compression in ALONE and not simple):
+        return np.stack([_page(one.aspage(), path) for one in series.pages if one]).reshape(series.shape)
+    try:
+        return series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        name = tifffile.COMPRESSION(page.compression).name
+        way_out = "`pip install imagecodecs`, or save it with deflate or LZW"
+        raise InputError(f"{path}: a TIFF with {name} compression; {way_out}") from error
+
+
+def _page(page: TiffPage, path: Path) -> np.ndarray:
+    """The samples of one page, [samples, H, W, samples per pixel] as stored."""
+    planes, _, height, width, samples = page.shaped
+    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    down, across = -(-height // tall), -(-width // wide)
+    dtype = np.dtype(page.dtype)
+    out = np.zeros((planes, height, width, samples), dtype)
+    if len(page.dataoffsets) < planes * down * across:
+        raise InputError(f"{path}: lacks {planes * down * across - len(page.dataoffsets)} of its strips; copy it again")
+    file = page.parent.filehandle
+    for i in range(planes * down * across):
+        plane, top, left = i // (down * across), i // across % down * tall, i % across * wide
+        rows = tall if page.is_tiled else min(tall, height - top)
+        file.seek(page.dataoffsets[i])
+        data = file.read(page.databytecounts[i])
+        if data:  # A strip of no bytes is 0 throughout.
+            part = _segment(data, page, (rows, wide, samples), dtype)
+            out[plane, top : top + rows, left : left + wide] = part[: height - top, : width - left]
+    return out
+
+
+def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
+    """One strip or tile, unpacked: [rows, columns, samples]."""
+    import tifffile
+
+    rows, columns, samples = shape
+    bits = page.bitspersample
+    length = -(-columns * samples * bits // 8)  # bytes of a row
+    if page.compression in CCITT:
+        packed = _by_libtiff(data, page, (rows, columns), bits=1)
+        raw = np.packbits(packed, axis=-1)
+    elif page.compression in LIBTIFF:
+        raw = _by_libtiff(data, page, (1, rows * length), bits=8)
+    else:
+        data = data if page.fillorder == 1 else bytes(_reversed(np.frombuffer(data, np.uint8)))
+        raw = np.frombuffer(tifffile.TIFF.DECOMPRESSORS[page.compression](data), np.uint8)
+    raw = raw.reshape(-1)[: rows * length].reshape(rows, length)
+    if bits % 8:
+        digits = np.unpackbits(raw, axis=1)[:, : columns * samples * bits].reshape(rows, columns, samples, bits)
+        values = digits.astype(np.uint16) @ (1 << np.arange(bits, dtype=np.uint16)[::-1])
+        return values.astype(dtype)
+    if page.predictor == 3:  # The bytes of a row are differences, those of the highest weight first.
+        planes = _summed(raw.reshape(rows, length // samples, samples), np.dtype(np.uint8)).reshape(rows, -1)
+        whole = planes.reshape(rows, dtype.itemsize, columns * samples).swapaxes(1, 2)
+        return np.ascontiguousarray(whole).view(dtype.newbyteorder(">")).reshape(shape).astype(dtype)
+    values = raw.view(dtype.newbyteorder(page.parent.byteorder)).astype(dtype).reshape(shape)
+    return _summed(values, np.dtype(f"u{dtype.itemsize}")).view(dtype) if page.predictor == 2 else values
+
+
+def _summed(values: np.ndarray, unsigned: np.dtype) -> np.ndarray:
+    """Sums along the columns, which begin again at 0 where they overflow."""
+    return np.cumsum(values.view(unsigned), axis=1, dtype=unsigned)
+
+
+def _reversed(data: np.ndarray) -> np.ndarray:
+    return np.packbits(np.unpackbits(data, bitorder="little"))
+
+
+def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: int) -> np.ndarray:
+    """[H, W], what libtiff unpacks: the strip as a TIFF of its own, grey, in one strip."""
+    import PIL.Image
+
+    options = page.tags.valueof(292, 0) if page.compression == 3 else 0
+    values = {256: shape[1], 257: shape[0], 258: bits, 259: page.compression, 262: 1, 266: page.fillorder, 273: 0}
+    values |= {277: 1, 278: shape[0], 279: len(data), 292: options}
+    values[273] = 8 + 2 + 12 * len(values) + 4  # where the data start: behind the header and these tags
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(values)) + tags + bytes(4)
+    with PIL.Image.open(io.BytesIO(head + data), formats=("TIFF",)) as image:
+        return np.asarray(image)
+
+
+def _coloured(values: np.ndarray, page: TiffPage, path: Path) -> np.ndarray:
+    """[H, W, 3] uint8, of the indices of a palette."""
+    colours = page.colormap
+    if colours is None or values.ndim != 2 or colours.shape[1] <= int(values.max()):
+        raise InputError(f"{path}: its palette has no colour for some of its pixels; save it as RGB")
+    # Colours have 16 bits; some programs write 8.
+    shift = 8 if colours.max() > 255 else 0
+    return np.moveaxis(colours[:, values] >> shift, 0, -1).astype(np.uint8)
+
+
+def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
+    """Unsigned samples of an odd depth, with their largest value at the type's."""
+    if bits == 1:
+        return values.astype(bool)
+    if values.dtype.kind != "u" or bits == 8 * values.dtype.itemsize:
+        return values
+    top = np.iinfo(values.dtype).max
+    return np.rint(values * np.float32(top / (2**bits - 1))).astype(values.dtype)
