@@ -104,6 +104,17 @@ def identity(path: Path) -> list[Any]:
     return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
+def below(directory: Path, name: str) -> Path:
+    """The place of a result below a folder.
+
+    Raises:
+      InputError: the name leads out of the folder: it is absolute, or has `..` in it.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{name!r}: leads out of {directory}, where its results go; rename it")
+    return directory / name
+
+
 def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Puts `content` at `path`, as `replacing` does."""
     with replacing(path) as file:

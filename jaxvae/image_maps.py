@@ -51,7 +51,7 @@ class Files(NamedTuple):
 
     def of(self, out: Path, entry: Entry) -> dict[str, Path]:
         """Their places, by map, `overlay` and `mask`, which is there or not."""
-        stem = str(out / Path(entry.name).with_suffix(""))
+        stem = str(files.below(out, entry.name).with_suffix(""))
         places = {name: Path(f"{stem}_{name}.{self.format}") for name in self.maps}
         return places | {name: Path(f"{stem}_{name}.png") for name in ("overlay", "mask")}
 
@@ -201,8 +201,8 @@ def _begun(out: Path, note: dict[str, Any], scored: Scored, wanted: Files) -> di
 
 def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float) -> Rejected | None:
     """The files of one image; why not, where they cannot be made and those of others may."""
-    places = wanted.of(out, entry)
     try:
+        places = wanted.of(out, entry)
         image = read(entry.path)
         maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
         for name, values in maps.items():

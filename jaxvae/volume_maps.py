@@ -65,7 +65,7 @@ def write_scans(
     _claim(run, out, maps)
     todo, others = _missing(out, scans, threshold)
     warnings: Counter[str] = Counter()
-    if again := sum((out / f"{scan.name}.json").is_file() for scan in todo):
+    if again := sum(files.below(out, f"{scan.name}.json").is_file() for scan in todo):
         warnings["was done again: one of its files was gone, or the threshold is another"] = again
     failed = [*rejected, *others]
     for _ in range(len(scans) - len(todo)):
@@ -138,7 +138,7 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
     Raises:
       InputError: it is the record of another scan, or was made with another brain mask.
     """
-    path = out / f"{scan.name}.json"
+    path = files.below(out, f"{scan.name}.json")
     if not path.is_file():
         return False
     try:
@@ -148,7 +148,7 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
         return False  # Damaged, as after a loss of power: it is done again.
     if source != sources(scan, "image", "brain"):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
-    there += [] if threshold is None else [out / f"{scan.name}_mask.nii.gz"]
+    there += [] if threshold is None else [files.below(out, f"{scan.name}_mask.nii.gz")]
     return record.get("threshold") == threshold and all(place.is_file() for place in there)
 
 
@@ -165,8 +165,8 @@ def _write(run: Run, out: Path, scores: VolumeScores, first: str, threshold: flo
     """The files of one volume; the seconds they took."""
     begin = time.perf_counter()
     scan, samples = scores.scan, scores.scores.samples
-    maps = {name: out / f"{scan.name}_{name}.nii.gz" for name in scores.scores.maps}
-    mask, done = out / f"{scan.name}_mask.nii.gz", out / f"{scan.name}.json"
+    maps = {name: files.below(out, f"{scan.name}_{name}.nii.gz") for name in scores.scores.maps}
+    mask, done = (files.below(out, f"{scan.name}{ending}") for ending in ("_mask.nii.gz", ".json"))
     for path in (*maps.values(), mask, done):
         files.clear_parts(path)
     done.unlink(missing_ok=True)  # Until all is there again, the record of what was there before would be untrue.

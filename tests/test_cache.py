@@ -276,6 +276,30 @@ def test_the_command(patients, tmp_path, capsys):
         assert complaint.count("\n") == 1
 
 
+def test_patients_whose_files_were_not_fetched_are_left_out_by_name(tmp_path, capsys):
+    """A datalad clone: links to nothing, and a git-annex pointer where the mask of patient 2 should be."""
+    folder, lesions = tmp_path / "ds", tmp_path / "ds/derivatives/lesions"
+    scans_of = {i: folder / f"sub-{i}/anat/sub-{i}_T2w.nii.gz" for i in range(5)}
+    masks = {i: lesions / f"sub-{i}/anat/sub-{i}_label-lesion_mask.nii.gz" for i in range(3)}
+    for i, path in scans_of.items():
+        write_volume(path, head(i, lesion=i < 3)[0])
+    for i, path in masks.items():
+        write_volume(path, head(i, lesion=True)[2])
+    masks[2].write_text("/annex/objects/MD5E-s1--d41d8cd98f00b204e9800998ecf8427e.nii.gz\n")
+    for path in (masks[1], scans_of[4]):
+        path.unlink()
+        path.symlink_to("../../.git/annex/objects/MD5E-s1--d41d8cd98f00b204e9800998ecf8427e.nii.gz")
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "c"), "--size", "16"]) == 0
+    printed = capsys.readouterr().out
+    assert f"left out: {scans_of[1]}: its mask {masks[1]}: its content was not fetched" in printed
+    assert f"left out: {scans_of[4]}: its content was not fetched" in printed
+    assert f"left out: {masks[2]}: " in printed
+    assert "1 of 2 scans count as healthy because no lesion mask has their names, such as sub-3/" in printed
+    assert "3 left out" in printed
+    sick = {line["patient"]: any(line["lesion_voxels"]) for line in cache.open_cache(tmp_path / "c").volumes}
+    assert sick == {"0": True, "3": False}
+
+
 def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
     voxels, brain, _ = head(0)
     for name, values in (("scan", voxels), ("tissue", np.where(brain, 1.0 + (voxels > 110), 0.0))):

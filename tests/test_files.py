@@ -28,6 +28,13 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, name
     assert {entry.name for entry in tmp_path.rglob("*")} == {"taken", "file"}
 
 
+@pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/tmp/x.json"])
+def test_names_that_lead_out_of_a_folder_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="leads out of"):
+        files.below(tmp_path, name)
+    assert files.below(tmp_path, "a..b/x.json") == tmp_path / "a..b" / "x.json"
+
+
 def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     files.write(path, b"old")

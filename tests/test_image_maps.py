@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxvae import files, image_maps
+from jaxvae import checkpoint, files, image_maps
 from jaxvae.cli import main
+from jaxvae.data import image_folders
 from jaxvae.data.image_files import write_png
+from jaxvae.data.preparation import Preparation
 
 MAPS = ("combi", "rec_error")
 
@@ -59,6 +61,18 @@ def test_maps_have_the_size_of_their_image(run, tmp_path):
         assert np.asarray(Image.open(tmp_path / "out" / f"{name}_overlay.png")).shape == (*shape, 3)
         mask = np.asarray(Image.open(tmp_path / "out" / f"{name}_mask.png"))
         np.testing.assert_array_equal(mask > 0, values >= np.float32(1e-4))
+
+
+def test_names_of_images_never_lead_out_of_the_folder(run, tmp_path):
+    entries = image_folders.unlabelled(draw(tmp_path / "in" / "a.png", seed=0).parent)
+    named = [entries[0]._replace(name="../outside.png"), *entries]
+    wanted, out = image_maps.Files(("combi",)), tmp_path / "out"
+    there = checkpoint.load(run)
+    preparation = Preparation(size=16)
+    summary = image_maps.write_images(there, named, out, wanted, preparation=preparation, settings={})
+    assert (summary.written, len(summary.failed)) == (1, 1)
+    assert "leads out of" in summary.failed[0].reason
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_what_cannot_be_scored_is_left_out_and_the_others_are_what_they_are_alone(run, tmp_path, capsys):

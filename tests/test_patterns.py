@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,21 +57,44 @@ def test_volumes_below_are_those_that_can_be_seen(folder):
     assert errors == []
 
 
-def test_one_file_or_none(folder):
-    assert patterns.one_file(folder, "{0}{1}_seg.nii.gz", ("b/c/", "y"), needed=True) == folder / "b/c/y_seg.nii.gz"
-    assert patterns.one_file(folder, "{0}_seg.nii", ("a",), needed=False) is None
-    assert patterns.one_file(folder, None, (), needed=True) is None
-    with pytest.raises(InputError, match=r"its mask a_seg\.nii is missing"):
-        patterns.one_file(folder, "{0}_seg.nii", ("a",), needed=True)
-    with pytest.raises(InputError, match=r"2 masks at b/c/y_\*, such as y_"):
-        patterns.one_file(folder, "{0}y_*", ("b/c/",), needed=True)
+@pytest.mark.parametrize("pattern", ["**/*.nii", "*/*.nii", "*/t2.nii"])
+def test_links_to_nothing_are_files(tmp_path, pattern):
+    for name in ("a/t2.nii", "b/t2.nii", "c/t2.nii"):
+        (tmp_path / name).parent.mkdir()
+    (tmp_path / "a/t2.nii").touch()
+    (tmp_path / "b/t2.nii").symlink_to("gone.nii")
+    (tmp_path / "c/t2.nii").symlink_to("t2.nii")  # A link to itself leads nowhere either.
+    (tmp_path / "d").symlink_to("gone")
+    (tmp_path / "d.txt").symlink_to("gone.txt")
+    (tmp_path / "README").symlink_to(".git/annex/objects/SHA256E-s1--1")
+    found, errors = patterns.matches(tmp_path, pattern)
+    assert [path.parent.name for path, _ in found] == ["a", "b", "c"]
+    assert [patterns.is_dangling(path) for path, _ in found] == [False, True, True]
+    [error] = errors
+    assert patterns.cannot_be_opened(error) == (
+        f"{tmp_path / 'd'}: is a link to nothing (gone is missing); mend or remove the link"
+    )
 
 
-def test_patterns_that_cannot_be_are_refused(folder):
-    with pytest.raises(InputError, match=r"brains='\{2\}': takes \{0\} to \{1\}, one for each star of `images`"):
-        patterns.check("{2}", 2, "brains")
-    with pytest.raises(InputError, match=r"brains='\{0\}': `images` has no star"):
-        patterns.check("{0}", 0, "brains")
-    patterns.check(None, 0, "brains")
+def test_files_below_show_links_to_nothing(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to("gone.png")
+    paths, errors = patterns.files_below(tmp_path, lambda path: False)
+    assert [(path.name, patterns.is_dangling(path)) for path in paths] == [("a.png", False), ("b.png", True)]
+    assert errors == []
+    with pytest.raises(InputError, match=r"b.png: is a link to nothing \(gone.png is missing\)"):
+        patterns.refuse_dangling(tmp_path / "b.png")
+
+
+def test_only_folders_that_a_pattern_leads_through_are_opened(folder, monkeypatch):
+    opened = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: opened.append(os.path.relpath(place, folder)) or scandir(place))
+    patterns.matches(folder, "b/*/y_*.nii.gz")
+    assert opened == [".", "b", "b/c"]
+
+
+@pytest.mark.parametrize("pattern", ["/absolute/*.nii", "../*/*.nii", "a/../../*.nii", ""])
+def test_patterns_that_lead_out_of_the_folder_are_refused(folder, pattern):
     with pytest.raises(InputError, match="no pattern of files below"):
-        patterns.matches(folder, "/absolute/*.nii")
+        patterns.matches(folder, pattern)

@@ -77,6 +77,59 @@ ISLES = "VSD.Brain.XX.O.MR_{}.{}/VSD.Brain.XX.O.MR_{}.{}.nii"
                 "derivatives/manual/sub-01/anat/sub-01_label-L_mask.nii.gz",
             ),
         ),
+        (
+            "brats2017",
+            [f"BraTS20_Training_001/BraTS20_Training_001_{what}.nii" for what in ("t1ce", "t2", "seg")],
+            (
+                "BraTS20_Training_001/BraTS20_Training_001_t2",
+                "BraTS20_Training_001",
+                None,
+                "BraTS20_Training_001/BraTS20_Training_001_seg.nii",
+            ),
+        ),
+        (
+            "brats2017",
+            [f"train/BraTS2021_00000/BraTS2021_00000_{what}.nii.gz" for what in ("flair", "t2", "seg")],
+            (
+                "train/BraTS2021_00000/BraTS2021_00000_t2",
+                "BraTS2021_00000",
+                None,
+                "train/BraTS2021_00000/BraTS2021_00000_seg.nii.gz",
+            ),
+        ),
+        *(
+            (
+                "brats2023",
+                [f"BraTS-{task}-00008-101/BraTS-{task}-00008-101-{what}.nii.gz" for what in ("t1c", "t2w", "seg")],
+                (
+                    f"BraTS-{task}-00008-101/BraTS-{task}-00008-101-t2w",
+                    f"BraTS-{task}-00008",
+                    None,
+                    f"BraTS-{task}-00008-101/BraTS-{task}-00008-101-seg.nii.gz",
+                ),
+            )
+            for task in ("GLI", "MET", "MEN", "PED", "SSA")
+        ),
+        (
+            "brats2024goat",
+            [f"BraTS-GoAT-00063/BraTS-GoAT-00063-{what}.nii.gz" for what in ("t1n", "t2f", "t2w", "seg")],
+            (
+                "BraTS-GoAT-00063/BraTS-GoAT-00063-t2w",
+                "BraTS-GoAT-00063",
+                None,
+                "BraTS-GoAT-00063/BraTS-GoAT-00063-seg.nii.gz",
+            ),
+        ),
+        (
+            "brats2024rt",
+            [f"BraTS-MEN-RT-0005-1/BraTS-MEN-RT-0005-1_{what}.nii.gz" for what in ("t1c", "gtv")],
+            (
+                "BraTS-MEN-RT-0005-1/BraTS-MEN-RT-0005-1_t1c",
+                "BraTS-MEN-RT-0005",
+                None,
+                "BraTS-MEN-RT-0005-1/BraTS-MEN-RT-0005-1_gtv.nii.gz",
+            ),
+        ),
         ("ixi", ["T1/IXI002-Guys-0828-T1.nii.gz"], ("T1/IXI002-Guys-0828-T1", "IXI002-Guys-0828", None, None)),
     ],
 )
@@ -127,11 +180,95 @@ def test_what_was_guessed_is_said(tmp_path):
     made(tmp_path / "flat", "a_t2.nii", "b_t2.nii", "a_seg.nii", "b_seg.nii")
     made(tmp_path / "ixi", "T1/IXI049-HH-1355_T1.nii.gz", "T1/IXI053-Guys-0727_T1.nii.gz")
     [patients, healthy] = scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii")[0])
-    assert "where 2 are too many, say whose scan it is with --patients" in patients
+    assert patients == "patients were guessed from the file names (2 found); if that is wrong, pass --patients"
     assert healthy == "no lesion masks are known, so all of them count as healthy"
     assert scans.doubts(scans.find(tmp_path / "ixi")[0]) == [healthy]
     masks = {"lesions": "{0}_seg.nii", "patients": "of {0}"}
     assert scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii", **masks)[0]) == []
+
+
+def test_scans_that_count_as_healthy_are_counted(tmp_path):
+    made(tmp_path, *(f"sub-{i}/sub-{i}_T2w.nii" for i in range(5)), "sub-3/sub-3_acq-post_T2w.nii")
+    made(tmp_path, "derivatives/x/sub-0/sub-0_label-L_mask.nii", "derivatives/x/sub-3/sub-3_acq-post_label-L_mask.nii")
+    made(tmp_path, "derivatives/x/sub-0/sub-0_desc-brain_mask.nii")
+    [lesions, brains] = scans.doubts(scans.find(tmp_path)[0])
+    assert lesions == (
+        "4 of 6 scans count as healthy because no lesion mask has their names, such as sub-1/sub-1_T2w; the patients "
+        "of 1 have a lesion mask for another scan"
+    )
+    assert brains == (
+        "the brains of 5 of 6 scans are found in the images because no brain mask has their names, such as "
+        "sub-1/sub-1_T2w"
+    )
+
+
+def test_masks_of_several_scans_are_told(tmp_path):
+    made(tmp_path, "p_t1.nii", "p_t2.nii", "q_t1.nii", "p_seg.nii", "q_seg.nii")
+    there, _ = scans.find(tmp_path, images="*_t?.nii", lesions="{0}_seg.nii", brains="p_seg.nii", patients="{0}")
+    assert scans.doubts(there) == [
+        "1 brain mask serves several scans, such as p_seg.nii for p_t1 and p_t2",
+        "1 lesion mask serves several scans, such as p_seg.nii for p_t1 and p_t2",
+    ]
+
+
+def test_scans_and_masks_that_are_links_to_nothing_are_left_out_by_name(tmp_path):
+    made(tmp_path, *(f"{name}_{what}.nii.gz" for name in "abc" for what in ("t2", "seg", "brain")))
+    for name in ("a_t2", "b_seg", "c_brain"):
+        (tmp_path / f"{name}.nii.gz").unlink()
+        (tmp_path / f"{name}.nii.gz").symlink_to("gone")
+    why = "is a link to nothing (gone is missing); mend or remove the link"
+    there, rejected = scans.find(tmp_path, brains="{1}_brain.nii.gz")
+    assert there == []
+    assert [one.reason for one in rejected] == [
+        f"{tmp_path}/a_t2.nii.gz: {why}",
+        f"{tmp_path}/b_t2.nii.gz: its mask {tmp_path}/b_seg.nii.gz: {why}",
+        f"{tmp_path}/c_t2.nii.gz: its mask {tmp_path}/c_brain.nii.gz: {why}",
+    ]
+    there, rejected = scans.unlabelled(tmp_path, images="*_t2.nii.gz", brains="{0}_brain.nii.gz")
+    assert [scan.name for scan in there] == ["b_t2"]
+    assert [one.path.name for one in rejected] == ["a_t2.nii.gz", "c_t2.nii.gz"]
+    there, rejected = scans.unlabelled(tmp_path)
+    assert len(there) == 6
+    assert [one.path.name for one in rejected] == ["a_t2.nii.gz", "b_seg.nii.gz", "c_brain.nii.gz"]
+    with pytest.raises(InputError, match=r"a_t2\.nii\.gz: is a link to nothing"):
+        scans.unlabelled(tmp_path / "a_t2.nii.gz")
+
+
+def test_folders_that_are_links_to_nothing_are_left_out_by_name(tmp_path):
+    made(tmp_path, "p1/t2.nii", "p1/seg.nii")
+    (tmp_path / "p2").symlink_to("gone")
+    why = f"{tmp_path}/p2: is a link to nothing (gone is missing); mend or remove the link"
+    for there, rejected in (
+        scans.find(tmp_path, images="*/t2.nii", lesions="{0}/seg.nii"),
+        scans.find(tmp_path, images="**/t2.nii", lesions="{0}/seg.nii"),
+        scans.unlabelled(tmp_path, images="*/t2.nii"),
+    ):
+        assert [scan.name for scan in there] == ["p1/t2"]
+        assert [one.reason for one in rejected] == [why]
+    for function in (scans.find, scans.unlabelled):
+        with pytest.raises(InputError, match="p2: is a link to nothing"):
+            function(tmp_path / "p2")
+
+
+def test_the_modality_names_of_earlier_years(tmp_path):
+    made(tmp_path, *(f"BraTS-GLI-00000-000-{what}.nii.gz" for what in ("t1n", "t1c", "t2w", "t2f", "seg")))
+    for old, new in (("t1", "t1n"), ("t1ce", "t1c"), ("t2", "t2w"), ("flair", "t2f"), ("t2f", "t2f")):
+        [scan] = scans.find(tmp_path, modality=old)[0]
+        assert scan.name == f"BraTS-GLI-00000-000-{new}"
+
+
+def test_brats_time_points_are_one_patient(tmp_path):
+    made(tmp_path, *(f"{n}/BraTS-GLI-00008-00{n}-{what}.nii.gz" for n in (0, 1) for what in ("t2w", "seg")))
+    assert {scan[1] for scan in found(tmp_path)} == {"BraTS-GLI-00008"}
+
+
+def test_choices_of_the_command_are_the_layouts():
+    from typing import get_args, get_type_hints
+
+    from jaxvae.cli.prepare import Prepare
+    from jaxvae.data.layouts import LAYOUTS
+
+    assert get_args(get_type_hints(Prepare)["layout"]) == ("auto", *LAYOUTS)
 
 
 def test_scans_that_differ_in_their_suffix_only_have_names_of_their_own(tmp_path):

@@ -98,6 +98,31 @@ def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, caps
     assert (tmp_path / "out" / "failed.jsonl").read_text() == ""
 
 
+def test_names_of_scans_never_lead_out_of_the_folder(trained, tmp_path, capsys):
+    """The names of prepared volumes may be anybody's; those of patterns are refused before anything is read."""
+    run, out = trained / "run", tmp_path / "deep" / "out"
+    first, second, third = flairs(trained)[:3]
+    named = [first._replace(name="../outside"), second._replace(name=str(tmp_path / "outside")), third]
+    summary = volume_maps.write_scans(checkpoint.load(run), named, out, maps=("combi",))
+    assert summary.written == 1
+    assert [("leads out of" in one.reason, one.path) for one in summary.failed] == [(True, s.image) for s in named[:2]]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    (tmp_path / "empty").mkdir()
+    images = str(Path(os.path.relpath(trained / "patients", tmp_path / "empty")) / "*" / "flair.nii.gz")
+    assert main(["score", str(run), str(tmp_path / "empty"), "--out", str(out), "--images", images]) == 2
+    assert "no pattern of files below" in capsys.readouterr().err
+
+
+def test_masks_of_several_scans_are_told(trained, tmp_path, capsys):
+    for name in ("p_t1", "p_t2"):
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", head(0)[0])
+    write_volume(tmp_path / "in" / "p_brain.nii.gz", head(0)[1])
+    flags = ["--images", "*_t?.nii.gz", "--brains", "{0}_brain.nii.gz", "--maps", "combi"]
+    assert main(["score", str(trained / "run"), str(tmp_path / "in"), "--out", str(tmp_path / "out"), *flags]) == 0
+    assert "1 brain mask serves several scans, such as p_brain.nii.gz for p_t1 and p_t2" in capsys.readouterr().out
+
+
 def test_shards_make_together_what_one_makes(trained, tmp_path):
     scans_folder = str(trained / "cache")
     score = ["score", str(trained / "run"), scans_folder, "--maps", *MAPS]

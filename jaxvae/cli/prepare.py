@@ -16,6 +16,8 @@ from jaxvae.errors import InputError, command
 if TYPE_CHECKING:
     from jaxvae.data.cache import Cache
 
+SHOWN = 5  # of the files that were left out by their names; rejected.jsonl lists all
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -30,9 +32,12 @@ class Prepare:
     """the folder of volumes; or the data set to download, and the folder to put it in"""
     out: Annotated[Path | None, flags.optional("PATH", "needed for volumes")] = None
     """where to put the slices: `jaxvae train RUN --data PATH` learns from them"""
-    layout: Literal["auto", "hcp", "brats2017", "isles2015", "bids", "ixi"] = "auto"
-    """where the scans and their masks lie; auto takes the first that fits, else every volume, without masks"""
-    modality: Annotated[str | None, flags.optional("NAME", "T2, for ixi T1")] = None
+    layout: Literal[
+        "auto", "hcp", "brats2023", "brats2024goat", "brats2024rt", "brats2017", "isles2015", "bids", "ixi"
+    ] = "auto"
+    """where the scans and their masks are; auto takes the first that fits, else every volume, without masks;
+    brats2017 is also for 2018 to 2021, brats2023 for 2024"""
+    modality: Annotated[str | None, flags.optional("NAME", "T2, for ixi T1, for brats2024rt t1c")] = None
     """which scan of each patient, as the layout writes it: t2, flair, T1w"""
     images: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
     """where the scans lie below the folder, such as 'T1/*_T1.nii.gz'"""
@@ -78,6 +83,10 @@ class Prepare:
             lesions=self.lesions,
             patients=self.patients,
         )
+        for one in rejected[:SHOWN]:
+            print(f"left out: {one.reason}")
+        if len(rejected) > SHOWN:
+            print(f"and {len(rejected) - SHOWN} more")
         # Where it was not said what the scans are, a mask may be among them.
         left_out = cache_writer.prepare(self.out, found, rejected, slicing, label_maps=self.images is not None)
         print(self._summary(cache.open_cache(self.out), len(left_out)))
@@ -98,7 +107,8 @@ class Prepare:
         lines += [f"  {doubt}" for doubt in scans.doubts(cache.scans(opened), patients_given=self.patients is not None)]
         if left_out:
             lines.append(
-                f"  {left_out} left out, {self.out}/rejected.jsonl says why; mended, prepare into a new folder"
+                f"  {left_out} left out, {self.out}/rejected.jsonl says why; once they are mended, prepare into a "
+                "new folder"
             )
         return "\n".join([*lines, f"next: {command('train', 'RUN', '--data', self.out)}"])
 

@@ -165,6 +165,8 @@ class Score:
             found, rejected = cache.scans(cache.open_cache(folder)), []
         else:
             found, rejected = scans.unlabelled(folder, images=self.images, brains=self.brains)
+        for line in scans.shared(found):
+            print(f"  {line}")
         found, rejected = found[self._shard()], rejected[self._shard()]
         with Bar(total=len(found), unit="volume", desc="score") as bar:
             summary = volume_maps.write_scans(

@@ -1,45 +1,65 @@
 """Patterns of files below a folder, with stars that stand for something.
 
 `*` stands for a part of a name and `**/` for any number of folders. Hidden files, and those below `derivatives`, are
-not seen.
+not seen. A link to nothing is seen: it is a file that is missing, which only its reader can say.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxvae.data import volumes
-from jaxvae.errors import ArgumentError, InputError
+from jaxvae.errors import InputError
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
-    """The visible volumes at a pattern, in order, with what each of its stars stands for; and errors, if it was walked.
+    """The visible volumes at a pattern, in order, with what each of its stars stands for.
+
+    Returns:
+      The volumes, and an error for each folder on the way that cannot be opened or is a link to nothing.
 
     Raises:
-      InputError: no pattern of files below the folder.
+      InputError: the pattern is not one of files below the folder.
     """
-    regex = re.compile(_regex(pattern))
-    if "**/" in pattern:
-        paths, errors = volumes_below(directory)
-    else:
-        paths, errors = sorted(path for path in _glob(directory, pattern) if _visible(path, directory)), []
-    found = [(path, regex.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
+    if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
+        raise InputError(f"{pattern!r}: no pattern of files below {directory}; leave out '..' and the first '/'")
+    leads = re.compile(_leading(pattern))
+
+    def hidden(path: Path) -> bool:
+        relative = path.relative_to(directory)
+        return _hidden(relative) or not leads.fullmatch(f"/{relative.as_posix()}")
+
+    paths, errors = volumes_below(directory, hidden)
+    whole = re.compile(regex(pattern))
+    found = [(path, whole.fullmatch(path.relative_to(directory).as_posix())) for path in paths]
     return [(path, match.groups()) for path, match in found if match], errors
 
 
-def volumes_below(directory: Path) -> tuple[list[Path], list[OSError]]:
-    """`files_below`, of the visible volumes."""
-    paths, errors = files_below(directory, lambda path: _hidden(path.relative_to(directory)))
+def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None) -> tuple[list[Path], list[OSError]]:
+    """The volumes below a folder, in order, links to nothing among them.
+
+    Args:
+      hidden: which files and folders are passed over; None: the hidden ones, and those below `derivatives`.
+
+    Returns:
+      The volumes, and an error for each folder that cannot be opened or is a link to nothing.
+    """
+    paths, errors = files_below(directory, hidden or (lambda path: _hidden(path.relative_to(directory))))
+    errors += [
+        FileNotFoundError(errno.ENOENT, "a link to nothing", str(path)) for path in paths if _is_missing_folder(path)
+    ]
     return [path for path in paths if volumes.is_volume(path)], errors
 
 
 def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
     """All files anywhere below a folder, in order, and an error for each folder that cannot be opened.
 
-    Folders that are links are followed, which `Path.glob` does not; each folder is looked into once.
+    Folders that are links are followed, which `Path.glob` does not; each folder is looked into once. Links to nothing
+    are among the files (`is_dangling` tells them), because a file that was not fetched must not go unnoticed.
     """
     paths: list[Path] = []
     errors: list[OSError] = []
@@ -52,8 +72,47 @@ def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[P
             folders.clear()
             continue
         seen.add((place.st_dev, place.st_ino))
-        paths += (path for path in (Path(root, name) for name in names) if path.is_file() and not hidden(path))
+        below = (Path(root, name) for name in names)
+        paths += (path for path in below if not hidden(path) and (os.path.isfile(path) or is_dangling(path)))
     return sorted(paths), errors
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to nothing, as git-annex and datalad leave for files that were not fetched."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def refuse_dangling(path: Path) -> None:
+    """Refuse a link to nothing.
+
+    Raises:
+      InputError: the path is a link whose target is missing.
+    """
+    if not is_dangling(path):
+        return
+    target = os.readlink(path)
+    if _is_annexed(target):
+        raise InputError(f"{path}: its content was not fetched (a link to nothing); run `datalad get` on it")
+    raise InputError(f"{path}: is a link to nothing ({target} is missing); mend or remove the link")
+
+
+def cannot_be_opened(error: OSError) -> str:
+    """One line about a folder that `files_below` or `matches` could not open."""
+    path = Path(str(error.filename))
+    try:
+        refuse_dangling(path)
+    except InputError as dangling:
+        return str(dangling)
+    return f"{path}: cannot be opened ({error.strerror})"
+
+
+def _is_annexed(target: str) -> bool:
+    return "annex/objects/" in target
+
+
+def _is_missing_folder(path: Path) -> bool:
+    """Whether a link to nothing may have led to a folder: its name has no suffix, and git-annex only links files."""
+    return not path.suffix and is_dangling(path) and not _is_annexed(os.readlink(path))
 
 
 def stars(pattern: str) -> int:
@@ -62,18 +121,32 @@ def stars(pattern: str) -> int:
     >>> stars("sub-*/**/*_T2w.nii.gz")
     3
     """
-    return re.compile(_regex(pattern)).groups
+    return re.compile(regex(pattern)).groups
 
 
-def _regex(pattern: str) -> str:
-    """The pattern as a regular expression with a group a star.
+def regex(pattern: str) -> str:
+    """The pattern as a regular expression with a group for each star.
 
-    >>> re.fullmatch(_regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
+    >>> re.fullmatch(regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
     ('HGG/a_1/', 'a_1')
     """
     parts = re.split(r"(\*\*/|\*|\?|\[[^]]+\])", pattern)
     groups = {"**/": "((?:[^/]+/)*)", "*": "([^/]*)", "?": "[^/]"}
     return "".join(groups.get(part) or _bracket(part) or re.escape(part) for part in parts)
+
+
+def _leading(pattern: str) -> str:
+    """A regular expression of the paths, each with a `/` before it, that the pattern matches or can lead through.
+
+    >>> [bool(re.fullmatch(_leading("p*/**/t2.nii"), path)) for path in ("/p1", "/p1/a/b", "/q1")]
+    [True, True, False]
+    """
+    parts = pattern.split("/")
+    deep = parts.index("**") if "**" in parts else len(parts)
+    found = "(?:/.*)?" if "**" in parts else ""
+    for part in reversed(parts[:deep]):
+        found = f"(?:/{regex(part)}{found})?"
+    return found
 
 
 def _bracket(part: str) -> str | None:
@@ -88,55 +161,5 @@ def _bracket(part: str) -> str | None:
     return found
 
 
-def _glob(directory: Path, pattern: str) -> list[Path]:
-    try:
-        return list(directory.glob(pattern))
-    except (NotImplementedError, ValueError) as error:
-        reason = str(error).partition(":")[0]
-        raise InputError(f"{pattern!r}: no pattern of files below {directory} ({reason})") from error
-
-
-def _visible(path: Path, directory: Path) -> bool:
-    return volumes.is_volume(path) and not _hidden(path.relative_to(directory))
-
-
 def _hidden(relative: Path) -> bool:
     return relative.parts[0] == "derivatives" or any(part.startswith(".") for part in relative.parts)
-
-
-def check(pattern: str | None, stars: int, name: str) -> None:
-    """Refuses a pattern that asks for a star that there is not.
-
-    Raises:
-      InputError: so it is; `name` is what the caller calls the pattern.
-    """
-    try:
-        (pattern or "").format(*[""] * stars)
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
-        raise ArgumentError(name, pattern, known) from error
-
-
-def one_file(directory: Path, pattern: str | None, stars: tuple[str, ...], *, needed: bool) -> Path | None:
-    """The one file at a mask's pattern; None if there is no pattern, or no file and none is needed.
-
-    Args:
-      stars: what the stars of the scan's pattern stood for, which `{0}`, `{1}` of this one ask for.
-    Raises:
-      InputError: several files, or none though one is needed.
-    """
-    if pattern is None:
-        return None
-    # What a star stood for is taken as it is: a bracket in a folder's name chooses nothing.
-    wanted = pattern.format(*(re.sub(r"([*?[])", r"[\1]", star) for star in stars))
-    paths = [path for path in _glob(directory, wanted) if path.is_file()]
-    if len(paths) > 1:
-        # BIDS derivatives come in the scan's own space and, with this in their names, in others'.
-        paths = [path for path in paths if "_space-" not in path.name] or paths
-    if len(paths) == 1:
-        return paths[0]
-    if paths:
-        raise InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; make the pattern fit one")
-    if needed:
-        raise InputError(f"its mask {wanted} is missing")
-    return None

@@ -1,21 +1,22 @@
-"""Where the scans of a data set lie, each with its masks, read from names alone.
+"""The scans of a data set, each with its masks, found by file names alone.
 
 A layout is a pattern for the scans and, made of what its stars stood for, patterns for the masks: with the scans at
 `T1/*_T1.nii.gz`, the brain mask of `T1/IXI049_T1.nii.gz` at `DLMUSE/{0}_T1_DLMUSE.nii.gz` is
-`DLMUSE/IXI049_T1_DLMUSE.nii.gz`. `**/` stands for any number of folders; the stars of a mask's own pattern have to fit
-one file.
+`DLMUSE/IXI049_T1_DLMUSE.nii.gz`. `**/` stands for any number of folders; the stars of a mask's own pattern must fit
+one file, as `pairing` says. In BIDS, masks are paired by entities (`bids`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvae import files
-from jaxvae.data import patterns, volumes
+from jaxvae.data import pairing, patterns, volumes
+from jaxvae.data.layouts import LAYOUTS, Layout, layout_of, pair_masks
 from jaxvae.errors import ArgumentError, InputError
 
 
@@ -56,49 +57,6 @@ def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
     files.write_lines(path, [{"path": str(one.path), "reason": one.reason} for one in rejected])
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Patterns relative to the folder of the data set.
-
-    Args:
-      images: of the scans; may hold `{modality}`.
-      brains, lesions: of the masks, with `{0}`, `{1}` for what the stars of `images` stood for; None: there are none.
-      patient: the patient's name made of the same; None: the folder that holds the scan where no folder holds two of
-        them, else the scan's own name.
-      modality: the default of `{modality}`.
-      needs_lesions: a scan whose lesion mask is missing is left out, not taken for healthy.
-    """
-
-    images: str
-    brains: str | None = None
-    lesions: str | None = None
-    patient: str | None = None
-    modality: str = ""
-    needs_lesions: bool = True
-
-
-LAYOUTS = {
-    "hcp": Layout("*/T1w/{modality}_acpc_dc_restore_brain.nii.gz", patient="{0}", modality="T2w"),
-    "brats2017": Layout("**/*_{modality}.nii.gz", None, "{0}{1}_seg.nii.gz", "{1}", "t2"),
-    "isles2015": Layout(
-        "**/VSD.Brain.*.MR_{modality}.*/VSD.Brain.*.MR_{modality}.*.nii",
-        None,
-        "{0}VSD.Brain.*OT.*/VSD.Brain.*OT.*.nii",
-        "{0}",
-        "T2",
-    ),
-    "bids": Layout(
-        "sub-*/**/sub-*_{modality}.nii.gz",
-        "derivatives/*/sub-{0}/{1}sub-{2}*desc-brain*_mask.nii.gz",
-        "derivatives/*/sub-{0}/{1}sub-{2}*label-[Ll]*_mask.nii.gz",
-        "{0}",
-        "T2w",
-        needs_lesions=False,
-    ),
-    "ixi": Layout("**/IXI*[-_]{modality}.nii.gz", patient="IXI{1}", modality="T1"),
-}
-
-
 def find(
     directory: str | Path,
     layout: str = "auto",
@@ -116,10 +74,12 @@ def find(
       modality: which of a patient's scans, as the layout writes it.
       images: a pattern of one's own, instead of a layout.
       brains, lesions, patients: patterns instead of the layout's.
+
     Raises:
       InputError: no such folder or layout, or no scan in it; a pattern that asks for a star that there is not.
     """
     directory = Path(directory)
+    patterns.refuse_dangling(directory)
     if not directory.is_dir():
         raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
@@ -128,44 +88,44 @@ def find(
         raise ArgumentError("layout", layout, "does not go with `images`; give `brains` and `lesions` beside it")
     if images is not None and modality is not None and "{modality}" not in images:
         raise ArgumentError("modality", modality, f"`images` {images} has no {{modality}} to put it in")
-    known = Layout("**/*") if images is not None else _layout(directory, layout, modality)
+    known = Layout("**/*") if images is not None else layout_of(directory, layout, modality)
     known = replace(
         known,
-        images=(images or known.images).replace("{modality}", modality or known.modality),
+        images=replace(known, images=images or known.images).images_of(modality),
         brains=brains or known.brains,
         lesions=lesions or known.lesions,
         patient=patients or known.patient,
     )
-    stars = patterns.stars(known.images)
+    count = patterns.stars(known.images)
     for name, pattern in (("brains", known.brains), ("lesions", known.lesions), ("patients", known.patient)):
-        patterns.check(pattern, stars, name)
+        pairing.check(pattern, count, name)
     matches, errors = patterns.matches(directory, known.images)
+    brain_masks, lesion_masks = pair_masks(directory, known, matches, needs_brains=brains is not None)
     crowded = max(Counter(path.parent for path, _ in matches).values(), default=0) > 1
     found, rejected = [], _closed(errors)
-    for path, stars in matches:
-        name = str(path.relative_to(directory).parent / volumes.stem(path))
+    for (path, stars), brain, lesion in zip(matches, brain_masks, lesion_masks, strict=True):
         try:
-            brain = patterns.one_file(directory, known.brains, stars, needed=brains is not None)
-            lesion = patterns.one_file(directory, known.lesions, stars, needed=known.needs_lesions)
+            brain, lesion = pairing.taken(path, brain, lesion)
         except InputError as error:
-            rejected.append(Rejected(path, f"{path}: {error}"))
+            rejected.append(Rejected(path, str(error)))
             continue
+        name = str(path.relative_to(directory).parent / volumes.stem(path))
         alone = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
         patient = alone if known.patient is None else known.patient.format(*stars).strip("/")
         found.append(Scan(name, patient, path, brain, lesion))
-    if not found and not rejected:
-        raise InputError(f"{directory}: no volume at {known.images}; say where they lie with --layout or --images")
+    if not matches and not rejected:
+        raise InputError(f"{directory}: no volume at {known.images}; say where they are with --layout or --images")
     return _unique(found, directory), rejected
 
 
 def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
-    """What nobody said about scans and was guessed, a line each.
+    """One line for each fact about scans that was guessed, or that a reader of the results should know.
 
     Args:
-      patients_given: it was said whose scan each is.
+      patients_given: the caller said whose scan each is.
 
     >>> doubts([Scan("a/t1", "a", Path("a/t1.nii"), None, None), Scan("b/t1", "b", Path("b/t1.nii"), None, None)])[0]
-    'who is a patient was guessed from the names; where 2 are too many, say whose scan it is with --patients'
+    'patients were guessed from the file names (2 found); if that is wrong, pass --patients'
     """
     lines = []
     if (
@@ -174,12 +134,43 @@ def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
         and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found)
     ):
         patients = len({scan.patient for scan in found})
-        lines.append(
-            f"who is a patient was guessed from the names; where {patients} are too many, "
-            "say whose scan it is with --patients"
-        )
-    if all(scan.lesion is None for scan in found):
+        lines.append(f"patients were guessed from the file names ({patients} found); if that is wrong, pass --patients")
+    without = [scan for scan in found if scan.lesion is None]
+    if found and len(without) == len(found):
         lines.append("no lesion masks are known, so all of them count as healthy")
+    elif without:
+        others = {scan.patient for scan in found if scan.lesion is not None}
+        same = sum(scan.patient in others for scan in without)
+        lines.append(
+            f"{len(without)} of {len(found)} scans count as healthy because no lesion mask has their names, such as "
+            f"{without[0].name}" + (f"; the patients of {same} have a lesion mask for another scan" if same else "")
+        )
+    without = [scan for scan in found if scan.brain is None]
+    if 0 < len(without) < len(found):
+        lines.append(
+            f"the brains of {len(without)} of {len(found)} scans are found in the images because no brain mask has "
+            f"their names, such as {without[0].name}"
+        )
+    return lines + shared(found)
+
+
+def shared(found: Sequence[Scan]) -> list[str]:
+    """One line for each kind of mask of which a file serves several scans.
+
+    >>> shared([Scan(name, "p", Path(name), None, Path("p_seg.nii")) for name in ("p_t1", "p_t2")])
+    ['1 lesion mask serves several scans, such as p_seg.nii for p_t1 and p_t2']
+    """
+    lines = []
+    for kind in ("brain", "lesion"):
+        names: dict[Path, list[str]] = defaultdict(list)
+        for scan in found:
+            if (mask := getattr(scan, kind)) is not None:
+                names[mask].append(scan.name)
+        several = {mask: those for mask, those in names.items() if len(those) > 1}
+        for mask, (first, second, *_) in list(several.items())[:1]:
+            serves = "mask serves" if len(several) == 1 else "masks serve"
+            example = f"{mask.name} for {first} and {second}"
+            lines.append(f"{len(several)} {kind} {serves} several scans, such as {example}")
     return lines
 
 
@@ -192,36 +183,41 @@ def unlabelled(
       images: the pattern of the scans; None takes every volume.
       brains: the pattern of the brain masks, with `{0}`, `{1}` for what the stars of `images` stood for; without
         `images` they are the scan's folder with its slash and its name without suffix: `{0}{1}_brain.nii.gz`. A mask
-        that lies among the scans is not taken for one.
+        among the scans is not taken for one.
+
     Raises:
       InputError: no volume is there; a pattern of the files below a single one, or that asks for a star that there is
         not.
     """
     path = Path(path)
+    patterns.refuse_dangling(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if images is not None and not path.is_dir():
         raise ArgumentError("images", images, f"{path} is a file; pass its folder, or leave `images` out")
     directory = path if path.is_dir() else path.parent
-    patterns.check(brains, 2 if images is None else patterns.stars(images), "brains")
+    pairing.check(brains, 2 if images is None else patterns.stars(images), "brains")
     if images is None:
         paths, errors = patterns.volumes_below(path) if path.is_dir() else ([path], [])
         matches = [(image, _folder_and_name(image.relative_to(directory))) for image in paths]
     else:
         matches, errors = patterns.matches(directory, images)
-    found, masks, rejected = [], set(), _closed(errors)
-    for image, stars in matches:
-        try:
-            brain = patterns.one_file(directory, brains, stars, needed=True)
-        except InputError as error:
-            rejected.append(Rejected(image, f"{image}: {error}"))
+    paired = pairing.pair(
+        directory, brains, [path for path, _ in matches], [stars for _, stars in matches], needed=True
+    )
+    taken = {mask for mask in paired if isinstance(mask, Path)}
+    found, rejected = [], _closed(errors)
+    for (image, _), brain in zip(matches, paired, strict=True):
+        # A mask among the scans is no scan, and it needs no mask itself.
+        if image in taken:
             continue
-        masks |= {brain} if brain else set()
+        try:
+            (brain,) = pairing.taken(image, brain)
+        except InputError as error:
+            rejected.append(Rejected(image, str(error)))
+            continue
         name = "".join(_folder_and_name(image.relative_to(directory)))
         found.append(Scan(name, name, image, brain, None))
-    # A mask that lies among the scans is no scan, and no mask was missed for it.
-    found = [scan for scan in found if scan.image not in masks]
-    rejected = [one for one in rejected if one.path not in masks]
     if not found and not rejected:
         where = f"at {images}" if images else f"({', '.join(volumes.SUFFIXES[:3])}, ...) in it or below"
         raise InputError(f"{path}: no volume {where}")
@@ -243,22 +239,6 @@ def _unique(found: list[Scan], directory: Path) -> list[Scan]:
     ]
 
 
-def _layout(directory: Path, layout: str, modality: str | None) -> Layout:
-    for name in LAYOUTS if layout == "auto" else [layout]:
-        known = LAYOUTS[name]
-        if (
-            layout == name
-            or patterns.matches(directory, known.images.replace("{modality}", modality or known.modality))[0]
-        ):
-            return known
-    if modality is not None:
-        there = f"none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}"
-        raise ArgumentError("modality", modality, f"{there}; say where they lie with `images`")
-    return Layout("**/*")
-
-
 def _closed(errors: Sequence[OSError]) -> list[Rejected]:
-    """Folders that cannot be opened, of which nobody knows what scans they hold."""
-    return [
-        Rejected(Path(error.filename), f"{error.filename}: cannot be opened ({error.strerror})") for error in errors
-    ]
+    """Folders that cannot be opened, whose scans are not known."""
+    return [Rejected(Path(error.filename), patterns.cannot_be_opened(error)) for error in errors]
