@@ -5,12 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 import jaxvae
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples in every run, and no more than the suite has time for.
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    # Each example overwrites the files of the one before, so one temporary folder serves all of them.
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 # Programs that tests start. Looked through for doctests they would run here, and give this process four devices.
 collect_ignore = ["four_devices.py", "two_processes.py"]
