@@ -146,6 +146,16 @@ def test_a_mask_of_two_scans_is_refused(tmp_path):
     assert all("is also the lesion mask of" in str(reason) for reason in found(tmp_path).values())
 
 
+def test_scans_of_a_pipeline_have_the_masks_beside_them(tmp_path):
+    """The folder of a pipeline such as fMRIPrep, given as the data set."""
+    for space in ("", "_space-MNI_res-2"):
+        put(tmp_path, f"sub-01{space}_desc-preproc_T2w", f"sub-01{space}_desc-brain_mask")
+    assert found(tmp_path, "brain") == {
+        "sub-01_desc-preproc_T2w": "sub-01_desc-brain_mask",
+        "sub-01_space-MNI_res-2_desc-preproc_T2w": "sub-01_space-MNI_res-2_desc-brain_mask",
+    }
+
+
 def test_a_scan_in_the_folder_of_another_subject_is_refused(tmp_path):
     put(tmp_path, "sub-01_T2w")
     (tmp_path / "sub-01/anat/sub-02_T2w.nii.gz").touch()

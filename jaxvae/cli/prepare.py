@@ -40,11 +40,11 @@ class Prepare:
     modality: Annotated[str | None, flags.optional("NAME", "T2, for ixi T1, for brats2024rt t1c")] = None
     """which scan of each patient, as the layout writes it: t2, flair, T1w"""
     images: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
-    """where the scans lie below the folder, such as 'T1/*_T1.nii.gz'"""
+    """where the scans are below the folder, such as 'T1/*_T1.nii.gz'"""
     brains: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else found in the scan")] = None
-    """where the brain masks lie; {0}, {1} are what the stars of --images stood for: 'masks/{0}_brain.nii.gz'"""
+    """where the brain masks are; {0}, {1} are what the stars of --images stood for: 'masks/{0}_brain.nii.gz'"""
     lesions: Annotated[str | None, flags.optional("PATTERN", "as the layout has it")] = None
-    """where the lesion masks lie, likewise; without them all scans are healthy"""
+    """where the lesion masks are, likewise; without them all scans count as healthy"""
     patients: Annotated[str | None, flags.optional("PATTERN", "as the layout has it, else guessed")] = None
     """whose scan it is, likewise: '{0}'; a patient is never on both sides of a split"""
     size: int = 64

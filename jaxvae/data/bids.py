@@ -135,9 +135,10 @@ def _one(scan: Name, masks: list[Name], alike: list[Name], directory: Path, kind
     if len(own) > 1:
         paths = ", ".join(str(mask.path.relative_to(directory)) for mask in own[:3])
         raise InputError(f"{len(own)} {kind} masks fit it ({paths}); choose with --{kind}s")
-    if own and len(alike) > 1:
-        others = ", ".join(str(other.path.relative_to(directory)) for other in alike if other is not scan)
-        raise InputError(f"{own[0].path.name} is also the {kind} mask of {others}; rename one of the scans")
+    others = [other for other in alike if other is not scan and other.derived == scan.derived]
+    if own and others:
+        paths = ", ".join(str(other.path.relative_to(directory)) for other in others)
+        raise InputError(f"{own[0].path.name} is also the {kind} mask of {paths}; rename one of the scans")
     if not own:
         return None
     return present(own[0].path)

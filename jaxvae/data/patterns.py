@@ -58,8 +58,8 @@ def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None)
 def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
     """All files anywhere below a folder, in order, and an error for each folder that cannot be opened.
 
-    Folders that are links are followed, which `Path.glob` does not; each folder is looked into once. Links to nothing
-    are among the files (`is_dangling` tells them), because a file that was not fetched must not go unnoticed.
+    Folders that are links are followed, which `Path.glob` does not; each folder is read once. Links to nothing are
+    among the files (`is_dangling` tells them), because a file that was not fetched must not go unnoticed.
     """
     paths: list[Path] = []
     errors: list[OSError] = []
