@@ -257,6 +257,17 @@ def test_the_modality_names_of_earlier_years(tmp_path):
         assert scan.name == f"BraTS-GLI-00000-000-{new}"
 
 
+def test_a_bids_folder_is_bids_for_every_modality(tmp_path):
+    made(tmp_path / "bids", *(f"sub-1/anat/sub-1_{what}.nii.gz" for what in ("T1w", "T2w", "FLAIR")))
+    for modality in ("T1w", "T2w", "FLAIR"):
+        assert found(tmp_path / "bids", modality=modality) == [(f"sub-1/anat/sub-1_{modality}", "1", None, None)]
+    made(tmp_path / "brats", *(f"sub-1/sub-1_{what}.nii.gz" for what in ("t2", "flair", "seg")))
+    for modality in ("t2", "flair"):
+        assert found(tmp_path / "brats", modality=modality) == [
+            (f"sub-1/sub-1_{modality}", "sub-1", None, "sub-1/sub-1_seg.nii.gz")
+        ]
+
+
 def test_brats_time_points_are_one_patient(tmp_path):
     made(tmp_path, *(f"{n}/BraTS-GLI-00008-00{n}-{what}.nii.gz" for n in (0, 1) for what in ("t2w", "seg")))
     assert {scan[1] for scan in found(tmp_path)} == {"BraTS-GLI-00008"}

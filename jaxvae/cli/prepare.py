@@ -33,7 +33,7 @@ class Prepare:
     out: Annotated[Path | None, flags.optional("PATH", "needed for volumes")] = None
     """where to put the slices: `jaxvae train RUN --data PATH` learns from them"""
     layout: Literal[
-        "auto", "hcp", "brats2023", "brats2024goat", "brats2024rt", "brats2017", "isles2015", "bids", "ixi"
+        "auto", "hcp", "brats2023", "brats2024goat", "brats2024rt", "bids", "brats2017", "isles2015", "ixi"
     ] = "auto"
     """where the scans and their masks are; auto takes the first that fits, else every volume, without masks;
     brats2017 is also for 2018 to 2021, brats2023 for 2024"""

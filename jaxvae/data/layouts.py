@@ -65,6 +65,7 @@ LAYOUTS = {
         "t1c",
         _BEFORE_2023,
     ),
+    "bids": Layout("sub-*/**/sub-*_{modality}.nii*", patient="{0}", modality="T2w", needs_lesions=False, entities=True),
     # BraTS 2017 to 2021: Brats17_2013_2_1, BraTS20_Training_001, BraTS2021_00000.
     "brats2017": Layout("**/*_{modality}.nii*", None, "{0}{1}_seg.nii{2}", "{1}", "t2"),
     "isles2015": Layout(
@@ -74,7 +75,6 @@ LAYOUTS = {
         "{0}",
         "T2",
     ),
-    "bids": Layout("sub-*/**/sub-*_{modality}.nii*", patient="{0}", modality="T2w", needs_lesions=False, entities=True),
     "ixi": Layout("**/IXI*[-_]{modality}.nii.gz", patient="IXI{1}", modality="T1"),
 }
 
@@ -88,6 +88,8 @@ def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
     if name != "auto":
         return LAYOUTS[name]
     for known in LAYOUTS.values():
+        if known.entities and modality is not None and modality.islower():
+            continue  # BIDS writes T2w and FLAIR; sub-01_t2 beside sub-01_seg is a BraTS layout.
         if patterns.matches(directory, known.images_of(modality))[0]:
             return known
     if modality is not None:
