@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxvae.data import slices, volumes
-from jaxvae.data.foreground import foreground
+from jaxvae.data.foreground import GUESSED, foreground
 from jaxvae.data.scans import Scan
 from jaxvae.data.slices import Slices, Slicing
 from jaxvae.data.volumes import Volume
@@ -36,19 +36,31 @@ def read_scan(scan: Scan, slicing: Slicing) -> Cut:
       InputError: anything wrong with one of its files.
     """
     volume = volumes.read(scan.image)
-    if scan.brain is not None:
-        brain, guess = volumes.read_mask(scan.brain, volume), None
-    else:
+    warnings, guess, lesion = list(volume.warnings), None, None
+    if scan.brain is None:
         brain, guess = foreground(volume.voxels, volume.spacing)
-    lesion = None if scan.lesion is None else volumes.read_mask(scan.lesion, volume)
+        warnings += [guess] if guess else []
+    else:
+        brain, notices = volumes.mask_and_notices(scan.brain, volume, of_brain=True)
+        warnings += [f"brain mask: {notice}" for notice in notices]
+    if scan.lesion is not None:
+        lesion, notices = volumes.mask_and_notices(scan.lesion, volume)
+        warnings += [f"lesion mask: {notice}" for notice in notices]
+    if count := _empty_planes(brain):
+        warnings.append(f"empty planes within the brain: {count}")
     try:
         cut = slices.cut(volume.voxels, brain, volume.spacing, slicing)
     except InputError as error:
         raise InputError(f"{scan.image}: {error}") from error
-    warnings = [*volume.warnings, *([guess] if guess else [])]
     inside = volume.voxels[brain]
     if len(np.unique(inside[:: 1 + len(inside) // 4096])) <= FEW:  # A sample is enough, and takes a millisecond.
         warnings.append(LIKE_A_MASK)
     if cut.clipped > 0.02:
         warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
-    return Cut(volume, brain, lesion, cut, guess is not None, tuple(warnings))
+    return Cut(volume, brain, lesion, cut, guess == GUESSED, tuple(warnings))
+
+
+def _empty_planes(brain: np.ndarray) -> int:
+    """How many axial planes between the first and the last of a brain have none of it."""
+    planes = np.flatnonzero(brain.any(axis=(0, 1)))
+    return int(planes[-1] - planes[0] + 1 - len(planes)) if len(planes) else 0

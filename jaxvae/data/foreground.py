@@ -14,8 +14,11 @@ HALO = "small values around the brain, as interpolation makes them, were left ou
 LARGEST_BRAIN = 2.2e6  # cubic millimetres; heads have twice that
 # Shares of the brain's level, the median of what is clearly above the background.
 NOTHING = 0.005  # Less is no signal, if there is much of it.
-SMALL = 0.1  # Most of a halo is less.
-EDGE = 0.5  # Where interpolation smeared an edge, it was half-way up.
+SMALL = 0.1  # A halo is less, but for one layer of voxels.
+CLEAR = 0.5
+# Shares of the brain's number of voxels that a halo has at least: below the background, or small.
+HALO_BELOW = 0.01
+HALO_SMALL = 0.05
 SMALLEST_PART = 0.05  # of the largest part of a brain
 SAMPLE = 300_000  # voxels, to choose thresholds
 
@@ -25,9 +28,9 @@ def foreground(voxels: np.ndarray, spacing: tuple[float, float, float]) -> tuple
 
     A skull-stripped scan has one value nearly everywhere along the edge of its volume, 0 or, once normalised, below 0.
     What differs from that value is brain, unless it is more than a brain can be. Two things are told from the brain:
-    noise of less than a half percent of its level, and the halo of interpolation: spline and Lanczos kernels leave
-    values on both sides of 0 around it. With a halo, the brain ends where it falls to half its level. In other scans
-    Otsu's threshold tells head from air.
+    noise of less than a half percent of its level, and the halo of interpolation, for spline and Lanczos kernels leave
+    small values of either sign around it. A brain with a halo ends where it falls to half of what it is nearby. In
+    other scans Otsu's threshold tells head from air.
 
     Its holes are filled plane by plane, since dark ventricles belong to the brain. The largest connected part is kept;
     of a brain, other parts of some size too. Empty planes do not separate parts. A scan with one value throughout is
@@ -43,33 +46,63 @@ def foreground(voxels: np.ndarray, spacing: tuple[float, float, float]) -> tuple
         return np.ones(voxels.shape, bool), None
     faces = np.concatenate([np.take(voxels, [0, -1], axis).ravel() for axis in range(3)])
     # If one value fills more than half of the faces, it is their median. A cropped brain may touch a face.
-    background = np.float32(np.partition(faces, faces.size // 2)[faces.size // 2])
-    signal = voxels - background
-    sample = _sample(signal)
-    if sample.mean() < 0:
-        signal, sample = -signal, -sample
-    above = sample[sample > max(0.0, _otsu(sample))]
-    level = float(np.median(above)) if above.size else 0.0
-    tiny = np.mean(np.abs(sample[sample != 0]) < NOTHING * level) > 0.05
-    nothing = np.float32(NOTHING * level if tiny else 0)
+    background = np.partition(faces, faces.size // 2)[faces.size // 2]
+    signal, level = _signal(voxels - background)
+    sample = np.abs(_sample(signal))
+    tiny = np.mean(sample[sample > 0] < NOTHING * level) > 0.05
+    nothing = NOTHING * level if tiny else 0.0
     if np.mean(np.abs(faces - background) <= nothing) > 0.5:
-        inside = np.abs(signal) > nothing
-        core = signal > EDGE * level
-        halo = level > 0 and _has_halo(signal, core, level)
-        size = np.count_nonzero(np.abs(signal) > SMALL * level if halo else inside)
-        if 0 < size * np.prod(spacing) < LARGEST_BRAIN:
-            return _solid(core if halo else inside, SMALLEST_PART), HALO if halo else None
+        halo = _has_halo(signal, level)
+        inside = _solid(signal > SMALL * level, SMALLEST_PART) if halo else np.abs(signal) > nothing
+        if 0 < np.count_nonzero(inside) * np.prod(spacing) < LARGEST_BRAIN:
+            return (_without_halo(signal, inside), HALO) if halo else (_solid(inside, SMALLEST_PART), None)
     return _solid(voxels > _otsu(_sample(voxels)), 1.0), GUESSED
 
 
-def _has_halo(signal: np.ndarray, core: np.ndarray, level: float) -> bool:
-    """Whether most of what lies around the core of a brain is small, of either sign."""
-    step = (slice(None, None, 1 + (signal.size > 10 * SAMPLE)),) * 3  # Every second voxel is enough.
-    strength, core = np.abs(signal[step]) / level, core[step]
-    if not core.any():
-        return False
-    around = strength[(strength > NOTHING) & ~_filled(core)]
-    return around.size > 0.02 * np.count_nonzero(core) and np.mean(around < SMALL) > 0.5
+def _signal(difference: np.ndarray) -> tuple[np.ndarray, float]:
+    """(how far each voxel is from the background, above 0 in brains, below only where a brain is not; its level)."""
+    sample = _sample(difference)
+    if sample.mean() < 0:
+        difference, sample = -difference, -sample
+    level = _level(sample)
+    if np.mean(sample < -CLEAR * level) > 0.1 * np.mean(sample > CLEAR * level):  # The brain lies on both sides.
+        difference = np.abs(difference)
+        level = _level(np.abs(sample))
+    return difference, level
+
+
+def _level(sample: np.ndarray) -> float:
+    above = sample[sample > max(0.0, _otsu(sample))]
+    return float(np.median(above)) if above.size else 0.0
+
+
+def _has_halo(signal: np.ndarray, level: float) -> bool:
+    """Whether small values of either sign lie around the brain."""
+    step = 1 + (signal.size > 10 * SAMPLE)  # Every second voxel is enough.
+    signal = signal[::step, ::step, ::step]
+    brain = _filled(signal > SMALL * level)
+    around = signal[~brain & (np.abs(signal) > NOTHING * level)]
+    small = np.count_nonzero(np.abs(around) < SMALL * level)
+    much = np.count_nonzero(around < 0) > HALO_BELOW * np.count_nonzero(brain)
+    much |= small > HALO_SMALL * np.count_nonzero(brain)
+    return bool(much) and small > around.size / 2
+
+
+def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """The brain without those voxels of its outermost layer that have less than half the mean of the inner ones nearby.
+
+    An edge that was interpolated is half-way up where it was sharp.
+    """
+    from scipy import ndimage
+
+    box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(brain))
+    signal, found = signal[box], np.zeros_like(brain)
+    inner = ndimage.binary_erosion(brain[box])
+    near = ndimage.uniform_filter(inner.astype(np.float32), 5)
+    total = ndimage.uniform_filter(np.where(inner, signal, 0), 5)
+    # Filters round: what has no inner voxel nearby is kept.
+    found[box] = inner | (brain[box] & ((signal * near > total / 2) | (near < 1e-3)))
+    return _solid(found, SMALLEST_PART)
 
 
 def _sample(voxels: np.ndarray) -> np.ndarray:
@@ -97,6 +130,8 @@ def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
     from scipy import ndimage
 
     found = np.zeros(inside.shape, bool)
+    if not inside.any():
+        return found
     planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(kept[0], kept[-1] + 1) for kept in planes)
     # Without its empty planes: a plane that a scanner or a copy lost does not cut a brain in two.
@@ -112,7 +147,7 @@ def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
 
 
 def _filled(inside: np.ndarray) -> np.ndarray:
-    """With the holes of each axial plane, which are what is not connected to the plane's edge through its background."""
+    """With the holes of each axial plane: what is not connected to the plane's edge through what is outside."""
     from scipy import ndimage
 
     outside = np.pad(~inside, ((1, 1), (1, 1), (0, 0)), constant_values=True)

@@ -24,7 +24,7 @@ LONGEST_SIDE = 2000.0  # millimetres of a scan; a whole body
 SHORTEST_SIDE = 1.0  # millimetres
 LONGEST_QUATERNION = 1.01  # Its length should be 1; what is a little longer comes from rounding.
 _LOGGING = Lock()  # of nibabel's logger, which is one for all threads
-UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # NIfTI's codes that are not millimetres
+UNITS = {2: ("millimetres", 1.0), 3: ("micrometres", 0.001), 1: ("metres", 1000.0)}  # by NIfTI's codes
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ def _checked(
         raise InputError(f"{path}: has {size} voxels, more than the {LARGEST:,} that are read; cut it into parts")
     if not _has_inverse(affine):
         raise InputError(f"{path}: its affine has no inverse, so no axis has a direction; set it, as with fslorient")
-    millimetres, doubt = _unit(fields, affine, shape[:3])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0) * millimetres
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() > 100 * spacing.min():
         sides = "x".join(f"{side:.3g}" for side in spacing)
         raise InputError(f"{path}: its voxels would have {sides} mm; correct its header")
+    millimetres, doubt = _unit(fields, affine, shape[:3])
     slope, intercept = scale
     return Header(
         fields,
@@ -180,15 +180,17 @@ def _has_inverse(affine: np.ndarray) -> bool:
 
 
 def _unit(fields: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[float, list[str]]:
-    """(millimetres of the unit of length, a warning if the header names one in which no scan can be)."""
+    """(millimetres of the unit of length, a warning if it is not the one that the header names)."""
     code = int(fields["xyzt_units"]) % 8 if isinstance(fields, nib.Nifti1Header) else 0
-    if code not in UNITS:
-        return 1.0, []  # millimetres, or not said
-    name, millimetres = UNITS[code]
+    named = UNITS.get(code, UNITS[2])
     side = float((np.linalg.norm(affine[:3, :3], axis=0) * shape).max())
-    if SHORTEST_SIDE <= side * millimetres <= LONGEST_SIDE or not SHORTEST_SIDE <= side <= LONGEST_SIDE:
+    fitting = [unit for unit in (named, *UNITS.values()) if SHORTEST_SIDE <= side * unit[1] <= LONGEST_SIDE]
+    name, millimetres = fitting[0] if fitting else named
+    if name == named[0]:
         return millimetres, []
-    return 1.0, [f"its unit of length is {name}, in which it would be {side * millimetres:.3g} mm long; mm were taken"]
+    said = named[0] if code in UNITS else "not said"
+    length = f"it would be {side * named[1]:.3g} mm long"
+    return millimetres, [f"its unit of length is {said}, so {length}; {name} were taken"]
 
 
 def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:

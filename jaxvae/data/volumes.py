@@ -18,11 +18,13 @@ from nibabel.freesurfer.mghformat import MGHError
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from jaxvae import files
-from jaxvae.data import packing
+from jaxvae.data import masks, packing
 from jaxvae.data.volume_headers import Header, Mended, read_header
 from jaxvae.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".hdr")
+LARGEST_SHIFT = 0.1  # voxels between a mask and its scan
+SMALL_SHIFT = 0.01  # voxels; less comes from rounding
 PLANES = 16  # stored planes that are converted at a time
 RAS = axcodes2ornt("RAS")
 
@@ -126,22 +128,52 @@ def _in_ras(header: Header, orientation: np.ndarray) -> np.ndarray:
 
 
 def read_mask(path: str | Path, like: Volume) -> np.ndarray:
-    """[X, Y, Z] bool: where a mask or a map of labels is above 0.5, which also reads a 1 stored as 0.99999997.
+    """[X, Y, Z] bool: where a mask or a map of labels is positive, as `masks.binary` says.
 
     Raises:
-      InputError: as `read`, or the mask lies on another grid than `like`.
+      InputError: as `read`, or the mask is on another grid than `like`.
+    """
+    return mask_and_notices(path, like)[0]
+
+
+def mask_and_notices(path: str | Path, like: Volume, *, of_brain: bool = False) -> tuple[np.ndarray, list[str]]:
+    """(the mask that `read_mask` returns, what is doubtful about it).
+
+    Args:
+      of_brain: refuse a scan that was given as a mask.
     """
     mask = read(path)
     if mask.voxels.shape != like.voxels.shape:
         sizes = ["x".join(map(str, volume.voxels.shape)) for volume in (mask, like)]
         raise InputError(f"{path}: {sizes[0]} voxels, but {like.path} has {sizes[1]}; resample it to that grid")
-    if not np.allclose(mask.affine, like.affine, atol=1e-3):
-        apart = np.abs(mask.affine - like.affine)[:3]
-        by = f"the origins by {apart[:, 3].max():.3g} mm, the rest by up to {apart[:, :3].max():.3g}"
+    apart = _voxels_apart(mask.affine, like.affine, like.voxels.shape)
+    if apart > LARGEST_SHIFT:
+        differ = np.abs(mask.affine - like.affine)[:3]
+        by = f"the origins by {differ[:, 3].max():.3g} mm, the rest by up to {differ[:, :3].max():.3g}"
         raise InputError(
-            f"{path}: lies elsewhere than {like.path} (their affines differ, {by}); resample it to that grid"
+            f"{path}: lies elsewhere than {like.path} (their affines differ, {by}: up to {apart:.3g} voxels); "
+            "resample it to that grid"
         )
-    return mask.voxels > 0.5
+    inside, notice = masks.binary(mask.voxels)
+    if of_brain and notice and inside.any() and _is_scan(mask.voxels):
+        raise InputError(f"{path}: has many values, as a scan does, so it is no brain mask; name another file")
+    notices = [notice] if notice else []
+    if apart > SMALL_SHIFT:
+        notices.append(f"its voxels are up to {apart:.2g} voxels away from those of its scan, which was accepted")
+    return inside, notices
+
+
+def _is_scan(values: np.ndarray) -> bool:
+    """Whether values are spread over their range. Those of an interpolated mask are mostly its lowest and highest."""
+    low, high = min(0.0, float(values.min())), float(values.max())
+    share = (values[values > low + 0.1 * (high - low)] - low) / (high - low)
+    return bool(np.mean(share > 0.9) < 0.3)
+
+
+def _voxels_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far the same corner of two grids is apart at most, along any axis, in voxels of the other."""
+    corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*np.subtract(shape, 1), 1]
+    return float(np.abs(corners @ (np.linalg.solve(other, one) - np.eye(4)).T).max())
 
 
 def write(path: str | Path, values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> None:
