@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
+import resource
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from jaxvae.data import volumes
 from jaxvae.errors import InputError
+from scan_folders import head
 
 SHAPE = (4, 5, 6)
 OBLIQUE = np.array([[1.0, 0.1, -0.2, -7], [-0.1, 1.2, 0.1, 8], [0.2, -0.1, 2.0, 9], [0, 0, 0, 1]])
@@ -368,3 +373,196 @@ def test_a_pair_is_known_by_both_of_its_files(tmp_path):
     nib.Nifti1Pair(np.zeros((4, 5, 6), np.float32), np.eye(4)).to_filename(tmp_path / "a.img")
     assert [path.name for path in volumes.beside(tmp_path / "a.img")] == ["a.hdr"]
     assert volumes.beside(tmp_path / "a.nii.gz") == []
+
+
+def patched(path: Path, **fields: Any) -> Path:
+    """A scan with both forms, and then with other values in its header, whatever they are."""
+    affine = np.array([[-4.0, 0, 0, 90], [0, 4, 0, -110], [0, 0, 4, -70], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(noise(), affine)
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    content = bytearray(image.to_bytes())
+    header = np.frombuffer(content, nib.nifti1.header_dtype, 1)
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(content if path.suffix == ".nii" else gzip.compress(content))
+    return path
+
+
+NAN3 = [1, 4, np.nan, 4, 1, 1, 1, 1]
+SOUND = {
+    "long quaternion": ({"quatern_c": 1.000001}, "its quaternion has the length 1.000001 and was brought to 1"),
+    "far too long": ({"quatern_c": 1.5}, "its qform is damaged; the sform was taken"),
+    "NaN quaternion": ({"quatern_b": np.nan}, "its qform is damaged; the sform was taken"),
+    "NaN pixdim": ({"pixdim": NAN3}, "its qform is damaged; the sform was taken"),
+    "infinite offset": ({"qoffset_x": np.inf}, "its qform is damaged; the sform was taken"),
+    "NaN pixdim, no qform": ({"pixdim": NAN3, "qform_code": 0}, "its voxel size (pixdim) is damaged"),
+    "NaN quaternion, no qform": ({"quatern_b": np.nan, "qform_code": 0}, ""),
+    "NaN sform": ({"srow_y": np.nan}, "its sform has no inverse; the qform was taken"),
+    "empty sform": ({"srow_x": 0, "srow_y": 0, "srow_z": 0}, "its sform has no inverse; the qform was taken"),
+    "unknown code": ({"qform_code": 77}, "its header was mended: qform_code 77 not valid; setting to 0"),
+    "negative pixdim": ({"pixdim": [-1, -4, 4, 4, 1, 1, 1, 1]}, "its header was mended: pixdim"),
+    "handedness of 0": ({"pixdim": [0, 4, 4, 4, 1, 1, 1, 1], "qform_code": 0}, ""),
+    "odd intent": ({"intent_code": 31000}, ""),
+    "NaN slope": ({"scl_slope": np.nan, "scl_inter": np.nan}, ""),
+    "odd unit": ({"xyzt_units": 255}, ""),
+}
+
+
+@pytest.mark.parametrize("what", SOUND)
+def test_a_damaged_header_field_is_mended_with_a_warning(tmp_path, capfd, what):
+    fields, warning = SOUND[what]
+    volume = volumes.read(patched(tmp_path / "scan.nii.gz", **fields))
+    np.testing.assert_array_equal(volume.voxels, noise()[::-1])
+    np.testing.assert_allclose(volume.stored_affine, [[-4, 0, 0, 90], [0, 4, 0, -110], [0, 0, 4, -70], [0, 0, 0, 1]])
+    assert len(volume.warnings) == bool(warning)
+    assert "".join(volume.warnings).startswith(warning)
+    # The map of such a scan has a sound header.
+    volumes.write(tmp_path / "map.nii", volume.voxels, volume)
+    written: Any = nib.load(tmp_path / "map.nii")
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj), noise())
+    np.testing.assert_allclose(written.affine, volume.stored_affine)
+    np.testing.assert_allclose(written.header.get_zooms(), 4)
+    if written.header["qform_code"]:
+        np.testing.assert_allclose(written.get_qform(), volume.stored_affine, atol=1e-4)
+    assert volumes.read(tmp_path / "map.nii").warnings == ()
+    assert capfd.readouterr().err == ""
+
+
+REFUSED = {
+    "long quaternion alone": ({"quatern_c": 1.5, "sform_code": 0}, "its qform is damaged and its sform is not set"),
+    "both": ({"quatern_c": 1.5, "srow_x": np.nan}, "neither its sform nor its qform has an inverse"),
+    "neither": ({"sform_code": 0, "qform_code": 0, "pixdim": NAN3}, "its affine has no inverse"),
+    "NaN intercept": ({"scl_slope": 2, "scl_inter": np.nan}, "cannot be read"),
+    "NaN start": ({"vox_offset": np.nan}, "cannot be read"),
+    "start within the header": ({"vox_offset": 16}, "cannot be read"),
+    "start at the end": ({"vox_offset": 1e9}, "ends too early|start at byte 1,000,000,000"),
+    "a billion voxels": ({"dim": [3, 1000, 1000, 1000, 1, 1, 1, 1]}, "ends too early"),
+    "a trillion voxels": ({"dim": [3, 10000, 10000, 10000, 1, 1, 1, 1]}, "more than the"),
+    "bits": ({"datatype": 1}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_that_cannot_be_mended_is_refused(tmp_path, capfd, what, suffix):
+    fields, message = REFUSED[what]
+    path = patched(tmp_path / f"scan{suffix}", **fields)
+    with pytest.raises(InputError, match=message) as caught:
+        volumes.read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_extension_does_not_hide_the_voxels(tmp_path):
+    image = nib.Nifti1Image(noise(), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", bytes(40)))
+    content = bytearray(image.to_bytes())
+    content[352:356] = np.int32(-8).tobytes()  # its length
+    (tmp_path / "a.nii").write_bytes(content)
+    np.testing.assert_array_equal(volumes.read(tmp_path / "a.nii").voxels, noise())
+
+
+@pytest.mark.parametrize("dtype", ["i8", ">u8", "i4", "f8"])
+def test_wide_types_are_rounded_to_float32(tmp_path, dtype):
+    stored = (noise(dtype="i8") << 33).astype(dtype) if dtype[-1] == "8" else noise(dtype=dtype)
+    header = nib.Nifti1Header(endianness=">" if dtype[0] == ">" else "<")
+    header.set_data_dtype(np.dtype(dtype))
+    header.set_data_shape(SHAPE)
+    header.set_sform(np.eye(4), 1)
+    header["magic"], header["vox_offset"], header["scl_slope"], header["scl_inter"] = b"n+1", 352, 0.1, 7
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + stored.tobytes(order="F"))
+    slope = np.float64(np.float32(0.1))
+    np.testing.assert_array_equal(volumes.read(tmp_path / "a.nii").voxels, (stored * slope + 7).astype(np.float32))
+
+
+def test_a_map_is_the_file_that_nibabel_writes(tmp_path):
+    volume = volumes.read(patched(tmp_path / "scan.nii"))
+    image = nib.Nifti1Image(noise() / 3, volume.stored_affine, volume.header)
+    image.header["descrip"] = b"jaxvae"
+    image.header["cal_min"], image.header["cal_max"] = 0, (noise() / 3).max()
+    assert volumes.nifti(noise()[::-1] / 3, volume) == image.to_bytes()
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.nii")
+    (tmp_path / "b.nii").symlink_to(tmp_path / "annex" / "object")
+    with pytest.raises(InputError, match=r"a.nii: is no regular file"):
+        volumes.read(tmp_path / "a.nii")
+    with pytest.raises(InputError, match=r"b.nii: links to .*object, which is missing"):
+        volumes.read(tmp_path / "b.nii")
+
+
+def grown(path: Path, zeros: int) -> Path:
+    """A packed scan of 120 voxels behind which `zeros` bytes follow, a thousandth of them on the disk."""
+    path.write_bytes(gzip.compress(gzip.decompress(saved(path).read_bytes()) + bytes(zeros)))
+    return path
+
+
+def test_a_packed_file_is_unpacked_no_further_than_its_header_says(tmp_path):
+    few = grown(tmp_path / "few.nii.gz", 1 << 20)
+    np.testing.assert_array_equal(volumes.read(few).voxels, noise())
+    path = grown(tmp_path / "many.nii.gz", 300 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"many.nii.gz: cannot be read .*far more than the 480 bytes"):
+            volumes.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_memory_is_taken_for_voxels_that_are_not_there(tmp_path):
+    for suffix in (".nii", ".nii.gz"):
+        path = patched(tmp_path / f"scan{suffix}", dim=[3, 1000, 1000, 1000, 1, 1, 1, 1])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(InputError, match="ends too early"):
+            volumes.read(path)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_a_mask_a_little_away_from_its_scan_is_accepted_with_a_notice(tmp_path):
+    scan = volumes.read(saved(tmp_path / "a.nii", affine=affine_of("LPS")))
+    drawn = (noise() > 100).astype("u1")
+    expected = volumes.read_mask(saved(tmp_path / "exact.nii", drawn, affine_of("LPS")), scan)
+    for apart, notices in {
+        1e-4: [],
+        0.09: ["its voxels are up to 0.09 voxels away from those of its scan, which was accepted"],
+    }.items():
+        affine = affine_of("LPS")
+        affine[2, 3] += 3 * apart  # the voxels are 3 mm high
+        mask = saved(tmp_path / "mask.nii", drawn, affine)
+        found, said = volumes.mask_and_notices(mask, scan)
+        np.testing.assert_array_equal(found, expected)
+        assert said == notices
+    affine = affine_of("LPS")
+    affine[2, 3] += 3 * 0.12
+    with pytest.raises(InputError, match=r"by 0.36 mm, .*: up to 0.12 voxels"):
+        volumes.read_mask(saved(tmp_path / "far.nii", drawn, affine), scan)
+    affine = affine_of("LPS")
+    affine[:3, :3] *= 1.03  # The far corner is 0.15 voxels away.
+    with pytest.raises(InputError, match=r"up to 0.15 voxels"):
+        volumes.read_mask(saved(tmp_path / "large.nii", drawn, affine), scan)
+
+
+def test_masks_with_many_values(tmp_path):
+    scan, truth, _ = head(0, shape=(24, 28, 16))
+    like = volumes.read(saved(tmp_path / "scan.nii", scan))
+    blurred = ndimage.gaussian_filter(truth.astype(np.float32), 0.7)
+    found, notices = volumes.mask_and_notices(saved(tmp_path / "a.nii", blurred), like, of_brain=True)
+    np.testing.assert_array_equal(found, blurred >= blurred.max() / 2)
+    assert notices == ["its values, from 0 to 1, are no labels; those from 0.5 on are positive"]
+    faint = np.where(truth, 1, 1e-6).astype(np.float32)
+    np.testing.assert_array_equal(volumes.read_mask(saved(tmp_path / "b.nii", faint), like), truth)
+    labels = truth * (100 + np.arange(24) // 6)[:, None, None]  # a parcellation
+    found, notices = volumes.mask_and_notices(saved(tmp_path / "c.nii", labels.astype("i2")), like, of_brain=True)
+    np.testing.assert_array_equal(found, truth)
+    assert notices == []
+
+
+@pytest.mark.parametrize("stored", ["f4", "i2", "u1"])
+def test_a_scan_that_is_named_as_its_brain_mask_is_refused(tmp_path, stored):
+    scan, _, _ = head(0, shape=(24, 28, 16))
+    like = volumes.read(saved(tmp_path / "scan.nii", scan))
+    with pytest.raises(InputError, match=r"t1.nii: has many values, as a scan does, so it is no brain mask"):
+        volumes.mask_and_notices(saved(tmp_path / "t1.nii", scan.astype(stored)), like, of_brain=True)
