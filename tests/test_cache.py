@@ -6,12 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from jaxvae import files
 from jaxvae.cli import main
-from jaxvae.data import cache, cache_writer, scans
+from jaxvae.data import cache, cache_writer, packing, scans
 from jaxvae.data.cut import LIKE_A_MASK, Cut
 from jaxvae.data.slices import Slicing, cut
 from jaxvae.errors import InputError
@@ -382,3 +383,57 @@ def test_a_folder_another_process_prepares_is_left_to_it(patients, tmp_path):
         prepared(patients, tmp_path / "c")
     prepared(patients, tmp_path / "c")
     assert len(cache.open_cache(tmp_path / "c").volumes) == 10
+
+
+DAMAGE = {  # of a NIfTI header: field and value
+    "NaN quaternion": ("quatern_b", np.nan),
+    "long quaternion": ("quatern_d", 1.000001),
+    "NaN pixdim": ("pixdim", np.nan),
+    "NaN slope and intercept": ("scl_inter", np.nan),
+    "no start": ("vox_offset", np.nan),
+    "many voxels": ("dim", 9999),
+    "unknown type": ("datatype", 77),
+    "no forms": ("sform_code", 0),
+    "NaN sform": ("srow_x", np.nan),
+}
+
+
+def test_one_damaged_header_never_stops_the_others(patients, tmp_path, capsys):
+    """Each header is mended with a warning, or its scan is left out by name."""
+    folder = shutil.copytree(patients, tmp_path / "patients")
+    for path, (field, value) in zip(sorted(folder.glob("*/flair.nii.gz")), DAMAGE.values(), strict=False):
+        image = nib.load(path)
+        image.set_qform(image.affine, 1)
+        raw = bytearray(image.to_bytes())
+        header = np.frombuffer(raw, nib.nifti1.header_dtype, 1)
+        header["scl_slope"] = 1
+        header[field] = value
+        path.write_bytes(packing.pack(bytes(raw)))
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "c"), "--size", "16", *FLAGS]) == 0
+    printed = capsys.readouterr().out
+    taken = {record["name"].split("/")[0]: record["warnings"] for record in cache.open_cache(tmp_path / "c").volumes}
+    left_out = files.read_lines(tmp_path / "c" / "rejected.jsonl")
+    assert len(taken) + len(left_out) == 10
+    assert f"{len(left_out)} left out" in printed
+    for number, what in enumerate(DAMAGE):
+        name = f"p{number:02d}"
+        reasons = taken.get(name) or [line["reason"] for line in left_out if name in line["path"]]
+        assert len(reasons) == (0 if what == "no forms" else 1), what
+    assert taken["p09"] == []  # the sound one
+    assert "1 x its quaternion has the length 1.000001 and was brought to 1 (p01/flair)" in printed
+    assert taken["p01"] == ["its quaternion has the length 1.000001 and was brought to 1"]
+
+
+def test_a_scan_that_vanishes_meanwhile_is_left_out(patients, tmp_path, monkeypatch):
+    folder = shutil.copytree(patients, tmp_path / "patients")
+    real = cache_writer.sources
+
+    def vanishing(scan, *kinds):
+        if "p03" in str(scan.image):
+            raise FileNotFoundError(2, "No such file or directory", str(scan.image))
+        return real(scan, *kinds)
+
+    monkeypatch.setattr(cache_writer, "sources", vanishing)
+    (left_out,) = prepared(folder, tmp_path / "c")
+    assert left_out.reason.endswith("p03/flair.nii.gz: cannot be read (No such file or directory); copy it again")
+    assert len(cache.open_cache(tmp_path / "c").volumes) == 9

@@ -293,6 +293,8 @@ def write_bad(folder: Path, what: str) -> Path:
         "flipped byte": flipped,
         "short": gzip.compress(b"hello"),
         "text": gzip.compress(b"this is no scan " * 40),
+        "plain": plain,
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
         "HTML": b"<!doctype html><title>404</title>" * 20,
     }[what]
     path.write_bytes(content)
@@ -316,10 +318,12 @@ BAD = {
     "header only": "ends too early",
     "offset": "ends too early",
     "packed plain": r"compressed, but its name does not end in .gz",
-    "HTML": "not compressed, though its name says so",
+    "HTML": "is an HTML page, despite its name; download the file itself again",
+    "pointer": "is a Git LFS pointer, not the file itself; fetch it",
+    "plain": "not compressed, though its name says so; rename it",
     "text": "not a NIfTI, MGH or Analyze volume",
     "short": "not a NIfTI, MGH or Analyze volume",
-    "PNG": "not a NIfTI, MGH or Analyze volume",
+    "PNG": "is a PNG file, despite its name",
     "bad magic": "not a NIfTI, MGH or Analyze volume",
     "unknown type": "cannot be read",
     "no voxels": "has 0x20x20 voxels, that is none",

@@ -10,7 +10,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.source import FASHION_MNIST
-from jaxvae.cli.words import counted
+from jaxvae.cli.words import counted, shortened
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Prepare:
         print(self._summary(cache.open_cache(self.out), len(left_out)))
 
     def _summary(self, opened: Cache, left_out: int) -> str:
-        from collections import Counter
+        from collections import defaultdict
 
         from jaxvae.data import cache, scans
 
@@ -102,8 +102,14 @@ class Prepare:
             f"{counted(len(opened.volumes), 'volume')} of {counted(len(set(everything.groups)), 'patient')}, "
             f"{counted(int(everything.labels.sum()), 'slice')} with a lesion"
         ]
-        counts = Counter(warning for record in opened.volumes for warning in record["warnings"])
-        lines += [f"  {count} x {warning}" for warning, count in counts.most_common(5)]
+        names = defaultdict(list)
+        for record in opened.volumes:
+            for warning in record["warnings"]:
+                names[warning].append(record["name"])
+        often = sorted(names.items(), key=lambda item: -len(item[1]))
+        lines += [f"  {len(having)} x {warning} ({shortened(having)})" for warning, having in often[:SHOWN]]
+        if len(often) > SHOWN:
+            lines.append(f"  {len(often) - SHOWN} other warnings, see {self.out}/volumes.jsonl")
         lines += [f"  {doubt}" for doubt in scans.doubts(cache.scans(opened), patients_given=self.patients is not None)]
         if left_out:
             lines.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -13,6 +13,15 @@ def counted(count: int, noun: str) -> str:
     ('1 run', '8 runs')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> shortened(["a", "b", "c"]), shortened(["a"])
+    ('a and 2 more', 'a')
+    """
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def flag(name: str) -> str:

@@ -19,6 +19,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from jaxvae import files
 from jaxvae.data import masks, packing
+from jaxvae.data.file_kinds import contradiction
 from jaxvae.data.volume_headers import Header, Mended, read_header
 from jaxvae.errors import InputError
 
@@ -238,7 +239,7 @@ def beside(path: Path) -> list[Path]:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """Raises InputError for what is no file, is empty, or is packed otherwise than its name says."""
+    """Raise InputError for what is no file, is empty, or is not what its name says."""
     if not path.is_file():
         what = "no such file"
         if path.is_symlink() and not path.exists():
@@ -248,11 +249,15 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: {what}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty; copy it again")
+    named_packed = path.name.lower().endswith((".gz", ".mgz"))
     try:
         packed = packing.is_packed(path)
+        other = contradiction(path, "a gzip file", "a NIfTI file")
     except OSError as error:
         raise InputError(f"{path}: {_reason(error, path)}") from error
-    if packed != path.name.lower().endswith((".gz", ".mgz")):
+    if other:
+        raise InputError(f"{path}: {other}")
+    if packed != named_packed:
         found = "compressed, but its name does not end in .gz" if packed else "not compressed, though its name says so"
         raise InputError(f"{path}: {found}; rename it")
     if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
