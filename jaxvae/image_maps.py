@@ -4,8 +4,10 @@ OUT/images.json           the run and the folder, of which another is refused; t
 OUT/<name>_<map>.npy      float32, of the height and width of the image file; or .tiff
 OUT/<name>_overlay.png    the first map laid over the image, and
 OUT/<name>_mask.png       where it reaches the threshold, if there is one
-OUT/samples.jsonl         one line an image: name, elbo, kl, nll, and of which file; written once its files are there
+OUT/samples.jsonl         one line per image, written once its files are there: name, elbo, kl, nll, its file, and
+                          `exif_orientation` if the image was turned by it
 OUT/failed.jsonl          the images that could not be scored, with their reasons
+OUT/left_out.jsonl        the files of the folder that are not scored, such as masks, with their reasons
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ import numpy as np
 
 from jaxvae import files, results
 from jaxvae.checkpoint import Run
-from jaxvae.data.image_files import read, write_map, write_png
-from jaxvae.data.image_folders import Entry
-from jaxvae.data.images import read_prepared
+from jaxvae.data.budget import Budget
+from jaxvae.data.image_files import orientation, read, size, write_map, write_png
+from jaxvae.data.image_layouts import Entry
+from jaxvae.data.images import MEMORY, bytes_to_prepare, read_prepared
 from jaxvae.data.preparation import Preparation, as_float, on_grid
 from jaxvae.data.scans import Rejected, write_rejected
 from jaxvae.errors import InputError
@@ -64,6 +67,7 @@ def write_images(
     *,
     preparation: Preparation,
     settings: dict[str, Any],
+    left_out: Sequence[dict[str, str]] = (),
     batch_size: int = BATCH,
     finished: Callable[[int], object] = lambda count: None,
 ) -> Summary:
@@ -77,11 +81,13 @@ def write_images(
       wanted: the files of each.
       preparation: as the run's own images were prepared.
       settings: what decides the scores; a folder that holds others' is refused.
+      left_out: path and reason of the other files of the folder.
       finished: called with how many more images are done, or left out.
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
     """
     # Alone, since another process would remove what this one is writing.
+    budget = Budget(MEMORY)
     with files.alone(out), ThreadPoolExecutor() as pool:
         note, done = _note(out, settings, wanted)
         there = {record["name"]: record for record in done}
@@ -95,7 +101,7 @@ def write_images(
         for chunk in _chunks(todo, run, wanted):
             # Before they are read, so that a file that changes meanwhile is noticed.
             sources = {entry.name: _source(entry) for entry in chunk}
-            kept, scored, rejected = _scored(run, chunk, pool, preparation, wanted.maps, batch_size)
+            kept, scored, rejected = _scored(run, chunk, pool, budget, preparation, wanted.maps, batch_size)
             failed += rejected
             finished(len(rejected))
             for entry in chunk:
@@ -103,12 +109,14 @@ def write_images(
             if not kept:
                 continue
             note = _begun(out, note, scored, wanted)
-            write = partial(_write, out=out, wanted=wanted, high=note["full_colour"])
+            write = partial(_write, out=out, wanted=wanted, high=note["full_colour"], budget=budget)
             maps = ({name: values[i] for name, values in scored.maps.items()} for i in range(len(kept)))
             for i, (entry, problem) in enumerate(zip(kept, pool.map(write, kept, maps), strict=True)):
                 if problem is None:
                     samples_of = {score: float(scored.samples[score][i]) for score in SAMPLES}
+                    turned = orientation(entry.path)
                     there[entry.name] = {"name": entry.name, **samples_of, "source": sources[entry.name]}
+                    there[entry.name] |= {"exif_orientation": turned} if turned != 1 else {}
                     files.append_lines(samples, [there[entry.name]])
                 else:
                     failed.append(problem)
@@ -117,6 +125,8 @@ def write_images(
             files.write_lines(samples, [there[entry.name] for entry in entries if entry.name in there])
             if failed or (out / "failed.jsonl").is_file():
                 write_rejected(out / "failed.jsonl", failed)
+            if left_out or (out / "left_out.jsonl").is_file():
+                files.write_lines(out / "left_out.jsonl", list(left_out))
         if failed and not there:
             raise InputError(failed[0].reason)
         return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
@@ -132,7 +142,7 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
         return settings, []
     try:
         records = files.read_lines(out / "samples.jsonl")
-        return there, [record for record in records if set(record) == {"name", *SAMPLES, "source"}]
+        return there, [record for record in records if {*record} - {"exif_orientation"} == {"name", *SAMPLES, "source"}]
     except (ValueError, TypeError):
         return there, []  # Damaged, as after a loss of power: all are scored again.
 
@@ -163,6 +173,7 @@ def _scored(
     run: Run,
     entries: Sequence[Entry],
     pool: ThreadPoolExecutor,
+    budget: Budget,
     preparation: Preparation,
     maps: Sequence[str],
     batch_size: int,
@@ -171,7 +182,8 @@ def _scored(
 
     def taken(entry: Entry) -> np.ndarray | Rejected:
         try:
-            image = read_prepared(entry.path, preparation)
+            with budget.taking(bytes_to_prepare(entry.path, preparation)):
+                image = read_prepared(entry.path, preparation)
             results.check_shape(run, image[None], str(entry.path))
         except InputError as error:
             return Rejected(entry.path, str(error))
@@ -199,19 +211,21 @@ def _begun(out: Path, note: dict[str, Any], scored: Scored, wanted: Files) -> di
     return note
 
 
-def _write(entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float) -> Rejected | None:
+def _write(
+    entry: Entry, maps: dict[str, np.ndarray], *, out: Path, wanted: Files, high: float, budget: Budget
+) -> Rejected | None:
     """The files of one image; why not, where they cannot be made and those of others may."""
     try:
         places = wanted.of(out, entry)
-        image = read(entry.path)
-        maps = {name: on_grid(values, image.shape[:2]) for name, values in maps.items()}
-        for name, values in maps.items():
-            write_map(places[name], values)
-        shown = maps[wanted.maps[0]]
-        write_png(places["overlay"], panels.overlay(image, shown, high=high))
-        places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
-        if wanted.threshold is not None:
-            write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
+        with budget.taking(size(entry.path).bytes_to_show):
+            image = read(entry.path)
+            for name in reversed(wanted.maps):  # The first is shown, so it comes last.
+                shown = on_grid(maps[name], image.shape[:2])
+                write_map(places[name], shown)
+            write_png(places["overlay"], panels.overlay(image, shown, high=high))
+            places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
+            if wanted.threshold is not None:
+                write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
     except InputError as error:
         if files.no_more_can_be_written(error):
             raise

@@ -257,3 +257,78 @@ def test_a_folder_another_process_writes_is_left_to_it(run, tmp_path, capsys):
         assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
     assert "out: another process is at work there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_not_scored_are_counted_and_listed(run, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "a_GT.png", "b.bmp", "ground_truth/x.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40), np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("")
+    capsys.readouterr()
+    assert main(score(run, folder, out)) == 0
+    assert "  left out: 1 file (.txt), 2 masks; left_out.jsonl lists them" in capsys.readouterr().out
+    reasons = [json.loads(line) for line in (out / "left_out.jsonl").read_text().splitlines()]
+    assert [(Path(one["path"]).name, one["reason"]) for one in reasons] == [
+        ("notes.txt", "file (.txt)"),
+        ("a_GT.png", "mask"),
+        ("x.png", "mask"),
+    ]
+    assert [json.loads(line)["name"] for line in (out / "samples.jsonl").read_text().splitlines()] == ["a.png", "b.bmp"]
+    # An image that is a link to nothing cannot be scored.
+    (folder / "c.png").symlink_to("gone")
+    assert main(score(run, folder, out)) == 2
+    captured = capsys.readouterr()
+    assert f"left out: {folder / 'c.png'}: is a link to nothing" in captured.out
+    assert "1 of 3 images could not be scored" in captured.err
+
+
+def test_the_exif_orientation_is_recorded_beside_the_scores(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 40), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "in" / "a.png", exif=exif)
+    draw(tmp_path / "in" / "b.png", seed=0)
+    for _ in range(2):  # The second time nothing is done again.
+        assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+        records = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+        assert [record.get("exif_orientation") for record in records] == [8, None]
+        assert records[0]["elbo"] == records[1]["elbo"]
+        assert np.load(tmp_path / "out" / "a_combi.npy").shape == (48, 40)
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_whatever_the_number_of_cores(run, tmp_path):
+    """Eight photographs of 20 megapixels take less than 2 GB of memory that is not of files."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for i in range(8):
+        pixels = Image.fromarray(rng.integers(0, 256, (4, 5), np.uint8)).resize((5472, 3648))
+        pixels.convert("RGB").save(tmp_path / "in" / f"{i}.jpg")
+    for i in range(6):
+        draw(tmp_path / "healthy" / f"{i}.png", seed=i, shape=(64, 64, 3))
+    program = """
+import os, sys, threading, time
+os.cpu_count = lambda: 32
+from jaxvae.cli import main
+
+def held():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+
+peak = 0
+def watch():
+    global peak
+    while True:
+        peak = max(peak, held())
+        time.sleep(0.002)
+
+threading.Thread(target=watch, daemon=True).start()
+flags = ["--size", "64", "--features", "4", "8", "--latent-size", "4", "--epochs", "1"]
+assert main(["train", "run", "--data", "healthy", *flags]) == 0
+assert main(["score", "run", "in", "--out", "out", "--threshold", "1"]) == 0
+assert main(["train", "other", "--data", "in", *flags]) == 0
+print(peak)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert int(done.stdout.split()[-1]) < 2e9 / 1024

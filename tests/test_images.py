@@ -142,6 +142,68 @@ def test_whatever_is_not_zero_in_a_mask_is_anomalous(benchmark, value):
     np.testing.assert_array_equal(masks[3:, ..., 0], [square() > 0] * 3)
 
 
+def test_all_masks_of_an_image_count(tmp_path):
+    """As in MVTec LOCO, where each defect of an image has a mask of its own."""
+    for i in range(3):
+        picture(tmp_path / "train" / "good" / f"{i}.png", i)
+    picture(tmp_path / "validation" / "good" / "0.png", 7)
+    picture(tmp_path / "test" / "logical_anomalies" / "000.png", 8)
+    first, second = square(), np.roll(square(200), 5, axis=0)
+    for i, mask in enumerate((first, second)):
+        written(tmp_path / "ground_truth" / "logical_anomalies" / "000" / f"{i:03d}.png", mask)
+    splits = images.load(tmp_path)
+    assert (splits.train.names, splits.validation.names) == (
+        tuple(f"train/good/{i}.png" for i in range(3)),
+        ("validation/good/0.png",),
+    )
+    assert splits.test.masks is not None
+    np.testing.assert_array_equal(splits.test.masks[0, ..., 0], (first > 0) | (second > 0))
+
+
+def test_halves_train_on_their_healthy_images(tmp_path):
+    """As KolektorSDD2, whose training images have defects too."""
+    for i in range(6):
+        for half in ("train", "test"):
+            picture(tmp_path / half / f"{i}.png", i)
+            written(tmp_path / half / f"{i}_GT.png", square(255 if i < 2 else 0))
+    splits = images.load(tmp_path, validation=0)
+    assert splits.train.names == tuple(f"train/{i}.png" for i in range(2, 6))
+    np.testing.assert_array_equal(splits.test.labels, [True, True, False, False, False, False])
+    assert splits.notices == ("2 images with anomalies are not trained on",)
+
+
+def test_a_mask_with_an_anomaly_among_healthy_images_is_refused(tmp_path):
+    for kind in ("good", "Ungood"):
+        picture(tmp_path / "test" / kind / "img" / "0.png")
+        written(tmp_path / "test" / kind / "label" / "0.png", square())
+    picture(tmp_path / "train" / "good" / "0.png")
+    with pytest.raises(
+        InputError, match=r"good/label/0\.png: shows an anomaly, but .* is in a folder of healthy images"
+    ):
+        images.load(tmp_path, validation=0)
+
+
+def test_masks_that_had_to_be_cut_are_counted(benchmark):
+    soft = np.asarray(Image.fromarray(np.kron(square(), np.ones((4, 4), np.uint8))).resize((16, 12), Image.BILINEAR))
+    for i in range(2):
+        written(benchmark / "ground_truth" / "hole" / f"{i}_mask.png", soft)
+    splits = images.load(benchmark)
+    assert splits.test.masks is not None
+    np.testing.assert_array_equal(splits.test.masks[3:, ..., 0], [square() > 0] * 3)
+    assert splits.notices == ("2 masks: its values, from 0 to 255, are no labels; those from 127.5 on are positive",)
+
+
+def test_a_turned_photograph_is_named_where_its_mask_has_another_size(benchmark):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = benchmark / "test" / "hole" / "1.png"
+    Image.fromarray(picture(path)).save(path, exif=exif)
+    with pytest.raises(
+        InputError, match=r"1_mask\.png: 16x12 pixels, but .* 12x16 pixels; 1\.png by its EXIF orientation 6 was"
+    ):
+        images.load(benchmark)
+
+
 def test_the_noise_of_a_jpeg_mask_is_not_anomalous(cases):
     for patient in range(10):
         folder = cases / f"p{patient}"
@@ -213,7 +275,7 @@ def test_cases_without_a_healthy_slice_teach_nothing(tmp_path):
     for patient in range(4):
         picture(tmp_path / f"p{patient}" / "s.png", patient)
         written(tmp_path / f"p{patient}" / "s_mask.png", square())
-    with pytest.raises(InputError, match="no slice of the cases to learn from is healthy"):
+    with pytest.raises(InputError, match="no slice of the cases to train on is healthy"):
         images.load(tmp_path)
 
 

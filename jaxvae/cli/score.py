@@ -17,7 +17,8 @@ from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
-    from jaxvae.data.image_folders import Entry
+    from jaxvae.data.image_layouts import Entry
+    from jaxvae.data.image_tree import LeftOut
 
 MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
 
@@ -122,10 +123,11 @@ class Score:
     def _write_images(self, run: Run, folder: Path) -> None:
         """The files of every image of a folder."""
         from jaxvae import image_maps
+        from jaxvae.data import image_folders
         from jaxvae.progress import Bar
 
         out = self._out(run, folder)
-        entries = _entries(folder)
+        entries, left_out = _entries(folder)
         wanted = image_maps.Files(self.maps, self.format, self._threshold(run))
         with Bar(total=len(entries), unit="image", desc="score") as bar:
             summary = image_maps.write_images(
@@ -135,11 +137,14 @@ class Score:
                 wanted,
                 preparation=preparation(from_config(run.config["data"])),
                 settings={"folder": str(folder.resolve()), "step": run.step, **run.config},
+                left_out=image_folders.records(left_out),
                 batch_size=self.batch_size,
                 finished=bar.update,
             )
         words = self._scored(out, summary.written, "image", summary.skipped)
         print(f"{words}; the numbers of each are in samples.jsonl")
+        if left_out:
+            print(f"  {image_folders.summary(left_out)}; left_out.jsonl lists them")
         for one in summary.failed[:SHOWN]:
             print(f"  left out: {one.reason}")
         if len(summary.failed) > SHOWN:
@@ -249,10 +254,11 @@ def _bare(path: Path) -> str:
     return volumes.stem(path) if volumes.is_volume(path) else path.stem
 
 
-def _entries(folder: Path) -> list[Entry]:
+def _entries(folder: Path) -> tuple[list[Entry], list[LeftOut]]:
+    """The images of a folder, no two of which have the same name without suffix; and the other files."""
     from jaxvae.data import image_folders
 
-    entries = image_folders.unlabelled(folder)
+    entries, left_out = image_folders.unlabelled(folder)
     stems: dict[Path, str] = {}
     for entry in entries:
         other = stems.setdefault(Path(entry.name).with_suffix(""), entry.name)
@@ -260,4 +266,4 @@ def _entries(folder: Path) -> list[Entry]:
             raise InputError(
                 f"{entry.name}: its maps would have the same names as those of {other}; rename one of them"
             )
-    return entries
+    return entries, left_out

@@ -75,6 +75,7 @@ class Sweep:
     def execute(self) -> None:
         _check(self)
         from jaxvae import __version__, plan, sharding
+        from jaxvae.cli import train
         from jaxvae.report import sweeps
 
         try:
@@ -84,7 +85,9 @@ class Sweep:
         opened = functools.lru_cache(maxsize=1)(_opened)
         fixed = {name: getattr(self, name) for name in FIXED if getattr(self, name)}
         fixed.setdefault("held_out_class", (self.source.hold_out,))
-        config, _ = _config(self, {name: values[0] for name, values in fixed.items()}, opened)
+        config, splits = _config(self, {name: values[0] for name, values in fixed.items()}, opened)
+        noticed = splits.notices, splits.left_out
+        del splits  # Its images are needed again only where the programs have no others.
         free = _free_axes(self, config)
         whole = {
             "jaxvae": __version__,
@@ -103,6 +106,7 @@ class Sweep:
         todo = plan.missing(self.sweep, whole)
         if process == 0:
             _announce(self, whole, todo, memory, processes)
+            train.record_notices(self.sweep, *noticed)
         # Which programs are whose is decided before anyone begins.
         sharding.wait_for_all("plan")
         _run(self, whole, todo[process::processes], opened)

@@ -16,6 +16,9 @@ from jaxvae.cli.words import counted, flag, spaced
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from jaxvae.data.dataset import Splits
     from jaxvae.models import Model
 
@@ -63,6 +66,7 @@ class Train:
             runs.claim(self.run, config)
             with files.alone(self.run):
                 print(_announced(self, config, checkpoint.latest_step(self.run / "checkpoints" / "last")), flush=True)
+                record_notices(self.run, splits.notices, splits.left_out)
                 ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
         can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
         next_step = (
@@ -80,12 +84,25 @@ def _announced(train: Train, config: dict[str, Any], done: int | None) -> str:
     steps = epochs * (count // batch_size)
     if done is not None:
         return f"{train.run}: is at step {done} of {steps}"
+    height, width, channels = config["images"]["shape"]
+    size = f"{width}x{height} pixels with {counted(channels, 'channel')}"
     extent = f"{counted(epochs, 'epoch')}, {counted(steps, 'step')}"
-    lines = [f"{train.run}: {count} healthy images of {train.source.data}, {extent}"]
+    lines = [f"{train.run}: {count} healthy images of {train.source.data}, {size}, {extent}"]
     if steps < FEW_STEPS:
         more = -(-FEW_STEPS * epochs // steps)
         lines.append(f"  so few steps teach little: --epochs {more}, or a smaller --batch-size, would make {FEW_STEPS}")
     return "\n".join(lines)
+
+
+def record_notices(directory: Path, notices: Sequence[str], left_out: Sequence[dict[str, str]]) -> None:
+    """Print what was noticed while the images were read, and list the files that are not used."""
+    from jaxvae import files
+
+    for line in notices:
+        print(f"  {line}", flush=True)
+    path = directory / "left_out.jsonl"
+    if left_out or path.is_file():
+        files.write_lines(path, list(left_out))
 
 
 def run_config(train: Train, splits: Splits) -> dict[str, Any]:

@@ -39,11 +39,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """Healthy images to learn from, healthy ones to validate on, and what is to be judged."""
+    """Healthy images to train on, healthy ones to validate on, and those to test on.
+
+    Args:
+      notices: lines for the user about how files were read.
+      left_out: `path` and `reason` of each file that is not used.
+    """
 
     train: Dataset
     validation: Dataset
     test: Dataset
+    notices: tuple[str, ...] = ()
+    left_out: tuple[dict[str, str], ...] = ()
 
 
 def fingerprint(splits: Splits) -> str:

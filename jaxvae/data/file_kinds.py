@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,8 +71,15 @@ def kind_of(path: Path) -> Kind | None:
     for kind in _TEXTS:
         if text.startswith(kind.start) or (kind is _TEXTS[0] and kind.start in text):
             return kind
-    is_text = bool(head) and all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
-    return Kind("a text file", 0, b"", "replace it with the file itself") if is_text else None
+    return Kind("a text file", 0, b"", "replace it with the file itself") if _is_text(head) else None
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def contradiction(path: Path, *expected: str) -> str | None:

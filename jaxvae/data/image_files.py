@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -80,22 +80,40 @@ def orientation(path: Path) -> int:
         return 1  # Reading the file says what is wrong with it.
 
 
-def bytes_to_read(path: Path) -> int:
-    """About the memory that `read` needs at its peak, by the header; 0 for a file that it refuses."""
+class Size(NamedTuple):
+    """How large an image is by the header of its file."""
+
+    pixels: int  # at most
+    samples: int
+    itemsize: int  # bytes of a sample
+
+    @property
+    def bytes_to_read(self) -> int:
+        """About the memory that `read` needs at its peak."""
+        return self.samples * (4 if self.itemsize == 1 else 4 + 3 * self.itemsize)
+
+    @property
+    def bytes_to_show(self) -> int:
+        """About the memory that an image, a map of its size and an overlay need at their peak."""
+        return self.bytes_to_read + 12 * self.pixels
+
+
+def size(path: Path) -> Size:
+    """The size of an image; 0 for a file that `read` refuses."""
     import PIL.Image
 
     try:
         if path.suffix.lower() == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            samples, itemsize = array.size, array.dtype.itemsize
-        elif path.suffix.lower() in (".tif", ".tiff"):
+            return Size(array.size, array.size, array.dtype.itemsize)
+        if path.suffix.lower() in (".tif", ".tiff"):
             samples, itemsize = tiff_files.size(path)
-        else:
-            with PIL.Image.open(path) as image:
-                samples, itemsize = math.prod(image.size) * max(3, len(image.getbands())), 1
+            return Size(samples, samples, itemsize)
+        with PIL.Image.open(path) as image:
+            pixels = math.prod(image.size)
+            return Size(pixels, pixels * max(3, len(image.getbands())), 1)
     except Exception:
-        return 0
-    return samples * (4 if itemsize == 1 else 4 + 3 * itemsize)
+        return Size(0, 0, 1)
 
 
 def _decoded(path: Path) -> np.ndarray:

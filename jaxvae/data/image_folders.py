@@ -1,115 +1,156 @@
-"""What lies in a folder of images, read from names alone: its layout, its images, and the mask of each.
+"""What a folder of images holds, read from names alone: its layout, its images, the masks of each, and the rest.
 
-- benchmark: `train/good/*`, `test/good/*`, `test/<kind>/*` and `ground_truth/<kind>/<name>_mask.*`, as MVTec AD has it
-  (Bergmann et al., CVPR 2019). Without a `ground_truth` folder there are labels, but no masks.
-- cases: one folder per patient with `<name>.*` and `<name>_mask.*` for every slice.
-- flat: images directly in the folder.
-
-Only PNG, JPEG, TIFF and npy count; hidden files and any other suffix are passed over.
+The layouts are in `image_layouts`. Every file that is not used is listed with its kind.
 """
 
 from __future__ import annotations
 
-import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
 
-from jaxvae.data.image_files import SUFFIXES
-from jaxvae.data.patterns import files_below
+from jaxvae.data import image_layouts
+from jaxvae.data.image_files import FORMATS
+from jaxvae.data.image_layouts import Entry, Layout
+from jaxvae.data.image_tree import LeftOut, Tree, is_dangling, mask_stem, walk
 from jaxvae.data.volumes import is_volume
 from jaxvae.errors import InputError, command
 
-Layout = Literal["benchmark", "cases", "flat"]
+NAMED = 3  # links to nothing that a summary names
 
 
-class Entry(NamedTuple):
-    """One image of a folder, before it is read."""
+@dataclass(frozen=True)
+class Found:
+    """The images of a folder, by what they are for.
 
-    path: Path
-    mask: Path | None
-    name: str
-    group: str
-    kind: str | None  # None: the mask says whether it is `good` or `anomalous`
+    Args:
+      layout: how they lie.
+      train: healthy images to train on; those with masks (layouts `cases` and `halves`) are healthy where these are 0.
+      validation: healthy images, of a folder of their own; empty: some of `train` are to be set aside.
+      test: labelled images.
+      left_out: the files that are not used.
+    """
+
+    layout: Layout
+    train: list[Entry]
+    validation: list[Entry] = field(default_factory=list)
+    test: list[Entry] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
-def layout_of(directory: str | Path) -> Layout:
-    """The layout of a folder.
+def find(directory: str | Path) -> Found:
+    """The images of a folder.
+
+    An image that is a link to nothing is left out, and so is one whose mask is.
 
     Raises:
-      InputError: it has none; where a folder below it has one, that is named.
+      InputError: no layout; where a folder below it has one, that is named. An image without its mask, a mask without
+        its image, or two files of one name.
     """
     directory = _existing(directory)
-    layout = _guess(directory)
-    if layout:
-        return layout
-    below = [folder for folder in (*_folders_in(directory), directory / "train" / "good") if _guess(folder)]
-    if below:
-        raise InputError(
-            f"{directory}: no images to learn from directly in it; pass a folder below it, like {below[0]}"
-        )
-    if any(is_volume(path) for path in directory.rglob("*")):
-        raise InputError(f"{directory}: holds volumes; first run {command('prepare', directory, '--out', 'PATH')}")
-    raise InputError(
-        f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
-        "nor images directly in it; arrange it as one of these"
-    )
+    tree = walk(directory)
+    layout = image_layouts.of(tree)
+    if layout is None:
+        raise _no_layout(directory, tree)
+    return _without_links(tree, Found(layout, *image_layouts.LAYOUTS[layout](tree)))
 
 
-def healthy(directory: Path, folder: Path) -> list[Entry]:
-    """The images of one folder below `directory`, all healthy."""
-    paths = _images_in(folder, "*")
-    if not paths:
-        raise InputError(f"{folder}: no PNG, JPEG, TIFF or npy image in it")
-    for path in filter(_is_mask, paths):
-        raise InputError(f"{path}: a mask, but all images here count as healthy; give each case a folder of its own")
-    return [_alone(path, directory, "good") for path in paths]
+def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
+    """All images below a folder, or the one image that the path names; and the files that are not used.
 
+    Masks are not used, nor is anything in a folder for masks, such as `ground_truth`.
 
-def judged(directory: Path) -> list[Entry]:
-    """`test/<kind>` of the benchmark layout, with masks from `ground_truth/<kind>` where there is such a folder."""
-    truth = directory / "ground_truth"
-    entries = []
-    for kind in dict.fromkeys(folder.name for folder in _folders_in(directory / "test") + _folders_in(truth)):
-        needed = truth.is_dir() and kind != "good"
-        pairs = _pairs(directory / "test" / kind, truth / kind, needed)
-        entries += [_alone(path, directory, kind)._replace(mask=mask) for path, mask in pairs]
-    if not entries:
-        raise InputError(
-            f"{directory / 'test'}: no folder of images; pass {directory / 'train' / 'good'} to go without"
-        )
-    return entries
-
-
-def cases(directory: Path) -> list[Entry]:
-    """The slices of all cases, in the order of their numbers, grouped by case."""
-    return [
-        Entry(path, mask, _name(path, directory), folder.name, None)
-        for folder in _folders_in(directory)
-        for path, mask in _pairs(folder, folder, needed=True)
-    ]
-
-
-def unlabelled(path: str | Path) -> list[Entry]:
-    """All images below a folder, or the one image that the path names; masks are passed over."""
+    Raises:
+      InputError: there is no image.
+    """
     path = Path(path)
     if path.is_file() and is_volume(path):
         raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
     if path.is_file():
-        return [_alone(path, path.parent, "unknown")]
-    paths = [image for image in _images_below(_existing(path)) if not _is_mask(image)]
-    if not paths and any(is_volume(below) for below in path.rglob("*")):
+        return [image_layouts.alone(path, path.parent, "unknown")], []
+    tree = walk(_existing(path))
+    found = [image for folder in tree.files for image in tree.images(folder) if not tree.is_for_masks(folder)]
+    entries = [image_layouts.alone(image, path, "unknown") for image in sorted(found, key=tree.order)]
+    if not entries and any(is_volume(one.path) for one in tree.left_out):
         raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
-    if not paths:
-        raise InputError(f"{path}: no PNG, JPEG, TIFF or npy image in it or below")
-    return [_alone(image, path, "unknown") for image in paths]
+    if not entries:
+        raise InputError(f"{path}: no {FORMATS} image in it or below{_and_not(tree, [])}")
+    return entries, tree.left_out + _unused(tree, entries)
 
 
-def _guess(directory: Path) -> Layout | None:
-    if (directory / "train" / "good").is_dir() and (directory / "test").is_dir():
-        return "benchmark"
-    if any(_is_mask(path) for path in _images_in(directory, "*/*")):
-        return "cases"
-    return "flat" if _images_in(directory, "*") else None
+def summary(left_out: Sequence[LeftOut]) -> str:
+    """The files that are not used, counted by kind; empty where there are none.
+
+    >>> summary([LeftOut(Path("a.txt"), "file", ".txt"), LeftOut(Path("b_mask.png"), "mask")])
+    'left out: 1 file (.txt), 1 mask'
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    links = [one.path.name for one in left_out if one.kind == "link to nothing"]
+    names = ", ".join(links[:NAMED]) + (", ..." if len(links) > NAMED else "")
+    for one in left_out:
+        counts[one.kind, names if one.kind == "link to nothing" else one.detail] += 1
+    words = [_words(count, kind, detail) for (kind, detail), count in counts.items()]
+    return f"left out: {', '.join(words)}" if words else ""
+
+
+def records(left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
+    """Path and reason of each file that is not used.
+
+    >>> records([LeftOut(Path("a.txt"), "file", ".txt")])
+    [{'path': 'a.txt', 'reason': 'file (.txt)'}]
+    """
+    return [{"path": str(one.path), "reason": _words(1, one.kind, one.detail)[2:]} for one in left_out]
+
+
+def _words(count: int, kind: str, detail: str) -> str:
+    noun = kind if count == 1 else kind.replace("link", "links") if kind == "link to nothing" else f"{kind}s"
+    return f"{count} {noun}" + (f" ({detail})" if detail else "")
+
+
+def _without_links(tree: Tree, found: Found) -> Found:
+    """What was found, without the images that are links to nothing or whose masks are; with the files not used."""
+    links: list[LeftOut] = []
+
+    def kept(entries: list[Entry]) -> list[Entry]:
+        good = []
+        for entry in entries:
+            missing = [path for path in (entry.path, *entry.masks) if is_dangling(path)]
+            links.extend(LeftOut(path, "link to nothing") for path in missing)
+            if missing and missing[0] != entry.path:
+                links.append(LeftOut(entry.path, "image", "its mask is a link to nothing"))
+            if not missing:
+                good.append(entry)
+        return good
+
+    parts = [kept(part) for part in (found.train, found.validation, found.test)]
+    used = [entry for part in parts for entry in part]
+    left_out = [*tree.left_out, *links, *_unused(tree, used, but=[one.path for one in links])]
+    if not parts[0]:
+        raise InputError(
+            f"{tree.root}: every image to train on is left out, as it or its mask is a link to nothing, such as "
+            f"{links[0].path}; fetch them"
+            if links
+            else f"{tree.root}: no image to train on"
+        )
+    return Found(found.layout, *parts, left_out)
+
+
+def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> list[LeftOut]:
+    """The image files that no entry has."""
+    known = {path for entry in used for path in (entry.path, *entry.masks)} | {*but}
+    rest = []
+    for folder, paths in tree.files.items():
+        for path in paths:
+            if path in known:
+                continue
+            if mask_stem(path) or tree.is_for_masks(folder):
+                rest.append(LeftOut(path, "mask"))
+            elif is_dangling(path):
+                rest.append(LeftOut(path, "link to nothing"))
+            else:
+                rest.append(LeftOut(path, "image", f"in {folder or '.'}"))
+    return rest
 
 
 def _existing(directory: str | Path) -> Path:
@@ -121,67 +162,20 @@ def _existing(directory: str | Path) -> Path:
     return directory
 
 
-def _alone(path: Path, directory: Path, kind: str) -> Entry:
-    """An image that is a group by itself."""
-    return Entry(path, None, _name(path, directory), _name(path, directory), kind)
-
-
-def _pairs(image_folder: Path, mask_folder: Path, needed: bool) -> list[tuple[Path, Path | None]]:
-    """The images of one folder, each with its mask in the other, which it must have where masks are needed."""
-    images = _by_stem([path for path in _images_in(image_folder, "*") if not _is_mask(path)])
-    masks = _by_stem([path for path in _images_in(mask_folder, "*") if _is_mask(path)])
-    for stem, mask in masks.items():
-        if stem.removesuffix("_mask") not in images:
-            raise InputError(f"{mask}: a mask, but its image {image_folder / stem.removesuffix('_mask')}.* is missing")
-    for stem, image in images.items():
-        if needed and f"{stem}_mask" not in masks:
-            raise InputError(f"{image}: its mask {mask_folder / stem}_mask.* is missing; a healthy image's is all zero")
-    return [(path, masks.get(f"{stem}_mask")) for stem, path in images.items()]
-
-
-def _by_stem(paths: list[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise InputError(f"{path}: has the same name as {found[path.stem].name}; remove or rename one of them")
-        found[path.stem] = path
-    return found
-
-
-def _folders_in(directory: Path) -> list[Path]:
-    return sorted((path for path in directory.glob("[!.]*") if path.is_dir()), key=_natural)
-
-
-def _images_in(directory: Path, pattern: str) -> list[Path]:
-    """Visible image files below `directory`, slice 2 before slice 10; none where there is no such folder."""
-    return sorted(
-        (
-            path
-            for path in directory.glob(pattern)
-            if path.suffix.lower() in SUFFIXES
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(directory).parts)
-        ),
-        key=_natural,
+def _no_layout(directory: Path, tree: Tree) -> InputError:
+    for folder in sorted(tree.folders, key=lambda folder: (folder.count("/"), tree.order(Path(folder)))):
+        if folder.count("/") < 2 and image_layouts.of(walk(directory / folder)):
+            return InputError(
+                f"{directory}: no images to train on directly in it; pass a folder below it, like {directory / folder}"
+            )
+    if any(is_volume(one.path) for one in tree.left_out):
+        return InputError(f"{directory}: holds volumes; first run {command('prepare', directory, '--out', 'PATH')}")
+    return InputError(
+        f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
+        f"nor images directly in it; arrange it as one of these{_and_not(tree, [])}"
     )
 
 
-def _images_below(directory: Path) -> list[Path]:
-    """Visible image files anywhere below `directory`, through links too, in the same order."""
-    paths, errors = files_below(directory, lambda path: path.name.startswith("."))
-    if errors:
-        raise InputError(f"{errors[0].filename}: cannot be opened ({errors[0].strerror})")
-    return sorted((path for path in paths if path.suffix.lower() in SUFFIXES), key=_natural)
-
-
-def _is_mask(path: Path) -> bool:
-    return path.stem.endswith("_mask")
-
-
-def _name(path: Path, directory: Path) -> str:
-    return path.relative_to(directory).as_posix()
-
-
-def _natural(path: Path) -> list[str | int]:
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+def _and_not(tree: Tree, used: Sequence[Entry]) -> str:
+    words = summary(tree.left_out + _unused(tree, used))
+    return f" ({words})" if words else ""

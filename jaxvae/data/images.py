@@ -1,26 +1,32 @@
-"""Folders of image files as data: healthy images to learn from, and others to be judged.
+"""Folders of image files as data: healthy images to train on, and labelled ones to test on.
 
-Which layouts are understood stands in `image_folders`, which files in `image_files`. A mask is anomalous where it is
-not 0 in any channel; a JPEG mask, which is never clean, where it is above 127.
+The layouts are in `image_layouts`, the kinds of files in `image_files`, and the values that are positive in a mask in
+`masks`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxvae.data import image_folders
+from jaxvae.data.budget import Budget
 from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
-from jaxvae.data.image_files import read
-from jaxvae.data.image_folders import Entry
+from jaxvae.data.image_files import orientation, read, read_mask, size
+from jaxvae.data.image_layouts import Entry
 from jaxvae.data.preparation import AS_IS, Preparation, as_float, prepare, resize
 from jaxvae.errors import InputError
 from jaxvae.progress import Bar
+
+MEMORY = 1 << 30  # bytes of all files that are being read
+SHOWN = 3  # different notices on masks
 
 
 def load(
@@ -31,62 +37,72 @@ def load(
     test: float = 0.3,
     seed: int = 0,
 ) -> Splits:
-    """The images of a folder, in whichever of the three layouts it is.
+    """The images of a folder, in whichever layout of `image_layouts` they are.
 
     Args:
       directory: the folder.
       preparation: what is done to every image; masks are resized with it.
-      validation: the fraction set aside of what there is to learn from: of its images (benchmark, flat) or of its
-        cases.
-      test: the fraction of cases that are judged, their healthy slices among the others; no use to the other layouts.
+      validation: the fraction of the training images, or of the cases, that is set aside; not used where the folder has
+        validation images of its own.
+      test: the fraction of cases to test on, their healthy slices among the others; only used for the layout `cases`.
       seed: draws the two.
     Returns:
-      Splits. Train and validation are healthy and have no masks. In the test, the label comes from the folder
-      (benchmark) or from the mask as it was drawn (cases), so that a lesion lost in resizing still counts; the test of
-      a flat folder is empty. Images are uint8 where every file is and nothing is resized or normalised, else float32.
+      Splits. Train and validation are healthy and have no masks. The label of a test image comes from its folder, or
+      from the mask as it was drawn (`cases`, `halves`), so that a lesion lost in resizing still counts; a flat folder
+      has no test images. Images are uint8 where every file is and nothing is resized or normalised, else float32.
     Raises:
       InputError: no such layout; images of several sizes and no `size`; a mask without image, of another size, or
-        missing; a file that `image_files.read` refuses.
+        missing; a file that `image_files.read` refuses; a mask with an anomaly in a folder of healthy images.
     """
     directory = Path(directory)
     check_fraction("validation", validation)
     check_fraction("test", test)
-    layout = image_folders.layout_of(directory)
-    if layout == "cases":
-        everything = _read(image_folders.cases(directory), preparation)
-        learnt, judged = set_aside(directory, everything, "test", test, seed)
-    elif layout == "benchmark":
-        good = image_folders.healthy(directory, directory / "train" / "good")
-        learnt, judged = _read_both(good, image_folders.judged(directory), preparation)
-    else:
-        learnt, judged = _read_both(image_folders.healthy(directory, directory), [], preparation)
-    train, validated = set_aside(directory, learnt, "validation", validation, seed)
-    return Splits(train=_healthy(directory, train), validation=_healthy(directory, validated), test=judged)
+    found = image_folders.find(directory)
+    parts = (found.train, found.validation, found.test)
+    everything, notices = _read([entry for part in parts for entry in part], preparation)
+    ends = np.cumsum([len(part) for part in parts])
+    learnt, validated, tested = (
+        take(everything, np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)
+    )
+    if found.layout == "cases":
+        learnt, tested = set_aside(directory, learnt, "test", test, seed)
+    if not found.validation:
+        learnt, validated = set_aside(directory, learnt, "validation", validation, seed)
+    anomalous = int(learnt.labels.sum() + validated.labels.sum())
+    dropped = f"{anomalous} images with anomalies are not trained on"
+    counted = image_folders.summary(found.left_out)
+    return Splits(
+        train=_healthy(directory, learnt),
+        validation=_healthy(directory, validated),
+        test=tested,
+        notices=tuple(line for line in (counted, dropped if anomalous else "", *notices) if line),
+        left_out=tuple(image_folders.records(found.left_out)),
+    )
 
 
 def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
-    """All that can be judged in a folder with labels: what lies in `test`, or the slices of all its cases.
+    """All labelled images of a folder: those to test on, or the slices of all its cases.
 
     Raises:
-      InputError: it has no labels, or as `load`.
+      InputError: as `load`, or it is a flat folder, in which nothing has a label.
     """
     directory = Path(directory)
-    if (directory / "test").is_dir():
-        return _read(image_folders.judged(directory), preparation)
-    if image_folders.layout_of(directory) != "cases":
+    found = image_folders.find(directory)
+    labelled = found.train if found.layout == "cases" else found.test
+    if not labelled:
         raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
-    return _read(image_folders.cases(directory), preparation)
+    return _read(labelled, preparation)[0]
 
 
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
     """All images below a folder, or the one image that the path names, to be scored: labels are False, masks None.
 
-    Files called `<name>_mask` are passed over.
+    Masks are not read, by their names or by their folder's.
 
     Raises:
       InputError: there is no image, sizes differ and there is no `size`, or `image_files.read` refuses a file.
     """
-    return _read(image_folders.unlabelled(directory), preparation)
+    return _read(image_folders.unlabelled(directory)[0], preparation)[0]
 
 
 def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
@@ -100,24 +116,28 @@ def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
 
 def _healthy(directory: Path, dataset: Dataset) -> Dataset:
     if len(dataset) and dataset.labels.all():
-        raise InputError(f"{directory}: no slice of the cases to learn from is healthy; add cases, or change the seed")
+        raise InputError(f"{directory}: no slice of the cases to train on is healthy; add cases, or change the seed")
     return replace(take(dataset, ~dataset.labels), masks=None)
 
 
-def _read_both(first: list[Entry], second: list[Entry], preparation: Preparation) -> tuple[Dataset, Dataset]:
-    """Read as one, so that all images have one shape and type."""
-    both = _read(first + second, preparation)
-    return take(both, np.arange(len(first))), take(both, np.arange(len(first), len(both)))
+class _Image(NamedTuple):
+    """One entry, read and prepared."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    label: bool
+    notices: list[str]  # of its masks
 
 
-def _read(entries: Sequence[Entry], preparation: Preparation) -> Dataset:
-    """The images, in the order of their entries; masks for all as soon as there is one for any."""
+def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, list[str]]:
+    """The images, in the order of their entries; masks for all as soon as there is one for any. Notices on masks."""
     images = masks = None
     labels = np.zeros(len(entries), bool)
-    pool = ThreadPoolExecutor()
+    noticed: Counter[str] = Counter()
+    pool, budget = ThreadPoolExecutor(), Budget(MEMORY)
     try:
-        results = pool.map(partial(_read_entry, preparation=preparation), entries)
-        for i, (image, mask, labels[i]) in enumerate(
+        results = pool.map(partial(_read_entry, preparation=preparation, budget=budget), entries)
+        for i, (image, mask, labels[i], notices) in enumerate(
             Bar(results, "reading images", len(entries), leave=False, unit="image")
         ):
             if images is None:
@@ -130,11 +150,12 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> Dataset:
             if mask is not None:
                 masks = np.zeros((len(entries), *image.shape[:2], 1), bool) if masks is None else masks
                 masks[i] = mask
+            noticed.update(notices)
     finally:
         # After an error the files that wait their turn need not be read.
         pool.shutdown(cancel_futures=True)
     assert images is not None, "every caller has refused an empty folder"
-    return Dataset(
+    dataset = Dataset(
         images=images,
         labels=labels,
         masks=masks,
@@ -144,22 +165,45 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> Dataset:
             entry.kind or ("anomalous" if label else "good") for entry, label in zip(entries, labels, strict=True)
         ),
     )
+    lines = [f"{count} mask{'s' if count > 1 else ''}: {notice}" for notice, count in noticed.most_common(SHOWN)]
+    if rest := sum(noticed.values()) - sum(count for _, count in noticed.most_common(SHOWN)):
+        lines.append(f"{rest} more masks have values that are no labels, and are cut at half of their range")
+    return dataset, lines
 
 
-def _read_entry(entry: Entry, preparation: Preparation) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """(image, mask, whether it holds an anomaly), prepared."""
-    raw = read(entry.path)
-    mask = None
-    label = entry.kind not in ("good", "unknown")
-    if entry.mask is not None:
-        drawn = read(entry.mask)
-        if drawn.shape[:2] != raw.shape[:2]:
-            raise InputError(f"{entry.mask}: {_size(drawn.shape)}, but its image {entry.path} has {_size(raw.shape)}")
-        threshold = 127 if entry.mask.suffix.lower() in (".jpg", ".jpeg") else 0
-        mask = np.any(drawn > threshold, axis=-1, keepdims=True)
-        label = bool(mask.any()) if entry.kind is None else label
-        mask = mask if preparation.size is None else resize(mask, preparation.size, kind="mask")
-    return _prepared(raw, entry.path, preparation), mask, label
+def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _Image:
+    """One image and the union of its masks, prepared."""
+    with budget.taking(bytes_to_prepare(entry.path, preparation)):
+        raw = read(entry.path)
+        shape, image = raw.shape, _prepared(raw, entry.path, preparation)
+        del raw
+    mask, notices = None, []
+    for path in entry.masks:
+        with budget.taking(size(path).bytes_to_read):
+            drawn, notice = read_mask(path)
+        if drawn.shape[:2] != shape[:2]:
+            raise InputError(_other_size(path, drawn.shape, entry.path, shape))
+        mask = drawn if mask is None else mask | drawn
+        notices += [notice] if notice else []
+    label = bool(mask is not None and mask.any()) if entry.kind is None else entry.kind not in ("good", "unknown")
+    if mask is not None and mask.any() and not label:
+        raise InputError(f"{entry.masks[0]}: shows an anomaly, but {entry.path} is in a folder of healthy images")
+    if mask is not None and preparation.size is not None:
+        mask = resize(mask, preparation.size, kind="mask")
+    return _Image(image, mask, label, notices)
+
+
+def bytes_to_prepare(path: Path, preparation: Preparation) -> int:
+    """About the memory that `read_prepared` needs at its peak, by the file's header."""
+    # An image that stays large becomes floating point to be normalised.
+    return size(path).bytes_to_read * (1 if preparation.size else 4)
+
+
+def _other_size(mask: Path, mask_shape: tuple[int, ...], image: Path, shape: tuple[int, ...]) -> str:
+    words = f"{mask}: {_size(mask_shape)}, but its image {image} has {_size(shape)}"
+    turns = {path: orientation(path) for path in (image, mask)}
+    turned = [f"{path.name} by its EXIF orientation {turn}" for path, turn in turns.items() if turn != 1]
+    return f"{words}; {' and '.join(turned)} was turned, so turn the other one too" if turned else words
 
 
 def _prepared(raw: np.ndarray, path: Path, preparation: Preparation) -> np.ndarray:

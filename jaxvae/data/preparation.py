@@ -43,6 +43,7 @@ class Preparation:
 
 
 AS_IS = Preparation()
+STRIP = 1 << 20  # samples that are resized at once
 
 
 def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
@@ -65,7 +66,7 @@ def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
             raise ArgumentError("channels", kept, f"of an image of {count} channels, 0 to {count - 1} can be kept")
         image = image[..., list(preparation.channels)]
     if preparation.size is not None:
-        image = resize(as_float(image), preparation.size, kind="image")
+        image = resize(image, preparation.size, kind="image")
     if preparation.normalise != "none":
         image = _normalise(as_float(image), robust=preparation.normalise == "robust")
     return image
@@ -79,8 +80,9 @@ def as_float(images: np.ndarray) -> np.ndarray:
 def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["image", "mask"]) -> np.ndarray:
     """Stretch or shrink [H, W, C] to [size, size, C], or to a size of (height, width).
 
-    An image is averaged over the area that each new pixel covers, as float32 in the unit it had; the mean of the image
-    stays what it was. A mask takes the value under each new pixel's centre and keeps its type.
+    An image is averaged over the area that each new pixel covers, as float32; the mean of the image stays what it was.
+    uint8 becomes 0..1, other types keep their unit. A mask takes the value under each new pixel's centre and keeps its
+    type.
 
     >>> image = np.arange(16, dtype=np.float32).reshape(4, 4, 1)
     >>> resize(image, 2, kind="image")[..., 0]
@@ -94,7 +96,13 @@ def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["ima
     tall, wide = _sides(size)
     if kind == "mask":
         return image[_centres(tall, height)[:, None], _centres(wide, width)]
-    rows = area_weights(tall, height) @ image.reshape(height, width * channels)
+    rows = np.empty((tall, width, channels), np.float32)
+    # In strips, since floating point takes four times the memory of a photograph.
+    step = max(1, STRIP // (height * channels))
+    for start in range(0, width, step):
+        strip = as_float(image[:, start : start + step])
+        shrunk = area_weights(tall, height) @ strip.reshape(height, -1)
+        rows[:, start : start + step] = shrunk.reshape(tall, -1, channels)
     columns = rows.reshape(tall, width, channels).swapaxes(0, 1).reshape(width, tall * channels)
     return (area_weights(wide, width) @ columns).reshape(wide, tall, channels).swapaxes(0, 1).copy()
 

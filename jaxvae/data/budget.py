@@ -1,0 +1,37 @@
+"""Memory that threads share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+
+class Budget:
+    """Bytes that threads take and give back. Who wants more than are left waits; who wants more than there are, alone.
+
+    >>> budget = Budget(100)
+    >>> with budget.taking(300):
+    ...     budget.free
+    0
+    >>> budget.free
+    100
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = self.free = size
+        self._changed = Condition()
+
+    @contextmanager
+    def taking(self, wanted: int) -> Iterator[None]:
+        """Hold some bytes."""
+        wanted = min(wanted, self.size)
+        with self._changed:
+            self._changed.wait_for(lambda: wanted <= self.free)
+            self.free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.free += wanted
+                self._changed.notify_all()
