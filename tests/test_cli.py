@@ -556,7 +556,7 @@ def test_preparation_is_done_again(folder: Path, tmp_path: Path) -> None:
 def without_images(folder: Path) -> str:
     for path in (folder / "train" / "good").iterdir():
         path.unlink()
-    return r"train/good: no PNG, JPEG, TIFF or npy image in it"
+    return r"no image to train on"
 
 
 def of_mixed_sizes(folder: Path) -> str:
@@ -914,7 +914,7 @@ def test_images_that_do_not_fit_are_refused_and_nothing_is_written(refused, run:
         "small": "small/a.png: the images are 16x16 with 1 channel once prepared, and the run was trained on 32x32",
         "colour": "colour/a.png: the images are 32x32 with 3 channels once prepared",
         "twins": "a.png: its maps would have the same names as those of a.npy; rename one",
-        "none": "none: no PNG, JPEG, TIFF or npy image in it",
+        "none": "none: no PNG, JPEG, BMP, WebP, TIFF or npy image in it",
         "damaged": "damaged/a.png: cannot be read",
         "nowhere": "nowhere: no such folder",
     }.items():

@@ -97,6 +97,12 @@ DOWNLOADED = {
 }  # fmt: skip
 
 
+def trained_on(directory: Path) -> list:
+    found = image_folders.find(directory)
+    image_folders.refuse_without_training(directory, found)
+    return found.train
+
+
 def names(root: Path, paths) -> list[str]:
     return [path.relative_to(root).as_posix() for path in paths]
 
@@ -251,8 +257,8 @@ def test_a_dangling_image_is_named_and_counted(tmp_path):
     assert image_folders.summary(found.left_out) == "left out: 4 links to nothing (x0.png, x1.png, x2.png, ...)"
     for i in range(2):
         (tmp_path / f"train/good/00{i}.png").unlink()
-    with pytest.raises(InputError, match=r"every image to train on is left out.*x0\.png; fetch them"):
-        image_folders.find(tmp_path)
+    with pytest.raises(InputError, match=r"no image to train on \(.*x0\.png is a link to nothing; fetch it and"):
+        trained_on(tmp_path)
 
 
 @pytest.mark.parametrize("masks_only", [True, False])
@@ -263,8 +269,8 @@ def test_a_folder_of_links_to_nothing_is_not_healthy(tmp_path, masks_only):
             (tmp_path / name).symlink_to("gone")
         else:
             (tmp_path / name).touch()
-    with pytest.raises(InputError, match="every image to train on is left out, as it or its mask is a link to nothing"):
-        image_folders.find(tmp_path)
+    with pytest.raises(InputError, match=r"no image to train on \(.* is a link to nothing; fetch it and the others"):
+        trained_on(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -336,11 +342,11 @@ def test_two_files_of_one_name_are_no_pair(tmp_path, second):
 
 
 def test_empty_parts_of_a_benchmark_are_named(tmp_path):
-    for folder in ("train/good", "test"):
-        (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(InputError, match="train/good: no PNG"):
-        image_folders.find(tmp_path)
-    touch(tmp_path, "train/good/0.png")
+    touch(tmp_path / "a", "train/good/notes.txt", "test/good/0.png")
+    with pytest.raises(InputError, match=r"a: no image to train on \(left out: 1 file \(.txt\)\)"):
+        trained_on(tmp_path / "a")
+    assert [entry.name for entry in image_folders.find(tmp_path / "a").test] == ["test/good/0.png"]
+    touch(tmp_path, "train/good/0.png", "test/notes.txt")
     with pytest.raises(InputError, match=r"test: no folder of images; pass .*train/good to go without"):
         image_folders.find(tmp_path)
 

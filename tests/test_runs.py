@@ -449,7 +449,7 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
         code, out, err = process(run, folder, moment, signal.SIGKILL)
         assert (code, err) == (-signal.SIGKILL, "")
         printed += out
-    what = f"{run}: 8 healthy images of {folder}, 16x16 pixels with 1 channel"
+    what = f"{run}: 8 healthy images of {folder}, 32x32 pixels with 1 channel"
     assert printed.startswith(f"{what}, {EPOCHS} epochs, {2 * EPOCHS} steps\n")
     code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
     step = records(run)[-1]["step"]

@@ -56,6 +56,15 @@ def find(directory: str | Path) -> Found:
     return _without_links(tree, Found(layout, *image_layouts.LAYOUTS[layout](tree)))
 
 
+def refuse_without_training(directory: Path, found: Found) -> None:
+    """Raise InputError if there is no image to train on, and say why."""
+    if found.train:
+        return
+    links = [one.path for one in found.left_out if one.kind == "link to nothing"]
+    why = f"{links[0]} is a link to nothing; fetch it and the others" if links else summary(found.left_out)
+    raise InputError(f"{directory}: no image to train on{f' ({why})' if why else ''}")
+
+
 def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
     """All images below a folder, or the one image that the path names; and the files that are not used.
 
@@ -126,13 +135,6 @@ def _without_links(tree: Tree, found: Found) -> Found:
     parts = [kept(part) for part in (found.train, found.validation, found.test)]
     used = [entry for part in parts for entry in part]
     left_out = [*tree.left_out, *links, *_unused(tree, used, but=[one.path for one in links])]
-    if not parts[0]:
-        raise InputError(
-            f"{tree.root}: every image to train on is left out, as it or its mask is a link to nothing, such as "
-            f"{links[0].path}; fetch them"
-            if links
-            else f"{tree.root}: no image to train on"
-        )
     return Found(found.layout, *parts, left_out)
 
 

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jaxvae.data.image_files import FORMATS
 from jaxvae.data.image_tree import Tree, join, mask_stem
 from jaxvae.errors import InputError
 
@@ -54,7 +53,7 @@ Parts = tuple[list[Entry], list[Entry], list[Entry]]  # to train on, to validate
 def of(tree: Tree) -> Layout | None:
     """The layout of a folder; None if it has none."""
     train, test = tree.child("", "train"), tree.child("", *TEST)
-    if train and test and tree.child(train, *HEALTHY):
+    if test and (tree.child(train, *HEALTHY) or tree.child(test, *HEALTHY) or tree.child("", *TRUTH)):
         return "benchmark"
     if _visa_images(tree):
         return "visa"
@@ -75,7 +74,7 @@ def _benchmark(tree: Tree) -> Parts:
     test, truth = tree.child("", *TEST), tree.child("", *TRUTH)
     assert test is not None
     train = _healthy(tree, tree.child(tree.child("", "train"), *HEALTHY))
-    validation = _healthy(tree, tree.child(tree.child("", *VALIDATION), *HEALTHY), needed=False)
+    validation = _healthy(tree, tree.child(tree.child("", *VALIDATION), *HEALTHY))
     truth = truth or tree.child(test, *TRUTH)
     kinds = [kind for kind in tree.below(test) if kind.casefold() not in TRUTH]
     tested = []
@@ -88,8 +87,8 @@ def _benchmark(tree: Tree) -> Parts:
         name = "good" if kind.casefold() in HEALTHY else kind
         tested += [alone(path, tree.root, name, found) for path, found in pairs]
     if not tested:
-        good = tree.child(tree.child("", "train"), *HEALTHY)
-        raise InputError(f"{tree.root / test}: no folder of images; pass {tree.root / str(good)} to go without")
+        good = tree.child(tree.child("", "train"), *HEALTHY) or "train/good"
+        raise InputError(f"{tree.root / test}: no folder of images; pass {tree.root / good} to go without")
     return train, validation, tested
 
 
@@ -188,13 +187,9 @@ def _images_of(tree: Tree, folder: str) -> str:
     return tree.child(folder, *IMAGES) or folder
 
 
-def _healthy(tree: Tree, folder: str | None, *, needed: bool = True) -> list[Entry]:
-    """The images of a folder, all healthy; masks among them are left out."""
-    if folder is None:
-        return []
-    paths = tree.images(_images_of(tree, folder) if folder else "")
-    if needed and not paths:
-        raise InputError(f"{tree.root / folder}: no {FORMATS} image in it")
+def _healthy(tree: Tree, folder: str | None) -> list[Entry]:
+    """The images of a folder, all healthy; masks among them are left out. None where there is no such folder."""
+    paths = [] if folder is None else tree.images(_images_of(tree, folder) if folder else "")
     return [alone(path, tree.root, "good") for path in paths]
 
 

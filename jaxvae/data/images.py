@@ -58,6 +58,7 @@ def load(
     check_fraction("validation", validation)
     check_fraction("test", test)
     found = image_folders.find(directory)
+    image_folders.refuse_without_training(directory, found)
     parts = (found.train, found.validation, found.test)
     everything, notices = _read([entry for part in parts for entry in part], preparation)
     ends = np.cumsum([len(part) for part in parts])
