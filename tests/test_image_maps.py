@@ -64,7 +64,7 @@ def test_maps_have_the_size_of_their_image(run, tmp_path):
 
 
 def test_names_of_images_never_lead_out_of_the_folder(run, tmp_path):
-    entries = image_folders.unlabelled(draw(tmp_path / "in" / "a.png", seed=0).parent)
+    entries, _ = image_folders.unlabelled(draw(tmp_path / "in" / "a.png", seed=0).parent)
     named = [entries[0]._replace(name="../outside.png"), *entries]
     wanted, out = image_maps.Files(("combi",)), tmp_path / "out"
     there = checkpoint.load(run)

@@ -348,6 +348,25 @@ def test_bad_input_is_one_line_that_names_the_file_and_the_reason(tmp_path, what
     assert message.count(str(path)) == 1
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mgz", "a.mgh", "a.img"])
+def test_a_pointer_is_no_volume(tmp_path, name):
+    (tmp_path / "a.hdr").write_bytes(b"")
+    for content, way_out in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*`git lfs pull`"),
+        (b"/annex/objects/MD5E-s9--0.nii.gz\n", "git-annex pointer.*`git annex get`"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}: is a {way_out}"):
+            volumes.read(tmp_path / name)
+
+
+def test_voxels_of_an_img_may_begin_like_another_file(tmp_path):
+    voxels = np.zeros((4, 5, 6), np.int16)
+    voxels[0, 0, 0], voxels[1:] = int.from_bytes(b"BM", "little"), 7
+    nib.save(nib.Nifti1Pair(voxels, np.eye(4)), tmp_path / "a.img")
+    np.testing.assert_array_equal(volumes.read(tmp_path / "a.img").voxels, voxels)
+
+
 def test_the_real_scans(data):
     """P, S, R storage with a scale factor; a brain mask of 0.99999997; a background that is negative."""
     ixi = sorted((data / "ixi-t1-2mm" / "T1").glob("*.nii.gz"))[0]

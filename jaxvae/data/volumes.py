@@ -249,15 +249,15 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: {what}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty; copy it again")
-    named_packed = path.name.lower().endswith((".gz", ".mgz"))
     try:
         packed = packing.is_packed(path)
-        other = contradiction(path, "a gzip file", "a NIfTI file")
+        wrong = contradiction(path, "a gzip file", "a NIfTI file")
     except OSError as error:
         raise InputError(f"{path}: {_reason(error, path)}") from error
-    if other:
-        raise InputError(f"{path}: {other}")
-    if packed != named_packed:
+    # The voxels of an .img may begin like any file.
+    if wrong and (path.suffix.lower() != ".img" or "pointer" in wrong or "page" in wrong):
+        raise InputError(f"{path}: {wrong}")
+    if packed != path.name.lower().endswith((".gz", ".mgz")):
         found = "compressed, but its name does not end in .gz" if packed else "not compressed, though its name says so"
         raise InputError(f"{path}: {found}; rename it")
     if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
