@@ -24,6 +24,7 @@ from typing import Any
 from jaxvae import files
 from jaxvae.errors import InputError
 from jaxvae.files import flat
+from jaxvae.runs import same_images
 
 Plan = dict[str, Any]  # "programs": a list of {"fixed": {...}, "runs": [{...}, ...]}, and what decides all of them
 Row = dict[str, Any]  # One run: its settings and its numbers
@@ -71,11 +72,20 @@ def claim(folder: Path, plan: Plan) -> None:
     except ValueError:
         raise InputError(f"{path}: is damaged; name a new folder, or remove this one") from None
     before, now = flat(there), flat(plan)
+    same = same_images(there, plan)
     for name in now:
-        if before.get(name) != now[name]:
-            what = "other runs" if name == "programs" else f"{name} {before.get(name)} and now it is {now[name]}"
-            way_out = "install that version" if name == "jaxvae" else "repeat its flags"
-            raise InputError(f"{folder}: holds another sweep, made with {what}; {way_out}, or name a new folder")
+        # The images may have moved.
+        if before.get(name) == now[name] or (name == "data.data" and same):
+            continue
+        if name == "images.contents":
+            if same is not False:
+                continue  # Sweeps of earlier versions have a fingerprint of names only.
+            raise InputError(
+                f"{folder}: was made from other images than there are now; bring those back, or name a new folder"
+            )
+        what = "other runs" if name == "programs" else f"{name} {before.get(name)} and now it is {now[name]}"
+        way_out = "install that version" if name == "jaxvae" else "repeat its flags"
+        raise InputError(f"{folder}: holds another sweep, made with {what}; {way_out}, or name a new folder")
 
 
 def missing(folder: Path, plan: Plan) -> list[int]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from jaxvae import checkpoint, files, parity, signals
 from jaxvae.data.augment import Augmentation
-from jaxvae.data.dataset import Splits
+from jaxvae.data.dataset import Fingerprint, Splits, same_fingerprint
 from jaxvae.elbo import elbo_terms
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models import Model
@@ -34,7 +34,7 @@ Config = dict[str, Any]
 Record = dict[str, Any]
 
 # What config.json says of the images that is no flag: how many there are, and which.
-IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from")
+IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from", "images.contents")
 QUIET_SECONDS = 60.0  # Between two lines of progress where stderr is no terminal, on which the bar shows.
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
@@ -69,23 +69,42 @@ def claim(run: Path, config: Config) -> None:
     there = checkpoint.read_config(run)
     if checkpoint.latest_step(run / "checkpoints" / "last") is None:
         with files.alone(run):
-            (run / "metrics.jsonl").unlink(missing_ok=True)
+            for name in ("metrics.jsonl", "thresholds.json", "trained_on.jsonl"):
+                (run / name).unlink(missing_ok=True)
             files.write_json(run / "config.json", config)
         return
     _refuse_epochs(run, there, config)
     before, now = {"augment": "none"} | files.flat(there), files.flat(config)
-    # The flags of the images first, which change what follows from the images too.
-    _refuse_changed(run, before, now, [name for name in now if name.startswith("data.")])
-    known = "images.learnt_from" in before
-    if known and before["images.learnt_from"] != now["images.learnt_from"]:
+    same = same_images(there, config)
+    # The flags of the images first, which change what follows from the images too. The place may change.
+    of_data = [name for name in now if name.startswith("data.") and not (same and name == "data.data")]
+    _refuse_changed(run, before, now, of_data)
+    named = "images.learnt_from" in before
+    if same is None and named:
+        same = before["images.learnt_from"] == now["images.learnt_from"]
+    if same is False:
         raise InputError(
-            f"{run}: was made from other images than there are now; "
+            f"{run}: was made from other images than there are now in {now['data.data']}; "
             "bring those back to continue it, or name a new folder"
         )
-    free = ("jaxvae", "epochs", *(IMAGES if known else ()))
+    free = ("jaxvae", "epochs", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
     _refuse_changed(run, before, now, [name for name in now if name not in free])
     if there != config:
         files.write_json(run / "config.json", config)
+
+
+def same_images(there: Config, here: Config) -> bool | None:
+    """Whether two configurations are of the same training and validation images, wherever these lie.
+
+    None if that is unknown: runs of earlier versions have a fingerprint of names only.
+    """
+    return same_fingerprint(fingerprint_of(there), fingerprint_of(here))
+
+
+def fingerprint_of(config: Config) -> Fingerprint | None:
+    """What tells the images of a run from others: the hash of its volumes, or `contents`; None in earlier versions."""
+    volumes = config.get("volumes")
+    return volumes["hash"] if volumes else config.get("images", {}).get("contents")
 
 
 def _refuse_changed(run: Path, before: Config, now: Config, names: Sequence[str]) -> None:

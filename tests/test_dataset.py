@@ -7,7 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxvae.data.dataset import Dataset, check_fraction, set_aside, split_groups, take
+from jaxvae.data.dataset import (
+    Dataset,
+    check_fraction,
+    contents,
+    known,
+    same_contents,
+    set_aside,
+    sketches,
+    split_groups,
+    take,
+)
 from jaxvae.errors import InputError
 
 
@@ -70,3 +80,31 @@ def test_one_group_cannot_be_split():
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(InputError, match="pass a fraction from 0 up to, but not including, 1"):
             check_fraction("test", fraction)
+
+
+def test_contents_see_every_pixel_and_the_order_of_images():
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8)
+    was = contents(images[:15], images[15:])
+    assert same_contents(was, contents(images))
+    assert same_contents(was, contents(images.copy()))
+    one_level = images.copy()
+    one_level[7, 3, 4, 1] ^= 1
+    for other in (one_level, 255 - images, images[::-1], images[:, ::-1], images[:, :, ::-1], images[..., ::-1]):
+        assert not same_contents(was, contents(other))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 4096.0])
+def test_contents_are_the_same_to_within_rounding(scale):
+    images = (scale * np.random.default_rng(0).random((200, 16, 16, 1))).astype(np.float32)
+    rounded = np.nextafter(images, np.where(np.random.default_rng(1).random(images.shape) < 0.5, -np.inf, np.inf))
+    assert not np.array_equal(images, rounded)
+    assert same_contents(contents(images), contents(rounded.astype(np.float32)))
+    images[9, 2, 2] *= 1.01
+    assert not same_contents(contents(images), contents(rounded.astype(np.float32)))
+
+
+def test_images_are_known_by_their_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
+    again = np.concatenate([images[[250, 3]], images[:1] ^ 1, 255 - images[:2]])
+    assert known(sketches(again), sketches(images)).tolist() == [True, True, False, False, False]
+    assert known(sketches(again), np.empty((0, 3))).tolist() == [False] * 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Splits:
-    """Healthy images to train on, healthy ones to validate on, and those to test on.
+    """Healthy images to train on, healthy ones to validate on, and the test images.
 
     Args:
       notices: lines for the user about how files were read.
@@ -53,10 +54,67 @@ class Splits:
     left_out: tuple[dict[str, str], ...] = ()
 
 
+Fingerprint = str | list[float]  # What tells images from others: the hash of prepared volumes, else `contents`.
+ROUNDING = 1e-7  # Of the norm: 20 times what rounding each value of float32 otherwise changes in a weighted sum.
+
+
 def fingerprint(splits: Splits) -> str:
-    """A hash of which images are learnt from and validated on; of those that are judged there may be more later."""
+    """Hash of the names and groups of the training and validation images.
+
+    The test set is left out because it may grow. Names say nothing about pixels: see `contents`.
+    """
     learnt = [list(zip(part.names, part.groups, strict=True)) for part in (splits.train, splits.validation)]
     return hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
+
+
+def sketches(images: np.ndarray) -> np.ndarray:
+    """[N, 3] float64: two weighted sums of each image's pixels and their norm, for images [N, H, W, C].
+
+    The weights are fixed pseudorandom numbers, so images with other pixels have other sums. A hash would change with
+    the last bit of a float, and resized or normalised images differ by that much between processors.
+    """
+    count, height, width, channels = images.shape
+    across, down = _weights(2 * width * channels).reshape(-1, 2), _weights(height)
+    found = np.empty((count, 3))
+    step = max(1, (1 << 22) // max(1, height * width * channels))
+    for start in range(0, count, step):
+        part = images[start : start + step].astype(np.float64)
+        rows = (part.reshape(-1, width * channels) @ across).reshape(len(part), height, 2)
+        found[start : start + step, :2] = np.einsum("nhk,h->nk", rows, down)
+        found[start : start + step, 2] = np.linalg.norm(part.reshape(len(part), -1), axis=1)
+    return found
+
+
+def contents(*parts: np.ndarray) -> list[float]:
+    """What tells the pixels of all images, [N, H, W, C] each, from others: a sketch that depends on their order too."""
+    found = np.concatenate([sketches(part) for part in parts])
+    return [*(_weights(len(found)) @ found[:, :2]).tolist(), float(np.linalg.norm(found[:, 2]))]
+
+
+def same_contents(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two sketches are of the same pixels, to within rounding."""
+    return bool(np.abs(np.subtract(one, other)).max() <= ROUNDING * max(one[2], other[2]))
+
+
+def same_fingerprint(one: Fingerprint | None, other: Fingerprint | None) -> bool | None:
+    """Whether two fingerprints are of the same images; None if one of them is missing, as in earlier versions."""
+    if one is None or other is None:
+        return None
+    return one == other or (isinstance(one, list) and isinstance(other, list) and same_contents(one, other))
+
+
+def known(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
+    """[N] bool: which sketches, [N, 3], are of the same pixels as one of others, [M, 3]."""
+    order = sketched[np.argsort(sketched[:, 0])]
+    reach = 2 * ROUNDING * found[:, 2]
+    lows, highs = (np.searchsorted(order[:, 0], found[:, 0] + side * reach) for side in (-1, 1))
+    near = zip(found, lows.tolist(), highs.tolist(), strict=True)
+    return np.array([any(same_contents(one, other) for other in order[low:high]) for one, low, high in near], bool)
+
+
+def _weights(count: int) -> np.ndarray:
+    """[count] float64 in -0.5..0.5, the same in every version of NumPy, which promises that of raw numbers only."""
+    return np.random.PCG64(0).random_raw(count) / 2.0**64 - 0.5
 
 
 def take(dataset: Dataset, index: np.ndarray) -> Dataset:
