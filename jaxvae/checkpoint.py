@@ -2,10 +2,14 @@
 
 A run is one folder:
 
-    config.json      how it was made; enough to make it again
-    metrics.jsonl    one record a logged step
-    checkpoints/     last/ to go on from, best/ by validation where there is one
-    scores/ report/  what was computed from it
+    config.json        how it was made; enough to make it again, and `images.contents`, a fingerprint of their pixels
+    metrics.jsonl      one record per logged step
+    checkpoints/       last/ to continue from, best/ by validation where there is one
+    thresholds.json    what its healthy validation images reach, and the range of its training images
+                       (`jaxvae.thresholds`), measured when training ends
+    trained_on.jsonl   which images it was trained on, by file and by pixels (`jaxvae.trained_on`)
+    evaluation.json    the metrics of its test images; those of others in on/NAME/
+    scores/ report/    what was computed from it
 """
 
 from __future__ import annotations

@@ -85,8 +85,11 @@ def sample_rows(
       groups: N names of what the intervals resample.
       resamples: of the bootstrap; 0 leaves the intervals out.
     Returns:
-      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`.
+      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`; None where the
+      labels are all alike, since both metrics need healthy and anomalous images.
     """
+    if not labels.any() or labels.all():
+        return [{"score": name, "auroc": None, "average_precision": None} for name in scores]
     rows = []
     for name, values in Bar(scores.items(), "image metrics", leave=False, unit="score"):
         row: Row = {"score": name}

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxvae import files, results
+from jaxvae import files, results, thresholds
 from jaxvae.checkpoint import Run
 from jaxvae.data.budget import Budget
 from jaxvae.data.image_files import orientation, read, size, write_map, write_png
@@ -43,6 +43,7 @@ class Summary(NamedTuple):
     written: int
     skipped: int  # had been written before
     failed: list[Rejected]
+    unlike: int  # of those written: with values far outside the range of the training images
 
 
 class Files(NamedTuple):
@@ -69,6 +70,7 @@ def write_images(
     settings: dict[str, Any],
     left_out: Sequence[dict[str, str]] = (),
     batch_size: int = BATCH,
+    ranges: dict[str, list[float]] | None = None,
     finished: Callable[[int], object] = lambda count: None,
 ) -> Summary:
     """Writes the maps of image files into a folder; leaves out what cannot be scored, goes on where it was killed.
@@ -82,6 +84,7 @@ def write_images(
       preparation: as the run's own images were prepared.
       settings: what decides the scores; a folder that holds others' is refused.
       left_out: path and reason of the other files of the folder.
+      ranges: of the training images, `thresholds.ranges_of`; None if nobody knows.
       finished: called with how many more images are done, or left out.
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
@@ -93,6 +96,7 @@ def write_images(
         there = {record["name"]: record for record in done}
         todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]
         failed: list[Rejected] = []
+        unlike = 0
         finished(len(entries) - len(todo))
         samples = out / "samples.jsonl"
         if samples.is_file():
@@ -101,8 +105,11 @@ def write_images(
         for chunk in _chunks(todo, run, wanted):
             # Before they are read, so that a file that changes meanwhile is noticed.
             sources = {entry.name: _source(entry) for entry in chunk}
-            kept, scored, rejected = _scored(run, chunk, pool, budget, preparation, wanted.maps, batch_size)
+            kept, scored, rejected, far = _scored(
+                run, chunk, pool, budget, preparation, wanted.maps, batch_size, ranges
+            )
             failed += rejected
+            unlike += far
             finished(len(rejected))
             for entry in chunk:
                 there.pop(entry.name, None)
@@ -129,7 +136,7 @@ def write_images(
                 files.write_lines(out / "left_out.jsonl", list(left_out))
         if failed and not there:
             raise InputError(failed[0].reason)
-        return Summary(len(todo) - len(failed), len(entries) - len(todo), failed)
+        return Summary(len(todo) - len(failed), len(entries) - len(todo), failed, unlike)
 
 
 def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -177,8 +184,9 @@ def _scored(
     preparation: Preparation,
     maps: Sequence[str],
     batch_size: int,
-) -> tuple[list[Entry], Scored, list[Rejected]]:
-    """Those of the images that can be scored, their scores, and the others."""
+    ranges: dict[str, list[float]] | None,
+) -> tuple[list[Entry], Scored, list[Rejected], int]:
+    """Those of the images that can be scored, their scores, the others, and how many are unlike the training images."""
 
     def taken(entry: Entry) -> np.ndarray | Rejected:
         try:
@@ -197,7 +205,8 @@ def _scored(
     scored = results.score_as_trained(run, stack, maps=maps, batch_size=batch_size)
     finite, reasons = results.finite(scored, [str(entry.path) for entry in kept])
     failed += [Rejected(kept[i].path, reason) for i, reason in reasons.items()]
-    return [entry for entry, one in zip(kept, finite, strict=True) if one], results.take(scored, finite), failed
+    unlike = 0 if ranges is None else int(thresholds.unlike(ranges, stack[finite]).sum())
+    return [entry for entry, one in zip(kept, finite, strict=True) if one], results.take(scored, finite), failed, unlike
 
 
 def _begun(out: Path, note: dict[str, Any], scored: Scored, wanted: Files) -> dict[str, Any]:

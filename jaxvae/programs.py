@@ -104,7 +104,7 @@ def _judged(
         plain = dataclasses.replace(hparams, beta=1.0)
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain)
     maps = {}
-    if splits.test.masks is not None and splits.test.masks.any():
+    if splits.test.masks is not None and splits.test.masks.any() and not splits.test.masks.all():
         maps = score_images(model, params, splits.test.images, log_scale=float(hparams.log_scale)).maps
     if not all(np.isfinite(values).all() for values in [*validation.values(), *of_images.values(), *maps.values()]):
         return None

@@ -4,15 +4,13 @@ scores/samples.jsonl     one line an image: name, group, kind, anomalous, elbo, 
 scores/<map>.npy         [N, H, W, 1] float32, in the order of the lines; mean over the channels
 scores/reconstructions.npy
 evaluation.json          the tables, the thresholds, and what they were made from
-thresholds.json          the thresholds of its validation images, for masks
 measures/                while whole volumes are being judged: what is measured of each, to go on from when stopped
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,8 @@ import numpy as np
 
 from jaxvae import checkpoint, files, parity, sharding
 from jaxvae.checkpoint import Run
-from jaxvae.data.dataset import Dataset
-from jaxvae.data.dataset import take as take_images
+from jaxvae.data.dataset import Dataset, Fingerprint, contents, same_fingerprint
 from jaxvae.errors import InputError, command
-from jaxvae.evaluation import RATES
-from jaxvae.metrics import healthy_threshold
 from jaxvae.models import Model
 from jaxvae.progress import Bar
 from jaxvae.scores import BATCH, MAPS, score_batches
@@ -35,7 +30,6 @@ from jaxvae.sweep import score_many
 from jaxvae.train import run_key
 from jaxvae.types import Params
 
-MAP_BYTES = 2**28  # Of maps that are held while thresholds are measured.
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
 EVALUATION = {"step", "data", "images", "pixels", "samples", "thresholds"}  # What there must be in evaluation.json.
 
@@ -174,50 +168,6 @@ def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndar
     return np.stack(scores)[:, 0]
 
 
-def healthy_thresholds(run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
-    """By map and by the share of healthy validation pixels above it: thresholds that no label was needed for."""
-    if len(validation) == 0:
-        return {}
-    height, width, _ = run.model.image_shape
-    count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
-    # Of each map only what may lie above a threshold is kept, so that a large validation set needs little memory.
-    kept = int(max(RATES) * count) + 2
-    highest = {name: np.empty(0, np.float32) for name in MAPS}
-    for start in range(0, len(validation), size):
-        part = take_images(validation, np.arange(start, min(start + size, len(validation))))
-        for name, values in score_dataset(run, part, reconstructions=False, name="validation").maps.items():
-            pixels = np.concatenate([highest[name], values.ravel()])
-            highest[name] = np.partition(pixels, max(0, pixels.size - kept))[-kept:]
-    return {
-        name: {f"{rate:g}": healthy_threshold(values, rate=rate, count=count) for rate in RATES}
-        for name, values in highest.items()
-    }
-
-
-def own_thresholds(run_directory: Path, run: Run, validation: Callable[[], Dataset]) -> dict[str, dict[str, float]]:
-    """`healthy_thresholds`, kept in thresholds.json for as long as the run is at that step.
-
-    Args:
-      validation: opens the images where they are needed.
-    """
-    path = run_directory / "thresholds.json"
-    try:
-        kept = json.loads(path.read_bytes())
-        if kept["step"] == run.step:
-            return kept["thresholds"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # Not there, or damaged: they are measured again.
-    return measured_thresholds(run_directory, run, validation())
-
-
-def measured_thresholds(run_directory: Path, run: Run, validation: Dataset) -> dict[str, dict[str, float]]:
-    """`healthy_thresholds`, into thresholds.json for `own_thresholds` to find."""
-    path, thresholds = run_directory / "thresholds.json", healthy_thresholds(run, validation)
-    with contextlib.suppress(InputError):  # A run that others share may not be written to.
-        files.write_json(path, {"step": run.step, "thresholds": thresholds})
-    return thresholds
-
-
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:
     """Refuses images that the run's model cannot read.
 
@@ -256,23 +206,64 @@ def write_samples(path: Path, dataset: Dataset, scored: Scored, *, labelled: boo
     files.write_lines(path, records)
 
 
-def place(run_directory: Path, other: Path | None = None) -> Path:
-    """Where the results of a run lie: in its folder, or below it for images or volumes that are not its own."""
+def place(run_directory: Path, other: Path | None = None, out: Path | None = None) -> Path:
+    """Where the results of a run are: in its folder, or below it for images that are not its own; or in `out`."""
+    if out is not None:
+        return out
     return run_directory if other is None else run_directory / "on" / other.resolve().name
 
 
-def refuse_others(place: Path, other: Path | None) -> None:
-    """Refuses to put results where those of others lie, of another folder with the same name.
+def claim(
+    run_directory: Path, other: Path | None, out: Path | None, data: str, images: Fingerprint | None = None
+) -> Path:
+    """The folder for the results of a test, which holds no results of others.
 
+    Args:
+      other: the images, if not the run's own.
+      out: the folder, if not within the run's.
+      data: where the run's own images are.
+      images: `fingerprint_of` the test images, by which they are known if they have moved.
     Raises:
-      InputError: so it is.
+      InputError: it has results of another folder or run, or it is another run or among the run's own images.
     """
+    found = place(run_directory, other, out)
+    if out is not None and out.resolve() != run_directory.resolve():
+        if (out / "config.json").is_file():
+            raise InputError(f"--out {out}: is another run; name another folder")
+        if Path(data).is_absolute() and out.resolve().is_relative_to(Path(data).resolve()):
+            raise InputError(f"--out {out}: lies within {data}, the images of the run; name another folder")
     try:
-        judged = json.loads((place / "evaluation.json").read_bytes()).get("judged")
-    except (OSError, ValueError, AttributeError):
-        return  # None there, or none that anybody can read.
-    if other is not None and judged != str(other.resolve()):
-        raise InputError(f"{place}: holds what was found on {judged}; remove it, or give {other} another name")
+        there = json.loads((found / "evaluation.json").read_bytes())
+        judged, run = there.get("judged"), there.get("run")
+        moved = same_fingerprint(there.get("contents"), images)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return found  # None there, or none that anybody can read.
+    own = None if other is None else str(other.resolve())
+    if judged != own and not moved and (other is not None or out is not None):
+        raise InputError(f"{found}: holds what was found on {judged}; remove it, or give {other or out} another name")
+    if out is not None and run not in (None, str(run_directory.resolve())):
+        raise InputError(f"{found}: holds what was found of {run}; name another --out")
+    return found
+
+
+def fingerprint_of(test: Dataset, volumes_hash: str | None) -> Fingerprint:
+    """What tells test images and their masks from others: the hash of prepared volumes, else `contents`."""
+    return volumes_hash or contents(test.images, *([] if test.masks is None else [test.masks]))
+
+
+def refuse_other_images(evaluation: dict[str, Any], now: Fingerprint, where: Path, again: str) -> None:
+    """Refuses to show an evaluation beside other images than it is of.
+
+    Args:
+      now: `fingerprint_of` the test images there are.
+      where: these are.
+      again: the command that evaluates them.
+    Raises:
+      InputError: the images or their masks have changed.
+    """
+    was = evaluation.get("contents")  # Missing in earlier versions.
+    if same_fingerprint(was, now) is False:
+        raise InputError(f"{where}: test images or masks have changed since they were evaluated; run {again} again")
 
 
 def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
@@ -293,14 +284,14 @@ def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{note.parent}: holds maps made with {words}; name another --out")
 
 
-def read_evaluation(run_directory: Path, other: Path | None = None) -> dict[str, Any]:
-    """evaluation.json of a run, on its own test or on others.
+def read_evaluation(run_directory: Path, other: Path | None = None, out: Path | None = None) -> dict[str, Any]:
+    """evaluation.json of a run, on its own test or on others; of the folder `out`, if it was written there.
 
     Raises:
       InputError: not a run, not evaluated since it was last trained, or damaged.
     """
-    path = place(run_directory, other) / "evaluation.json"
-    again = f"run {command('evaluate', run_directory, *filter(None, [other]))}"
+    path = place(run_directory, other, out) / "evaluation.json"
+    again = f"run {evaluate_command(run_directory, other, out)}"
     checkpoint.read_config(run_directory)
     _, step = checkpoint.chosen(run_directory)
     if not path.is_file():
@@ -311,12 +302,19 @@ def read_evaluation(run_directory: Path, other: Path | None = None) -> dict[str,
         raise InputError(f"{path}: not JSON ({error}); {again} again") from error
     if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION:
         raise InputError(f"{path}: damaged, or of another version of jaxvae; {again} again")
-    if other is not None and evaluation.get("judged") != str(other.resolve()):
+    own = None if other is None else str(other.resolve())
+    # By their contents, images are known where they have moved (`refuse_other_images`).
+    if "contents" not in evaluation and other is not None and evaluation.get("judged") != own:
         raise InputError(f"{path}: holds what was found on {evaluation.get('judged')}; {again} again")
     if evaluation["step"] != step:
         found = f"evaluated at step {evaluation['step']} and is at step {step} now"
         raise InputError(f"{run_directory}: {found}; {again} again")
     return evaluation
+
+
+def evaluate_command(run_directory: Path, other: Path | None = None, out: Path | None = None) -> str:
+    """The command that writes an evaluation."""
+    return command("evaluate", run_directory, *filter(None, [other]), *(["--out", out] if out else []))
 
 
 def evaluations(run_directory: Path) -> Iterator[dict[str, Any]]:

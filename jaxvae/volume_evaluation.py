@@ -86,20 +86,18 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
       seed: of the resamples, which are the same for all scores.
     Returns:
       Rows with the keys of `COLUMNS` (for a threshold named t, those that end in `_at_healthy_t`) and
-      `best_dice_threshold`. All metrics but AUPRO are (value, low, high) with the ends of their 95 % interval; what
-      does not exist, as the share of lesions found where all are too small to count, is None.
+      `best_dice_threshold`. All metrics but AUPRO are (value, low, high) with the ends of their 95 % interval. What
+      does not exist is None: the share of lesions found where all are too small to count, or, where all voxels are
+      healthy or all anomalous, everything that needs both.
     Raises:
-      InputError: no measures, measures of different scores or thresholds, no anomalous or no healthy voxel at all.
+      InputError: no measures, or measures of different scores or thresholds.
     """
     names = _scores(measures)
     names_of_groups, group_of = np.unique([one.group for one in measures], return_inverse=True)
     anomalous, healthy = ([getattr(one, kind) for one in measures] for kind in ("anomalous", "healthy"))
     held = [np.bincount(group_of, weights=voxels) > 0 for voxels in (anomalous, healthy)]
-    for name, holds in zip(("anomalous", "healthy"), held, strict=True):
-        if not holds.any():
-            raise InputError(f"measures hold no {name} voxel in any of {len(measures)} volumes; add volumes with some")
     draws = None
-    if resamples and names_of_groups.size >= FEWEST_GROUPS:
+    if resamples and names_of_groups.size >= FEWEST_GROUPS and all(holds.any() for holds in held):
         draws = resample_groups(*held, samples=resamples, seed=seed)
     return [
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
@@ -136,9 +134,10 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
     bins, counts, overlap = _pooled(parts)
     anomalous = np.array([part.counts[1].sum() for part in parts])
     ill = anomalous > 0
-    best_dice, threshold = _best_dice(bins, counts)
+    both = counts.any(axis=1).all()
+    best_dice, threshold = _best_dice(bins, counts) if both else (None, None)
     estimates = histograms.histogram_auroc, histograms.histogram_average_precision
-    values = [estimate(counts).value for estimate in estimates]
+    values = [estimate(counts).value if both else None for estimate in estimates]
     row: Row = dict(zip(("auroc", "average_precision", "best_dice"), [*values, best_dice], strict=True))
     if draws is not None:
         resampled = _resampled(parts, bins, counts, group_of, draws)
@@ -146,7 +145,7 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
             row[key] = (row[key], *percentile_interval(column))
     own_best = [_best_dice(part.bins, part.counts)[0] if one else 0.0 for part, one in zip(parts, ill, strict=True)]
     row["mean_best_dice"] = _ratio(own_best, ill, group_of, draws)
-    row["aupro"] = histograms.histogram_aupro(counts, overlap) if overlap.any() else None
+    row["aupro"] = histograms.histogram_aupro(counts, overlap) if both and overlap.any() else None
     for key in parts[0].at:
         at = [part.at[key] for part in parts]
         twice_found = 2 * np.array([one.true_positives for one in at])

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvae import files, results
+from jaxvae import files, results, thresholds
 from jaxvae.checkpoint import Run
 from jaxvae.data import volumes
 from jaxvae.data.scans import Rejected, Scan, sources, write_rejected
@@ -49,6 +49,7 @@ def write_scans(
     batch_size: int = BATCH,
     rejected: Sequence[Rejected] = (),
     shard: str = "",
+    ranges: dict[str, list[float]] | None = None,
     finished: Callable[[], object] = lambda: None,
 ) -> Summary:
     """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
@@ -58,6 +59,7 @@ def write_scans(
       rejected: scans that cannot be scored, for the record.
       shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
         own.
+      ranges: of the training slices, `thresholds.ranges_of`; None if nobody knows.
       finished: called for each scan, whether it was there, could be scored, or not.
     Raises:
       InputError: the folder holds maps of another run, or other maps; it cannot be written to, or its disk is full.
@@ -87,6 +89,8 @@ def write_scans(
         else:
             written += 1
             warnings.update(scores.cut.warnings)
+            if ranges is not None and thresholds.unlike(ranges, scores.cut.slices.images).mean() > 0.5:
+                warnings["most slices have values far outside the range of the training slices"] += 1
             for stage, value in took.items():
                 seconds[stage] += value
             files.append_lines(times, [{"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}])

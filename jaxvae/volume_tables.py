@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,13 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxvae import __version__, volume_measures
+from jaxvae import __version__, trained_on, volume_measures
 from jaxvae.baselines import equalised_brightness
 from jaxvae.checkpoint import Run
 from jaxvae.data import cache, slices
-from jaxvae.data.cache import Cache
 from jaxvae.data.cut import Cut
-from jaxvae.data.dataset import Dataset
+from jaxvae.data.dataset import Dataset, contents
 from jaxvae.data.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.postprocessing import median, remove_small, step
@@ -61,7 +59,8 @@ class Judging:
 class Table(NamedTuple):
     """One table: its caption, its rows, and the thresholds of its columns.
 
-    There are no rows where no voxel of any lesion is left, as of small ones at a model's resolution.
+    Where no voxel of any lesion is left, as of small ones at a model's resolution, rows hold false positives only, and
+    without thresholds there are none.
     """
 
     name: str  # one of `NAMES`
@@ -90,32 +89,39 @@ def tables(
     *,
     resamples: int = 1000,
     kept: Path | None = None,
+    of_slices: Thresholds | None = None,
 ) -> list[Table]:
     """Every table of a run on volumes with known lesions.
 
     Args:
       judged: volumes with lesion masks; those without one count as healthy.
-      healthy: volumes that the thresholds come from, none of them among those the run learnt from; those without a
-        lesion where there are any, else what is healthy in the others. Without volumes the tables lack the columns of
-        thresholds.
+      healthy: volumes that the thresholds come from, none of which the run was trained on; those without a
+        lesion where there are any, else what is healthy in the others. Without volumes, and without `of_slices`, the
+        tables lack the columns of thresholds.
       resamples: of the bootstrap over patients.
       kept: a folder for what is measured of each volume, so that a call that was killed goes on when it is repeated.
+      of_slices: thresholds of `prepared_volumes.slice_thresholds`, for where `healthy` is empty: they serve
+        the maps on the scan's own grid and everything at the model's resolution.
     Raises:
-      InputError: a scan that cannot be read, or no lesion in any of those judged.
+      InputError: a scan that cannot be read.
     """
     references = {
         name: [one for one in measures if one.anomalous + one.outside == 0] or measures
         for name, measures in _measured(run, healthy, judging, {}, "healthy volumes", kept).items()
     }
     thresholds = {name: healthy_thresholds(measures) for name, measures in references.items()}
+    if not healthy and of_slices:
+        # Baselines at the scan's own grid have not been averaged to the model's pixels.
+        of_maps = {name: of_slices[name] for name in judging.maps if name in of_slices}
+        thresholds = {"own_grid": of_maps, "model_resolution": of_slices}
     measured = _measured(run, judged, judging, thresholds, "volumes", kept)
     return [
-        _table(name, judging, measures, thresholds.get(name, {}), references.get(name, []), resamples)
+        table(name, judging, measures, thresholds.get(name, {}), references.get(name, []), resamples)
         for name, measures in measured.items()
     ]
 
 
-def _table(
+def table(
     name: str,
     judging: Judging,
     measures: Sequence[VolumeMeasure],
@@ -123,6 +129,11 @@ def _table(
     references: Sequence[VolumeMeasure],
     resamples: int,
 ) -> Table:
+    """The table of measures that were taken with these thresholds.
+
+    Args:
+      references: what the thresholds were measured on; none of them if it was the validation slices.
+    """
     heads = sum(one.head for one in measures)
     inside, healthy, outside = (sum(getattr(one, of) for one in measures) for of in ("anomalous", "healthy", "outside"))
     prevalence = inside / (inside + healthy)
@@ -134,9 +145,12 @@ def _table(
     reference = f"of {len(references)} volume{'s' if len(references) != 1 else ''} set aside"
     if any(one.anomalous + one.outside for one in references):
         reference += ", which have lesions: these are left out"
-    return Table(
-        name, caption, prevalence, rows(measures, resamples=resamples) if inside else [], thresholds, reference
-    )
+    if not references:
+        reference = "of the validation slices, at the model's resolution"
+    if not inside and thresholds:
+        caption += ", so only false positives can be counted"
+    shown = rows(measures, resamples=resamples) if inside or thresholds else []
+    return Table(name, caption, prevalence, shown, thresholds, reference)
 
 
 def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
@@ -210,7 +224,7 @@ def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
     small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
     inside = cut.slices.brains[..., 0]
     maps = {
-        **_baselines(slices.middle(cut.slices.images), cut.slices.brains),
+        **baselines(slices.middle(cut.slices.images), cut.slices.brains),
         **{name: scores.scores.maps[name] for name in judging.maps},
     }
     planes = {name: scored[..., 0] for name, scored in maps.items()}
@@ -218,18 +232,18 @@ def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
 
 
 def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:
-    """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `_baselines` for the whole brain."""
+    """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `baselines` for the whole brain."""
     # Of the scan as it is: clipping is what the model is given, and would take from the baselines what they find.
     slicing = replace(slicing_of(run), clip=None, percentiles=None)
     inside = slices.normalised(cut.volume.voxels[cut.brain], slicing)
-    values = _baselines(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
+    values = baselines(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
     volumes = {name: np.zeros(cut.brain.shape, np.float32) for name in values}
     for name, volume in volumes.items():
         volume[cut.brain] = values[name].ravel()
     return volumes
 
 
-def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
+def baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     """[K, H, W, 1] each, of slices taken together: |x|, and the share of the brain that is no brighter than x.
 
     Once normalised, x is 0 in the middle of the brain's values, so that |x| finds what is dark as well; the rank finds
@@ -239,34 +253,20 @@ def _baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
 
 
-def own_volumes(run: Run) -> Cache:
-    """The prepared volumes that a run was trained on.
-
-    Raises:
-      InputError: they were prepared anew since, so that nobody knows who was trained on.
-    """
-    opened = cache.open_cache(run.config["data"]["data"])
-    if opened.hash != run.config["volumes"]["hash"]:
-        raise InputError(f"{opened.directory}: was prepared anew since the run was trained on it; train a new run")
-    return opened
-
-
-def other_volumes(run: Run, directory: Path) -> Dataset:
+def other_volumes(run_directory: Path, run: Run, directory: Path) -> Dataset:
     """All slices of other prepared volumes, which have to be cut as the run's own were.
 
     Raises:
-      InputError: they are not, they are the run's own, or the run was not trained on volumes.
+      InputError: they are not, the run was trained on one of them, or it was not trained on volumes.
     """
     wanted, opened = slicing_of(run), cache.open_cache(directory)
     if opened.slicing != wanted:
         raise InputError(
-            f"{directory}: was prepared with {opened.slicing}, and what the run learnt from with {wanted}; "
+            f"{directory}: was prepared with {opened.slicing}, and what the run was trained on with {wanted}; "
             "prepare it with the same flags"
         )
-    # Through links and by whatever name, a file is the same.
-    learnt_from = {os.path.realpath(record["image"]) for record in own_volumes(run).volumes}
-    if any(os.path.realpath(record["image"]) in learnt_from for record in opened.volumes):
-        raise InputError(f"{directory}: holds scans that the run learnt from; name others, or none for its own test")
+    of_volumes = {record["image"]: contents(cache.images_of(opened, record)) for record in opened.volumes}
+    trained_on.refuse(run_directory, of_volumes, directory)
     return cache.dataset(opened)
 
 

@@ -165,13 +165,15 @@ def test_half_a_line_of_a_killed_process_does_no_harm(run, tmp_path):
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
 
 
-def test_without_a_threshold_it_is_said_and_no_former_mask_is_left(run, tmp_path, capsys, monkeypatch):
+def test_without_a_threshold_it_is_said_and_no_former_mask_is_left(run, tmp_path, capsys):
     draw(tmp_path / "in" / "0.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     assert (tmp_path / "out" / "0_mask.png").is_file()
-    monkeypatch.setattr(image_maps.results, "own_thresholds", lambda *_: {})
+    kept = json.loads((run / "thresholds.json").read_text())
+    other = shutil.copytree(run, tmp_path / "run")
+    (other / "thresholds.json").write_text(json.dumps({**kept, "thresholds": {}}))
     capsys.readouterr()
-    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert main(score(other, tmp_path / "in", tmp_path / "out")) == 0
     assert "no threshold, and so no masks: the run has no validation images" in capsys.readouterr().out
     assert not (tmp_path / "out" / "0_mask.png").exists()
 
@@ -247,7 +249,7 @@ def test_what_a_folder_holds_of_others_is_not_written_over(run, tmp_path, capsys
     assert main(["score", str(run), "--out", str(tmp_path / "out")]) == 2
     learnt_from = Path(json.loads((run / "config.json").read_text())["data"]["data"])
     assert main(score(run, tmp_path / "in", learnt_from / "maps")) == 2
-    assert "from which the run learns; give another --out" in capsys.readouterr().err
+    assert "the images of the run; give another --out" in capsys.readouterr().err
     assert not (learnt_from / "maps").exists()
 
 

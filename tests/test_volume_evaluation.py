@@ -312,7 +312,6 @@ def test_what_cannot_be_measured_is_refused():
             "a, one: scores holds 216",
         ),
         (lambda: rows([]), "measures is empty"),
-        (lambda: rows([measure("a", "a", scores, lesion, region, {})]), "no anomalous voxel in any of 1 volumes"),
         (lambda: healthy_thresholds([measure("a", "a", scores, region, region, {})]), "no healthy voxel of one"),
         (lambda: healthy_thresholds([measure("a", "a", scores, lesion, region, {})], rates=(5,)), "rates="),
         (

@@ -89,7 +89,9 @@ def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, caps
     assert printed.err.strip().splitlines()[-1] == f"jaxvae: {folder}: 3 of 6 volumes could not be scored"
     failed = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
     assert [Path(line["path"]).name for line in failed] == ["broken.nii.gz", "empty.nii", "flat.nii.gz"]
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [f"s{i}_combi.nii.gz" for i in range(3)]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [
+        f"s{i}_{what}.nii.gz" for i in range(3) for what in ("combi", "mask")
+    ]
     # Once they are mended or gone, the same command has nothing to complain about, and does nothing twice.
     for name in ("broken.nii.gz", "empty.nii", "flat.nii.gz"):
         (folder / name).unlink()
@@ -130,7 +132,7 @@ def test_shards_make_together_what_one_makes(trained, tmp_path):
     for i in range(3):
         assert main([*score, "--out", str(tmp_path / "three"), "--shard", f"{i}/3"]) == 0
     assert written(tmp_path / "three") == written(tmp_path / "one")
-    assert len(written(tmp_path / "one")) == 7 * 3 + 1
+    assert len(written(tmp_path / "one")) == 7 * 4 + 1
     assert len(list((tmp_path / "three").glob("times-*of3.jsonl"))) == 3
 
 
@@ -167,8 +169,8 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
 def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, capsys):
     score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", *MAPS[::-1]]
     assert main(score) == 0
-    assert "no threshold, and so no masks: give --threshold, or `jaxvae evaluate" in capsys.readouterr().out
-    assert not list(tmp_path.rglob("*_mask.nii.gz"))
+    kept = json.loads((trained / "run" / "thresholds.json").read_text())["thresholds"]["rec_error"]["0.01"]
+    assert {json.loads(path.read_text())["threshold"] for path in tmp_path.rglob("flair.json")} == {kept}
     values = nib.load(tmp_path / "p00" / "flair_rec_error.nii.gz").get_fdata()
     threshold = float(np.quantile(values, 0.99))
     moments = {}
@@ -189,8 +191,19 @@ def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, 
     # Stopped before its record is written, a scan is not done, whatever was there before.
     (tmp_path / "p00" / "flair.json").unlink()
     assert main([*score, "--threshold", "0.0"]) == 0
+
+
+def test_without_a_threshold_no_former_mask_is_left(trained, tmp_path, capsys):
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    score = ["score", str(run), str(trained / "cache"), "--out", str(tmp_path / "out"), "--maps", "combi"]
     assert main(score) == 0
-    assert not list(tmp_path.rglob("*_mask.nii.gz"))
+    assert len(list((tmp_path / "out").rglob("*_mask.nii.gz"))) == 7
+    kept = json.loads((run / "thresholds.json").read_text())
+    (run / "thresholds.json").write_text(json.dumps({**kept, "thresholds": {}}))
+    capsys.readouterr()
+    assert main(score) == 0
+    assert "no threshold, and so no masks: the run has no validation images" in capsys.readouterr().out
+    assert not list((tmp_path / "out").rglob("*_mask.nii.gz"))
 
 
 def test_a_scan_is_not_done_while_it_is_done_again(trained, tmp_path, monkeypatch):

@@ -117,7 +117,7 @@ def test_a_lesion_too_small_for_a_table_leaves_it_empty():
     voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     lesion[0], brain[0] = True, False
     one = measure("a", "a", {"x": voxels}, lesion, brain, {})
-    table = volume_tables._table("own_grid", JUDGING, [one], {}, [], 0)
+    table = volume_tables.table("own_grid", JUDGING, [one], {}, [], 0)
     assert (table.rows, table.prevalence) == ([], 0)
     assert table.caption.endswith("0 % of it is anomalous, and 9 of 9 lesion voxels lie outside of it and do not count")
 
@@ -128,7 +128,7 @@ def test_a_table_says_where_the_brain_is_a_head():
         measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {}, head=head) for head in (False, True)
     )
     captions = [
-        volume_tables._table("own_grid", JUDGING, measures, {}, [head], 0).caption
+        volume_tables.table("own_grid", JUDGING, measures, {}, [head], 0).caption
         for measures in ([brain, brain], [brain, head], [head, head])
     ]
     assert captions[0] == (
@@ -210,6 +210,8 @@ def test_the_commands(trained, capsys):
     assert not list(trained.rglob("measures"))  # What was kept to go on from is gone.
     # Another folder of the same name is another test, and the results of the first are not lost to it.
     elsewhere = shutil.copytree(other, trained / "elsewhere" / "other")
+    content = json.loads((elsewhere / "cache.json").read_text())
+    (elsewhere / "cache.json").write_text(json.dumps({**content, "hash": "0" * 64}))
     assert main(["evaluate", run, str(elsewhere)]) == 2
     assert re.search(r"on/other: holds what was found on .*/other; remove it, or give", capsys.readouterr().err)
 
@@ -223,13 +225,13 @@ def test_scans_that_were_learnt_from_are_known_through_links(trained, tmp_path, 
     assert main(["prepare", str(linked), "--out", str(tmp_path / "c"), "--size", "16", *FLAGS]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(trained / "run"), str(tmp_path / "c")]) == 2
-    assert "holds scans that the run learnt from" in capsys.readouterr().err
+    assert "flair.nii.gz, which the run was trained on; name another" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_text_is_reported(trained, tmp_path):
     patients = tmp_path / "patients"
     for number in range(4):
-        voxels, brain, lesion = head(number, lesion=number > 0)
+        voxels, brain, lesion = head(100 + number, lesion=number > 0)
         for name, values in (("flair", voxels), ("brain", brain), ("lesion", lesion)):
             write_volume(patients / f"M\udcfcller{number}" / f"{name}.nii.gz", values)
     other = str(tmp_path / "c")
@@ -260,7 +262,7 @@ def test_refused(trained, tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in [
         (["evaluate", run, str(tmp_path / "c24")], "size=24"),
-        (["evaluate", run, str(trained / "cache")], "holds scans that the run learnt from"),
+        (["evaluate", run, str(trained / "cache")], "p00/flair.nii.gz, which the run was trained on"),
         (["evaluate", run, str(tmp_path)], "no prepared volumes in it"),
         (["evaluate", run, "--median", "4"], "--median 4: must be odd, or 0"),
         (["evaluate", run, "--components", "-1"], "--components -1: must not be below 0"),

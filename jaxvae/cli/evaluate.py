@@ -5,26 +5,29 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import open_other, open_own
+from jaxvae.cli.source import at_hand, open_other, open_own
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
-    from jaxvae.data.cache import Cache
-    from jaxvae.data.dataset import Dataset
+    from jaxvae.data.dataset import Splits
+    from jaxvae.data.scans import Scan
+    from jaxvae.thresholds import Kept
+    from jaxvae.volume_tables import Judging
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Hold a run's scores against what is known of its test images.
+    """Compute metrics of a trained run on its labelled test images.
 
     Writes the scores of its test images, and evaluation.json; prints the tables.
-    A run can be held against other images than its own too; of volumes, what was killed goes on where it was.
+    A run can be tested on other images than its own too, and then needs its own no longer. With volumes, the same
+    command continues where it was killed.
     """
 
     run: flags.Run
@@ -40,89 +43,96 @@ class Evaluate:
     background: bool = False
     """volumes only: one more table that counts every voxel of a scan, outside the brain too"""
 
+    out: Annotated[Path | None, flags.optional("PATH", "RUN, or RUN/on/NAME for a folder NAME")] = None
+    """where to write the results"""
+
     def execute(self) -> None:
         for name in ("resamples", "median", "components"):
             flags.refuse_below_zero(name, getattr(self, name))
         if self.median and self.median % 2 == 0:
             raise InputError(f"--median {self.median}: must be odd, or 0")
-        from jaxvae import checkpoint, files, results, volume_tables
+        from jaxvae import checkpoint, files, prepared_volumes, results, run_tables, thresholds, volume_tables
+        from jaxvae.data import cache
         from jaxvae.report import evaluation_tables
 
         run = checkpoint.load(self.run)
-        of_volumes = run.config.get("volumes") is not None
+        config, other = at_hand(run.config, self.other)
+        run = run._replace(config=config)
+        of_volumes = config.get("volumes") is not None
         flags.refuse_unless(of_volumes, self, ("median", "components", "background"), "a run on volumes")
-        splits = open_own(run.config)
-        if self.other is None:
-            test = splits.test
-        elif of_volumes:
-            test = volume_tables.other_volumes(run, self.other)
+        if other is None:
+            splits: Splits | None = open_own(self.run, config)
+            kept, test = self._kept(run, splits), splits.test
         else:
-            test = open_other(run.config, self.other, splits)
-        place = results.place(self.run, self.other)
-        results.refuse_others(place, self.other)
-        own = volume_tables.own_volumes(run) if of_volumes else None
-        if not test.labels.any() or test.labels.all():
-            kind = "anomalous" if test.labels.any() else "healthy"
+            splits, kept = None, self._kept(run, None)
+            test = open_other(self.run, run, other)
+        if len(test) == 0:
             way_out = f"name others that have labels, {command('evaluate', self.run, 'OTHER')}"
-            raise InputError(
-                f"{self.other or self.run}: its data have {len(test)} test images"
-                f"{f', all {kind}' if len(test) else ''}; healthy and anomalous ones are needed ({way_out})"
-            )
-        results.check_shape(run, test.images, str(self.other or run.config["data"]["data"]))
-        scored = results.score_dataset(run, test, maps=results.MAPS if test.masks is not None else ())
-        evaluation = _evaluation(run, test, scored, self.resamples)
-        evaluation["thresholds"] = results.measured_thresholds(self.run, run, splits.validation)
-        evaluation["judged"] = None if self.other is None else str(self.other.resolve())
+            raise InputError(f"{other or self.run}: its data have no test images; {way_out}")
+        where = other or Path(config["data"]["data"])
+        results.check_shape(run, test.images, str(where))
+        tested = cache.open_cache(where) if of_volumes else None
+        images = results.fingerprint_of(test, tested and tested.hash)
+        place = results.claim(self.run, other, self.out, config["data"]["data"], images)
+        if kept.ranges and (far := thresholds.unlike(kept.ranges, test.images).sum()):
+            print(f"{where}: {thresholds.notice(far, len(test))}\n")
+        needs_maps = of_volumes or test.masks is not None or not test.labels.any()
+        scored = results.score_dataset(run, test, maps=results.MAPS if needs_maps else ())
+        evaluation = run_tables.of_images(run, test, scored, resamples=self.resamples)
+        evaluation["thresholds"] = kept.thresholds
+        if not test.labels.any():
+            evaluation["false_positives"] = run_tables.false_positives(scored, kept.thresholds)
+        evaluation["judged"] = None if other is None else str(other.resolve())
+        evaluation["run"] = str(self.run.resolve())
+        evaluation["contents"] = images
         results.write_scores(place / "scores", test, scored)
-        del scored  # so that it is not in memory beside the volumes
-        evaluation["volumes"] = [] if own is None else self._volume_tables(run, own, splits.validation, test, place)
+        evaluation["volumes"] = []
+        if tested is not None and (gone := cache.gone(tested, test.groups)):
+            there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"
+            print(f"{where}: {there}; evaluated at the model's resolution, from the prepared slices\n")
+            args = (tested, test, scored.maps, kept.thresholds, self._judging())
+            found = [prepared_volumes.table_of_slices(*args, resamples=self.resamples)]
+            evaluation["volumes"] = volume_tables.to_config(found)
+        elif tested is not None:
+            del scored  # so that it is not in memory beside the volumes
+            found = volume_tables.tables(
+                run,
+                cache.scans(tested, test.groups),
+                self._healthy_scans(run, splits),
+                self._judging(),
+                resamples=self.resamples,
+                kept=place / "measures",
+                of_slices=kept.thresholds,
+            )
+            evaluation["volumes"] = volume_tables.to_config(found)
         files.write_json(place / "evaluation.json", evaluation)
         shutil.rmtree(place / "measures", ignore_errors=True)
         print(evaluation_tables.text(evaluation))
-        draw = command("report", self.run, *filter(None, [self.other]))
+        draw = command("report", self.run, *filter(None, [self.other]), *(["--out", self.out] if self.out else []))
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with {draw}")
 
-    def _volume_tables(
-        self, run: Run, own: Cache, validation: Dataset, test: Dataset, place: Path
-    ) -> list[dict[str, Any]]:
-        from jaxvae import volume_tables
+    def _judging(self) -> Judging:
+        from jaxvae.volume_tables import Judging
+
+        return Judging(median=self.median, components=self.components, background=self.background)
+
+    def _kept(self, run: Run, splits: Splits | None) -> Kept:
+        """What the run keeps of its healthy images; nothing, and a line that says why, where it cannot be had."""
+        from jaxvae import thresholds
+
+        try:
+            return thresholds.of(self.run, run, lambda: splits or open_own(self.run, run.config))
+        except InputError as error:
+            print(f"no thresholds of healthy images: {error}\n")
+            return thresholds.Kept({}, None)
+
+    def _healthy_scans(self, run: Run, splits: Splits | None) -> list[Scan]:
+        """The scans of the run's own validation; none where they, or the volumes prepared from them, are gone."""
         from jaxvae.data import cache
 
-        judged = own if self.other is None else cache.open_cache(self.other)
-        judging = volume_tables.Judging(median=self.median, components=self.components, background=self.background)
-        found = volume_tables.tables(
-            run,
-            cache.scans(judged, test.groups),
-            cache.scans(own, validation.groups),
-            judging,
-            resamples=self.resamples,
-            kept=place / "measures",
-        )
-        return volume_tables.to_config(found)
-
-
-def _evaluation(run: Run, test: Dataset, scored: Any, resamples: int) -> dict[str, Any]:
-    import numpy as np
-
-    from jaxvae import __version__, evaluation
-    from jaxvae.data import slices
-
-    images = slices.middle(test.images) if run.config.get("volumes") else test.images
-    baselines = evaluation.baseline_maps(images)
-    # Equal for all images, as the mean of ranks is where all pixels have one, a baseline says nothing of them.
-    means = {name: values for name, values in evaluation.map_means(baselines).items() if np.ptp(values) > 0}
-    samples = {**means, **scored.samples}
-    pixels = []
-    # An image may be called anomalous for a lesion of which no pixel is left at the model's resolution.
-    if test.masks is not None and test.masks.any():
-        maps = {**baselines, **scored.maps}
-        pixels = evaluation.pixel_rows(maps, test.masks, test.groups, resamples=resamples)
-    return {
-        "jaxvae": __version__,
-        "data": run.config["data"],
-        "step": run.step,
-        "images": {"test": len(test), "anomalous": int(test.labels.sum()), "groups": len(set(test.groups))},
-        "anomalous_pixels": None if test.masks is None else float(test.masks.mean()),
-        "pixels": pixels,
-        "samples": evaluation.sample_rows(samples, test.labels, test.groups, resamples=resamples),
-    }
+        try:
+            splits = splits or open_own(self.run, run.config)
+        except InputError:
+            return []
+        own, patients = cache.open_cache(run.config["data"]["data"]), splits.validation.groups
+        return [] if cache.gone(own, patients) else cache.scans(own, patients)

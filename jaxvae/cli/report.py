@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import open_other, open_own
+from jaxvae.cli.source import at_hand, open_other, open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
+    from jaxvae.data.cache import Cache
 
 # Those of the viewer of volumes, of which each adds a megabyte or so to the page.
 SHOWN = ("combi", "kl_grad", "elbo_grad", "rec_error")
@@ -30,29 +31,32 @@ class Report:
     cases: int = 2
     """images of a kind in the panels: so many of the best, the median and the worst; volumes, in all"""
 
+    out: Annotated[Path | None, flags.optional("PATH", "RUN, or RUN/on/NAME for a folder NAME")] = None
+    """where to write report/; the results are read there too if `evaluate` wrote them there"""
+
     def execute(self) -> None:
         flags.refuse_unless_positive("cases", self.cases)
-        from jaxvae import checkpoint, results, volume_tables
+        from jaxvae import checkpoint, results
+        from jaxvae.data import cache
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
 
         if self.other is not None and not self.other.exists():
             raise InputError(f"{self.other}: no such folder")
-        evaluation = results.read_evaluation(self.run, self.other)
-        config = checkpoint.read_config(self.run)
-        place = results.place(self.run, self.other)
-        splits, section = open_own(config), ""
-        test = splits.test
-        if config.get("volumes") is None:
-            test = test if self.other is None else open_other(config, self.other, splits)
-        else:
-            run = checkpoint.load(self.run)
-            volume_tables.own_volumes(run)
-            test = test if self.other is None else volume_tables.other_volumes(run, self.other)
-            judged = self.other or Path(config["data"]["data"])
-            section = volume_viewer(run, judged, set(test.groups), evaluation, self.cases)
+        run = checkpoint.load(self.run)
+        config, other = at_hand(run.config, self.other)
+        run = run._replace(config=config)
+        there = self.out if self.out and (self.out / "evaluation.json").is_file() else None
+        evaluation = results.read_evaluation(self.run, other, there)
+        test = open_own(self.run, config).test if other is None else open_other(self.run, run, other)
+        where = other or Path(config["data"]["data"])
+        tested = cache.open_cache(where) if config.get("volumes") else None
+        images = results.fingerprint_of(test, tested and tested.hash)
+        results.refuse_other_images(evaluation, images, where, results.evaluate_command(self.run, self.other, there))
+        place = results.claim(self.run, other, self.out, config["data"]["data"], images)
+        section = volume_viewer(run, tested, set(test.groups), evaluation, self.cases) if tested else ""
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
-        scored = results.read_scores(place, test, maps)
+        scored = results.read_scores(results.place(self.run, other, there), test, maps)
         evaluation_page.write(
             place / "report",
             test,
@@ -76,20 +80,23 @@ def _records(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: damaged ({error}); restore it, or remove it and go without its figure") from error
 
 
-def volume_viewer(run: Run, directory: Path, patients: set[str], evaluation: dict[str, Any], count: int) -> str:
-    """The viewer of up to `count` volumes that have lesions, those with the most of them."""
+def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[str, Any], count: int) -> str:
+    """The viewer of up to `count` volumes that have lesions, those with the most of them; none without their scans."""
     from jaxvae.data import cache
     from jaxvae.data.scans import Rejected
     from jaxvae.report.viewer import Shown, viewer
     from jaxvae.volume_scores import score_scans
 
-    opened = cache.open_cache(directory)
+    if gone := cache.gone(opened, patients):
+        there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"
+        print(f"{opened.directory}: {there}; the page is without its viewer of volumes")
+        return ""
     sick = [record for record in opened.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
     thresholds = evaluation["volumes"][0]["thresholds"]
     shown = []
     for record in sick[:count]:
-        cache.refuse_changed(directory, record)
+        cache.refuse_changed(opened.directory, record)
     for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxvae.checkpoint import Run
     from jaxvae.data.image_layouts import Entry
     from jaxvae.data.image_tree import LeftOut
+    from jaxvae.thresholds import Kept
 
 MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
 
@@ -58,7 +59,7 @@ class Score:
     """of the maps of a folder"""
     threshold: Annotated[
         float | None,
-        flags.optional("FLOAT", "what 1 % of the run's healthy validation pixels exceed; of voxels, once evaluated"),
+        flags.optional("FLOAT", "what 1 % of the run's healthy validation pixels or voxels reach"),
     ] = None
     """of the masks: pixels are anomalous from this value on"""
     images: Annotated[str | None, flags.optional("PATTERN", "every volume in the folder and below")] = None
@@ -108,7 +109,7 @@ class Score:
         """The scores of a run's own test images."""
         from jaxvae import results
 
-        dataset, out = open_own(run.config).test, self.out or self.run / "scores"
+        dataset, out = open_own(self.run, run.config).test, self.out or self.run / "scores"
         if len(dataset) == 0:
             raise InputError(
                 f"{self.run}: its data have no test images; name a folder: {command('score', self.run, 'FOLDER')}"
@@ -122,13 +123,14 @@ class Score:
 
     def _write_images(self, run: Run, folder: Path) -> None:
         """The files of every image of a folder."""
-        from jaxvae import image_maps
+        from jaxvae import image_maps, thresholds
         from jaxvae.data import image_folders
         from jaxvae.progress import Bar
 
         out = self._out(run, folder)
         entries, left_out = _entries(folder)
-        wanted = image_maps.Files(self.maps, self.format, self._threshold(run))
+        kept = self._kept(run)
+        wanted = image_maps.Files(self.maps, self.format, self._threshold(run, kept))
         with Bar(total=len(entries), unit="image", desc="score") as bar:
             summary = image_maps.write_images(
                 run,
@@ -139,12 +141,15 @@ class Score:
                 settings={"folder": str(folder.resolve()), "step": run.step, **run.config},
                 left_out=image_folders.records(left_out),
                 batch_size=self.batch_size,
+                ranges=kept and kept.ranges,
                 finished=bar.update,
             )
         words = self._scored(out, summary.written, "image", summary.skipped)
         print(f"{words}; the numbers of each are in samples.jsonl")
         if left_out:
             print(f"  {image_folders.summary(left_out)}; left_out.jsonl lists them")
+        if summary.unlike:
+            print(f"  {thresholds.notice(summary.unlike, summary.written)}")
         for one in summary.failed[:SHOWN]:
             print(f"  left out: {one.reason}")
         if len(summary.failed) > SHOWN:
@@ -173,13 +178,16 @@ class Score:
         for line in scans.shared(found):
             print(f"  {line}")
         found, rejected = found[self._shard()], rejected[self._shard()]
+        kept = self._kept(run)
+        threshold = self._threshold(run, kept)
         with Bar(total=len(found), unit="volume", desc="score") as bar:
             summary = volume_maps.write_scans(
                 run,
                 found,
                 out,
                 maps=self.maps,
-                threshold=self._volume_threshold(),
+                threshold=threshold,
+                ranges=kept and kept.ranges,
                 batch_size=self.batch_size,
                 rejected=rejected,
                 shard=(self.shard or "").replace("/", "of"),
@@ -208,43 +216,44 @@ class Score:
     def _out(self, run: Run, folder: Path) -> Path:
         place = folder.resolve()
         out = self.out or self.run / "scores" / (place.name if place.is_dir() else _bare(place))
-        learnt_from = Path(run.config["data"]["data"])
-        if learnt_from.is_absolute() and out.resolve().is_relative_to(learnt_from.resolve()):
-            raise InputError(f"{out}: lies within {learnt_from}, from which the run learns; give another --out")
+        own = Path(run.config["data"]["data"])
+        if own.is_absolute() and out.resolve().is_relative_to(own.resolve()):
+            raise InputError(f"{out}: lies within {own}, the images of the run; give another --out")
         if out.resolve() == self.run.resolve():
             raise InputError(f"--out {out}: is the run itself; name a folder in it, or another place")
         if place.is_dir() and out.resolve().is_relative_to(place):
             raise InputError(f"{out}: lies within {folder}, where results would count as images; give another --out")
         return out
 
-    def _volume_threshold(self) -> float | None:
-        """Of the first map: what an evaluation measured in the brains of the run's own healthy validation volumes."""
+    def _threshold(self, run: Run, kept: Kept | None) -> float | None:
+        """Of the first map: what 1 % of the run's healthy validation pixels reach. For voxels, an evaluation may have
+        measured it on the scans' own grid."""
         from jaxvae import results
 
         if self.threshold is not None:
             return self.threshold
-        for evaluation in results.evaluations(self.run):
+        first = self.maps[0]
+        for evaluation in results.evaluations(self.run) if run.config.get("volumes") else ():
             for table in evaluation.get("volumes", [])[:1]:
-                if self.maps[0] in table["thresholds"]:
-                    return table["thresholds"][self.maps[0]]["0.01"]
-        print(f"  no threshold, and so no masks: give --threshold, or {command('evaluate', self.run)} first")
+                if first in table["thresholds"]:
+                    return table["thresholds"][first]["0.01"]
+        if kept is not None and first in kept.thresholds:
+            return kept.thresholds[first]["0.01"]
+        if kept is not None:
+            print("  no threshold, and so no masks: the run has no validation images; give --threshold")
         return None
 
-    def _threshold(self, run: Run) -> float | None:
-        """Of the first map: what the run's own healthy validation images reach."""
-        from jaxvae import results
+    def _kept(self, run: Run) -> Kept | None:
+        """What the run keeps of its healthy images; None, and a line that says why, where it cannot be had."""
+        from jaxvae import thresholds
 
         if self.threshold is not None:
-            return self.threshold
+            return thresholds.read(self.run, run)
         try:
-            thresholds = results.own_thresholds(self.run, run, lambda: open_own(run.config).validation)
+            return thresholds.of(self.run, run, lambda: open_own(self.run, run.config))
         except InputError as error:
             print(f"  no threshold, and so no masks: {error}")
             return None
-        if not thresholds:
-            print("  no threshold, and so no masks: the run has no validation images; give --threshold")
-            return None
-        return thresholds[self.maps[0]]["0.01"]
 
 
 def _bare(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,9 +11,10 @@ import tyro
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.words import spaced
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
+    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Dataset, Splits
     from jaxvae.data.preparation import Preparation
 
@@ -102,43 +102,74 @@ def open_splits(source: Source) -> Splits:
     return _load(source)
 
 
-def open_own(config: dict[str, Any]) -> Splits:
+def open_own(run_directory: Path, config: dict[str, Any]) -> Splits:
     """The images of a run, split as when it was trained.
 
     Args:
       config: of the run, as `train` wrote it.
     Raises:
-      InputError: as `open_splits`; images came or went since, and with them who was learnt from and who is judged.
+      InputError: as `open_splits`; they are gone, or other images than the run was trained on.
     """
-    from jaxvae.data.dataset import fingerprint
+    from jaxvae.data.dataset import contents, fingerprint, same_contents
 
-    splits = open_splits(from_config(config["data"]))
-    if config["images"].get("learnt_from") not in (None, fingerprint(splits)):
+    source = from_config(config["data"])
+    place = Path(source.data.removeprefix(FASHION_MNIST))
+    if source.data != "phantom" and not place.exists():
         raise InputError(
-            f"{config['data']['data']}: holds other images than when the run was trained, so that some that it learnt "
-            "from would be judged; bring those back, or train a new run"
+            f"{source.data}: no such folder, where the images of {run_directory} were; where they have moved, say so "
+            f"once with {command('train', run_directory, '--data', 'PLACE')} and the flags of before"
+        )
+    splits, was = open_splits(source), config["images"]
+    if config.get("volumes"):
+        if (volumes_of(source) or {}).get("hash") != config["volumes"]["hash"]:
+            raise InputError(f"{source.data}: was prepared anew since the run was trained on it; train a new run")
+    elif was.get("contents"):
+        now = contents(splits.train.images, splits.validation.images)
+        if not same_contents(was["contents"], now):
+            raise InputError(
+                f"{source.data}: holds other images than when the run was trained; bring those back, or train a new run"
+            )
+        return splits
+    if was.get("learnt_from") not in (None, fingerprint(splits)):
+        raise InputError(
+            f"{source.data}: holds other images than when the run was trained, so that some of these would be tested; "
+            "bring those back, or train a new run"
         )
     return splits
 
 
-def open_other(config: dict[str, Any], folder: Path, own: Splits) -> Dataset:
-    """All labelled images of another folder, that a run on images is to be judged by.
+def at_hand(config: dict[str, Any], other: Path | None) -> tuple[dict[str, Any], Path | None]:
+    """The configuration of a run and the folder it is tested on, if that is its own prepared volumes that have moved:
+    then these are its data, and it is tested on its own test."""
+    from jaxvae.data import cache
 
-    Args:
-      config: of the run.
-      own: the images of the run.
+    if other is None or not config.get("volumes") or not cache.is_cache(other):
+        return config, other
+    if cache.open_cache(other).hash != config["volumes"]["hash"] or Path(config["data"]["data"]).exists():
+        return config, other
+    return {**config, "data": {**config["data"], "data": str(other.absolute())}}, None
+
+
+def open_other(run_directory: Path, run: Run, folder: Path) -> Dataset:
+    """All labelled images of another folder, or all slices of other prepared volumes, to test a run on.
+
     Raises:
-      InputError: they have no labels, or the run learnt from one of them.
+      InputError: they have no labels or are prepared otherwise, or the run was trained on one of them.
     """
-    from jaxvae.data import images
+    import numpy as np
 
-    source = from_config(config["data"])
-    found = images.load_judged(folder, preparation=preparation(source))
-    # Through links and by whatever name, a file is the same.
-    learnt_from = {os.path.realpath(Path(source.data, name)) for name in (*own.train.names, *own.validation.names)}
-    for name in found.names:
-        if os.path.realpath(folder / name) in learnt_from:
-            raise InputError(f"{folder / name}: the run learnt from it; name another folder, or none for its own test")
+    from jaxvae import trained_on, volume_tables
+    from jaxvae.data import images
+    from jaxvae.data.dataset import sketches
+
+    if run.config.get("volumes"):
+        return volume_tables.other_volumes(run_directory, run, folder)
+    found = images.load_judged(folder, preparation=preparation(from_config(run.config["data"])))
+    sketched = sketches(found.images)
+    # Images of one value throughout, such as empty ones, are alike wherever they come from.
+    sketched[[np.ptp(image) == 0 for image in found.images]] = np.nan
+    of_images = dict(zip((str(folder / name) for name in found.names), sketched.tolist(), strict=True))
+    trained_on.refuse(run_directory, of_images, folder)
     return found
 
 

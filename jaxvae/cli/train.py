@@ -60,7 +60,7 @@ class Train:
             splits = open_splits(self.source)
             check_images(self.source, splits)
             config = run_config(self, splits)
-            from jaxvae import checkpoint, files, runs
+            from jaxvae import checkpoint, files, runs, thresholds
 
             _check_memory(config)
             runs.claim(self.run, config)
@@ -68,10 +68,15 @@ class Train:
                 print(_announced(self, config, checkpoint.latest_step(self.run / "checkpoints" / "last")), flush=True)
                 record_notices(self.run, splits.notices, splits.left_out)
                 ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
-        can_evaluate = splits.test.labels.any() and not splits.test.labels.all()
+                if ending.finished:
+                    run = checkpoint.load(self.run)
+                    try:
+                        thresholds.keep(self.run, run, splits)
+                    except InputError as error:
+                        print(f"  no thresholds of healthy images, and so no masks without --threshold: {error}")
         next_step = (
             f"see how good it is with {command('evaluate', self.run)}"
-            if can_evaluate
+            if len(splits.test)
             else f"look for anomalies with {command('score', self.run, 'FOLDER')}"
         )
         print(f"{self.run}: {ending.words}; {next_step if ending.finished else 'the same command goes on from there'}")
@@ -108,7 +113,7 @@ def record_notices(directory: Path, notices: Sequence[str], left_out: Sequence[d
 def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     """config.json: everything that decides the result, with the paper's values filled in."""
     from jaxvae import __version__, checkpoint
-    from jaxvae.data.dataset import fingerprint
+    from jaxvae.data.dataset import contents, fingerprint
     from jaxvae.models import ConvVAE, DenseVAE
 
     height, width, channels = splits.train.images.shape[1:]
@@ -132,6 +137,8 @@ def run_config(train: Train, splits: Splits) -> dict[str, Any]:
             "validation": len(splits.validation),
             "test": len(splits.test),
             "learnt_from": fingerprint(splits),
+            # Prepared volumes have a hash of their own, and too many slices to look at all of them.
+            "contents": None if is_volumes(train.source) else contents(splits.train.images, splits.validation.images),
         },
         "model": checkpoint.model_to_config(model),
         "train": {

@@ -109,12 +109,29 @@ def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
             )
 
 
+def slice_names(record: dict[str, Any]) -> list[str]:
+    """The names of the slices of a volume, by its line of volumes.jsonl."""
+    return [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
+
+
+def images_of(cache: Cache, record: dict[str, Any]) -> np.ndarray:
+    """The slices of a volume, [K, S, S, C], memory-mapped."""
+    return cache.images[record["start"] : record["stop"]]
+
+
+def gone(cache: Cache, patients: Collection[str]) -> list[Path]:
+    """The files of these patients' scans that are no longer there."""
+    scans = [scan_of(record) for record in cache.volumes if record["patient"] in set(patients)]
+    paths = [path for scan in scans for path in (scan.image, scan.brain, scan.lesion) if path is not None]
+    return [path for path in paths if not path.exists()]
+
+
 def dataset(cache: Cache) -> Dataset:
     """All slices as a data set, memory-mapped; a slice is anomalous where the scan's own grid has a lesion voxel."""
     labels, names, groups = [], [], []
     for record in cache.volumes:
         labels += [record["lesion_voxels"][z] > 0 for z in record["placement"]["planes"]]
-        names += [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
+        names += slice_names(record)
         groups += [record["patient"]] * len(record["placement"]["planes"])
     kinds = tuple("anomalous" if label else "good" for label in labels)
     return Dataset(cache.images, np.array(labels, bool), cache.masks, tuple(names), tuple(groups), kinds)

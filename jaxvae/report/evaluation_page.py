@@ -17,7 +17,7 @@ from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baselin
 from jaxvae.metrics import best_dice
 from jaxvae.progress import Bar
 from jaxvae.report import curves, histograms, page, panels, style, tables, training, viewer
-from jaxvae.report.evaluation_tables import NOTE, named, of_volumes
+from jaxvae.report.evaluation_tables import NOTE, named, of_healthy, of_volumes, why
 from jaxvae.report.page import Figure
 from jaxvae.results import Scored
 from jaxvae.volume_evaluation import BEST as VOLUME_BEST
@@ -45,7 +45,8 @@ def write(
     if config.get("volumes"):
         # Of a slice with its neighbours as channels, the slice is what is shown and what brightness is judged by.
         test = replace(test, images=slices.middle(test.images))
-        scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
+        if evaluation["pixels"]:
+            scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
     baselines = baseline_maps(test.images)
     figures, parts, markdown = [], [], []
     with Bar(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False) as bar:
@@ -55,8 +56,9 @@ def write(
             maps = {**baselines, **scored.maps}
             figures += _curves(report, "pixels", maps, test.masks, evaluation["pixels"])
             bar.update()
-        samples = {**map_means(baselines), **scored.samples}
-        figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
+        if not why(evaluation["images"]):
+            samples = {**map_means(baselines), **scored.samples}
+            figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
     if records:
         training.figure(report / "training", records)
@@ -68,10 +70,11 @@ def write(
         caption, rows = f"Pixels, all pooled, background included; {NOTE}", named(evaluation["pixels"])
         parts.append(tables.html(rows, PIXEL_COLUMNS, caption=caption, best=PIXEL_BEST))
         markdown.append(f"{caption}:\n\n{tables.markdown(rows, PIXEL_COLUMNS, best=PIXEL_BEST)}\n")
-    rows = named(evaluation["samples"])
-    parts.append(tables.html(rows, SAMPLE_COLUMNS, caption="Whole images"))
-    markdown.append(f"Whole images:\n\n{tables.markdown(rows, SAMPLE_COLUMNS)}\n")
-    for caption, rows, columns in of_volumes(evaluation):
+    rows, note = named(evaluation["samples"]), why(evaluation["images"])
+    caption = f"Whole images; {note}" if note else "Whole images"
+    parts.append(tables.html(rows, SAMPLE_COLUMNS, caption=caption))
+    markdown.append(f"{caption}:\n\n{tables.markdown(rows, SAMPLE_COLUMNS)}\n")
+    for caption, rows, columns in (*of_healthy(evaluation), *of_volumes(evaluation)):
         parts.append(tables.html(rows, columns, caption=caption, best=VOLUME_BEST))
         markdown.append(f"{caption}:\n\n{tables.markdown(rows, columns, best=VOLUME_BEST)}\n")
     files.write(report / "results.md", "\n".join(markdown).encode())
@@ -80,7 +83,7 @@ def write(
     levels += [(table["caption"], row) for table in evaluation.get("volumes", ()) for row in table["rows"]]
     tables.write_json(report / "results.json", [{"level": level, **row} for level, row in levels], context)
     facts = {
-        "Learnt from": Path(config["data"]["data"]).name,
+        "Trained on": Path(config["data"]["data"]).name,
         "Model": f"{config['model']['name']}, latent {config['model']['latent_size']}",
         "Checkpoint": f"step {evaluation['step']}",
         "Test": f"{evaluation['images']['anomalous']} of {evaluation['images']['test']} images anomalous",

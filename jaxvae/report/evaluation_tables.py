@@ -30,12 +30,37 @@ def text(evaluation: dict[str, Any]) -> str:
         share = 100 * evaluation["anomalous_pixels"]
         parts.append(f"Pixels: {share:.2f} % anomalous, all pooled, background included\n(* wins its column; {NOTE})\n")
         parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
-    parts.append(f"Images: {images['anomalous']} of {images['test']} anomalous\n")
+    for caption, rows, columns in of_healthy(evaluation):
+        parts.append(f"{caption}\n\n{tables.text(rows, columns, best={})}\n")
+    parts.append(
+        f"Images: {images['anomalous']} of {images['test']} anomalous{'; ' * bool(why(images))}{why(images)}\n"
+    )
     parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
     for caption, rows, columns in of_volumes(evaluation):
         parts.append(f"\n{caption}\n")
         parts.append(tables.text(rows, columns, best=VOLUME_BEST))
     return "\n".join(parts)
+
+
+def why(images: dict[str, int]) -> str:
+    """Why the metrics of whole images are missing; empty if they are not.
+
+    >>> why({"test": 6, "anomalous": 6})
+    'AUROC and AP need healthy images too, and there are none'
+    """
+    if images["anomalous"] not in (0, images["test"]):
+        return ""
+    return f"AUROC and AP need {'healthy' if images['anomalous'] else 'anomalous'} images too, and there are none"
+
+
+def of_healthy(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
+    """(caption, rows, columns) of the table for test images that are all healthy, if there is one."""
+    if rows := evaluation.get("false_positives"):
+        columns = {f"at_{rate:g}": f"at healthy {100 * rate:g}%" for rate in RATES}
+        caption = (
+            "Pixels: none is anomalous; the share that is marked at the thresholds of the healthy validation images"
+        )
+        yield caption, named(rows), {"score": "score", **columns}
 
 
 def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
@@ -50,7 +75,7 @@ def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str,
         for rate in RATES:
             suffix = f"_at_healthy_{rate:g}"
             at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
-            if at.keys() <= rows[0].keys():
+            if any(at.keys() <= row.keys() for row in rows):
                 short = table["caption"].partition(";")[0]
                 healthy = f"{100 * rate:g} % of the healthy voxels {table['reference']}"
                 comma = "," * ("," in table["reference"])

@@ -1,0 +1,165 @@
+"""What a run keeps of its healthy images, so that it needs them no longer once it is trained.
+
+thresholds.json    {"step", "images", "thresholds", "ranges"}
+  step             of the weights that the thresholds were measured with
+  images           what tells the images of the run from others (`runs.fingerprint_of`)
+  thresholds       {map: {"0.01": T, "0.05": T}}: the share of healthy validation pixels that reach T
+  ranges           {"mean": [lowest, highest], "std": [lowest, highest]} of the training images
+
+It is written when training ends, as is trained_on.jsonl (`jaxvae.trained_on`). Runs of earlier versions have the step
+and the thresholds only, or nothing if they were trained on volumes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvae import files, prepared_volumes, trained_on
+from jaxvae.checkpoint import Run
+from jaxvae.data import cache
+from jaxvae.data.dataset import Dataset, Splits, same_fingerprint, take
+from jaxvae.data.preparation import as_float
+from jaxvae.errors import InputError
+from jaxvae.evaluation import RATES
+from jaxvae.metrics import healthy_threshold
+from jaxvae.results import score_dataset
+from jaxvae.runs import fingerprint_of
+from jaxvae.scores import MAPS
+
+Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy pixels above it
+
+MAP_BYTES = 2**28  # Of maps that are held while thresholds are measured.
+MOST_PIXELS = 2**26  # Of validation images, so that the end of a training takes no longer than a few of its epochs.
+MOST_VOXELS = 2**24  # Of validation slices, of which all maps are in memory at once.
+MOST_IMAGES = 4096  # Of training images whose mean and standard deviation are computed.
+
+
+class Kept(NamedTuple):
+    """What a run has of its healthy images."""
+
+    thresholds: Thresholds  # none where there is no validation image
+    ranges: dict[str, list[float]] | None  # of the training images; None in runs of earlier versions
+
+
+def keep(run_directory: Path, run: Run, splits: Splits) -> Kept:
+    """Measures what a run is to keep and writes it, unless it is there for the run's step and images.
+
+    The work is bounded, and a call that was killed is simply repeated.
+
+    Raises:
+      InputError: the score of a validation image is NaN or infinite.
+    """
+    there = read(run_directory, run)
+    if there is not None and there.ranges is not None and (run_directory / trained_on.FILE).is_file():
+        return there
+    found = Kept(healthy_thresholds(run, splits.validation), ranges_of(splits.train.images))
+    with contextlib.suppress(InputError):  # A run that others share may not be written to.
+        trained_on.write(run_directory, run, splits)
+        record = {"step": run.step, "images": fingerprint_of(run.config), **found._asdict()}
+        files.write_json(run_directory / "thresholds.json", record)
+    return found
+
+
+def read(run_directory: Path, run: Run) -> Kept | None:
+    """What `keep` wrote for these weights and images; None if it is missing, damaged, or of others."""
+    try:
+        record = json.loads((run_directory / "thresholds.json").read_bytes())
+        kept = Kept(record["thresholds"], record.get("ranges"))
+        if record["step"] != run.step or not isinstance(kept.thresholds, dict):
+            return None
+        same = same_fingerprint(record.get("images"), fingerprint_of(run.config))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if same is False else kept
+
+
+def of(run_directory: Path, run: Run, opened: Callable[[], Splits]) -> Kept:
+    """What a run keeps; measured now for a run of an earlier version, from the images that `opened` reads.
+
+    Raises:
+      InputError: they cannot be read, and the run has not even thresholds.
+    """
+    there = read(run_directory, run)
+    if there is not None and there.ranges is not None:
+        return there
+    try:
+        return keep(run_directory, run, opened())
+    except InputError:
+        if there is None:
+            raise
+        return there
+
+
+def healthy_thresholds(run: Run, validation: Dataset) -> Thresholds:
+    """The thresholds that a share of healthy validation pixels reach, by map; no label is needed.
+
+    For volumes: voxels of the validation slices, within the brain, at the model's resolution.
+    """
+    if len(validation) == 0:
+        return {}
+    height, width, _ = run.model.image_shape
+    if run.config.get("volumes"):
+        opened = cache.open_cache(run.config["data"]["data"])
+        return prepared_volumes.slice_thresholds(run, opened, _evenly(validation, MOST_VOXELS // (height * width)))
+    validation = _evenly(validation, MOST_PIXELS // (height * width))
+    count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
+    # Of each map only what may lie above a threshold is kept, so that a large validation set needs little memory.
+    kept = int(max(RATES) * count) + 2
+    highest = {name: np.empty(0, np.float32) for name in MAPS}
+    for start in range(0, len(validation), size):
+        part = take(validation, np.arange(start, min(start + size, len(validation))))
+        for name, values in score_dataset(run, part, reconstructions=False, name="validation").maps.items():
+            pixels = np.concatenate([highest[name], values.ravel()])
+            highest[name] = np.partition(pixels, max(0, pixels.size - kept))[-kept:]
+    return {
+        name: {f"{rate:g}": healthy_threshold(values, rate=rate, count=count) for rate in RATES}
+        for name, values in highest.items()
+    }
+
+
+def _evenly(dataset: Dataset, most: int) -> Dataset:
+    """At most so many images of a data set, at least one, evenly spaced."""
+    most = max(1, most)
+    return dataset if len(dataset) <= most else take(dataset, np.linspace(0, len(dataset) - 1, most).astype(int))
+
+
+def ranges_of(images: np.ndarray) -> dict[str, list[float]]:
+    """The lowest and the highest mean, and standard deviation, of up to `MOST_IMAGES` images [N, H, W, C]."""
+    means, stds = _moments(images[np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)])
+    return {name: [float(of.min()), float(of.max())] for name, of in (("mean", means), ("std", stds))}
+
+
+def unlike(ranges: dict[str, list[float]], images: np.ndarray) -> np.ndarray:
+    """[N] bool: which images have values far outside the range of the training images, `ranges_of`.
+
+    Images look like that where 12 bits are stored in 16, 0..255 as float, or black and white are exchanged. Their
+    standard deviation is below a third of the lowest or above three times the highest, or their mean is outside of the
+    range of means by more than its width plus half of the highest standard deviation.
+    """
+    means, stds = _moments(images)
+    (low, high), (least, most) = ranges["mean"], ranges["std"]
+    margin = high - low + most / 2
+    return (stds < least / 3) | (stds > 3 * most) | (means < low - margin) | (means > high + margin)
+
+
+def notice(count: int, of: int) -> str:
+    """The line that says how many images are `unlike`."""
+    return (
+        f"{count} of {of} images have values far outside the range of the training images; "
+        "check their bit depth, scale and window"
+    )
+
+
+def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the standard deviation of each image, [N] float64 each."""
+    found = np.empty((2, len(images)))
+    for i, image in enumerate(images):
+        values = as_float(image)
+        found[:, i] = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    return found[0], found[1]
