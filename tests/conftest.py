@@ -1,9 +1,22 @@
-"""What every test may ask for: the real images, a small model, a counter of compilations; and a strict JAX."""
+"""Fixtures that all tests share, and how JAX compiles for them."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# Compiling takes most of the time of the suite. So XLA leaves LLVM's optimizations out, except for tests marked
+# `optimized`, and all workers and commands of one run share what they compile. JAX reads these variables when it is
+# imported, and processes that tests start inherit them. JAX_DISABLE_MOST_OPTIMIZATIONS=0 optimizes all tests.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxvae-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import hypothesis
 import jax
@@ -11,6 +24,7 @@ import pytest
 
 import jaxvae
 
+QUICK = jax.config.read("jax_disable_most_optimizations")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # The same examples in every run, and no more than the suite has time for.
@@ -32,6 +46,15 @@ _compilations: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
     lambda name, duration, **_: _compilations.append(name) if name.endswith("backend_compile_duration") else None
 )
+
+
+@pytest.fixture(autouse=True)
+def _optimized(request: pytest.FixtureRequest) -> None:
+    """Programs of tests marked `optimized` are compiled as users have them."""
+    quick = QUICK and request.node.get_closest_marker("optimized") is None
+    if jax.config.read("jax_disable_most_optimizations") != quick:
+        jax.config.update("jax_disable_most_optimizations", quick)
+        jax.clear_caches()
 
 
 @pytest.fixture
