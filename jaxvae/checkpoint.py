@@ -15,15 +15,10 @@ A run is one folder:
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import os
-import re
 import shutil
-import tempfile
-import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,15 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import files
-from jaxvae.errors import InputError, cannot_be_written, command, is_out_of_memory, system_error
+from jaxvae import checkpoint_files
+from jaxvae.errors import InputError, command
 from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
 
 State = TypeVar("State")
-
-# Characters of a path that mean something else to Orbax or TensorStore.
-SPECIAL = re.compile(r"[][*?\\]")
 
 # What there must be in config.json for a run to be opened.
 FACTS = ("data.data", "images", "model.name", "train", "hparams.log_scale", "arithmetic", "patience", "seed", "epochs")
@@ -77,8 +69,8 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
     # Clean up interrupted saves only when saving: while we read, another process may be writing.
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     with (
-        _writable(directory, step),
-        _orbax_path(directory) as path,
+        checkpoint_files.writable(directory, step),
+        checkpoint_files.orbax_path(directory) as path,
         ocp.CheckpointManager(path, options=options) as manager,
     ):
         steps = manager.all_steps()
@@ -114,7 +106,7 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         like,
     )
     _refuse_another_model(directory, step, abstract, whole=True)
-    with _readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
+    with checkpoint_files.readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
@@ -136,7 +128,7 @@ def load(run_directory: str | os.PathLike[str]) -> Run:
     _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
     restore_params = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
-    with _readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
+    with checkpoint_files.readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
         restored = manager.restore(step, args=restore_params)
     return Run(model, restored["params"], config, step)
 
@@ -214,23 +206,21 @@ def _has(config: Any, fact: str) -> bool:
     return True
 
 
-def _absolute(directory: str | os.PathLike[str]) -> Path:
-    if re.match(r"\w+:/", os.fspath(directory)):
-        raise InputError(f"{os.fspath(directory)}: is no folder of this machine; mount it (a bucket: gcsfuse)")
-    return Path(directory).absolute()  # Orbax accepts a relative path and then fails to restore from it.
-
-
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
     """The step of the newest checkpoint in a folder, None where there is none."""
-    steps = [int(path.name) for path in _absolute(directory).glob("*") if path.name.isdigit() and path.is_dir()]
+    steps = [
+        int(path.name)
+        for path in checkpoint_files.absolute(directory).glob("*")
+        if path.name.isdigit() and path.is_dir()
+    ]
     return max(steps, default=None)
 
 
 def remove_later(directory: str | os.PathLike[str], step: int) -> None:
     """Removes the checkpoints of later steps; killed at any moment, it leaves none in part."""
-    for left in _absolute(directory).glob(".removed-*"):
+    for left in checkpoint_files.absolute(directory).glob(".removed-*"):
         shutil.rmtree(left, ignore_errors=True)
-    for path in _absolute(directory).glob("*"):
+    for path in checkpoint_files.absolute(directory).glob("*"):
         if path.name.isdigit() and int(path.name) > step:
             shutil.rmtree(path.rename(path.with_name(f".removed-{path.name}")), ignore_errors=True)
 
@@ -240,7 +230,7 @@ def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: 
     import orbax.checkpoint as ocp
 
     with (
-        _readable(directory, step) as path,
+        checkpoint_files.readable(directory, step) as path,
         ocp.CheckpointManager(path, item_handlers=ocp.StandardCheckpointHandler()) as manager,
     ):
         found = _shapes(manager.item_metadata(step).tree)
@@ -279,68 +269,3 @@ def _bytes(leaf: Any) -> list[np.ndarray]:
         leaf = jax.random.key_data(leaf)
     parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]
     return [np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8) for part in parts]
-
-
-@contextmanager
-def _orbax_path(directory: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path of the folder that Orbax can use, which makes the folder if it is missing.
-
-    Orbax takes `*`, `?` and `[` in a path for a pattern, and TensorStore takes a backslash for a slash. Below such
-    names they work through a link.
-    """
-    path = _absolute(directory)
-    if not SPECIAL.search(str(path)):
-        yield path
-        return
-    path.mkdir(parents=True, exist_ok=True)
-    place = "/tmp" if SPECIAL.search(tempfile.gettempdir()) else None
-    with tempfile.TemporaryDirectory(prefix="jaxvae-", dir=place, ignore_cleanup_errors=True) as folder:
-        link = Path(folder) / "link"
-        link.symlink_to(path, target_is_directory=True)
-        yield link
-
-
-def _merge(item: Path) -> None:
-    """Complete a checkpoint of one process that Orbax left unmerged, as it did below folders such as `[2024]`.
-
-    The arrays are in the database of process 0, a folder of its own. They are copied to where Orbax reads, the manifest
-    last, since a database is read from its manifest.
-    """
-    parts = [path for path in item.iterdir() if path.name.startswith("ocdbt.process_")] if item.is_dir() else []
-    if len(parts) == 1 and not (item / "manifest.ocdbt").exists():
-        for path in (*parts[0].glob("d/*"), parts[0] / "manifest.ocdbt"):
-            files.write(item / path.relative_to(parts[0]), path.read_bytes())
-
-
-@contextmanager
-def _readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
-    """A path from which Orbax reads the folder. Whatever Orbax raises becomes one line; its errors have no class."""
-    place = Path(directory) / str(step)
-    try:
-        with _orbax_path(directory) as path:
-            _merge(path / str(step) / "default")
-            yield path
-    except Exception as error:
-        if isinstance(error, InputError) or is_out_of_memory(error):
-            raise
-        number = system_error(error)
-        if number not in (None, errno.ENOENT):
-            raise InputError(
-                f"{place}: cannot be read ({os.strerror(number)}); make it readable and try again"
-            ) from error
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
-            "remove it to go on from the checkpoint before it, if there is one"
-        ) from error
-
-
-@contextmanager
-def _writable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
-    """A full disk and the like in one line."""
-    try:
-        yield
-    except Exception as error:
-        if system_error(error) is None or isinstance(error, InputError):
-            raise
-        raise cannot_be_written(Path(directory) / str(step), error) from error
