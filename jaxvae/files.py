@@ -115,7 +115,7 @@ def below(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def write(path: str | os.PathLike[str], content: bytes) -> None:
+def write(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
     """Puts `content` at `path`, as `replacing` does."""
     with replacing(path) as file:
         file.write(content)

@@ -118,16 +118,13 @@ def _part(parts: Path, number: int) -> Path:
 
 def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, scan: Scan) -> str | None:
     """Reads one scan into its part; the reason where that cannot be."""
-    path = _part(parts, number)
+    path, origin = _part(parts, number), sources(scan, *FILES)
+    if _is_whole(path, origin):
+        return None
     try:
-        origin = sources(scan, *FILES)
-        if _is_whole(path, origin):
-            return None
         cut = read_scan(scan, slicing)
     except InputError as error:
         return str(error)
-    except OSError as error:  # One of its files has vanished, or its disk fails.
-        return f"{error.filename or scan.image}: cannot be read ({error.strerror or error}); copy it again"
     if not label_maps and LIKE_A_MASK in cut.warnings:
         return f"{scan.image}: {LIKE_A_MASK}; say where scans and masks lie with --images, --brains and --lesions"
     placement, lesion = cut.slices.placement, cut.lesion

@@ -12,7 +12,7 @@ BLOCK = 1 << 20  # bytes that are unpacked at a time
 LARGEST_REST = 1 << 26  # bytes before or behind the voxels; nibabel writes less than a thousand, scanners a few million
 
 
-def pack(content: bytes) -> bytes:
+def pack(content: bytes | bytearray) -> bytes:
     """gzip bytes, the same for the same content."""
     # Levels 1 and 2 take the same time; 3 takes three times as long and saves nothing of a float32 map.
     return igzip.compress(content, 2, mtime=0)

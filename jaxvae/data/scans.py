@@ -37,12 +37,15 @@ def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
       kinds: which files, "image", "brain" or "lesion".
     """
     paths = {kind: getattr(scan, kind) for kind in kinds}
-    return {kind: _identity(path) if path and path.exists() else None for kind, path in paths.items()}
+    return {kind: None if path is None else _identity(path) for kind, path in paths.items()}
 
 
-def _identity(path: Path) -> list[Any]:
-    """Of all files that a scan is read from."""
-    return [fact for part in (path, *volumes.beside(path)) for fact in files.identity(part)]
+def _identity(path: Path) -> list[Any] | None:
+    """Of all files that a scan is read from; None if one of them is missing or cannot be reached."""
+    try:
+        return [fact for part in (path, *volumes.beside(path)) for fact in files.identity(part)]
+    except OSError:
+        return None
 
 
 class Rejected(NamedTuple):

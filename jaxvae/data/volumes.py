@@ -26,7 +26,7 @@ from jaxvae.errors import InputError
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".hdr")
 LARGEST_SHIFT = 0.1  # voxels between a mask and its scan
 SMALL_SHIFT = 0.01  # voxels; less comes from rounding
-PLANES = 16  # stored planes that are converted at a time
+ROWS = 16  # along the second axis, that are turned at a time
 RAS = axcodes2ornt("RAS")
 
 
@@ -85,8 +85,8 @@ def read(path: str | Path) -> Volume:
         than `volume_headers.LARGEST`, without a usable affine, or without a single finite voxel.
     """
     path = Path(path)
-    _refuse_unreadable(path)
     try:
+        _refuse_unreadable(path)
         with np.errstate(all="ignore"):  # What is too large becomes infinite, which is said.
             header = read_header(path)
         orientation = io_orientation(header.affine)
@@ -116,15 +116,13 @@ def _in_ras(header: Header, orientation: np.ndarray) -> np.ndarray:
     stored = np.ndarray(header.shape, header.dtype, content, order="F")
     shape = np.take(header.shape, np.argsort(orientation[:, 0]))
     voxels = np.empty(shape, np.float32)
-    # A view of `voxels` in the file's order, which is filled some planes at a time to bound the memory of scaling.
+    # A view of `voxels` in the file's order. Some rows at a time stay in the CPU's cache, and bound what scaling takes.
     view = apply_orientation(voxels, ornt_transform(RAS, orientation))
     scaled = (header.slope, header.intercept) != (1, 0)
     with np.errstate(over="ignore", invalid="ignore"):
-        for z in range(0, header.shape[2], PLANES):
-            planes = stored[..., z : z + PLANES]
-            view[..., z : z + PLANES] = (
-                planes * np.float64(header.slope) + np.float64(header.intercept) if scaled else planes
-            )
+        for y in range(0, header.shape[1], ROWS):
+            rows = stored[:, y : y + ROWS]
+            view[:, y : y + ROWS] = rows * np.float64(header.slope) + np.float64(header.intercept) if scaled else rows
     return voxels
 
 
@@ -197,16 +195,22 @@ def write(path: str | Path, values: np.ndarray, like: Volume, *, description: st
     files.write(path, packing.pack(content) if path.suffix == ".gz" else content)
 
 
-def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> bytes:
+def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> bytearray:
     """The bytes of the file that `write` makes, before compression."""
     back = ornt_transform(RAS, io_orientation(like.stored_affine))
-    dtype = np.uint8 if values.dtype == bool else np.float32
-    stored = np.asarray(apply_orientation(values, back), dtype)
+    dtype = np.dtype(np.uint8 if values.dtype == bool else np.float32)
+    turned = apply_orientation(values, back)
     header = like.header.copy()
     header.set_data_dtype(dtype)
     header["descrip"] = description.encode()[:79]
-    header["cal_min"], header["cal_max"] = min(0.0, float(stored.min())), float(stored.max())
-    return header.binaryblock + bytes(4) + stored.tobytes(order="F")  # Four bytes of 0: no extensions follow.
+    header["cal_min"], header["cal_max"] = min(0.0, float(values.min())), float(values.max())
+    offset = header.sizeof_hdr + 4  # Four bytes of 0: no extensions follow.
+    content = bytearray(offset + turned.size * dtype.itemsize)
+    content[: header.sizeof_hdr] = header.binaryblock
+    stored = np.ndarray(turned.shape, dtype, content, offset, order="F")
+    for y in range(0, turned.shape[1], ROWS):
+        stored[:, y : y + ROWS] = turned[:, y : y + ROWS]
+    return content
 
 
 def _map_header(header: Header) -> Any:
@@ -249,11 +253,8 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: {what}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty; copy it again")
-    try:
-        packed = packing.is_packed(path)
-        wrong = contradiction(path, "a gzip file", "a NIfTI file")
-    except OSError as error:
-        raise InputError(f"{path}: {_reason(error, path)}") from error
+    packed = packing.is_packed(path)
+    wrong = contradiction(path, "a gzip file", "a NIfTI file")
     # The voxels of an .img may begin like any file.
     if wrong and (path.suffix.lower() != ".img" or "pointer" in wrong or "page" in wrong):
         raise InputError(f"{path}: {wrong}")
