@@ -228,9 +228,11 @@ def _write(
         places = wanted.of(out, entry)
         with budget.taking(size(entry.path).bytes_to_show):
             image = read(entry.path)
-            for name in reversed(wanted.maps):  # The first is shown, so it comes last.
-                shown = on_grid(maps[name], image.shape[:2])
-                write_map(places[name], shown)
+            first, *others = wanted.maps
+            for name in others:  # One at a time, since a map of a photograph is large.
+                write_map(places[name], on_grid(maps[name], image.shape[:2]))
+            shown = on_grid(maps[first], image.shape[:2])
+            write_map(places[first], shown)
             write_png(places["overlay"], panels.overlay(image, shown, high=high))
             places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
             if wanted.threshold is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import struct
 import subprocess
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -204,6 +207,19 @@ def test_a_big_endian_predictor_of_floating_point_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.tif: "):
         image_files.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+def test_no_strip_is_unpacked_beyond_its_size(tmp_path, compression):
+    """A megabyte of deflate may become a gigabyte."""
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    bomb = GREY.tobytes() + bytes(1 << 26)
+    pack, number = {"zlib": (zlib.compress, 8), "lzma": (lzma.compress, 34925)}[compression]
+    recompressed(tmp_path / "a.tif", lambda strip: pack(bomb), number)
+    tracemalloc.start()
+    np.testing.assert_array_equal(image_files.read(tmp_path / "a.tif")[..., 0], GREY)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
 
 
 def test_lzw_that_ends_too_early_is_refused(tmp_path):

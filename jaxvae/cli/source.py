@@ -43,7 +43,8 @@ class Source:
     normalise: Literal["none", "zscore", "robust"] = "none"
     """folders only: per image, by mean and standard deviation, or by median and absolute deviation from it"""
     validation: float = 0.1
-    """fraction of the healthy training images (of the cases, where there are cases) set aside for validation"""
+    """fraction of the healthy training images (of the cases, where there are cases) set aside for validation, unless
+    the folder has validation images of its own"""
     test: float = 0.3
     """folders of cases and volumes with lesions only: fraction of the cases or patients to judge"""
     split_seed: int = 0

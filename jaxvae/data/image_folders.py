@@ -132,10 +132,10 @@ def _without_links(tree: Tree, found: Found) -> Found:
                 good.append(entry)
         return good
 
-    parts = [kept(part) for part in (found.train, found.validation, found.test)]
-    used = [entry for part in parts for entry in part]
+    train, validation, test = (kept(part) for part in (found.train, found.validation, found.test))
+    used = train + validation + test
     left_out = [*tree.left_out, *links, *_unused(tree, used, but=[one.path for one in links])]
-    return Found(found.layout, *parts, left_out)
+    return Found(found.layout, train, validation, test, left_out)
 
 
 def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> list[LeftOut]:

@@ -1,14 +1,16 @@
 """Samples of TIFF files. The pixels are the same for every lossless compression, and with or without imagecodecs.
 
-tifffile reads the structure of a file. By itself it unpacks deflate and LZMA; libtiff, which Pillow contains, unpacks
-the other compressions, one strip or tile at a time. So no depth and no number of channels is lost.
+tifffile reads the structure of a file. zlib and lzma unpack its strips or tiles, one at a time, and for the other
+compressions libtiff, which Pillow contains. So no depth and no number of channels is lost.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     from tifffile import TiffPage, TiffPageSeries
 
 LARGEST = 1 << 30  # bytes of one image
-CCITT, LZW, JPEG, PACKBITS, ZSTD = (2, 3, 4), 5, (6, 7), 32773, 50000
-ALONE = (1, 8, 32946, 34925)  # tifffile unpacks these by itself: none, deflate (two numbers), LZMA
+# The numbers of compressions.
+CCITT, LZW, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = (2, 3, 4), 5, (6, 7), (8, 32946), 32773, 34925, 50000
 LIBTIFF = (*CCITT, LZW, PACKBITS, ZSTD)
+UNPACKED = (1, *DEFLATE, LZMA, *LIBTIFF)
 IMAGE_AXES = set("YXSCQI")  # Q and I are pages of which the file says nothing
 
 
@@ -109,8 +112,8 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
     """The samples of all pages, as stored."""
     import tifffile
 
-    simple = page.bitspersample in (8, 16, 32, 64) and page.predictor != 3 and page.fillorder == 1
-    if page.compression in LIBTIFF or (page.compression in ALONE and not simple):
+    simple = page.bitspersample in (8, 16, 32, 64) and page.predictor == 1 and page.fillorder == 1
+    if page.compression in UNPACKED and not (page.compression == 1 and simple):
         return np.stack([_page(one.aspage(), path) for one in series.pages if one]).reshape(series.shape)
     try:
         return series.asarray()
@@ -145,8 +148,6 @@ def _page(page: TiffPage, path: Path) -> np.ndarray:
 
 def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
     """One strip or tile, unpacked: [rows, columns, samples]."""
-    import tifffile
-
     rows, columns, samples = shape
     bits = page.bitspersample
     length = -(-columns * samples * bits // 8)  # bytes of a row
@@ -156,8 +157,8 @@ def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np
     elif page.compression in LIBTIFF:
         raw = _by_libtiff(data, page, (1, rows * length), bits=8)
     else:
-        data = data if page.fillorder == 1 else bytes(_reversed(np.frombuffer(data, np.uint8)))
-        raw = np.frombuffer(tifffile.TIFF.DECOMPRESSORS[page.compression](data), np.uint8)
+        data = data if page.fillorder == 1 else _reversed(data)
+        raw = np.frombuffer(_inflated(data, page.compression, rows * length), np.uint8)
     raw = raw.reshape(-1)[: rows * length].reshape(rows, length)
     if bits % 8:
         digits = np.unpackbits(raw, axis=1)[:, : columns * samples * bits].reshape(rows, columns, samples, bits)
@@ -176,8 +177,18 @@ def _summed(values: np.ndarray, unsigned: np.dtype) -> np.ndarray:
     return np.cumsum(values.view(unsigned), axis=1, dtype=unsigned)
 
 
-def _reversed(data: np.ndarray) -> np.ndarray:
-    return np.packbits(np.unpackbits(data, bitorder="little"))
+def _reversed(data: bytes) -> bytes:
+    """The bits of each byte from the last to the first."""
+    return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
+
+
+def _inflated(data: bytes, compression: int, size: int) -> bytes:
+    """The first `size` bytes of what is packed; never more, however much it would become."""
+    if compression == 1:
+        return data[:size]
+    if compression == LZMA:
+        return lzma.LZMADecompressor().decompress(data, max_length=size)
+    return zlib.decompressobj().decompress(data, size)
 
 
 def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: int) -> np.ndarray:
@@ -190,8 +201,12 @@ def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: in
     values[273] = 8 + 2 + 12 * len(values) + 4  # where the data start: behind the header and these tags
     tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     head = struct.pack("<2sHIH", b"II", 42, 8, len(values)) + tags + bytes(4)
-    with PIL.Image.open(io.BytesIO(head + data), formats=("TIFF",)) as image:
-        return np.asarray(image)
+    try:
+        with PIL.Image.open(io.BytesIO(head + data), formats=("TIFF",)) as image:
+            return np.asarray(image)
+    except PIL.Image.DecompressionBombError as error:
+        name = page.parent.filehandle.path
+        raise InputError(f"{name}: a strip of it is too large ({error}); save it in smaller strips") from error
 
 
 def _coloured(values: np.ndarray, page: TiffPage, path: Path) -> np.ndarray:
