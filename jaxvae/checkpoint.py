@@ -15,7 +15,6 @@ A run is one folder:
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import checkpoint_files
+from jaxvae import checkpoint_files, files
 from jaxvae.errors import InputError, command
 from jaxvae.models import MODELS, Model, param_shapes
 from jaxvae.types import Params
@@ -34,7 +33,17 @@ from jaxvae.types import Params
 State = TypeVar("State")
 
 # What there must be in config.json for a run to be opened.
-FACTS = ("data.data", "images", "model.name", "train", "hparams.log_scale", "arithmetic", "patience", "seed", "epochs")
+FACTS = {
+    "data.data": str,
+    "images": dict,
+    "model.name": str,
+    "train": dict,
+    "hparams.log_scale": int | float,
+    "arithmetic": str,
+    "patience": int | None,
+    "seed": int,
+    "epochs": int,
+}
 
 
 class Run(NamedTuple):
@@ -162,12 +171,12 @@ def model_from_config(config: Mapping[str, Any]) -> Model:
     Raises:
       InputError: this version has no such model, or one with other settings.
     """
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
-    }
-    name = fields.pop("name")
-    if name not in MODELS:
+    name = config.get("name") if isinstance(config, Mapping) else None
+    if not isinstance(name, str) or name not in MODELS:
         raise InputError(f"config.json: model {name!r} is unknown; this version knows {', '.join(MODELS)}")
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
+    }
     try:
         if "dtype" in fields:
             fields["dtype"] = jnp.dtype(fields["dtype"]).type
@@ -188,22 +197,7 @@ def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
         if run.exists():
             raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
         raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
-    try:
-        config = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); restore it, or train into another folder") from error
-    missing = [fact for fact in FACTS if not _has(config, fact)]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}, so it is of another version or damaged; train anew")
-    return config
-
-
-def _has(config: Any, fact: str) -> bool:
-    for name in fact.split("."):
-        if not isinstance(config, dict) or name not in config:
-            return False
-        config = config[name]
-    return True
+    return files.read_json(path, FACTS, way_out="restore it, or train into another folder")
 
 
 def latest_step(directory: str | os.PathLike[str]) -> int | None:

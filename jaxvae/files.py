@@ -8,15 +8,23 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import re
+import textwrap
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jaxvae.errors import InputError, cannot_be_written
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+_MISSING = object()  # stands for a value that is not there, since None is a value
 
 
 @contextmanager
@@ -153,11 +161,102 @@ def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]
         raise cannot_be_written(path, error) from error
 
 
-def read_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a JSONL file, none if it is not there; half a line at the end, as a killed process leaves it, is
-    not one of them."""
-    text = Path(path).read_text() if Path(path).exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+def read_json(
+    path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None, *, way_out: str = "restore it or remove it"
+) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+      facts: what it has to hold: a type, or several as `int | None`, by name; `"data.size"` is `size` within `data`,
+        and `"seconds?"` may be missing.
+      way_out: what to do about a damaged file, for the message.
+
+    Raises:
+      InputError: the file is missing or unreadable, holds anything but one JSON object, or a fact is missing or of
+        another type.
+
+    >>> read_json("none.json")
+    Traceback (most recent call last):
+    jaxvae.errors.InputError: none.json: cannot be read (No such file or directory); restore it or remove it
+    """
+    return _record(_content(path, way_out), os.fspath(path), facts or {}, way_out)
+
+
+def read_lines(
+    path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None, *, way_out: str = "restore it or remove it"
+) -> list[dict[str, Any]]:
+    """The records of a JSONL file, none if it is missing. Half a line at the end of the file is left out: a process
+    was killed while it wrote it.
+
+    Args, Raises: as `read_json`, for each line.
+    """
+    content = _content(path, way_out) if Path(path).exists() else b""
+    lines = enumerate(content.split(b"\n")[:-1], start=1)
+    return [_record(line, f"{os.fspath(path)}, line {number}", facts or {}, way_out) for number, line in lines]
+
+
+def open_array(path: str | os.PathLike[str], *, way_out: str = "restore it or remove it") -> np.ndarray:
+    """The array in a .npy file, memory-mapped. Arrays of Python objects, which are pickles, are refused.
+
+    Raises:
+      InputError: the file is missing, damaged, cut short, or holds Python objects.
+    """
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    # NumPy answers damaged headers with SyntaxError, TokenError, OverflowError, ... and no common class.
+    except Exception as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+        raise InputError(f"{os.fspath(path)}: cannot be read ({reason}); {way_out}") from error
+
+
+def _content(path: str | os.PathLike[str], way_out: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: cannot be read ({error.strerror or error}); {way_out}") from error
+
+
+def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -> dict[str, Any]:
+    try:
+        record = json.loads(content, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not JSON ({error}); {way_out}") from error
+    lacking = []
+    for wanted, kind in facts.items():
+        value: Any = record
+        fact = wanted.removesuffix("?")
+        for step in fact.split("."):
+            value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
+        if value is _MISSING:
+            lacking += [fact] if fact == wanted else []
+        elif not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+            raise InputError(f"{name}: {fact} is {_named(value)}, so it is damaged or of another version; {way_out}")
+    if lacking:
+        raise InputError(f"{name}: lacks {', '.join(lacking)}, so it is of another version or damaged; {way_out}")
+    if not isinstance(record, dict):
+        raise InputError(f"{name}: holds {_named(record)} where an object is expected; {way_out}")
+    return record
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{textwrap.shorten(text, 20)} is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    # The length first, since the time that `int` takes grows with the square of it.
+    if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**64:
+        raise ValueError(f"{textwrap.shorten(text, 20)} has more than 64 bits")
+    return number
+
+
+def _named(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return textwrap.shorten(json.dumps(value), 40)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,6 @@ OUT/left_out.jsonl        the files of the folder that are not scored, such as m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -144,13 +143,13 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
     path = out / "images.json"
     results.refuse_other_maps(path, settings)
     settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
-    there = json.loads(path.read_bytes()) if path.is_file() else {}
+    there = files.read_json(path) if path.is_file() else {}
     if any(there.get(name) != value for name, value in settings.items()) or "full_colour" not in there:
         return settings, []
     try:
-        records = files.read_lines(out / "samples.jsonl")
+        records = files.read_lines(out / "samples.jsonl", {"name": str})
         return there, [record for record in records if {*record} - {"exif_orientation"} == {"name", *SAMPLES, "source"}]
-    except (ValueError, TypeError):
+    except InputError:
         return there, []  # Damaged, as after a loss of power: all are scored again.
 
 

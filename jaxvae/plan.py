@@ -67,10 +67,7 @@ def claim(folder: Path, plan: Plan) -> None:
             raise InputError(f"{folder}: is there already and is no sweep (no plan.json); name a new folder")
         files.write_json(path, plan)
         return
-    try:
-        there = json.loads(path.read_text())
-    except ValueError:
-        raise InputError(f"{path}: is damaged; name a new folder, or remove this one") from None
+    there = files.read_json(path, way_out="name a new folder, or remove this one")
     before, now = flat(there), flat(plan)
     same = same_images(there, plan)
     for name in now:
@@ -102,7 +99,8 @@ def add_part(folder: Path, plan: Plan, number: int, rows: list[Row], seconds: fl
 
 def seconds_a_program(folder: Path) -> float | None:
     """The mean of what has been trained; None before anything was."""
-    times = [json.loads(path.read_text())["seconds"] for path in folder.glob("parts/*.time.json")]
+    timed = [files.read_json(path, {"seconds": int | float}) for path in folder.glob("parts/*.time.json")]
+    times = [record["seconds"] for record in timed]
     return statistics.fmean(times) if times else None
 
 

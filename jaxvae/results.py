@@ -9,7 +9,6 @@ measures/                while whole volumes are being judged: what is measured 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,8 @@ from jaxvae.train import run_key
 from jaxvae.types import Params
 
 SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
-EVALUATION = {"step", "data", "images", "pixels", "samples", "thresholds"}  # What there must be in evaluation.json.
+# What there must be in evaluation.json.
+EVALUATION = {"step": int} | dict.fromkeys(("data", "images", "pixels", "samples", "thresholds"), object)
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,10 @@ def claim(
         if Path(data).is_absolute() and out.resolve().is_relative_to(Path(data).resolve()):
             raise InputError(f"--out {out}: lies within {data}, the images of the run; name another folder")
     try:
-        there = json.loads((found / "evaluation.json").read_bytes())
+        there = files.read_json(found / "evaluation.json")
         judged, run = there.get("judged"), there.get("run")
         moved = same_fingerprint(there.get("contents"), images)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except InputError:
         return found  # None there, or none that anybody can read.
     own = None if other is None else str(other.resolve())
     if judged != own and not moved and (other is not None or out is not None):
@@ -274,10 +274,7 @@ def refuse_other_maps(note: Path, settings: dict[str, Any]) -> None:
     """
     if not note.is_file():
         return
-    try:
-        there = dict(json.loads(note.read_bytes()))
-    except (ValueError, TypeError):
-        raise InputError(f"{note}: is damaged, so nobody knows what the maps here are; name another --out") from None
+    there = files.read_json(note, way_out="what the maps here were made with is unknown, so name another --out")
     changed = [name for name, value in settings.items() if there.get(name) != value]
     if changed:
         words = ", ".join(f"{name} {there.get(name)}, now {settings[name]}" for name in changed)
@@ -296,12 +293,7 @@ def read_evaluation(run_directory: Path, other: Path | None = None, out: Path | 
     _, step = checkpoint.chosen(run_directory)
     if not path.is_file():
         raise InputError(f"{run_directory}: not evaluated yet; {again} first")
-    try:
-        evaluation = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); {again} again") from error
-    if not isinstance(evaluation, dict) or not evaluation.keys() >= EVALUATION:
-        raise InputError(f"{path}: damaged, or of another version of jaxvae; {again} again")
+    evaluation = files.read_json(path, EVALUATION, way_out=f"{again} again")
     own = None if other is None else str(other.resolve())
     # By their contents, images are known where they have moved (`refuse_other_images`).
     if "contents" not in evaluation and other is not None and evaluation.get("judged") != own:
@@ -321,9 +313,9 @@ def evaluations(run_directory: Path) -> Iterator[dict[str, Any]]:
     """Every evaluation that holds for a run as it is: on its own test, then on others."""
     for path in (run_directory / "evaluation.json", *sorted(run_directory.glob("on/*/evaluation.json"))):
         try:
-            judged = json.loads(path.read_bytes())["judged"]
+            judged = files.read_json(path, {"judged": str | None})["judged"]
             found = read_evaluation(run_directory, None if judged is None else Path(judged))
-        except (OSError, ValueError, KeyError, TypeError):
+        except InputError:
             continue  # None there, damaged, or of other weights.
         yield found
 
@@ -336,17 +328,14 @@ def read_scores(directory: Path, dataset: Dataset, maps: Sequence[str]) -> Score
     """
     scores, again = directory / "scores", "run the same `jaxvae evaluate` again"
     try:
-        records = files.read_lines(scores / "samples.jsonl")
+        records = files.read_lines(scores / "samples.jsonl", dict.fromkeys(SAMPLES, int | float) | {"name": str})
         names = [record["name"] for record in records]
-    except (ValueError, KeyError, TypeError):
+    except InputError:
         records, names = [], None
     if names != list(dataset.names):
         raise InputError(f"{scores}: not the scores of the {len(dataset)} test images there are now; {again}")
     arrays = {}
     for name in (*maps, "reconstructions") if maps else ():
-        try:
-            arrays[name] = np.load(scores / f"{name}.npy", mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{scores / name}.npy: cannot be read ({error}); {again}") from error
+        arrays[name] = files.open_array(scores / f"{name}.npy", way_out=again)
     reconstructions = arrays.pop("reconstructions", np.empty((0,)))
     return Scored({name: np.array([record[name] for record in records]) for name in SAMPLES}, arrays, reconstructions)

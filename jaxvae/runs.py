@@ -35,6 +35,8 @@ Record = dict[str, Any]
 
 # What config.json says of the images that is no flag: how many there are, and which.
 IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from", "images.contents")
+# What there must be in a line of metrics.jsonl.
+LOGGED = {"step": int} | dict.fromkeys(("seconds", "loss", "nll", "kl", "validation_elbo?"), int | float)
 QUIET_SECONDS = 60.0  # Between two lines of progress where stderr is no terminal, on which the bar shows.
 LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
@@ -265,10 +267,8 @@ def _ending(step: int, total: int, records: Sequence[Record], patience: int | No
 
 def _rewind(path: Path, step: int) -> list[Record]:
     """The records up to a step; those past it, and the half line of a killed process, are cut off the file."""
-    try:
-        records = [record for record in files.read_lines(path) if record["step"] <= step]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged ({error!r}); restore it, or remove it and lose what it says") from error
+    way_out = "restore it, or remove it and lose what it says"
+    records = [record for record in files.read_lines(path, LOGGED, way_out=way_out) if record["step"] <= step]
     files.write_lines(path, records)
     return records
 

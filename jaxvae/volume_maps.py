@@ -10,7 +10,6 @@ OUT/failed.jsonl         the scans that could not be scored, with their reasons;
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -146,9 +145,9 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
     if not path.is_file():
         return False
     try:
-        record = json.loads(path.read_bytes())
+        record = files.read_json(path, {"source": object, "maps": dict})
         source, there = record["source"], [path.parent / name for name in record["maps"].values()]
-    except (ValueError, KeyError, TypeError):
+    except (InputError, TypeError):
         return False  # Damaged, as after a loss of power: it is done again.
     if source != sources(scan, "image", "brain"):
         raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")

@@ -199,7 +199,7 @@ def test_what_a_killed_preparation_left_of_an_array_is_removed(patients, tmp_pat
 def test_a_damaged_cache_is_named(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     (tmp_path / "c" / "cache.json").write_text("{")
-    with pytest.raises(InputError, match=r"c: damaged \(.*\); remove it and prepare it anew"):
+    with pytest.raises(InputError, match=r"c/cache.json: not JSON \(.*\); remove that folder and prepare it anew"):
         prepared(patients, tmp_path / "c")
 
 

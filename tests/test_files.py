@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxvae import files
@@ -85,6 +86,58 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):
             write({"a": math.nan})
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"not JSON \("),
+        (b"\xff\xfe\x00", r"not JSON \("),
+        (b"[" * 100_000, r"not JSON \("),
+        (b'{"a": NaN}', r"not JSON \(NaN is no finite number\)"),
+        (b'{"a": 1e999}', r"not JSON \(1e999 is no finite number\)"),
+        (b'{"a": ' + b"9" * 5000 + b"}", r"not JSON \(.* has more than 64 bits\)"),
+        (b'{"a": 18446744073709551616}', r"not JSON \(18446744073709551616 has more than 64 bits\)"),
+        (b"[1]", "lacks a, b.c, so it is of another version or damaged"),
+        (b'{"b": {"c": 1}}', "lacks a,"),
+        (b'{"a": 1, "b": 2}', "lacks b.c,"),
+        (b'{"a": "1", "b": {"c": 1}}', 'a is "1", so it is damaged'),
+        (b'{"a": true, "b": {"c": 1}}', "a is true, so it is damaged"),
+        (b'{"a": 1, "b": {"c": [1]}}', "b.c is a list, so it is damaged"),
+        (b'{"a": 1, "b": {"c": 1}, "d": null}', "d is null, so it is damaged"),
+    ],
+)
+def test_a_record_that_is_damaged_is_named_with_its_file(tmp_path: Path, content: bytes, message: str) -> None:
+    facts = {"a": int, "b.c": int | float | None, "d?": str}
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=rf"/a\.json: {message}.*; restore it or remove it$"):
+        files.read_json(tmp_path / "a.json", facts)
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1, "b": {"c": null}}\n' + content + b"\n")
+    with pytest.raises(InputError, match=rf"/a\.jsonl, line 2: {message}.*; make it anew$"):
+        files.read_lines(tmp_path / "a.jsonl", facts, way_out="make it anew")
+
+
+def test_a_record_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    for read in (files.read_json, files.read_lines):
+        with pytest.raises(InputError, match=r": cannot be read \(Is a directory\); restore it or remove it"):
+            read(tmp_path)
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(InputError, match=r"a\.json: holds a list where an object is expected"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_arrays_of_objects_and_damaged_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6.0))
+    np.testing.assert_array_equal(files.open_array(path), np.arange(6.0))
+    content = path.read_bytes()
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    pickled = path.read_bytes()
+    for damaged in (b"", content[:50], content[:-1], pickled, content.replace(b"(6,)", b"(9999999999,)"), b"PK" * 40):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.npy: cannot be read \(.+\); prepare it anew") as refused:
+            files.open_array(path, way_out="prepare it anew")
+        assert "\n" not in str(refused.value)
 
 
 def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:

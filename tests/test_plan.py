@@ -93,5 +93,5 @@ def test_a_folder_that_is_no_sweep_is_left_alone(tmp_path):
 
 def test_a_damaged_plan_is_said_to_be(tmp_path):
     (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(InputError, match=r"plan.json: is damaged"):
+    with pytest.raises(InputError, match=r"plan.json: not JSON"):
         plan.claim(tmp_path, PLAN)

@@ -166,6 +166,6 @@ def test_an_evaluation_is_read_while_it_is_of_the_same_step(folder: Path) -> Non
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
 def test_a_damaged_evaluation_is_refused_in_one_line(folder: Path, content: str) -> None:
     (folder / "evaluation.json").write_text(content)
-    with pytest.raises(InputError, match=r"evaluation.json: (not JSON|damaged).*jaxvae evaluate") as caught:
+    with pytest.raises(InputError, match=r"evaluation.json: (not JSON|lacks step).*jaxvae evaluate") as caught:
         results.read_evaluation(folder)
     assert "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ class Report:
 
     def execute(self) -> None:
         flags.refuse_unless_positive("cases", self.cases)
-        from jaxvae import checkpoint, results
+        from jaxvae import checkpoint, files, results, runs
         from jaxvae.data import cache
         from jaxvae.evaluation import BASELINES
         from jaxvae.report import evaluation_page
@@ -64,20 +64,12 @@ class Report:
             evaluation,
             config,
             cases=self.cases,
-            records=_records(self.run / "metrics.jsonl"),
+            records=files.read_lines(
+                self.run / "metrics.jsonl", runs.LOGGED, way_out="restore it, or remove it and go without its figure"
+            ),
             viewer_section=section,
         )
         print(f"{place / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """What was logged while the run was trained."""
-    from jaxvae import files
-
-    try:
-        return files.read_lines(path)
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); restore it, or remove it and go without its figure") from error
 
 
 def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[str, Any], count: int) -> str:

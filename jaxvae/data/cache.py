@@ -11,7 +11,6 @@ plan.json, parts/ while it is made: a killed preparation goes on from its finish
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,12 @@ from jaxvae.errors import InputError
 
 ARRAYS = ("images", "brains", "masks")
 FILES = ("image", "brain", "lesion")  # of a scan
+CONTENT = {"slicing": dict, "slices": int, "hash": str, "scans": list}  # What there must be in cache.json.
+# What there must be in a line of volumes.jsonl.
+LINE = {
+    **{"name": str, "patient": str, "image": str, "brain": str | None, "lesion": str | None, "files?": dict},
+    **{"placement.shape": list, "placement.planes": list, "lesion_voxels": list, "stop": int},
+}
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,34 @@ def open_cache(directory: str | Path) -> Cache:
             what = "its preparation was stopped; repeat the command"
         raise InputError(f"{directory}: {what}")
     try:
-        content = json.loads((directory / "cache.json").read_bytes())
-        arrays = {name: np.load(directory / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
-        records = files.read_lines(directory / "volumes.jsonl")
+        content = files.read_json(directory / "cache.json", CONTENT)
+        arrays = {name: files.open_array(directory / f"{name}.npy") for name in ARRAYS}
+        records = files.read_lines(directory / "volumes.jsonl", LINE)
         slicing = slices.from_config(content["slicing"])
-        whole = len(arrays["images"]) == len(arrays["brains"]) == content["slices"] == records[-1]["stop"]
-        whole = whole and len(arrays["masks"]) in (0, content["slices"])
-        whole = whole and all(len(line["lesion_voxels"]) == line["placement"]["shape"][2] for line in records)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        for record in records:
+            _check_line(record)
+    except (InputError, TypeError) as error:
         raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
-    if not whole:
+    count, size = content["slices"], slicing.size
+    expected = {"images": np.float32, "brains": np.bool_, "masks": np.bool_}
+    fits = all(array.shape[1:3] == (size, size) and array.dtype == expected[name] for name, array in arrays.items())
+    fits = fits and all(array.ndim == 4 for array in arrays.values())
+    fits = fits and len(arrays["images"]) == len(arrays["brains"]) == count and len(arrays["masks"]) in (0, count)
+    if not fits or count != sum(len(record["placement"]["planes"]) for record in records):
         raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it anew")
     masks = arrays["masks"] if len(arrays["masks"]) else None
     return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
+
+
+def _check_line(record: dict[str, Any]) -> None:
+    """Raises InputError if a line of volumes.jsonl contradicts itself or names files outside of its folder."""
+    name, placement, lesion_voxels = record["name"], record["placement"], record["lesion_voxels"]
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"the volume {name!r} would be written outside of its folder")
+    if placement["shape"][2:] != [len(lesion_voxels)] or not all(type(count) is int for count in lesion_voxels):
+        raise InputError(f"{name}: its lesion_voxels are not those of its planes")
+    if not all(type(z) is int and 0 <= z < len(lesion_voxels) for z in placement["planes"]):
+        raise InputError(f"{name}: its planes lie outside of it")
 
 
 def scan_of(record: dict[str, Any]) -> Scan:

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxvae import files
 from jaxvae.data import slices
-from jaxvae.data.cache import ARRAYS, FILES, refuse_changed
+from jaxvae.data.cache import ARRAYS, FILES, LINE, refuse_changed
 from jaxvae.data.cut import LIKE_A_MASK, read_scan
 from jaxvae.data.scans import Rejected, Scan, sources, write_rejected
 from jaxvae.data.slices import Slicing
@@ -57,7 +57,8 @@ def prepare(
         if (directory / "cache.json").is_file():
             _remove_parts(directory)
             return [
-                Rejected(Path(line["path"]), line["reason"]) for line in files.read_lines(directory / "rejected.jsonl")
+                Rejected(Path(line["path"]), line["reason"])
+                for line in files.read_lines(directory / "rejected.jsonl", {"path": str, "reason": str})
             ]
         left_out = list(rejected)
         results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
@@ -89,21 +90,19 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
             raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
         files.write_json(directory / "plan.json", plan)
         return
-    try:
-        there = json.loads((done if done.is_file() else directory / "plan.json").read_bytes())
-    except ValueError as error:
-        raise InputError(f"{directory}: damaged ({error}); remove it and prepare it anew") from error
-    if done.is_file():
-        there = {"slicing": there["slicing"], "scans": there["scans"]}
-    elif "slicing" not in there:
+    anew = "remove that folder and prepare it anew"
+    there = files.read_json(done if done.is_file() else directory / "plan.json", way_out=anew)
+    if "slicing" not in there and not done.is_file():
         raise InputError(f"{directory}: holds something else than prepared volumes; name a new folder")
+    if not isinstance(there.get("slicing"), dict) or "scans" not in there:
+        raise InputError(f"{directory}: damaged, or of another version; {anew}")
     if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
         names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
         words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
         raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
     if there["scans"] != plan["scans"]:
         raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
-    for record in files.read_lines(directory / "volumes.jsonl"):
+    for record in files.read_lines(directory / "volumes.jsonl", LINE, way_out=anew):
         refuse_changed(directory, record)
 
 
@@ -155,7 +154,8 @@ def _is_whole(path: Path, origin: dict[str, Any]) -> bool:
     try:
         with path.open("rb") as file, np.load(file) as content:
             return "record" in content and json.loads(str(content["record"])).get("files") == origin
-    except (OSError, EOFError, ValueError, BadZipFile):
+    # zipfile and NumPy answer damaged bytes with errors of no common class.
+    except Exception:
         return False
 
 
