@@ -231,7 +231,7 @@ def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -
             value = value.get(step, _MISSING) if isinstance(value, dict) else _MISSING
         if value is _MISSING:
             lacking += [fact] if fact == wanted else []
-        elif not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        elif not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, int | float)):
             raise InputError(f"{name}: {fact} is {_named(value)}, so it is damaged or of another version; {way_out}")
     if lacking:
         raise InputError(f"{name}: lacks {', '.join(lacking)}, so it is of another version or damaged; {way_out}")

@@ -1,0 +1,240 @@
+"""The files that jaxvae writes itself and reads again: JSON, JSONL, npy, npz and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import fuzz_mutations as mutations
+import nibabel as nib
+import numpy as np
+from fuzz_formats import Damager, Format, sample
+
+import jaxvae
+from jaxvae import checkpoint, files, plan, results, runs, volume_measures
+from jaxvae.cli import source as sources
+from jaxvae.cli.source import Source
+from jaxvae.data import cache, cache_writer, slices
+from jaxvae.data.dataset import Dataset
+from jaxvae.data.scans import Scan
+from jaxvae.data.slices import Slicing
+from jaxvae.errors import InputError
+from jaxvae.report import sweeps
+from jaxvae.train import Hyperparams, TrainConfig
+
+JSON: dict[str, list[Damager]] = {".json": [mutations.json_record], ".jsonl": [mutations.json_lines]}
+MODEL = jaxvae.DenseVAE((8, 8, 1), 2, 8)
+CONFIG: dict[str, Any] = {
+    "jaxvae": jaxvae.__version__,
+    "data": sources.to_config(Source(size=(8,), channels=(0,))),
+    "volumes": {"slicing": slices.to_config(Slicing(size=8, percentiles=(1, 99))), "hash": "0" * 64},
+    "images": {"shape": [8, 8, 1], "train": 9, "validation": 1, "test": 2, "learnt_from": "0" * 64},
+    "model": checkpoint.model_to_config(MODEL),
+    "train": asdict(TrainConfig(batch_size=2)),
+    "hparams": asdict(Hyperparams()),
+    **{"augment": "none", "arithmetic": "corrected", "patience": None, "seed": 0, "epochs": 3},
+}
+
+
+def records(scratch: Path) -> dict[str, Format]:
+    """These formats by name; `scratch` is a folder for making the samples."""
+    run = {"config.json": _json(CONFIG), "checkpoints/last/4/x": b""}
+    logged = [{"step": step, "loss": 2.5, "nll": 2.0, "kl": 0.5, "seconds": 0.1 * step} for step in range(1, 5)]
+    thresholds = {"step": 4, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
+    found = {"step": 4, "data": "phantom", "images": {}, "pixels": [], "samples": [], "thresholds": {}, "judged": None}
+    noted = {"maps": ["combi"], "step": 4, **CONFIG}
+    return {
+        "config.json": Format(run, JSON, _read_run),
+        "metrics.jsonl": Format({"metrics.jsonl": _lines(logged)}, JSON, _read_metrics, whole=False),
+        "thresholds.json": Format({**run, "thresholds.json": _json(thresholds)}, _only("thresholds"), _read_thresholds),
+        "evaluation.json": Format({**run, "evaluation.json": _json(found)}, _only("evaluation"), _read_evaluation),
+        "maps' settings": Format({".settings.json": _json(noted)}, JSON, _read_note),
+        "scores": _scores(scratch / "scores"),
+        "sweep": _sweep(scratch / "sweep"),
+        "cache": _cache(scratch / "cache"),
+        "cache parts": _parts(scratch / "parts"),
+        "measures": _measures(scratch / "measures"),
+        "checkpoint": _checkpoint(scratch / "checkpoint"),
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2).encode()
+
+
+def _lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def _only(name: str) -> dict[str, list[Damager]]:
+    return {f"{name}.json": [mutations.json_record]}
+
+
+def _read_run(folder: Path) -> Any:
+    config = checkpoint.read_config(folder)
+    model = checkpoint.model_from_config(config["model"])
+    source = sources.from_config(config["data"])
+    sources.preparation(source)
+    runs.claim(folder, CONFIG)
+    return model, source
+
+
+def _read_metrics(folder: Path) -> Any:
+    records = files.read_lines(folder / "metrics.jsonl", runs.LOGGED)
+    assert all(math.isfinite(record["loss"] + record["step"] + record["seconds"]) for record in records)
+    return records
+
+
+def _read_thresholds(folder: Path) -> Any:
+    run = checkpoint.Run(MODEL, {}, CONFIG, 4)
+
+    def measure() -> Dataset:
+        raise InputError("damaged, so the thresholds are measured again")
+
+    found = results.own_thresholds(folder, run, measure)
+    assert all(math.isfinite(value) for row in found.values() for value in row.values())
+    return found
+
+
+def _read_evaluation(folder: Path) -> Any:
+    list(results.evaluations(folder))
+    results.refuse_others(folder, Path("other"))
+    return results.read_evaluation(folder)
+
+
+def _read_note(folder: Path) -> Any:
+    results.refuse_other_maps(folder / ".settings.json", {"maps": ["combi"], "step": 4, **CONFIG})
+    return None
+
+
+def _scores(folder: Path) -> Format:
+    count = 3
+    images = np.zeros((count, 8, 8, 1), np.uint8)
+    names = tuple(f"test/{i}.png" for i in range(count))
+    dataset = Dataset(images, np.array([True, False, False]), None, names, names, ("bad", "good", "good"))
+    maps = {"combi": np.ones((count, 8, 8, 1), np.float32)}
+    samples = {name: np.arange(count, dtype=np.float32) for name in results.SAMPLES}
+    results.write_scores(folder / "scores", dataset, results.Scored(samples, maps, np.ones(images.shape, np.float32)))
+
+    def read(folder: Path) -> Any:
+        scored = results.read_scores(folder, dataset, ["combi"])
+        assert scored.maps["combi"].shape == (count, 8, 8, 1)
+        assert scored.reconstructions.shape == images.shape
+        assert all(values.shape == (count,) and values.dtype.kind in "if" for values in scored.samples.values())
+        return {**scored.maps, **scored.samples}
+
+    return Format(sample(folder), {**JSON, ".npy": [mutations.npy]}, read)
+
+
+def _sweep(folder: Path) -> Format:
+    axes = {"seed": [0, 1], "beta": [0.5, 1.0]}
+    whole = {"jaxvae": "1", "epochs": 2, "programs": plan.programs_of({"width": [1.0]}, axes, together=2)}
+    plan.claim(folder, whole)
+    for number, program in enumerate(whole["programs"]):
+        rows = [{**program["fixed"], **run, "loss": 1.5, "diverged": False} for run in program["runs"]]
+        plan.add_part(folder, whole, number, rows, 1.0)
+
+    def read(folder: Path) -> Any:
+        plan.claim(folder, whole)
+        plan.seconds_a_program(folder)
+        if plan.missing(folder, whole):
+            raise InputError("not all parts are there, so they are made again")
+        rows = plan.write_table(folder, whole)
+        assert len(rows) == 4
+        sweeps.summary(rows, ["beta"], plan.score_of(rows))
+        return rows
+
+    return Format(
+        sample(folder),
+        {
+            "plan.json": [mutations.json_record],
+            ".time.json": [mutations.json_record],
+            "0.jsonl": [mutations.json_lines],
+        },
+        read,
+        whole=False,
+    )
+
+
+def _scans(folder: Path) -> list[Scan]:
+    """Three small brains."""
+    folder.mkdir(parents=True)
+    scans = []
+    for number in range(3):
+        grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in (12, 12, 6)), indexing="ij"))
+        brain = np.square(grid).sum(axis=0) < 0.8
+        voxels = np.where(brain, 100 + 20 * np.cos(3 * grid[0]) + number, 0).astype(np.float32)
+        path = folder / f"{number}.nii"
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(path)
+        scans.append(Scan(f"p{number}/t1", f"p{number}", path, None, path))
+    return scans
+
+
+def _cache(folder: Path) -> Format:
+    scans = _scans(folder / "scans")
+    cache_writer.prepare(folder / "cache", scans, [], Slicing(size=8))
+
+    def read(folder: Path) -> Any:
+        opened = cache.open_cache(folder)
+        for scan in cache.scans(opened):
+            place = (folder / "out" / f"{scan.name}_map.nii.gz").resolve()
+            assert place.is_relative_to((folder / "out").resolve()), place
+        splits = cache.load(folder)
+        assert np.isfinite(splits.train.images).all()
+        cache_writer.prepare(folder, scans, [], Slicing(size=8))
+        return opened.images
+
+    return Format(sample(folder / "cache"), {**JSON, ".npy": [mutations.npy]}, read)
+
+
+def _parts(folder: Path) -> Format:
+    """A preparation that was stopped before its last step."""
+    scans = _scans(folder / "scans")
+    kept: dict[str, bytes] = {}
+    assemble = cache_writer._assemble
+
+    def stopped(directory: Path, *arguments: Any) -> None:
+        kept.update(sample(directory))
+        assemble(directory, *arguments)
+
+    cache_writer._assemble = stopped
+    cache_writer.prepare(folder / "cache", scans, [], Slicing(size=8))
+    cache_writer._assemble = assemble
+
+    def read(folder: Path) -> Any:
+        cache_writer.prepare(folder, scans, [], Slicing(size=8))
+        return cache.open_cache(folder).images
+
+    return Format(kept, {".npz": [], "plan.json": [mutations.json_record]}, read)
+
+
+def _measures(folder: Path) -> Format:
+    rng = np.random.default_rng(0)
+    lesion = rng.random((4, 4, 4)) < 0.3
+    measured = volume_measures.measure(
+        "a", "a", {"combi": rng.random((4, 4, 4))}, lesion, np.ones((4, 4, 4), bool), {"combi": {"0.01": 0.5}}
+    )
+    volume_measures.write(folder / "a.npz", {"own_grid": measured})
+
+    def read(folder: Path) -> Any:
+        found = volume_measures.read(folder / "a.npz")
+        if not found:
+            raise InputError("damaged, so it is measured again")
+        return found["own_grid"].scores["combi"].counts
+
+    return Format(sample(folder), {".npz": []}, read)
+
+
+def _checkpoint(folder: Path) -> Format:
+    state = jaxvae.train.init(MODEL, TrainConfig(), Hyperparams(), runs.run_key(0))
+    files.write_json(folder / "config.json", CONFIG)
+    checkpoint.save(folder / "checkpoints" / "last", state)
+
+    def read(folder: Path) -> Any:
+        run = checkpoint.load(folder)
+        return [np.asarray(leaf) for leaf in sorted(run.params)] and run.step
+
+    return Format(sample(folder), {"": []}, read, whole=False)
