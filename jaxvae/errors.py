@@ -11,7 +11,13 @@ class InputError(ValueError):
 
     Its message is one line that names the thing as the user typed it, says what was found, and the way out. The command
     prints that line and exits with code 2; anything else that is raised is a defect of jaxvae and keeps its traceback.
+
+    >>> str(InputError("scan\\n1.nii: no such file"))
+    'scan\\\\n1.nii: no such file'
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_printable(message))
 
 
 class ArgumentError(InputError):
@@ -25,6 +31,17 @@ class ArgumentError(InputError):
         """`problem` names other arguments in backquotes."""
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
+
+
+def _printable(text: str) -> str:
+    """One line of at most 2000 characters: names and values from damaged files can hold anything.
+
+    Line breaks and control characters are escaped. Bytes of a name that is no text (surrogates) stay as they are.
+    """
+    if not text.isprintable():
+        known = (c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
+        text = "".join(known)
+    return text if len(text) <= 2000 else f"{text[:1400]} ... {text[-595:]}"
 
 
 def command(*words: object) -> str:

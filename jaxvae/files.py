@@ -1,4 +1,4 @@
-"""Whole files or none: everything jaxvae leaves behind is written here."""
+"""Atomic file writing, locks, and JSON that is checked when it is read. A file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -223,6 +223,18 @@ def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -
         record = json.loads(content, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: not JSON ({error}); {way_out}") from error
+    return check(record, name, facts, way_out)
+
+
+def check(record: Any, name: str, facts: Mapping[str, Any], way_out: str) -> dict[str, Any]:
+    """The record, if it is an object that holds `facts`, as `read_json` describes them.
+
+    Args:
+      name: of the record, for the message.
+
+    Raises:
+      InputError: it is something else, or a fact is missing or of another type.
+    """
     lacking = []
     for wanted, kind in facts.items():
         value: Any = record

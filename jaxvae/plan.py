@@ -107,7 +107,7 @@ def seconds_a_program(folder: Path) -> float | None:
 def write_table(folder: Path, plan: Plan) -> list[Row]:
     """table.jsonl and table.csv from the parts there are; the rows."""
     parts = (_part(folder, number) for number in range(len(plan["programs"])))
-    rows = [row for part in parts if part.exists() for row in files.read_lines(part)]
+    rows = [row for number, part in enumerate(parts) if part.exists() for row in _rows(part, plan["programs"][number])]
     files.write_lines(folder / "table.jsonl", rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
@@ -165,6 +165,22 @@ def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list
 
 def _part(folder: Path, number: int) -> Path:
     return folder / "parts" / f"{number:04d}.jsonl"
+
+
+def _rows(part: Path, program: Mapping[str, Any]) -> list[Row]:
+    """The rows of a part, one for each run of its program.
+
+    Raises:
+      InputError: they are damaged.
+    """
+    way_out = "remove it, and the same command makes it again"
+    rows = files.read_lines(part, {"loss": int | float | None, "diverged": bool}, way_out=way_out)
+    runs = [{**program["fixed"], **run} for run in program["runs"]]
+    settings = [{name: row.get(name) for name in run} for row, run in zip(rows, runs, strict=False)]
+    numbers = all(value is None or isinstance(value, int | float) for row in rows for value in row.values())
+    if len(rows) != len(runs) or settings != runs or not numbers:
+        raise InputError(f"{part}: damaged, its rows are not those of its {len(runs)} runs; {way_out}")
+    return rows
 
 
 def _finite(row: Row) -> Row:

@@ -337,5 +337,8 @@ def read_scores(directory: Path, dataset: Dataset, maps: Sequence[str]) -> Score
     arrays = {}
     for name in (*maps, "reconstructions") if maps else ():
         arrays[name] = files.open_array(scores / f"{name}.npy", way_out=again)
+        channels = dataset.images.shape[3] if name == "reconstructions" else 1
+        if arrays[name].shape != (*dataset.images.shape[:3], channels) or arrays[name].dtype != np.float32:
+            raise InputError(f"{scores / name}.npy: damaged, its shape or type is not that of the images; {again}")
     reconstructions = arrays.pop("reconstructions", np.empty((0,)))
     return Scored({name: np.array([record[name] for record in records]) for name in SAMPLES}, arrays, reconstructions)

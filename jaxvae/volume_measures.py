@@ -157,10 +157,13 @@ def read(path: Path) -> dict[str, VolumeMeasure]:
     """The measures that `write` was given; none of a file that is not there, or damaged as by a loss of power."""
     try:
         with path.open("rb") as file, np.load(file) as content:
-            arrays = dict(content)
+            return _parsed(dict(content))
     # zipfile, zlib and NumPy answer damaged bytes with errors of no common class.
     except Exception:
         return {}
+
+
+def _parsed(arrays: dict[str, np.ndarray]) -> dict[str, VolumeMeasure]:
     measures = {}
     for name, header in json.loads(str(arrays["header"])).items():
         scores = {}

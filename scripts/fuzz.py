@@ -93,11 +93,15 @@ class _Worker:
             if outcome == "memory":
                 self._restart()
             return outcome, message
-        ended = self._process.poll()
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            self._restart()
+            return "hang", f"over {2 * LIMIT_SECONDS} s"
+        self._errors.seek(0)
+        last = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
         self._restart()
-        return (
-            ("hang", f"over {2 * LIMIT_SECONDS} s") if ended is None else ("crash", f"the process ended with {ended}")
-        )
+        return "crash", f"the process ended with {code}: {''.join(last)}"
 
     def _restart(self) -> None:
         self.stop()
@@ -127,7 +131,10 @@ def _work(seed: int, keep: Path) -> int:
             answer = _try(known[name], name, seed, number, folder, events)
             if answer[0] not in ("read", "refused"):
                 kept = keep / f"{name.replace(' ', '-')}-{seed}-{number}"
-                _write(kept, {**_damaged(known[name], name, seed, number)[0], "fault.txt": answer[1].encode()})
+                _write(
+                    kept,
+                    {**_damaged(known[name], name, seed, number)[0], "fault.txt": answer[1].encode(errors="replace")},
+                )
             print(json.dumps((answer[0], answer[1].strip().splitlines()[-1][:300])), file=answers, flush=True)
     return 0
 
@@ -159,13 +166,17 @@ def _try(form: Any, name: str, seed: int, number: int, folder: Path, events: lis
     from jaxvae.errors import InputError
 
     files, what, must_be_same = _damaged(form, name, seed, number)
+    try:
+        good = _good(form, folder)
+    except Exception as error:
+        return "good sample", f"{error!r:.200}"
     _write(folder, files)
     del events[:]
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     outcome, message = "read", what
     try:
         found = form.read(folder)
-        if must_be_same and not _same(found, _good(form, folder)):
+        if must_be_same and not _same(found, good):
             outcome, message = "other values", f"{what}: read as other values than the good file"
     except InputError as error:
         outcome, message = "refused", str(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from jaxvae import files
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import did_you_mean
 from jaxvae.cli.words import spaced
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from jaxvae.data.preparation import Preparation
 
 FASHION_MNIST = "fashion_mnist:"
+# The types of the JSON values of a `Source`.
+FACTS = {
+    **{"data": str, "hold_out?": int | None, "scaling?": int, "size": int | list | None, "channels": list | None},
+    **{"normalise?": str, "validation?": int | float, "test?": int | float, "split_seed?": int},
+}
 # A text of its own, since tyro keeps the line breaks of longer docstrings.
 DATA = (
     "`phantom` (brain-like slices, made on the spot), `fashion_mnist:DIR` (its four IDX files), a folder of images "
@@ -243,9 +249,13 @@ def from_config(config: dict[str, Any]) -> Source:
     Raises:
       InputError: they are of another version of jaxvae.
     """
+    problem = "config.json: its data are not as this version writes them"
+    files.check(config, problem, FACTS, "train anew")
+    size = [config["size"]] if isinstance(config["size"], int) else config["size"]
+    lists = {"channels": config["channels"], "size": size}
+    if any(type(number) is not int for numbers in lists.values() for number in numbers or ()):
+        raise InputError(f"{problem}: size and channels are whole numbers; train anew")
     try:
-        size = [config["size"]] if isinstance(config["size"], int) else config["size"]
-        tuples = {"channels": config["channels"], "size": size}
-        return Source(**{**config, **{name: value and tuple(value) for name, value in tuples.items()}})
-    except (KeyError, TypeError) as error:
-        raise InputError(f"config.json: its data are not as this version writes them ({error}); train anew") from error
+        return Source(**{**config, **{name: value and tuple(value) for name, value in lists.items()}})
+    except TypeError as error:
+        raise InputError(f"{problem} ({error}); train anew") from error

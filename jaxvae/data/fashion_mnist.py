@@ -46,6 +46,7 @@ SHA256 = {
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
+LARGEST = 1 << 28  # bytes of an IDX file once unpacked, five times those of FashionMNIST
 RECORDS = Path("fashion_mnist_records", "1.0.0")
 
 
@@ -216,14 +217,19 @@ def _read_verified(path: Path, name: str, verify: bool) -> np.ndarray:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such file; {command('prepare', f'fashion_mnist:{path.parent}')} downloads it"
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({_one_line(error)}); get it anew from {URL}") from error
+    if len(content) > LARGEST:
+        raise InputError(f"{path}: holds more than {LARGEST:,} bytes once unpacked; get it anew from {URL}")
+    return content
 
 
 def _parse_idx(path: Path, content: bytes) -> np.ndarray:

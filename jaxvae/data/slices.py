@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxvae import files
 from jaxvae.data.preparation import area_weights
 from jaxvae.errors import ArgumentError, InputError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+
+
+# The types of the JSON values of a `Slicing`.
+FACTS = {
+    **{"size": int, "normalise": str, "percentiles?": list | None, "clip?": int | float | None},
+    **{"smallest?": int | float, "neighbours?": int},
+}
 
 
 @dataclass(frozen=True)
@@ -207,6 +215,15 @@ def to_config(slicing: Slicing) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Slicing:
-    """What `to_config` wrote."""
+    """What `to_config` wrote.
+
+    Raises:
+      InputError: the values are damaged, or of another version of jaxvae.
+    """
+    way_out = "prepare the volumes anew"
+    files.check(config, "slicing", FACTS, way_out)
     percentiles = config.get("percentiles")
-    return Slicing(**{**config, "percentiles": None if percentiles is None else tuple(percentiles)})
+    try:
+        return Slicing(**{**config, "percentiles": None if percentiles is None else tuple(percentiles)})
+    except TypeError as error:
+        raise InputError(f"slicing: damaged, or of another version ({error}); {way_out}") from error
