@@ -86,8 +86,8 @@ def claim(folder: Path, plan: Plan) -> None:
 
 
 def missing(folder: Path, plan: Plan) -> list[int]:
-    """The numbers of the programs that have no part yet."""
-    return [number for number in range(len(plan["programs"])) if not _part(folder, number).exists()]
+    """The numbers of the programs that have no part yet, or a damaged one."""
+    return [number for number in range(len(plan["programs"])) if not _rows(folder, plan, number)]
 
 
 def add_part(folder: Path, plan: Plan, number: int, rows: list[Row], seconds: float) -> None:
@@ -106,8 +106,7 @@ def seconds_a_program(folder: Path) -> float | None:
 
 def write_table(folder: Path, plan: Plan) -> list[Row]:
     """table.jsonl and table.csv from the parts there are; the rows."""
-    parts = (_part(folder, number) for number in range(len(plan["programs"])))
-    rows = [row for number, part in enumerate(parts) if part.exists() for row in _rows(part, plan["programs"][number])]
+    rows = [row for number in range(len(plan["programs"])) for row in _rows(folder, plan, number)]
     files.write_lines(folder / "table.jsonl", rows)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
@@ -167,20 +166,17 @@ def _part(folder: Path, number: int) -> Path:
     return folder / "parts" / f"{number:04d}.jsonl"
 
 
-def _rows(part: Path, program: Mapping[str, Any]) -> list[Row]:
-    """The rows of a part, one for each run of its program.
-
-    Raises:
-      InputError: they are damaged.
-    """
-    way_out = "remove it, and the same command makes it again"
-    rows = files.read_lines(part, {"loss": int | float | None, "diverged": bool}, way_out=way_out)
+def _rows(folder: Path, plan: Plan, number: int) -> list[Row]:
+    """The rows of a program, one for each of its runs; none if its part is missing or damaged."""
+    program = plan["programs"][number]
+    try:
+        rows = files.read_lines(_part(folder, number), {"loss?": int | float | None, "diverged?": bool})
+    except InputError:
+        return []
     runs = [{**program["fixed"], **run} for run in program["runs"]]
     settings = [{name: row.get(name) for name in run} for row, run in zip(rows, runs, strict=False)]
     numbers = all(value is None or isinstance(value, int | float) for row in rows for value in row.values())
-    if len(rows) != len(runs) or settings != runs or not numbers:
-        raise InputError(f"{part}: damaged, its rows are not those of its {len(runs)} runs; {way_out}")
-    return rows
+    return rows if numbers and len(rows) == len(runs) and settings == runs else []
 
 
 def _finite(row: Row) -> Row:

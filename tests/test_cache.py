@@ -26,6 +26,14 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_patients(tmp_path_factory.mktemp("data") / "patients")
 
 
+@pytest.fixture(scope="module")
+def cached(patients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished cache, for copies."""
+    directory = tmp_path_factory.mktemp("cache") / "c"
+    prepared(patients, directory)
+    return directory
+
+
 def prepared(patients: Path, out: Path, slicing: Slicing = SLICING, **patterns: str) -> list[scans.Rejected]:
     return cache_writer.prepare(out, *scans.find(patients, **{**PATTERNS, **patterns}), slicing)
 
@@ -255,6 +263,48 @@ def test_a_damaged_cache(patients, tmp_path):
         cache.open_cache(tmp_path / "c")
     with pytest.raises(InputError, match="no prepared volumes in it"):
         cache.open_cache(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"name": "../../outside"}, "leads out"),
+        ({"name": "/outside"}, "leads out"),
+        ({"name": ""}, "leads out"),
+        ({"name": 7}, "name is 7"),
+        ({"patient": None}, "patient is null"),
+        ({"lesion_voxels": "none"}, 'lesion_voxels is "none"'),
+        ({"lesion_voxels": [0]}, "its lesion_voxels are not those of its planes"),
+        ({"placement": {"shape": [24, 28, 16], "planes": [99]}}, "its planes lie outside of it"),
+        ({"placement": {"shape": [24, 28, 16], "planes": []}}, "its files do not fit"),
+    ],
+)
+def test_a_line_that_contradicts_itself_or_leads_out_of_the_folder_is_refused(cached, tmp_path, change, problem):
+    directory = shutil.copytree(cached, tmp_path / "c")
+    lines = files.read_lines(directory / "volumes.jsonl")
+    files.write_lines(directory / "volumes.jsonl", [lines[0] | change, *lines[1:]])
+    with pytest.raises(InputError, match=rf"c: damaged, or of another version.*{problem}.*; prepare it anew"):
+        cache.open_cache(directory)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "|u1"])
+def test_arrays_of_another_type_or_size_are_refused(cached, tmp_path, dtype):
+    directory = shutil.copytree(cached, tmp_path / "c")
+    images = np.load(directory / "images.npy")
+    for damaged in (images.astype(dtype), images[:, :-1], images[..., 0]):
+        np.save(directory / "images.npy", damaged)
+        with pytest.raises(InputError, match="its files do not fit; prepare it anew"):
+            cache.open_cache(directory)
+
+
+@pytest.mark.parametrize("slicing", [None, {}, {"size": 8}, {"size": "8"}, {"colour": 1}, {"percentiles": 5}])
+def test_a_slicing_of_another_version_is_refused(cached, tmp_path, slicing):
+    directory = shutil.copytree(cached, tmp_path / "c")
+    content = files.read_json(directory / "cache.json")
+    whole = content["slicing"] | slicing if slicing and "size" not in slicing else slicing
+    files.write_json(directory / "cache.json", content | {"slicing": whole})
+    with pytest.raises(InputError, match=r"c: damaged, or of another version \(.*slicing.*\); prepare it anew"):
+        cache.open_cache(directory)
 
 
 def test_the_command(patients, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import resource
 import shutil
 import socket
 import threading
@@ -128,6 +129,15 @@ def test_damaged_files_are_named_in_one_line(tmp_path, content):
         fashion_mnist.read_idx(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_in_little_memory(tmp_path):
+    header = b"\0\0\x08\x03" + np.array([2**21, 32, 32], ">u4").tobytes()
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(header) + gzip.compress(bytes(1 << 26)) * 32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"bomb.gz: holds more than 268,435,456 bytes once unpacked"):
+        fashion_mnist.read_idx(tmp_path / "bomb.gz")
+    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) < 1 << 30
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxvae import files, plan
 from jaxvae.errors import InputError
 
 PLAN = {"epochs": 2, "programs": plan.programs_of({"size": [32, 64]}, {"seed": [0, 1, 2]}, together=2)}
+RUNS = PLAN["programs"][0]["runs"]
 
 
 def fill(folder: Path, numbers):
@@ -49,8 +50,30 @@ def test_the_time_of_a_program_is_the_mean_of_those_that_were_trained(tmp_path):
 
 def test_what_is_not_finite_is_left_empty(tmp_path):
     plan.claim(tmp_path / "sweep", PLAN)
-    plan.add_part(tmp_path / "sweep", PLAN, 0, [{"seed": 0, "loss": math.nan}], seconds=1)
-    assert files.read_lines(tmp_path / "sweep" / "table.jsonl") == [{"seed": 0, "loss": None}]
+    plan.add_part(tmp_path / "sweep", PLAN, 0, [{**run, "size": 32, "loss": math.nan} for run in RUNS], seconds=1)
+    assert [row["loss"] for row in files.read_lines(tmp_path / "sweep" / "table.jsonl")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: b"",
+        lambda lines: lines[0],
+        lambda lines: b"{" + b"".join(lines),
+        lambda lines: b"".join(lines[::-1]),
+        lambda lines: lines[0] + lines[0],
+        lambda lines: b"".join(lines).replace(b"0.1", b'"a"'),
+    ],
+    ids=["empty", "half", "no JSON", "exchanged", "repeated", "a word for a number"],
+)
+def test_a_damaged_part_is_made_again(tmp_path, damage):
+    fill(tmp_path, range(4))
+    part = tmp_path / "parts" / "0000.jsonl"
+    part.write_bytes(damage(part.read_bytes().splitlines(keepends=True)))
+    assert plan.missing(tmp_path, PLAN) == [0]
+    assert len(plan.write_table(tmp_path, PLAN)) == 4
+    fill(tmp_path, [0])
+    assert len(plan.write_table(tmp_path, PLAN)) == 6
 
 
 def test_a_run_that_diverged_reaches_nothing():

@@ -135,6 +135,12 @@ def test_scores_of_other_images_are_not_read(run: Run, dataset: Dataset, tmp_pat
     with pytest.raises(InputError, match=r"kl_grad.npy: cannot be read.*jaxvae evaluate"):
         results.read_scores(tmp_path, dataset, ["kl_grad"])
     path = tmp_path / "scores" / "combi.npy"
+    maps = np.load(path)
+    for damaged in (maps[:-1], maps[..., 0], maps.astype(np.float64)):
+        np.save(path, damaged)
+        with pytest.raises(InputError, match=r"combi.npy: damaged, its shape or type.*jaxvae evaluate"):
+            results.read_scores(tmp_path, dataset, ["combi"])
+    np.save(path, maps)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match=r"combi.npy: cannot be read.*jaxvae evaluate"):
         results.read_scores(tmp_path, dataset, ["combi"])
