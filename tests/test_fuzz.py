@@ -43,7 +43,6 @@ def test_thousands_of_damaged_files_have_no_fault(tmp_path):
         ("KeyError", lambda folder: _raise(KeyError("a"))),
         ("AssertionError", lambda folder: _raise(AssertionError())),
         ("other values", lambda folder: (folder / "a.txt").read_bytes()),
-        ("memory", lambda folder: bytes(3 << 30)[:1]),
     ],
 )
 def test_what_becomes_of_a_damaged_file_is_told(tmp_path, monkeypatch, outcome, read):
