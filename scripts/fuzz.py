@@ -5,7 +5,7 @@
 Each input ends in one of two ways: `refused`, InputError with a message of one line, or `read`, finite numbers of the
 right shape. Everything else is a fault: another exception, more than 10 seconds, more than 1 GB of memory, a program
 that is run from a data file, a file that is written elsewhere, or other pixels read from a file that was cut. Faulty
-inputs are kept in a folder of their own under --keep. `python scripts/fuzz.py --only png --first 17` repeats input 17.
+inputs are kept below --keep. `python scripts/fuzz.py --only png --first 17` repeats input 17.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import random
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,11 +39,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first input of each format")
     parser.add_argument("--only", help="formats whose names contain this")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-faults"), help="folder for faulty inputs")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
-        return _work(flags.seed, flags.keep)
-    worker = _Worker(flags.seed, flags.keep)
+        return _work(flags.seed, flags.worker)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _fuzz(flags, Path(scratch))
+
+
+def _fuzz(flags: argparse.Namespace, scratch: Path) -> int:
+    worker = _Worker(flags.seed, scratch)
     names = [name for name in worker.formats if flags.only is None or flags.only in name]
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     end, number = time.monotonic() + flags.seconds, flags.first
@@ -53,7 +59,10 @@ def main() -> int:
             outcome, message = worker.tried(name, number)
             counts[name][outcome] += 1
             if outcome not in ("read", "refused"):
-                print(f"{name} {number}: {outcome}: {message}", flush=True)
+                print(f"{name} {number}: {outcome}: {message.strip().splitlines()[-1][:300]}", flush=True)
+                kept = flags.keep / f"{name.replace(' ', '-')}-{flags.seed}-{number}"
+                shutil.copytree(scratch / "input", kept, dirs_exist_ok=True)
+                (kept / "fault.txt").write_text(message, errors="replace")
         number += 1
     worker.stop()
     print(f"\n{'format':<18}{'inputs':>8}{'refused':>9}{'read':>7}{'faults':>8}")
@@ -67,8 +76,8 @@ def main() -> int:
 class _Worker:
     """A process that reads damaged files, started anew where one ended it."""
 
-    def __init__(self, seed: int, keep: Path) -> None:
-        self._command = [sys.executable, __file__, "--worker", "--seed", str(seed), "--keep", str(keep)]
+    def __init__(self, seed: int, scratch: Path) -> None:
+        self._command = [sys.executable, __file__, "--worker", str(scratch), "--seed", str(seed)]
         self._start()
 
     def _start(self) -> None:
@@ -113,29 +122,22 @@ class _Worker:
         self._errors.close()
 
 
-def _work(seed: int, keep: Path) -> int:
+def _work(seed: int, scratch: Path) -> int:
     """Reads the inputs that are asked for on stdin, and answers on stdout."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    with tempfile.TemporaryDirectory() as place:
-        scratch = Path(place)
-        from fuzz_formats import formats
+    from fuzz_formats import formats
 
-        known = formats(scratch)
-        events = _watch(scratch)
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (BACKSTOP_BYTES, most))
-        print(json.dumps(list(known)), file=answers, flush=True)
-        for line in sys.stdin:
-            name, number = json.loads(line)
-            folder = scratch / "input"
-            answer = _try(known[name], name, seed, number, folder, events)
-            if answer[0] not in ("read", "refused"):
-                kept = keep / f"{name.replace(' ', '-')}-{seed}-{number}"
-                _write(
-                    kept,
-                    {**_damaged(known[name], name, seed, number)[0], "fault.txt": answer[1].encode(errors="replace")},
-                )
-            print(json.dumps((answer[0], answer[1].strip().splitlines()[-1][:300])), file=answers, flush=True)
+    answers, sys.stdout = sys.stdout, sys.stderr
+    samples = scratch / "samples"
+    shutil.rmtree(samples, ignore_errors=True)
+    samples.mkdir()
+    known = formats(samples)
+    events = _watch(scratch)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (BACKSTOP_BYTES, most))
+    print(json.dumps(list(known)), file=answers, flush=True)
+    for line in sys.stdin:
+        name, number = json.loads(line)
+        print(json.dumps(_try(known[name], name, seed, number, scratch / "input", events)), file=answers, flush=True)
     return 0
 
 
@@ -215,8 +217,6 @@ def _same(found: Any, good: Any) -> bool:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    import shutil
-
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -149,6 +149,7 @@ def _images(scratch: Path) -> dict[str, Format]:
         "tiff strips": tiff(colour, photometric="rgb", compression="zlib", rowsperstrip=3, predictor=True),
         "tiff tiles": tiff(deep, photometric="minisblack", tile=(16, 16), byteorder=">"),
         "tiff lzw": saved("tiff", grey, compression="tiff_lzw"),
+        "tiff lzw strips": saved("tiff", colour, compression="tiff_lzw", tiffinfo={278: 3}),
         "tiff stack": tiff(np.stack([grey] * 3), photometric="minisblack"),
     }
     plain = {

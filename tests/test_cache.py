@@ -270,7 +270,7 @@ def test_a_damaged_cache(patients, tmp_path):
     [
         ({"name": "../../outside"}, "leads out"),
         ({"name": "/outside"}, "leads out"),
-        ({"name": ""}, "leads out"),
+        ({"name": ""}, "has no name"),
         ({"name": 7}, "name is 7"),
         ({"patient": None}, "patient is null"),
         ({"lesion_voxels": "none"}, 'lesion_voxels is "none"'),

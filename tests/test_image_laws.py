@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from pathlib import Path
+
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 import tifffile
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from jaxvae.data import image_files
+from jaxvae.errors import InputError
 
 SIDES = st.integers(1, 9)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -47,15 +53,15 @@ def pictures(draw: st.DrawFn, dtypes: tuple[str, ...], channels: tuple[int, ...]
     return rng.integers(0, most, shape, endpoint=True).astype(dtype)
 
 
-@given(pictures(("u1", "?"), (1,)), st.sampled_from(("png", "tif", "tiff")))
+@given(pictures(("u1", "?"), (1,)), st.sampled_from(("png", "tif", "tiff", "bmp")))
 def test_grey_and_black_and_white_files_of_pillow(tmp_path, pixels, suffix):
     Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
     same(image_files.read(tmp_path / f"a.{suffix}"), pixels)
 
 
-@given(pictures(("u1",), (3,)), st.sampled_from(("png", "tif")))
+@given(pictures(("u1",), (3,)), st.sampled_from(("png", "tif", "bmp", "webp")))
 def test_colour_files_of_pillow(tmp_path, pixels, suffix):
-    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
     same(image_files.read(tmp_path / f"a.{suffix}"), pixels)
 
 
@@ -130,3 +136,60 @@ def test_a_written_map_is_read_again_bit_for_bit(tmp_path, values):
 def test_a_written_png_is_read_again(tmp_path, pixels):
     image_files.write_png(tmp_path / "a.png", pixels)
     same(image_files.read(tmp_path / "a.png"), pixels)
+
+
+def refused_or(path: Path, good: np.ndarray, content: bytes) -> None:
+    """A damaged file is refused in one line, or read as the good one."""
+    path.write_bytes(content)
+    found = outcome(path)
+    if isinstance(found, str):
+        assert found.startswith(f"{path}: ")
+        assert "\n" not in found
+    else:
+        np.testing.assert_array_equal(found, good)
+
+
+def outcome(path: Path) -> np.ndarray | str:
+    """The image, or why it is refused."""
+    try:
+        return image_files.read(path)
+    except InputError as error:
+        return str(error)
+
+
+@given(pictures(("u1",), (1, 3)), st.integers(0, 10**6), st.integers(0, 7))
+def test_no_flipped_bit_of_a_png_changes_pixels_in_silence(tmp_path, pixels, place, bit):
+    image_files.write_png(tmp_path / "a.png", pixels)
+    good, content = image_files.read(tmp_path / "a.png"), bytearray((tmp_path / "a.png").read_bytes())
+    content[place % len(content)] ^= 1 << bit
+    refused_or(tmp_path / "a.png", good, bytes(content))
+
+
+@given(pictures(("u1",), (3,)), st.floats(0, 1), st.sampled_from(("png", "jpg", "bmp", "webp", "tif", "lzw", "npy")))
+def test_a_file_that_was_cut_is_refused_or_read_whole(tmp_path, pixels, share, kind):
+    path = tmp_path / {"lzw": "a.tif"}.get(kind, f"a.{kind}")
+    if kind == "npy":
+        np.save(path, pixels)
+    elif kind == "tif":  # one page for each channel
+        tifffile.imwrite(path, np.moveaxis(pixels, -1, 0), photometric="minisblack", metadata=None)
+    else:
+        options = {"compression": "tiff_lzw", "tiffinfo": {278: 1}} if kind == "lzw" else {}
+        Image.fromarray(pixels).save(path, **options)
+    good, content = image_files.read(path), path.read_bytes()
+    refused_or(path, good, content[: int(share * len(content))])
+
+
+def test_headers_that_claim_more_than_there_is_are_refused(tmp_path):
+    image_files.write_png(tmp_path / "a.png", np.zeros((20, 30), np.uint8))
+    content = (tmp_path / "a.png").read_bytes()
+    for width, height in ((12_000, 60_000), (2**31 - 1, 2**31 - 1), (0, 20)):
+        header = b"IHDR" + struct.pack(">2I", width, height) + content[24:29]
+        (tmp_path / "a.png").write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+        with pytest.raises(InputError, match=r"a\.png: "):
+            image_files.read(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((32, 32), np.uint8), tile=(16, 16), metadata=None)
+    content = (tmp_path / "a.tif").read_bytes()
+    width = content.index(struct.pack("<HHI", 256, 4, 1))
+    (tmp_path / "a.tif").write_bytes(content[: width + 8] + struct.pack("<I", 65_535) + content[width + 12 :])
+    with pytest.raises(InputError, match=r"a\.tif: lacks 8,188 of its strips or tiles; copy it again"):
+        image_files.read(tmp_path / "a.tif")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from hypothesis import given
 
 from jaxvae.data import volumes
 from jaxvae.data.volumes import Volume
+from jaxvae.errors import InputError
 
 # Per file name: the class of nibabel that writes it, and the types that the format has.
 NIFTI_TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
@@ -139,3 +141,41 @@ def test_scale_factors_are_applied_to_the_whole_range_of_a_type(tmp_path, dtype,
     (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(4) + content)
     expected = stored.astype(np.float64) * np.float32(slope).astype(np.float64) + offset
     np.testing.assert_allclose(volumes.read(tmp_path / "a.nii").voxels, expected, rtol=3e-7, atol=3e-7 * abs(offset))
+
+
+@given(st.data(), st.sampled_from(sorted(FORMATS)), st.floats(0, 1))
+def test_a_file_that_was_cut_is_refused_or_read_whole(tmp_path, data, name, share):
+    stored = save(tmp_path, name, data.draw(arrays(FORMATS[name][1])), np.eye(4))
+    damaged(stored.path, lambda content: content[: int(share * len(content))])
+
+
+@given(st.data(), st.sampled_from([name for name in sorted(FORMATS) if name.endswith("z")]), st.integers(0, 10**6))
+def test_no_flipped_bit_of_a_compressed_file_changes_voxels_in_silence(tmp_path, data, name, place):
+    stored = save(tmp_path, name, data.draw(arrays(FORMATS[name][1])), np.eye(4))
+
+    def flipped(content: bytes) -> bytes:
+        at = place % len(content)
+        return content[:at] + bytes([content[at] ^ 1 << place % 8]) + content[at + 1 :]
+
+    damaged(stored.path, flipped)
+
+
+def damaged(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Damages a file and sees it refused in one line, or read as the good one."""
+    good = volumes.read(path)
+    path.write_bytes(damage(path.read_bytes()))
+    again = outcome(path)
+    if isinstance(again, str):
+        assert again.startswith(f"{path}: ")
+        assert "\n" not in again
+    else:
+        np.testing.assert_array_equal(again.voxels, good.voxels)
+        np.testing.assert_array_equal(again.affine, good.affine)
+
+
+def outcome(path: Path) -> Volume | str:
+    """The volume, or why it is refused."""
+    try:
+        return volumes.read(path)
+    except InputError as error:
+        return str(error)

@@ -91,8 +91,8 @@ def open_cache(directory: str | Path) -> Cache:
 def _check_line(record: dict[str, Any]) -> None:
     """Raises InputError if a line of volumes.jsonl contradicts itself or names files outside of its folder."""
     name, placement, lesion_voxels = record["name"], record["placement"], record["lesion_voxels"]
-    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"the volume {name!r} leads out of the folder of its results")
+    if files.below(Path("OUT"), name) == Path("OUT") or "\0" in name:
+        raise InputError(f"the volume {name!r} has no name for its results")
     if placement["shape"][2:] != [len(lesion_voxels)] or not all(type(count) is int for count in lesion_voxels):
         raise InputError(f"{name}: its lesion_voxels are not those of its planes")
     if not all(type(z) is int and 0 <= z < len(lesion_voxels) for z in placement["planes"]):

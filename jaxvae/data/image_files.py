@@ -32,6 +32,8 @@ KINDS = {
 SUFFIXES = tuple(KINDS)
 FORMATS = "PNG, JPEG, BMP, WebP, TIFF or npy"
 MAX_CHANNELS = 16
+LARGEST = 1 << 30  # bytes of memory for decoding one image with Pillow
+BYTES_PER_PIXEL = {"1": 2, "L": 2, "RGB": 7, "I;16": 8}  # by Pillow's mode, at the peak; 12 with a transparency
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -210,6 +212,11 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
 
     try:
         with PIL.Image.open(path, formats=formats) as image:
+            if math.prod(image.size) * BYTES_PER_PIXEL.get(image.mode, 12) > LARGEST:
+                size = "x".join(map(str, image.size))
+                raise InputError(f"{path}: {size} pixels, too many for one image; save it in parts")
+            if image.format == "PNG":
+                _check_png(path)
             yield image
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{path}: is too large for Pillow ({error}); save it as TIFF or npy, or in parts") from error
@@ -219,6 +226,14 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
         if formats == ("WEBP",) and not features.check("webp"):
             raise InputError(f"{path}: this Pillow reads no WebP; `pip install --upgrade pillow`") from None
         raise
+
+
+def _check_png(path: Path) -> None:
+    """Raises SyntaxError or OSError if the checksum of a chunk is wrong. To decode pixels, Pillow does not check it."""
+    import PIL.Image
+
+    with PIL.Image.open(path, formats=("PNG",)) as image:
+        image.verify()
 
 
 def _png_depth(path: Path) -> int:

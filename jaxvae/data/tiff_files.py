@@ -19,7 +19,7 @@ import numpy as np
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
-    from tifffile import TiffPage, TiffPageSeries
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 LARGEST = 1 << 30  # bytes of one image
 # The numbers of compressions.
@@ -49,6 +49,7 @@ def read(path: Path) -> Samples | None:
 
     # The other files of an OME data set are images of their own.
     with tifffile.TiffFile(path, _multifile=False) as file:
+        _refuse_cut(file, path)
         series = _checked(file, path)
         page = series.keyframe.aspage()
         photometric = tifffile.PHOTOMETRIC
@@ -76,6 +77,16 @@ def size(path: Path) -> tuple[int, int]:
     with tifffile.TiffFile(path, _multifile=False) as file:
         series = file.series[0]
         return math.prod(series.shape), series.dtype.itemsize
+
+
+def _refuse_cut(file: TiffFile, path: Path) -> None:
+    """Raises InputError if the last page that is there names another one: tifffile would leave it out in silence."""
+    handle, form = file.filehandle, file.tiff
+    handle.seek(file.pages[-1].offset)
+    (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+    handle.seek(count * form.tagsize, io.SEEK_CUR)
+    if any(handle.read(form.offsetsize)):
+        raise InputError(f"{path}: lacks pages behind the {len(file.pages)} that are there; copy it again")
 
 
 def _checked(file, path: Path) -> TiffPageSeries:
@@ -115,6 +126,9 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
     simple = page.bitspersample in (8, 16, 32, 64) and page.predictor == 1 and page.fillorder == 1
     if page.compression in UNPACKED and not (page.compression == 1 and simple):
         return np.stack([_page(one.aspage(), path) for one in series.pages if one]).reshape(series.shape)
+    for one in series.pages:
+        if one is not None:
+            _segments(one.aspage(), path)
     try:
         return series.asarray()
     except ValueError as error:
@@ -125,21 +139,34 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
         raise InputError(f"{path}: a TIFF with {name} compression; {way_out}") from error
 
 
+def _segments(page: TiffPage, path: Path) -> tuple[int, int, int, int]:
+    """Of the strips or tiles of a page: rows and columns of each, and how many there are down and across.
+
+    Raises:
+      InputError: there are fewer than its size needs, so that it is damaged, and may claim any size.
+    """
+    planes, _, height, width, _ = page.shaped
+    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
+    down, across = -(-height // tall), -(-width // wide)
+    if lacking := max(0, planes * down * across - len(page.dataoffsets)):
+        raise InputError(f"{path}: lacks {lacking:,} of its strips or tiles; copy it again")
+    return tall, wide, down, across
+
+
 def _page(page: TiffPage, path: Path) -> np.ndarray:
     """The samples of one page, [samples, H, W, samples per pixel] as stored."""
     planes, _, height, width, samples = page.shaped
-    tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
-    down, across = -(-height // tall), -(-width // wide)
+    tall, wide, down, across = _segments(page, path)
     dtype = np.dtype(page.dtype)
     out = np.zeros((planes, height, width, samples), dtype)
-    if len(page.dataoffsets) < planes * down * across:
-        raise InputError(f"{path}: lacks {planes * down * across - len(page.dataoffsets)} of its strips; copy it again")
     file = page.parent.filehandle
     for i in range(planes * down * across):
         plane, top, left = i // (down * across), i // across % down * tall, i % across * wide
         rows = tall if page.is_tiled else min(tall, height - top)
         file.seek(page.dataoffsets[i])
         data = file.read(page.databytecounts[i])
+        if len(data) < page.databytecounts[i]:
+            raise InputError(f"{path}: ends too early, as a broken download does; copy it again")
         if data:  # A strip of no bytes is 0 throughout.
             part = _segment(data, page, (rows, wide, samples), dtype)
             out[plane, top : top + rows, left : left + wide] = part[: height - top, : width - left]
