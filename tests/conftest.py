@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Compiling takes most of the time of the suite. So XLA leaves LLVM's optimizations out, except for tests marked
@@ -55,6 +56,13 @@ def _optimized(request: pytest.FixtureRequest) -> None:
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cleared() -> Iterator[None]:
+    """Forget the programs of a module, of which few serve another: they would add up to gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

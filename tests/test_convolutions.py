@@ -13,6 +13,8 @@ from jax import lax
 import oracle
 from jaxvae import convolutions
 
+pytestmark = pytest.mark.optimized
+
 # Compiled, because operation by operation each would be a program of its own: a minute more for this file.
 convolve = jax.jit(convolutions.convolve, static_argnums=(2, 3))
 convolve_transposed = jax.jit(convolutions.convolve_transposed, static_argnums=(2, 3, 4))

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from jaxvae import filters
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize(("sigma", "window"), [(3.0, 7), (1.0, 5), (0.4, 1), (2.0, 15)])
 def test_smoothing_is_scipys(sigma, window):

@@ -12,6 +12,8 @@ import pytest
 import jaxvae
 from jaxvae import parity
 
+pytestmark = pytest.mark.optimized
+
 GOLDEN = Path(__file__).parent / "golden"
 CONV = [("conv_64px", (8, 16, 32, 64), 32), ("conv_32px", (8, 16, 32), 16)]
 

@@ -17,6 +17,8 @@ from jaxvae import filters
 from jaxvae.models import param_shapes
 from jaxvae.scores import BATCH, BLOCK, COMBINATIONS, MAPS
 
+pytestmark = pytest.mark.optimized
+
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
 

@@ -127,6 +127,7 @@ def test_a_run_that_diverges_is_frozen_and_no_other_notices():
             assert_run(states, metrics, r, single(model))
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("together", [1, 3])
 def test_a_population_that_goes_on_is_one_that_never_stopped(together):
     """The run that diverges at its first step stays frozen in the second call."""

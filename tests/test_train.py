@@ -40,6 +40,7 @@ def test_the_elbo_improves(vae, images):
     np.testing.assert_allclose(metrics.loss, metrics.kl + metrics.nll, rtol=1e-5)
 
 
+@pytest.mark.optimized
 def test_fit_in_parts_equals_fit_at_once_bit_for_bit():
     whole, whole_metrics = jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(), steps=9)
     state, first = jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(), steps=3)
@@ -217,6 +218,7 @@ def test_the_derivative_through_training_is_that_of_differences():
     np.testing.assert_allclose(jax.jit(jax.grad(last_loss))(rate), expected, rtol=0.05)
 
 
+@pytest.mark.optimized
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a program for processors")
 @pytest.mark.parametrize("model", [MODEL, jaxvae.ConvVAE((8, 8, 1), 32, (16, 32))], ids=["dense", "conv"])
 def test_no_kernel_is_copied_before_it_is_written_over(model):

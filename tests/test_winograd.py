@@ -18,6 +18,8 @@ from test_convolutions import (
 import oracle
 from jaxvae import winograd
 
+pytestmark = pytest.mark.optimized
+
 # Height and width of the images: whole tiles of 2x2 features, and odd numbers of features along either axis or both.
 SIZES = [(4, 4), (8, 12), (6, 8), (12, 2), (10, 6)]
 
