@@ -589,3 +589,16 @@ def test_a_scan_that_is_named_as_its_brain_mask_is_refused(tmp_path, stored):
     like = volumes.read(saved(tmp_path / "scan.nii", scan))
     with pytest.raises(InputError, match=r"t1.nii: has many values, as a scan does, so it is no brain mask"):
         volumes.mask_and_notices(saved(tmp_path / "t1.nii", scan.astype(stored)), like, of_brain=True)
+
+
+def test_an_mgh_header_that_leaves_the_sides_open_is_said(tmp_path):
+    nib.MGHImage(noise(), np.diag([-1.0, 1, 1, 1])).to_filename(tmp_path / "a.mgh")
+    content = bytearray((tmp_path / "a.mgh").read_bytes())
+    content[28:30] = bytes(2)  # goodRASFlag
+    content[90:284] = b"\xff" * 194  # has no meaning
+    (tmp_path / "a.mgh").write_bytes(content)
+    volume = volumes.read(tmp_path / "a.mgh")
+    assert "goodRASFlag does not say which side is left" in volume.warnings[0]
+    np.testing.assert_array_equal(
+        nib.orientations.apply_orientation(noise(), nib.io_orientation(volume.stored_affine)), volume.voxels
+    )

@@ -82,10 +82,9 @@ def _has_halo(signal: np.ndarray, level: float) -> bool:
     signal = signal[::step, ::step, ::step]
     brain = _filled(signal > SMALL * level)
     around = signal[~brain & (np.abs(signal) > NOTHING * level)]
-    small = np.count_nonzero(np.abs(around) < SMALL * level)
-    much = np.count_nonzero(around < 0) > HALO_BELOW * np.count_nonzero(brain)
-    much |= small > HALO_SMALL * np.count_nonzero(brain)
-    return bool(much) and small > around.size / 2
+    size, small = np.count_nonzero(brain), np.count_nonzero(np.abs(around) < SMALL * level)
+    much = small > HALO_SMALL * size or np.count_nonzero(around < 0) > HALO_BELOW * size
+    return bool(much and small > around.size / 2)
 
 
 def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -97,9 +96,9 @@ def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
     box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(brain))
     signal, found = signal[box], np.zeros_like(brain)
-    inner = ndimage.binary_erosion(brain[box])
-    near = ndimage.uniform_filter(inner.astype(np.float32), 5)
-    total = ndimage.uniform_filter(np.where(inner, signal, 0), 5)
+    inner: Any = ndimage.binary_erosion(brain[box])
+    near: np.ndarray = ndimage.uniform_filter(inner.astype(np.float32), 5)
+    total: np.ndarray = ndimage.uniform_filter(np.where(inner, signal, 0), 5)
     # Filters round: what has no inner voxel nearby is kept.
     found[box] = inner | (brain[box] & ((signal * near > total / 2) | (near < 1e-3)))
     return _solid(found, SMALLEST_PART)

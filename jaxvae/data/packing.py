@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from isal import igzip, isal_zlib
 
-DAMAGED = (isal_zlib.error, igzip.BadGzipFile)  # what reading a damaged file raises, besides EOFError
+DAMAGED: tuple[Any, ...] = (isal_zlib.error, igzip.BadGzipFile)  # what reading a damaged file raises, besides EOFError
 BLOCK = 1 << 20  # bytes that are unpacked at a time
 LARGEST_REST = 1 << 26  # bytes before or behind the voxels; nibabel writes less than a thousand, scanners a few million
 
@@ -26,7 +27,7 @@ def is_packed(path: Path) -> bool:
 
 def first_bytes(path: Path, size: int) -> bytes:
     """The first bytes of a file, unpacked; fewer where it has fewer."""
-    with igzip.open(path) if is_packed(path) else path.open("rb") as file:
+    with igzip.IGzipFile(path, "rb") if is_packed(path) else path.open("rb") as file:
         return file.read(size)
 
 
@@ -46,7 +47,7 @@ def bytes_at(path: Path, offset: int, size: int) -> np.ndarray:
     if offset > LARGEST_REST:
         raise ValueError(f"its header says that its voxels start at byte {offset:,}")
     values = np.empty(size, np.uint8)  # The system gives the memory page by page, as it is written to.
-    with igzip.open(path) as file:
+    with igzip.IGzipFile(path, "rb") as file:
         if len(file.read(offset)) < offset:
             raise EOFError
         for start in range(0, size, BLOCK):

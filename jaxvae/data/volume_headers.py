@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import io_orientation
 
@@ -20,6 +21,7 @@ from jaxvae.errors import InputError
 
 LARGEST = 1 << 30  # voxels; 4 GiB as float32, 120 times the largest clinical scans
 LARGEST_HEADER = 1 << 20  # bytes of the .hdr of a pair, and of SPM's .mat
+MGH_HEADER, MGH_VOXELS = 90, 284  # bytes of the header, and the byte at which the voxels start
 LONGEST_SIDE = 2000.0  # millimetres of a scan; a whole body
 SHORTEST_SIDE = 1.0  # millimetres
 LONGEST_QUATERNION = 1.01  # Its length should be 1; what is a little longer comes from rounding.
@@ -66,11 +68,12 @@ def read_header(path: Path) -> Header:
         return _of_pair(path)
     mended = Mended()
     if path.name.lower().endswith((".mgh", ".mgz")):
-        start = packing.first_bytes(path, nib.MGHImage.header_class._hdrdtype.itemsize)
-        fields: Any = nib.MGHImage.header_class(start, check=False)
+        start = packing.first_bytes(path, MGH_HEADER)
+        kind: Any = nib.MGHImage.header_class
+        fields: Any = kind(start, check=False)
         fields.check_fix(mended, error_level=40)
         warnings = [] if any(start[28:30]) else [_no_sides("an MGH header without goodRASFlag")]
-        return _checked(path, fields, path, 284, (1.0, 0.0), fields.get_affine(), warnings)
+        return _checked(path, fields, path, MGH_VOXELS, (1.0, 0.0), fields.get_affine(), warnings)
     start = packing.first_bytes(path, 540)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     fitting = [kind for kind in kinds if kind.may_contain_header(start)]
@@ -98,11 +101,11 @@ def _of_pair(path: Path) -> Header:
         raise InputError(f"{large[0]}: is too large for a header; export it again")
     mended = Mended()
     with _LOGGING:
-        usual, nib.imageglobals.logger = nib.imageglobals.logger, mended
+        usual, imageglobals.logger = imageglobals.logger, mended
         try:
             image: Any = nib.load(path)
         finally:
-            nib.imageglobals.logger = usual
+            imageglobals.logger = usual
     fields, affine, warnings = image.header, image.affine, []
     if isinstance(fields, nib.Nifti1Header):
         affine, warnings = _in_space(fields, path)
