@@ -602,3 +602,17 @@ def test_an_mgh_header_that_leaves_the_sides_open_is_said(tmp_path):
     np.testing.assert_array_equal(
         nib.orientations.apply_orientation(noise(), nib.io_orientation(volume.stored_affine)), volume.voxels
     )
+
+
+@pytest.mark.parametrize("suffix", [".img", ".img.gz"])
+def test_other_files_beside_a_pair_are_left_alone(tmp_path, suffix):
+    nib.Nifti1Pair(noise(), np.eye(4)).to_filename(tmp_path / f"[a]{suffix}")
+    (tmp_path / "[a].nii.gz").write_bytes(packing.pack(bytes(3 << 20)))
+    np.testing.assert_array_equal(volumes.read(tmp_path / f"[a]{suffix}").voxels, noise())
+
+
+def test_the_header_of_a_pair_is_unpacked_no_further_than_headers_reach(tmp_path):
+    nib.Nifti1Pair(noise(), np.eye(4)).to_filename(tmp_path / "a.img.gz")
+    (tmp_path / "a.hdr.gz").write_bytes(packing.pack(bytes(3 << 20)))
+    with pytest.raises(InputError, match=r"a.hdr.gz: is too large for a header"):
+        volumes.read(tmp_path / "a.img.gz")

@@ -90,15 +90,11 @@ def read_header(path: Path) -> Header:
 
 def _of_pair(path: Path) -> Header:
     """The header of an .img file, which stands in an .hdr file beside it."""
-    beside = [other for other in path.parent.glob(f"{path.name.split('.img')[0]}.*") if other != path]
-    large = [other for other in beside if other.suffix in (".hdr", ".mat") and other.stat().st_size > LARGEST_HEADER]
-    large += [
-        other
-        for other in beside
-        if other.suffix == ".gz" and len(packing.first_bytes(other, LARGEST_HEADER + 1)) > LARGEST_HEADER
-    ]
-    if large:
-        raise InputError(f"{large[0]}: is too large for a header; export it again")
+    stem = path.name[: path.name.lower().rindex(".img")]
+    for name in (f"{stem}{suffix}" for suffix in (".hdr", ".HDR", ".mat", ".hdr.gz")):
+        other = path.with_name(name)
+        if other.is_file() and len(packing.first_bytes(other, LARGEST_HEADER + 1)) > LARGEST_HEADER:
+            raise InputError(f"{other}: is too large for a header; export it again")
     mended = Mended()
     with _LOGGING:
         usual, imageglobals.logger = imageglobals.logger, mended
