@@ -222,6 +222,14 @@ def test_no_strip_is_unpacked_beyond_its_size(tmp_path, compression):
     tracemalloc.stop()
 
 
+def test_a_strip_without_data_is_not_taken_for_black(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages.first.tags["StripByteCounts"].overwrite(0)
+    with pytest.raises(InputError, match=r"a\.tif: its strip 0 has no data"):
+        image_files.read(tmp_path / "a.tif")
+
+
 def test_lzw_that_ends_too_early_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY)
     recompressed(tmp_path / "a.tif", lambda strip: lzw(strip)[:300], 5)

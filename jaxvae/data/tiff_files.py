@@ -167,9 +167,10 @@ def _page(page: TiffPage, path: Path) -> np.ndarray:
         data = file.read(page.databytecounts[i])
         if len(data) < page.databytecounts[i]:
             raise InputError(f"{path}: ends too early, as a broken download does; copy it again")
-        if data:  # A strip of no bytes is 0 throughout.
-            part = _segment(data, page, (rows, wide, samples), dtype)
-            out[plane, top : top + rows, left : left + wide] = part[: height - top, : width - left]
+        if not data:
+            raise InputError(f"{path}: its strip {i} has no data; copy it again")
+        part = _segment(data, page, (rows, wide, samples), dtype)
+        out[plane, top : top + rows, left : left + wide] = part[: height - top, : width - left]
     return out
 
 
