@@ -328,7 +328,7 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 flags = ["--size", "64", "--features", "4", "8", "--latent-size", "4", "--epochs", "1"]
 assert main(["train", "run", "--data", "healthy", *flags]) == 0
-assert main(["score", "run", "in", "--out", "out", "--threshold", "1"]) == 0
+assert main(["score", "run", "in", "--out", "out", "--threshold", "1", "--maps", "combi", "rec_error"]) == 0
 assert main(["train", "other", "--data", "in", *flags]) == 0
 print(peak)
 """
