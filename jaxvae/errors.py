@@ -56,13 +56,14 @@ def command(*words: object) -> str:
 def system_error(error: BaseException) -> int | None:
     """The operating system's number (`errno`) of what went wrong, None for other errors.
 
-    TensorStore, which writes the checkpoints, gives it in the text of a ValueError.
+    TensorStore, which writes the checkpoints, gives it in the text of a ValueError. NumPy gives none where the disk is
+    full before the whole array is written.
 
     >>> system_error(ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")) == errno.ENOSPC
     True
     """
     if isinstance(error, OSError):
-        return error.errno
+        return errno.ENOSPC if re.search(r"\d+ requested and \d+ written", str(error)) else error.errno
     found = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(error))
     return int(found[1] or found[2]) if found else None
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from jaxvae.errors import InputError, cannot_be_written
+from jaxvae.errors import InputError, cannot_be_written, system_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,8 +144,9 @@ def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> 
 
 
 def no_more_can_be_written(error: InputError) -> bool:
-    """Whether what could not be written is not to blame: the disk is full, or of the user's share, or read-only."""
-    return getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    """Whether other files cannot be written either: the disk is full or read-only, or the user's quota is used up."""
+    cause = error.__cause__
+    return cause is not None and system_error(cause) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxvae import files
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory
 
 
 def test_a_file_is_replaced_and_folders_are_made(tmp_path: Path) -> None:
@@ -60,6 +61,31 @@ def test_a_disk_that_is_full_is_blamed_on_the_target(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="new: cannot be written \\(No space left"), files.replacing(tmp_path / "new"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_within_an_array_is_full() -> None:
+    """NumPy gives no `errno` for it."""
+    short = OSError("102400 requested and 992 written")
+    line = "a.npy: cannot be written (No space left on device); free some space, or name another place"
+    error = cannot_be_written("a.npy", short)
+    assert str(error) == line
+    error.__cause__ = short
+    assert files.no_more_can_be_written(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 100 bytes."), True),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [os_error_code='28']"), False),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing: Disk quota exceeded [OS error 122: EDQUOT]"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
+def test_a_lack_of_memory_is_not_a_full_disk(error: Exception, memory: bool) -> None:
+    assert is_out_of_memory(error) == memory
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:

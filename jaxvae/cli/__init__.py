@@ -25,7 +25,7 @@ from jaxvae.cli.source import Source
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train
 from jaxvae.cli.words import flag
-from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory
+from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory, system_error
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {
@@ -83,13 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has gone; there is nobody left to tell.
         _drop_output()
         return 1
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
-            raise
-        print(f"jaxvae: {cannot_be_written(error.filename or 'the output', error)}", file=sys.stderr)
-        _drop_output()
-        return 2
     except Exception as error:
+        if system_error(error) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
+            place = getattr(error, "filename", None) or "the output"
+            print(f"jaxvae: {cannot_be_written(place, error)}", file=sys.stderr)
+            _drop_output()
+            return 2
         if platforms := _missing_platforms():
             way_out = 'install JAX for it, as with `pip install "jax[cuda13]"`, or set another'
             print(f"jaxvae: JAX_PLATFORMS={platforms}: JAX finds no such device here; {way_out}", file=sys.stderr)
