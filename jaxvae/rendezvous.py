@@ -141,6 +141,7 @@ def _tell(connections: Iterable[socket.socket], line: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in errno.errorcode and not isinstance(error, socket.gaierror):
-        return os.strerror(error.errno)
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number in errno.errorcode and not isinstance(error, socket.gaierror):
+        return os.strerror(number)  # Python adds the address to its own text.
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -706,6 +706,17 @@ def test_the_home_folder_is_written_as_a_tilde(refused, tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_below_a_folder_with_any_name_goes_on(run: Path, folder: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "Project [2024]" / "a*b?" / "back\\slash"
+    odd.parent.mkdir(parents=True)
+    run.rename(odd)
+    assert main(["train", str(odd), "--data", str(folder), *SMALL[:-1], "3"]) == 0
+    assert checkpoint.latest_step(odd / "checkpoints" / "last") == 6
+    assert main(["score", str(odd), "--out", str(odd / "scores"), "--maps", "rec_error"]) == 0
+    assert main(["evaluate", str(odd), "--resamples", "0"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["Project [2024]"]
+
+
 def test_commands_run_outside_the_main_thread(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ThreadPoolExecutor(1) as pool:
         code = pool.submit(main, ["train", str(run), "--data", str(folder), *SMALL]).result()
