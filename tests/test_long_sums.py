@@ -19,6 +19,7 @@ from jaxvae.models import Model, init_params
 from jaxvae.scores import pixel_scores, sample_scores
 from jaxvae.types import Params
 
+pytestmark = pytest.mark.optimized  # The fault is one of an optimization.
 ROWS = 36_865
 
 
