@@ -13,7 +13,6 @@ and the thresholds only, or nothing if they were trained on volumes.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -69,14 +68,18 @@ def keep(run_directory: Path, run: Run, splits: Splits) -> Kept:
 def read(run_directory: Path, run: Run) -> Kept | None:
     """What `keep` wrote for these weights and images; None if it is missing, damaged, or of others."""
     try:
-        record = json.loads((run_directory / "thresholds.json").read_bytes())
-        kept = Kept(record["thresholds"], record.get("ranges"))
-        if record["step"] != run.step or not isinstance(kept.thresholds, dict):
-            return None
-        same = same_fingerprint(record.get("images"), fingerprint_of(run.config))
-    except (OSError, ValueError, KeyError, TypeError):
+        record = files.read_json(run_directory / "thresholds.json", {"thresholds": dict, "ranges?": dict})
+        thresholds = {
+            name: {f"{rate:g}": float(of[f"{rate:g}"]) for rate in RATES} for name, of in record["thresholds"].items()
+        }
+        ranges = None
+        if "ranges" in record:
+            ends = {name: record["ranges"][name] for name in ("mean", "std")}
+            ranges = {name: [float(low), float(high)] for name, (low, high) in ends.items()}
+    except (InputError, ValueError, KeyError, TypeError):
         return None
-    return None if same is False else kept
+    same = same_fingerprint(record.get("images"), fingerprint_of(run.config))
+    return None if same is False or record.get("step") != run.step else Kept(thresholds, ranges)
 
 
 def of(run_directory: Path, run: Run, opened: Callable[[], Splits]) -> Kept:

@@ -15,8 +15,8 @@ import numpy as np
 from jaxvae import files
 from jaxvae.checkpoint import Run
 from jaxvae.data import cache
-from jaxvae.data.dataset import Splits, contents, known, sketches
-from jaxvae.errors import InputError
+from jaxvae.data.dataset import Splits, contents, is_sketch, known, sketches
+from jaxvae.errors import InputError, command
 
 FILE = "trained_on.jsonl"
 
@@ -50,11 +50,11 @@ def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Pat
     Raises:
       InputError: the run was trained on one of them.
     """
-    try:
-        lines = files.read_lines(run_directory / FILE)
-        theirs, sketched = {line["file"] for line in lines}, np.array([line["sketch"] for line in lines])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{run_directory / FILE}: damaged ({error!r}); remove it and train the run again") from error
+    way_out = f"remove it, and repeat the command {command('train', run_directory)} with its flags"
+    lines = files.read_lines(run_directory / FILE, {"file": str, "sketch": list}, way_out=way_out)
+    if not all(is_sketch(line["sketch"]) for line in lines):
+        raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")
+    theirs, sketched = {line["file"] for line in lines}, np.array([line["sketch"] for line in lines])
     same_pixels = known(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
     for file, same in zip(found, same_pixels, strict=True):
         if same or os.path.realpath(file) in theirs:

@@ -84,7 +84,7 @@ def test_without_its_images_a_run_is_tested_on_others(place, capsys, failed):
     np.testing.assert_array_equal(marked, values >= kept["combi"]["0.01"])
     for name in ("evaluate", "score"):
         line = failed(name, run)
-        assert f"gone: no such folder, where the images of {run} were; where they have moved, say so" in line
+        assert f"gone: no such folder; if the images of {run} have moved, name their new place once with" in line
 
 
 def test_images_that_moved_are_the_same_images(place, failed):
@@ -157,6 +157,12 @@ def test_a_run_of_an_earlier_version_goes_on(place, failed):
     assert "was made with data.data" in failed("train", run, "--data", elsewhere, *SMALL)
 
 
+@pytest.mark.parametrize("line", ["", "[]", "{}", '{"file": 1, "sketch": [1, 2, 3]}', '{"file": "a", "sketch": [1]}'])
+def test_damaged_notes_of_the_training_images_are_named(place, failed, line):
+    (place / "run" / "trained_on.jsonl").write_text(line + "\n")
+    assert "trained_on.jsonl" in failed("evaluate", place / "run", place / "other")
+
+
 def test_what_a_killed_training_did_not_measure_is_measured_by_the_same_command(place):
     run, data = place / "run", place / "data"
     (run / "trained_on.jsonl").unlink()
@@ -175,7 +181,12 @@ def test_values_of_another_scale_get_a_notice(place, capsys):
     assert command("score", place / "run", dark, "--maps", "combi") == 0
     assert "3 of 3 images have values far outside the range of the training images" in capsys.readouterr().out
     assert command("score", place / "run", place / "other" / "test", "--maps", "combi") == 0
+    assert command("evaluate", place / "run", place / "other", "--resamples", 0) == 0
     assert "far outside" not in capsys.readouterr().out
+    for path in (place / "other" / "test" / "good").iterdir():
+        write_png(path, np.asarray(Image.open(path)) // 16)
+    assert command("evaluate", place / "run", place / "other", "--resamples", 0) == 0
+    assert "other: 3 of 6 images have values far outside the range" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["good", "bad"])

@@ -57,7 +57,9 @@ def test_what_is_kept_is_of_these_weights_and_images_only(run: Run, splits: Spli
     others = {"contents": contents(255 - splits.train.images, splits.validation.images)}
     assert thresholds.read(tmp_path, run._replace(step=6)) is None
     assert thresholds.read(tmp_path, run._replace(config={**run.config, "images": others})) is None
-    for damaged in ("", "{", "[]", "{}", '{"step": 5, "thresholds": 3}'):
+    record = json.loads((tmp_path / "thresholds.json").read_text())
+    wrong = [{"thresholds": 3}, {"thresholds": {"combi": 3}}, {"ranges": {"mean": [1]}}, {"images": [1]}, {"step": "5"}]
+    for damaged in ("", "{", "[]", "{}", *(json.dumps({**record, **change}) for change in wrong)):
         (tmp_path / "thresholds.json").write_text(damaged)
         assert thresholds.read(tmp_path, run) is None
     assert thresholds.keep(tmp_path, run, splits) == kept
@@ -67,8 +69,10 @@ def test_thresholds_of_earlier_versions_are_used_where_the_images_are_gone(run: 
     def gone() -> Splits:
         raise InputError("no such folder")
 
-    (tmp_path / "thresholds.json").write_text(json.dumps({"step": 5, "thresholds": {"combi": {"0.01": 0.5}}}))
-    assert thresholds.of(tmp_path, run, gone) == Kept({"combi": {"0.01": 0.5}}, None)
+    (tmp_path / "thresholds.json").write_text(
+        json.dumps({"step": 5, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.4}}})
+    )
+    assert thresholds.of(tmp_path, run, gone) == Kept({"combi": {"0.01": 0.5, "0.05": 0.4}}, None)
     assert thresholds.of(tmp_path, run, lambda: splits).ranges is not None
 
 

@@ -123,8 +123,8 @@ def open_own(run_directory: Path, config: dict[str, Any]) -> Splits:
     place = Path(source.data.removeprefix(FASHION_MNIST))
     if source.data != "phantom" and not place.exists():
         raise InputError(
-            f"{source.data}: no such folder, where the images of {run_directory} were; where they have moved, say so "
-            f"once with {command('train', run_directory, '--data', 'PLACE')} and the flags of before"
+            f"{source.data}: no such folder; if the images of {run_directory} have moved, name their new place once "
+            f"with {command('train', run_directory, '--data', 'PLACE')} and the other flags of before"
         )
     splits, was = open_splits(source), config["images"]
     if config.get("volumes"):
@@ -169,6 +169,10 @@ def open_other(run_directory: Path, run: Run, folder: Path) -> Dataset:
     from jaxvae.data import images
     from jaxvae.data.dataset import sketches
 
+    if not (run_directory / trained_on.FILE).is_file():
+        print(
+            f"{folder}: the run is of an earlier version and its images are gone, so it may be trained on some of these"
+        )
     if run.config.get("volumes"):
         return volume_tables.other_volumes(run_directory, run, folder)
     found = images.load_judged(folder, preparation=preparation(from_config(run.config["data"])))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -100,7 +101,12 @@ def same_fingerprint(one: Fingerprint | None, other: Fingerprint | None) -> bool
     """Whether two fingerprints are of the same images; None if one of them is missing, as in earlier versions."""
     if one is None or other is None:
         return None
-    return one == other or (isinstance(one, list) and isinstance(other, list) and same_contents(one, other))
+    return one == other or (is_sketch(one) and is_sketch(other) and same_contents(one, other))
+
+
+def is_sketch(value: object) -> TypeGuard[list[float]]:
+    """Whether a JSON value is what `contents` returns, and not damaged."""
+    return isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) for number in value)
 
 
 def known(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
