@@ -189,6 +189,17 @@ def test_values_of_another_scale_get_a_notice(place, capsys):
     assert "other: 3 of 6 images have values far outside the range" in capsys.readouterr().out
 
 
+def test_a_sweep_without_healthy_test_images_says_what_is_missing(place, capsys):
+    shutil.rmtree(place / "data" / "test" / "good")
+    sweep = ["sweep", place / "sweep", "--seed", "0", *SMALL[:-4], "--epochs", "1"]
+    assert command(*sweep, "--data", place / "data") == 0
+    missing = "whole images are not in the table: AUROC and AP need healthy images too, and there are none"
+    assert missing in capsys.readouterr().out
+    row = json.loads((place / "sweep" / "table.jsonl").read_text())
+    assert "pixel_auroc/combi" in row
+    assert "image_auroc/elbo" not in row
+
+
 @pytest.mark.parametrize("kind", ["good", "bad"])
 def test_images_of_one_kind_are_evaluated_as_far_as_they_can_be(place, capsys, kind):
     run, other = place / "run", place / "other"

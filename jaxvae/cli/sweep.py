@@ -76,7 +76,7 @@ class Sweep:
         _check(self)
         from jaxvae import __version__, plan, sharding
         from jaxvae.cli import train
-        from jaxvae.report import sweeps
+        from jaxvae.report import evaluation_tables, sweeps
 
         try:
             process, processes = sharding.join(self.distributed)
@@ -87,6 +87,7 @@ class Sweep:
         fixed.setdefault("held_out_class", (self.source.hold_out,))
         config, splits = _config(self, {name: values[0] for name, values in fixed.items()}, opened)
         noticed = splits.notices, splits.left_out
+        test = {"test": len(splits.test), "anomalous": int(splits.test.labels.sum())}
         del splits  # Its images are needed again only where the programs have no others.
         free = _free_axes(self, config)
         whole = {
@@ -120,6 +121,8 @@ class Sweep:
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
         score = plan.score_of(rows)
         print(sweeps.summary(rows, axes, score))
+        if test["test"] and (reason := evaluation_tables.why(test)):
+            print(f"whole images are not in the table: {reason}")
         if best := _best(self, rows, axes, score):
             print(f"the best as a run of its own: {best}")
         sweeps.figures(self.sweep, rows, axes, score)
