@@ -36,6 +36,7 @@ State = TypeVar("State")
 FACTS = {
     "data.data": str,
     "images": dict,
+    "volumes?": dict | None,
     "model.name": str,
     "train": dict,
     "hparams.log_scale": int | float,

@@ -143,7 +143,7 @@ def _note(out: Path, settings: dict[str, Any], wanted: Files) -> tuple[dict[str,
     path = out / "images.json"
     results.refuse_other_maps(path, settings)
     settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
-    there = files.read_json(path) if path.is_file() else {}
+    there = files.read_json(path, {"full_colour?": int | float}) if path.is_file() else {}
     if any(there.get(name) != value for name, value in settings.items()) or "full_colour" not in there:
         return settings, []
     try:

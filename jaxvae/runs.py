@@ -106,7 +106,7 @@ def same_images(there: Config, here: Config) -> bool | None:
 def fingerprint_of(config: Config) -> Fingerprint | None:
     """What tells the images of a run from others: the hash of its volumes, or `contents`; None in earlier versions."""
     volumes = config.get("volumes")
-    return volumes["hash"] if volumes else config.get("images", {}).get("contents")
+    return volumes.get("hash") if volumes else config.get("images", {}).get("contents")
 
 
 def _refuse_changed(run: Path, before: Config, now: Config, names: Sequence[str]) -> None:

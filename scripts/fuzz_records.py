@@ -14,7 +14,7 @@ import numpy as np
 from fuzz_formats import Damager, Format, sample
 
 import jaxvae
-from jaxvae import checkpoint, files, plan, results, runs, volume_measures
+from jaxvae import checkpoint, files, plan, results, runs, thresholds, trained_on, volume_measures
 from jaxvae.cli import source as sources
 from jaxvae.cli.source import Source
 from jaxvae.data import cache, cache_writer, slices
@@ -31,7 +31,14 @@ CONFIG: dict[str, Any] = {
     "jaxvae": jaxvae.__version__,
     "data": sources.to_config(Source(size=(8,), channels=(0,))),
     "volumes": {"slicing": slices.to_config(Slicing(size=8, percentiles=(1, 99))), "hash": "0" * 64},
-    "images": {"shape": [8, 8, 1], "train": 9, "validation": 1, "test": 2, "learnt_from": "0" * 64},
+    "images": {
+        "shape": [8, 8, 1],
+        "train": 9,
+        "validation": 1,
+        "test": 2,
+        "learnt_from": "0" * 64,
+        "contents": [1.5, 2.5, 3.5],
+    },
     "model": checkpoint.model_to_config(MODEL),
     "train": asdict(TrainConfig(batch_size=2)),
     "hparams": asdict(Hyperparams()),
@@ -43,13 +50,16 @@ def records(scratch: Path) -> dict[str, Format]:
     """These formats by name; `scratch` is a folder for making the samples."""
     run = {"config.json": _json(CONFIG), "checkpoints/last/4/x": b""}
     logged = [{"step": step, "loss": 2.5, "nll": 2.0, "kl": 0.5, "seconds": 0.1 * step} for step in range(1, 5)]
-    thresholds = {"step": 4, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
+    kept = {"step": 4, "images": [1.5, 2.5, 3.5], "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
+    kept["ranges"] = {"mean": [0.0, 0.5], "std": [0.1, 0.2]}
+    known = [{"file": f"{number}.png", "sketch": [9.5, 8.5, 7.0 + number]} for number in range(3)]
     found = {"step": 4, "data": "phantom", "images": {}, "pixels": [], "samples": [], "thresholds": {}, "judged": None}
     noted = {"maps": ["combi"], "step": 4, **CONFIG}
     return {
         "config.json": Format(run, JSON, _read_run),
         "metrics.jsonl": Format({"metrics.jsonl": _lines(logged)}, JSON, _read_metrics, whole=False),
-        "thresholds.json": Format({**run, "thresholds.json": _json(thresholds)}, _only("thresholds"), _read_thresholds),
+        "thresholds.json": Format({**run, "thresholds.json": _json(kept)}, _only("thresholds"), _read_thresholds),
+        "trained_on.jsonl": Format({"trained_on.jsonl": _lines(known)}, JSON, _read_trained_on, whole=False),
         "evaluation.json": Format({**run, "evaluation.json": _json(found)}, _only("evaluation"), _read_evaluation),
         "maps' settings": Format({".settings.json": _json(noted)}, JSON, _read_note),
         "scores": _scores(scratch / "scores"),
@@ -89,14 +99,18 @@ def _read_metrics(folder: Path) -> Any:
 
 
 def _read_thresholds(folder: Path) -> Any:
-    run = checkpoint.Run(MODEL, {}, CONFIG, 4)
-
-    def measure() -> Dataset:
+    found = thresholds.read(folder, checkpoint.Run(MODEL, {}, CONFIG, 4))
+    if found is None:
         raise InputError("damaged, so the thresholds are measured again")
+    assert all(math.isfinite(row["0.01"]) for row in found.thresholds.values())
+    if found.ranges is not None:
+        thresholds.unlike(found.ranges, np.zeros((1, 4, 4, 1), np.uint8))
+    return found.thresholds
 
-    found = results.own_thresholds(folder, run, measure)
-    assert all(math.isfinite(value) for row in found.values() for value in row.values())
-    return found
+
+def _read_trained_on(folder: Path) -> Any:
+    trained_on.refuse(folder, {"other.png": [1.0, 2.0, 3.0]}, Path("other"))
+    return None
 
 
 def _read_evaluation(folder: Path) -> Any:
