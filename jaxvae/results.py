@@ -315,8 +315,8 @@ def evaluations(run_directory: Path) -> Iterator[dict[str, Any]]:
         try:
             judged = files.read_json(path, {"judged": str | None})["judged"]
             found = read_evaluation(run_directory, None if judged is None else Path(judged))
-        except InputError:
-            continue  # None there, damaged, or of other weights.
+        except (OSError, ValueError):
+            continue  # None there, damaged, such as a path that cannot be one, or of other weights.
         yield found
 
 
