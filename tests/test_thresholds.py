@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from folders import healthy, with_squares
-from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, init, score_batches, thresholds
+from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, init, score_batches, thresholds, trained_on
 from jaxvae.checkpoint import Run
 from jaxvae.data.dataset import Dataset, Splits, contents, take
 from jaxvae.scores import MAPS
@@ -74,6 +74,35 @@ def test_thresholds_of_earlier_versions_are_used_where_the_images_are_gone(run: 
     )
     assert thresholds.of(tmp_path, run, gone) == Kept({"combi": {"0.01": 0.5, "0.05": 0.4}}, None)
     assert thresholds.of(tmp_path, run, lambda: splits).ranges is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "5"},
+        {"thresholds": {"combi": 0.5}},
+        {"thresholds": {"combi": {"0.05": 0.5}}},
+        {"thresholds": {"combi": {"0.01": "0.5"}}},
+        {"ranges": {"mean": [0.0, 1.0]}},
+        {"ranges": {"mean": [0.0], "std": [0.0, 1.0]}},
+        {"ranges": {"mean": [0.0, None], "std": [0.0, 1.0]}},
+    ],
+)
+def test_damaged_thresholds_are_not_used(run: Run, tmp_path: Path, change: dict) -> None:
+    record = {"step": 5, "thresholds": {"combi": {"0.01": 0.5}}, "ranges": {"mean": [0.0, 1.0], "std": [0.0, 1.0]}}
+    (tmp_path / "thresholds.json").write_text(json.dumps(record))
+    assert thresholds.read(tmp_path, run) == Kept(record["thresholds"], record["ranges"])
+    (tmp_path / "thresholds.json").write_text(json.dumps(record | change))
+    assert thresholds.read(tmp_path, run) is None
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"file": 1, "sketch": [1, 2, 3]}', '{"file": "a", "sketch": [1, 2]}',
+                                  '{"file": "a", "sketch": [1, 2, null]}'])  # fmt: skip
+def test_a_damaged_list_of_training_images_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / trained_on.FILE).write_text(line + "\n")
+    with pytest.raises(InputError, match=r"trained_on\.jsonl.*; remove it and train the run again") as refused:
+        trained_on.refuse(tmp_path, {"a.png": [1.0, 2.0, 3.0]}, Path("other"))
+    assert "\n" not in str(refused.value)
 
 
 def test_many_validation_images_are_thinned_evenly(run: Run, splits: Splits, monkeypatch) -> None:
