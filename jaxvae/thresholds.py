@@ -67,19 +67,19 @@ def keep(run_directory: Path, run: Run, splits: Splits) -> Kept:
 
 def read(run_directory: Path, run: Run) -> Kept | None:
     """What `keep` wrote for these weights and images; None if it is missing, damaged, or of others."""
+    path = run_directory / "thresholds.json"
     try:
-        record = files.read_json(run_directory / "thresholds.json", {"thresholds": dict, "ranges?": dict})
-        thresholds = {
-            name: {f"{rate:g}": float(of[f"{rate:g}"]) for rate in RATES} for name, of in record["thresholds"].items()
-        }
-        ranges = None
-        if "ranges" in record:
-            ends = {name: record["ranges"][name] for name in ("mean", "std")}
-            ranges = {name: [float(low), float(high)] for name, (low, high) in ends.items()}
-    except (InputError, ValueError, KeyError, TypeError):
+        record = files.read_json(path, {"step": int, "thresholds": dict, "ranges?": dict | None})
+        kept = Kept(record["thresholds"], record.get("ranges"))
+        numbers = [number for row in kept.thresholds.values() for number in (row["0.01"], *row.values())]
+        for name in ("mean", "std") if kept.ranges is not None else ():
+            low, high = kept.ranges[name]
+            numbers += [low, high]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    same = same_fingerprint(record.get("images"), fingerprint_of(run.config))
-    return None if same is False or record.get("step") != run.step else Kept(thresholds, ranges)
+    if record["step"] != run.step or not all(type(number) in (int, float) for number in numbers):
+        return None
+    return None if same_fingerprint(record.get("images"), fingerprint_of(run.config)) is False else kept
 
 
 def of(run_directory: Path, run: Run, opened: Callable[[], Splits]) -> Kept:

@@ -191,7 +191,7 @@ def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
             with np.load(part) as content:
                 array = content[name]
                 array = array if len(array) else np.zeros(content["brains"].shape, bool)
-        except BadZipFile as error:
+        except (BadZipFile, KeyError, ValueError) as error:
             part.unlink()
             raise InputError(f"{part}: was damaged and is removed; the same command again makes it anew") from error
         yield array
