@@ -20,6 +20,7 @@ def held(compiled) -> int:
     return held + counted.output_size_in_bytes - counted.alias_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "runs", "together", "batch_size"),
     [(DENSE, 2, 1, 16), (DENSE, 6, 1, 16), (DENSE, 6, 6, 16), (CONV, 2, 1, 64), (CONV, 2, 2, 64)],

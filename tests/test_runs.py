@@ -441,6 +441,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
     """Killed twice at random moments, here after a record; scripts/kill_and_resume.py kills twenty times, anywhere."""
     run = tmp_path / "run"

@@ -58,6 +58,7 @@ def read(sweep: Path) -> list[dict]:
     return [json.loads(line) for line in (sweep / "table.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder, started):
     port = free_port()
     started += [start(tmp_path / "two", folder, port=port, process=i, flags=FLAGS) for i in (0, 1)]
@@ -86,6 +87,7 @@ def test_four_devices_equal_one():
     ]
 
 
+@pytest.mark.slow
 def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(tmp_path, started):
     script, port = Path(__file__).with_name("two_processes.py"), free_port()
     commands = [[sys.executable, str(script), str(port), str(process), str(tmp_path)] for process in (0, 1)]

@@ -66,6 +66,7 @@ def test_a_population_is_augmented_as_its_runs_are():
         assert_run(states, metrics, r, single(MODELS[0], seed=seed, augment=brightened))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [jaxvae.elbo_terms, parity.dense_elbo_terms])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_masked_latent_is_a_small_one(model, objective):
