@@ -391,7 +391,7 @@ def test_the_records_of_tensorflow_datasets_hold_the_same(patients, tmp_path):
     from jaxvae.data.cache_builder import VolumeSlices
 
     prepared(patients, tmp_path / "c")
-    builder = VolumeSlices(cache=tmp_path / "c", data_dir=tmp_path / "records", file_format="array_record")
+    builder = VolumeSlices(cache=tmp_path / "c", data_dir=tmp_path / "records")
     builder.download_and_prepare()
     source = builder.as_data_source("slices")
     opened = cache.open_cache(tmp_path / "c")
@@ -410,6 +410,19 @@ def test_the_records_of_tensorflow_datasets_hold_the_same(patients, tmp_path):
         assert example["name"].decode() == slices.names[index]
     assert seen == set(range(len(source)))
     assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "tfrecord"])
+def test_records_that_lose_examples_are_refused(patients, tmp_path, file_format):
+    from jaxvae.data.cache_builder import VolumeSlices
+    from jaxvae.data.fashion_mnist_builder import FashionMnistRecords
+
+    prepared(patients, tmp_path / "c")
+    with pytest.raises(InputError, match=f"file_format='{file_format}': .*use array_record"):
+        VolumeSlices(cache=tmp_path / "c", data_dir=tmp_path / "records", file_format=file_format)
+    with pytest.raises(InputError, match=f"file_format='{file_format}': .*use array_record"):
+        FashionMnistRecords(data_dir=tmp_path / "records", file_format=file_format)
+    assert not (tmp_path / "records").exists()
 
 
 def test_other_labels_are_another_hash(tmp_path):

@@ -1,10 +1,10 @@
 """Prepared volumes as a tensorflow-datasets builder that needs no TensorFlow.
 
-    builder = VolumeSlices(cache="PREPARED", data_dir="RECORDS", file_format="array_record")
+    builder = VolumeSlices(cache="PREPARED", data_dir="RECORDS")
     builder.download_and_prepare()
     source = builder.as_data_source("slices")   # examples at random, without TensorFlow
 
-Always pass `file_format="array_record"`; tensorflow-datasets 4.9.10 loses most examples when it writes parquet.
+The records are array_record; other formats are refused (`jaxvae.data.record_format`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxvae.data import record_format
 from jaxvae.data.cache import dataset, open_cache
 
 
@@ -24,17 +25,21 @@ class VolumeSlices(tfds.core.GeneratorBasedBuilder):
 
     Args:
       cache: the folder that `jaxvae prepare` made.
-      kwargs: those of any builder: `data_dir`, `file_format`.
+      file_format: array_record, or left out.
+      kwargs: those of any builder, such as `data_dir`.
+
     Raises:
-      InputError: no finished cache is there.
+      InputError: no finished cache is there, or another file format.
     """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, cache: str | Path, **kwargs: Any) -> None:
+    def __init__(self, *, cache: str | Path, file_format: Any = None, **kwargs: Any) -> None:
+        file_format = record_format.checked(file_format)
         self._cache = open_cache(cache)
         # Caches have folders of their own below one data_dir, so that none is taken for another.
-        super().__init__(config=tfds.core.BuilderConfig(name=self._cache.hash[:16]), **kwargs)
+        config = tfds.core.BuilderConfig(name=self._cache.hash[:16])
+        super().__init__(config=config, file_format=file_format, **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         height, width, channels = self._cache.images.shape[1:]

@@ -1,8 +1,7 @@
 """FashionMNIST as a tensorflow-datasets builder that needs no TensorFlow.
 
 The stock builder of tensorflow-datasets unpacks and encodes with TensorFlow. This one stores plain tensors as
-array_record, of which examples can be read at random. Always pass `file_format="array_record"`; tensorflow-datasets
-4.9.10 loses most examples when it writes parquet, and says nothing.
+array_record, from which examples can be read at random. Other formats are refused (`jaxvae.data.record_format`).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxvae.data import record_format
 from jaxvae.data.fashion_mnist import FILES, RECORDS, URL, read_idx
 
 
@@ -26,6 +26,9 @@ class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, file_format: Any = None, **kwargs: Any) -> None:
+        super().__init__(file_format=record_format.checked(file_format), **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -58,7 +61,7 @@ def prepare(directory: Path) -> None:
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=directory, try_download_gcs=False)
-    FashionMnistRecords(data_dir=directory, file_format="array_record").download_and_prepare(download_config=config)
+    FashionMnistRecords(data_dir=directory).download_and_prepare(download_config=config)
 
 
 def read(directory: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,28 @@
+"""The file format of tensorflow-datasets that keeps every example and needs no TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxvae.errors import ArgumentError
+
+FORMAT = "array_record"
+
+
+def checked(file_format: Any) -> str:
+    """The format, as a string.
+
+    Args:
+      file_format: what a builder of tensorflow-datasets was given; None for its default.
+
+    Raises:
+      ArgumentError: another format than array_record.
+
+    >>> checked(None)
+    'array_record'
+    """
+    name = FORMAT if file_format is None else getattr(file_format, "value", file_format)
+    if name != FORMAT:
+        problem = f"tensorflow-datasets 4.9.10 loses examples of parquet, others need TensorFlow; use {FORMAT}"
+        raise ArgumentError("file_format", name, problem)
+    return FORMAT
