@@ -908,7 +908,7 @@ def test_a_loss_that_is_no_number_is_told_by_its_step(tmp_path: Path, folder: Pa
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"jaxvae: .*run: \w+ became (nan|inf) {message}.*\n", err)
     assert "11 healthy images" in out
-    assert "so few steps teach little: --epochs 500, or a smaller --batch-size, would make 1000" in out
+    assert "only 4 steps: expect an undertrained model. --epochs 500 gives 1000 steps" in out
 
 
 # Bad images to score

@@ -95,7 +95,8 @@ def _announced(train: Train, config: dict[str, Any], done: int | None) -> str:
     lines = [f"{train.run}: {count} healthy images of {train.source.data}, {size}, {extent}"]
     if steps < FEW_STEPS:
         more = -(-FEW_STEPS * epochs // steps)
-        lines.append(f"  so few steps teach little: --epochs {more}, or a smaller --batch-size, would make {FEW_STEPS}")
+        few = f"only {counted(steps, 'step')}: expect an undertrained model"
+        lines.append(f"  {few}. --epochs {more} gives {FEW_STEPS} steps; so does a smaller --batch-size")
     return "\n".join(lines)
 
 
