@@ -4,7 +4,7 @@ thresholds.json    {"step", "images", "thresholds", "ranges"}
   step             of the weights that the thresholds were measured with
   images           what tells the images of the run from others (`runs.fingerprint_of`)
   thresholds       {map: {"0.01": T, "0.05": T}}: the share of healthy validation pixels that reach T
-  ranges           {"mean": [lowest, highest], "std": [lowest, highest]} of the training images
+  ranges           {"median": [lowest, highest], "spread": [lowest, highest]} of the training images
 
 It is written when training ends, as is trained_on.jsonl (`jaxvae.trained_on`). Runs of earlier versions have the step
 and the thresholds only, or nothing if they were trained on volumes.
@@ -36,7 +36,7 @@ Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy
 MAP_BYTES = 2**28  # Of maps that are held while thresholds are measured.
 MOST_PIXELS = 2**26  # Of validation images, so that the end of a training takes no longer than a few of its epochs.
 MOST_VOXELS = 2**24  # Of validation slices, of which all maps are in memory at once.
-MOST_IMAGES = 4096  # Of training images whose mean and standard deviation are computed.
+MOST_IMAGES = 4096  # Of training images whose quantiles are computed.
 
 
 class Kept(NamedTuple):
@@ -72,7 +72,7 @@ def read(run_directory: Path, run: Run) -> Kept | None:
         record = files.read_json(path, {"step": int, "thresholds": dict, "ranges?": dict | None})
         kept = Kept(record["thresholds"], record.get("ranges"))
         numbers = [number for row in kept.thresholds.values() for number in (row["0.01"], *row.values())]
-        for name in ("mean", "std") if kept.ranges is not None else ():
+        for name in ("median", "spread") if kept.ranges is not None else ():
             low, high = kept.ranges[name]
             numbers += [low, high]
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -133,22 +133,23 @@ def _evenly(dataset: Dataset, most: int) -> Dataset:
 
 
 def ranges_of(images: np.ndarray) -> dict[str, list[float]]:
-    """The lowest and the highest mean, and standard deviation, of up to `MOST_IMAGES` images [N, H, W, C]."""
-    means, stds = _moments(images[np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)])
-    return {name: [float(of.min()), float(of.max())] for name, of in (("mean", means), ("std", stds))}
+    """The lowest and the highest median, and spread, of up to `MOST_IMAGES` images [N, H, W, C]."""
+    found = _quantiles(images[np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)])
+    return {name: [float(of.min()), float(of.max())] for name, of in zip(("median", "spread"), found, strict=True)}
 
 
 def unlike(ranges: dict[str, list[float]], images: np.ndarray) -> np.ndarray:
     """[N] bool: which images have values far outside the range of the training images, `ranges_of`.
 
     Images look like that where 12 bits are stored in 16, 0..255 as float, or black and white are exchanged. Their
-    standard deviation is below a third of the lowest or above three times the highest, or their mean is outside of the
-    range of means by more than its width plus half of the highest standard deviation.
+    spread is below a third of the lowest or above three times the highest, or their median is outside of the range of
+    medians by more than its width plus a quarter of the highest spread. Anomalies that fill less than a twentieth of an
+    image change neither.
     """
-    means, stds = _moments(images)
-    (low, high), (least, most) = ranges["mean"], ranges["std"]
-    margin = high - low + most / 2
-    return (stds < least / 3) | (stds > 3 * most) | (means < low - margin) | (means > high + margin)
+    medians, spreads = _quantiles(images)
+    (low, high), (least, most) = ranges["median"], ranges["spread"]
+    margin = high - low + most / 4
+    return (spreads < least / 3) | (spreads > 3 * most) | (medians < low - margin) | (medians > high + margin)
 
 
 def notice(count: int, of: int) -> str:
@@ -159,10 +160,9 @@ def notice(count: int, of: int) -> str:
     )
 
 
-def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the standard deviation of each image, [N] float64 each."""
-    found = np.empty((2, len(images)))
+def _quantiles(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The median, and the spread from the 5th to the 95th percentile, of each image; [N] float64 each."""
+    found = np.empty((3, len(images)))
     for i, image in enumerate(images):
-        values = as_float(image)
-        found[:, i] = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-    return found[0], found[1]
+        found[:, i] = np.quantile(as_float(image), [0.05, 0.5, 0.95])
+    return found[1], found[2] - found[0]

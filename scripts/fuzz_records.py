@@ -51,7 +51,7 @@ def records(scratch: Path) -> dict[str, Format]:
     run = {"config.json": _json(CONFIG), "checkpoints/last/4/x": b""}
     logged = [{"step": step, "loss": 2.5, "nll": 2.0, "kl": 0.5, "seconds": 0.1 * step} for step in range(1, 5)]
     kept: dict[str, Any] = {"step": 4, "images": "0" * 64, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
-    kept["ranges"] = {"mean": [0.0, 0.5], "std": [0.1, 0.2]}
+    kept["ranges"] = {"median": [0.0, 0.5], "spread": [0.1, 0.2]}
     known = [{"file": f"{number}.png", "sketch": [9.5, 8.5, 7.0 + number]} for number in range(3)]
     found = {"step": 4, "data": "phantom", "images": {}, "pixels": [], "samples": [], "thresholds": {}, "judged": None}
     noted = {"maps": ["combi"], "step": 4, **CONFIG}

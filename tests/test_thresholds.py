@@ -58,7 +58,13 @@ def test_what_is_kept_is_of_these_weights_and_images_only(run: Run, splits: Spli
     assert thresholds.read(tmp_path, run._replace(step=6)) is None
     assert thresholds.read(tmp_path, run._replace(config={**run.config, "images": others})) is None
     record = json.loads((tmp_path / "thresholds.json").read_text())
-    wrong = [{"thresholds": 3}, {"thresholds": {"combi": 3}}, {"ranges": {"mean": [1]}}, {"images": [1]}, {"step": "5"}]
+    wrong = [
+        {"thresholds": 3},
+        {"thresholds": {"combi": 3}},
+        {"ranges": {"median": [1]}},
+        {"images": [1]},
+        {"step": "5"},
+    ]
     for damaged in ("", "{", "[]", "{}", *(json.dumps({**record, **change}) for change in wrong)):
         (tmp_path / "thresholds.json").write_text(damaged)
         assert thresholds.read(tmp_path, run) is None
@@ -83,13 +89,13 @@ def test_thresholds_of_earlier_versions_are_used_where_the_images_are_gone(run: 
         {"thresholds": {"combi": 0.5}},
         {"thresholds": {"combi": {"0.05": 0.5}}},
         {"thresholds": {"combi": {"0.01": "0.5"}}},
-        {"ranges": {"mean": [0.0, 1.0]}},
-        {"ranges": {"mean": [0.0], "std": [0.0, 1.0]}},
-        {"ranges": {"mean": [0.0, None], "std": [0.0, 1.0]}},
+        {"ranges": {"median": [0.0, 1.0]}},
+        {"ranges": {"median": [0.0], "spread": [0.0, 1.0]}},
+        {"ranges": {"median": [0.0, None], "spread": [0.0, 1.0]}},
     ],
 )
 def test_damaged_thresholds_are_not_used(run: Run, tmp_path: Path, change: dict) -> None:
-    record = {"step": 5, "thresholds": {"combi": {"0.01": 0.5}}, "ranges": {"mean": [0.0, 1.0], "std": [0.0, 1.0]}}
+    record = {"step": 5, "thresholds": {"combi": {"0.01": 0.5}}, "ranges": {"median": [0.0, 1.0], "spread": [0.0, 1.0]}}
     (tmp_path / "thresholds.json").write_text(json.dumps(record))
     assert thresholds.read(tmp_path, run) == Kept(record["thresholds"], record["ranges"])
     (tmp_path / "thresholds.json").write_text(json.dumps(record | change))
@@ -132,3 +138,10 @@ def test_without_validation_images_there_are_no_thresholds(run: Run, splits: Spl
 def test_values_far_outside_the_training_range_are_noticed(change, far: bool) -> None:
     ranges = ranges_of(healthy(50, seed=1)[..., None])
     assert (unlike(ranges, change(healthy(8, seed=2))[..., None]) == far).all()
+
+
+def test_a_small_bright_anomaly_is_no_value_of_another_scale() -> None:
+    images = np.random.default_rng(0).normal(0.5, 0.01, (20, 32, 32, 1)).astype(np.float32)
+    stained = images.copy()
+    stained[:, 4:10, 4:10] = 1.0
+    assert not unlike(ranges_of(images), stained).any()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxvae.models import Model
 
 
+LARGE = 512 * 512  # Pixels of an image that is usually resized.
 FEW_STEPS = 1000  # The demo learns its phantoms in some 2,000; the paper's FashionMNIST takes 10,000.
 
 
@@ -203,8 +204,10 @@ def _check_memory(config: dict[str, Any]) -> None:
     # With Adam's two moments and the gradient.
     needed = 4 * capacity.parameter_bytes(checkpoint.model_from_config(config["model"]))
     if (free := capacity.free_bytes()) is not None and needed > free:
-        there = f"needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise InputError(f"--latent-size, --features, --hidden-size: the model {there}; make it smaller")
+        height, width, _ = config["images"]["shape"]
+        there = f"needs {needed / 1e9:.1f} GB for {width}x{height} pixels, and {free / 1e9:.1f} GB are free"
+        way_out = "resize the images, as with --size 64" if height * width > LARGE else "make it smaller"
+        raise InputError(f"--latent-size, --features, --hidden-size: the model {there}; {way_out}")
 
 
 def check_images(source: Source, splits: Splits) -> None:
