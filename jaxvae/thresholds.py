@@ -72,9 +72,9 @@ def read(run_directory: Path, run: Run) -> Kept | None:
         record = files.read_json(path, {"step": int, "thresholds": dict, "ranges?": dict | None})
         kept = Kept(record["thresholds"], record.get("ranges"))
         numbers = [number for row in kept.thresholds.values() for number in (row["0.01"], *row.values())]
-        for name in ("median", "spread") if kept.ranges is not None else ():
-            low, high = kept.ranges[name]
-            numbers += [low, high]
+        if kept.ranges is not None:
+            for low, high in (kept.ranges["median"], kept.ranges["spread"]):
+                numbers += [low, high]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     if record["step"] != run.step or not all(type(number) in (int, float) for number in numbers):
