@@ -1026,6 +1026,7 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
     assert {name: (sweep / name).read_bytes() for name in tables} == tables
 
 
+@pytest.mark.slow
 def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> None:
     sweep, run = tmp_path / "sweep", tmp_path / "run"
     common = ["--data", str(folder), "--batch-size", "4", "--epochs", "2", "--latent-size", "2", "--augment", "paper"]
@@ -1043,6 +1044,7 @@ def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> 
             assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", ["1", "2", "3"])
 def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: Path, together: str) -> None:
     sweep = tmp_path / "sweep"

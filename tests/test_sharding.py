@@ -74,6 +74,7 @@ def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder, st
         assert [got[name] for name in ("seed", "beta")] == [expected[name] for name in ("seed", "beta")]
 
 
+@pytest.mark.slow
 def test_four_devices_equal_one():
     """In a process of its own, since the number of devices is set before JAX starts."""
     script = Path(__file__).with_name("four_devices.py")
