@@ -49,10 +49,10 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
-@pytest.fixture(autouse=True)
-def _optimized(request: pytest.FixtureRequest) -> None:
-    """Programs of tests marked `optimized` are compiled as users have them."""
-    quick = QUICK and request.node.get_closest_marker("optimized") is None
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Compile the programs of tests marked `optimized`, and of their fixtures, as users have them."""
+    quick = QUICK and item.get_closest_marker("optimized") is None
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
         jax.clear_caches()
