@@ -276,6 +276,7 @@ def test_a_damaged_cache(patients, tmp_path):
         ({"lesion_voxels": "none"}, 'lesion_voxels is "none"'),
         ({"lesion_voxels": [0]}, "its lesion_voxels are not those of its planes"),
         ({"placement": {"shape": [24, 28, 16], "planes": [99]}}, "its planes lie outside of it"),
+        ({"files": {"Image": None}}, "its files have the unknown kind 'Image'"),
         ({"placement": {"shape": [24, 28, 16], "planes": []}}, "its files do not fit"),
     ],
 )

@@ -616,3 +616,11 @@ def test_the_header_of_a_pair_is_unpacked_no_further_than_headers_reach(tmp_path
     (tmp_path / "a.hdr.gz").write_bytes(packing.pack(bytes(3 << 20)))
     with pytest.raises(InputError, match=r"a.hdr.gz: is too large for a header"):
         volumes.read(tmp_path / "a.img.gz")
+
+
+def test_an_empty_file_beside_a_volume_is_refused(tmp_path):
+    nib.Spm99AnalyzeImage(np.ones((3, 4, 5), np.float32), np.diag([2, 3, 4, 1])).to_filename(tmp_path / "a.img")
+    volumes.read(tmp_path / "a.img")
+    (tmp_path / "a.mat").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a\.mat: is empty; copy it again"):
+        volumes.read(tmp_path / "a.img")

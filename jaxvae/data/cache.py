@@ -97,6 +97,8 @@ def _check_line(record: dict[str, Any]) -> None:
         raise InputError(f"{name}: its lesion_voxels are not those of its planes")
     if not all(type(z) is int and 0 <= z < len(lesion_voxels) for z in placement["planes"]):
         raise InputError(f"{name}: its planes lie outside of it")
+    if unknown := record.get("files", {}).keys() - {*FILES}:
+        raise InputError(f"{name}: its files have the unknown kind {min(unknown)!r}")
 
 
 def scan_of(record: dict[str, Any]) -> Scan:

@@ -251,8 +251,9 @@ def _refuse_unreadable(path: Path) -> None:
         elif path.exists():
             what = "is a folder; name a file" if path.is_dir() else "is no regular file"
         raise InputError(f"{path}: {what}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty; copy it again")
+    for part in (path, *beside(path)):
+        if part.stat().st_size == 0:
+            raise InputError(f"{part}: is empty; copy it again")
     packed = packing.is_packed(path)
     wrong = contradiction(path, "a gzip file", "a NIfTI file")
     # The voxels of an .img may begin like any file.
