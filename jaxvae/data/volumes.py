@@ -251,9 +251,8 @@ def _refuse_unreadable(path: Path) -> None:
         elif path.exists():
             what = "is a folder; name a file" if path.is_dir() else "is no regular file"
         raise InputError(f"{path}: {what}")
-    for part in (path, *beside(path)):
-        if part.stat().st_size == 0:
-            raise InputError(f"{part}: is empty; copy it again")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; copy it again")
     packed = packing.is_packed(path)
     wrong = contradiction(path, "a gzip file", "a NIfTI file")
     # The voxels of an .img may begin like any file.
@@ -264,6 +263,9 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: {found}; rename it")
     if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
         raise InputError(f"{path}: its header {path.with_suffix('.hdr').name} is missing; put it beside it")
+    for part in beside(path):
+        if part.stat().st_size == 0:
+            raise InputError(f"{part}: is empty; copy it again")
 
 
 def _reason(error: Exception, path: Path) -> str:
