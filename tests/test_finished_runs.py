@@ -72,7 +72,9 @@ def gone(run: Path) -> None:
 def test_without_its_images_a_run_is_tested_on_others(place, capsys, failed):
     run, other = place / "run", place / "other"
     gone(run)
+    (other / "test" / "bad" / "notes.txt").write_text("not an image")
     assert command("evaluate", run, other, "--resamples", 0) == 0
+    assert f"{other}: left out: 1 file (.txt)" in capsys.readouterr().out
     assert command("report", run, other) == 0
     assert command("score", run, other / "test", "--maps", "combi", "--out", place / "maps") == 0
     assert "no threshold" not in capsys.readouterr().out

@@ -175,7 +175,9 @@ def open_other(run_directory: Path, run: Run, folder: Path) -> Dataset:
         )
     if run.config.get("volumes"):
         return volume_tables.other_volumes(run_directory, run, folder)
-    found = images.load_judged(folder, preparation=preparation(from_config(run.config["data"])))
+    found, notices = images.load_judged(folder, preparation=preparation(from_config(run.config["data"])))
+    for line in notices:
+        print(f"{folder}: {line}")
     sketched = sketches(found.images)
     # Images of one value throughout, such as empty ones, are alike wherever they come from.
     sketched[[np.ptp(image) == 0 for image in found.images]] = np.nan

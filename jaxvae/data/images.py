@@ -81,8 +81,10 @@ def load(
     )
 
 
-def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
-    """All labelled images of a folder: those to test on, or the slices of all its cases.
+def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
+    """All labelled images of a folder, those to test on or the slices of all its cases; and lines for the user.
+
+    The lines count the files that are not used, and the masks whose values had to be cut.
 
     Raises:
       InputError: as `load`, or it is a flat folder, in which nothing has a label.
@@ -92,7 +94,8 @@ def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
     labelled = found.train if found.layout == "cases" else found.test
     if not labelled:
         raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
-    return _read(labelled, preparation)[0]
+    dataset, notices = _read(labelled, preparation)
+    return dataset, tuple(line for line in (image_folders.summary(found.left_out), *notices) if line)
 
 
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
