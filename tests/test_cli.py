@@ -294,6 +294,23 @@ def test_augmentation_is_a_flag_and_stays_with_the_run(tmp_path: Path, folder: P
     assert "run: was made with augment paper and now it is none" in refused(*command)
 
 
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        ("pixels", [{"score": "combi"}]),
+        ("pixels", [{"auroc": 0.5}]),
+        ("pixels", 3),
+        ("samples", [{"score": "elbo", "auroc": "high", "average_precision": 0.5}]),
+        ("images", {"test": 8}),
+        ("volumes", [{"rows": [{"score": "combi"}]}]),
+    ],
+)
+def test_a_table_that_is_damaged_inside_is_one_line(run: Path, refused, table: str, value: object) -> None:
+    path = run / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {table: value}))
+    assert "evaluation.json: its tables are damaged" in refused("report", run)
+
+
 def test_the_evaluation_equals_scikit_learn_on_what_was_written(evaluated: Path, folder: Path) -> None:
     evaluation = json.loads((evaluated / "evaluation.json").read_text())
     records = read_lines(evaluated / "scores" / "samples.jsonl")

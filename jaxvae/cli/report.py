@@ -39,7 +39,7 @@ class Report:
         from jaxvae import checkpoint, files, results, runs
         from jaxvae.data import cache
         from jaxvae.evaluation import BASELINES
-        from jaxvae.report import evaluation_page
+        from jaxvae.report import evaluation_page, evaluation_tables
 
         if self.other is not None and not self.other.exists():
             raise InputError(f"{self.other}: no such folder")
@@ -47,12 +47,13 @@ class Report:
         config, other = at_hand(run.config, self.other)
         run = run._replace(config=config)
         there = self.out if self.out and (self.out / "evaluation.json").is_file() else None
-        evaluation = results.read_evaluation(self.run, other, there)
+        again = results.evaluate_command(self.run, self.other, there)
+        evaluation = evaluation_tables.checked(results.read_evaluation(self.run, other, there), again)
         test = open_own(self.run, config).test if other is None else open_other(self.run, run, other)
         where = other or Path(config["data"]["data"])
         tested = cache.open_cache(where) if config.get("volumes") else None
         images = results.fingerprint_of(test, tested and tested.hash)
-        results.refuse_other_images(evaluation, images, where, results.evaluate_command(self.run, self.other, there))
+        results.refuse_other_images(evaluation, images, where, again)
         place = results.claim(self.run, other, self.out, config["data"]["data"], images)
         section = volume_viewer(run, tested, set(test.groups), evaluation, self.cases) if tested else ""
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]

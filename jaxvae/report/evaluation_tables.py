@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxvae.bootstrap import FEWEST_GROUPS
+from jaxvae.errors import InputError
 from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
 from jaxvae.report import style, tables
 from jaxvae.volume_evaluation import BEST as VOLUME_BEST
@@ -40,6 +41,29 @@ def text(evaluation: dict[str, Any]) -> str:
         parts.append(f"\n{caption}\n")
         parts.append(tables.text(rows, columns, best=VOLUME_BEST))
     return "\n".join(parts)
+
+
+def checked(evaluation: dict[str, Any], again: str) -> dict[str, Any]:
+    """The evaluation, if its tables can be made.
+
+    Args:
+      again: the command that evaluates anew.
+
+    Raises:
+      InputError: a row or a column is missing, or a value is of another type.
+    """
+    try:
+        text(evaluation)
+        for row in (*evaluation["pixels"], *evaluation["samples"]):
+            # A cell is a number, None, or a number with its interval.
+            cells = [row["auroc"], row["average_precision"], *row.values()]
+            numbers = [number for cell in cells for number in (cell if isinstance(cell, list) else [cell])]
+            if wrong := [one for one in numbers if not isinstance(one, int | float | None) and one != row["score"]]:
+                raise ValueError(f"{row['score']} has {wrong[0]!r}")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"evaluation.json: its tables are damaged ({reason}); run {again} again") from error
+    return evaluation
 
 
 def why(images: dict[str, int]) -> str:
