@@ -13,9 +13,10 @@ from pathlib import Path
 from jaxvae.data import image_layouts
 from jaxvae.data.image_files import FORMATS
 from jaxvae.data.image_layouts import Entry, Layout
-from jaxvae.data.image_tree import LeftOut, Tree, is_dangling, mask_stem, walk
+from jaxvae.data.image_tree import LeftOut, Tree, mask_stem, walk
 from jaxvae.data.volumes import is_volume
 from jaxvae.errors import InputError, command
+from jaxvae.files import is_dangling
 
 NAMED = 3  # links to nothing that a summary names
 

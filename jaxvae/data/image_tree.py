@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jaxvae.data.image_files import SUFFIXES
 from jaxvae.data.volumes import is_volume
 from jaxvae.errors import InputError
+from jaxvae.files import is_dangling
 
 # `<name>_mask`, `<name>_GT`, `<name>-seg`, ...: the mask of the image <name>.
 MASK_NAME = re.compile(r"(.+)[_.-](?:masks?|gt|labels?|seg|segmentation|ground_?truth)", re.IGNORECASE)
@@ -100,11 +101,6 @@ def mask_stem(path: Path) -> str | None:
     """
     match = MASK_NAME.fullmatch(path.stem)
     return match and match[1]
-
-
-def is_dangling(path: Path) -> bool:
-    """Whether a path is a link to nothing."""
-    return path.is_symlink() and not path.exists()
 
 
 def join(folder: str, name: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jaxvae.data import volumes
 from jaxvae.errors import InputError
+from jaxvae.files import is_dangling
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
@@ -75,11 +76,6 @@ def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[P
         below = (Path(root, name) for name in names)
         paths += (path for path in below if not hidden(path) and (os.path.isfile(path) or is_dangling(path)))
     return sorted(paths), errors
-
-
-def is_dangling(path: Path) -> bool:
-    """Whether a path is a link to nothing, as git-annex and datalad leave for files that were not fetched."""
-    return os.path.islink(path) and not os.path.exists(path)
 
 
 def refuse_dangling(path: Path) -> None:

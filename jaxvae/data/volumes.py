@@ -246,7 +246,7 @@ def _refuse_unreadable(path: Path) -> None:
     """Raise InputError for what is no file, is empty, or is not what its name says."""
     if not path.is_file():
         what = "no such file"
-        if path.is_symlink() and not path.exists():
+        if files.is_dangling(path):
             what = f"links to {path.readlink()}, which is missing; fetch it"
         elif path.exists():
             what = "is a folder; name a file" if path.is_dir() else "is no regular file"
