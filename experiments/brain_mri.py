@@ -32,11 +32,13 @@ import numpy as np
 import tyro
 
 from experiments import brain_scans, record, robustness
-from jaxvae import checkpoint, files, volume_tables
+from jaxvae import files
 from jaxvae.cli import main as run_command
-from jaxvae.data import cache
+from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
+from jaxvae.evaluation import volume_tables
 from jaxvae.report import style, tables
+from jaxvae.runs import checkpoint
 
 # Zimmerer et al. 2019, pixel-level AUROC on BraTS-2017, digitised: (rec_error, kl_grad, rec_grad, elbo_grad, combi).
 PAPER: dict[str, dict[float, tuple[float, ...]]] = {

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
-from jaxvae.data import cache_writer, image_files, scans, volumes
-from jaxvae.data.scans import Rejected, Scan
-from jaxvae.data.slices import Slicing
+from jaxvae.data.images import image_files
+from jaxvae.data.volumes import cache_writer, scans, volume_files
+from jaxvae.data.volumes.scans import Rejected, Scan
+from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,13 +115,13 @@ def lgg(data: Path, made: Path, *, channel: int) -> list[Scan]:
 
 def insert(scan: Scan, made: Path, number: int) -> Scan:
     """The scan with three soft-edged lesions of 5 to 11 mm radius, bright and dark by turns from scan to scan."""
-    image, lesion = (made / f"{volumes.stem(scan.image)}_{kind}.nii.gz" for kind in ("image", "lesion"))
+    image, lesion = (made / f"{volume_files.stem(scan.image)}_{kind}.nii.gz" for kind in ("image", "lesion"))
     if not (image.is_file() and lesion.is_file()):
         from scipy import ndimage
 
-        volume = volumes.read(scan.image)
+        volume = volume_files.read(scan.image)
         assert scan.brain is not None
-        brain = volumes.read_mask(scan.brain, volume)
+        brain = volume_files.read_mask(scan.brain, volume)
         rng = np.random.default_rng(number)
         depth = np.asarray(ndimage.distance_transform_edt(brain, sampling=volume.spacing))
         places = np.argwhere(depth > 12)
@@ -133,8 +134,8 @@ def insert(scan: Scan, made: Path, number: int) -> Scan:
             extent = np.maximum(extent, np.clip((1 - distance) * axes.min() / 2 + 0.5, 0, 1))
         change = list(KINDS.values())[number % 2] * volume.voxels[brain].std()
         changed = np.clip(volume.voxels + change * extent * brain, 0, None)
-        volumes.write(image, changed, volume)
-        volumes.write(lesion, ((extent > 0.5) & brain).astype(np.float32), volume)
+        volume_files.write(image, changed, volume)
+        volume_files.write(lesion, ((extent > 0.5) & brain).astype(np.float32), volume)
     return Scan(scan.name, scan.patient, image, scan.brain, lesion)
 
 

@@ -16,48 +16,48 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from jaxvae import baselines as baselines
-    from jaxvae import bootstrap as bootstrap
-    from jaxvae import curves as curves
     from jaxvae import data as data
-    from jaxvae import detection as detection
-    from jaxvae import evaluation as evaluation
-    from jaxvae import filters as filters
-    from jaxvae import histograms as histograms
     from jaxvae import metrics as metrics
     from jaxvae import parity as parity
-    from jaxvae import postprocessing as postprocessing
     from jaxvae import sharding as sharding
-    from jaxvae.checkpoint import Run as Run
-    from jaxvae.checkpoint import load as load
-    from jaxvae.checkpoint import restore as restore
-    from jaxvae.checkpoint import save as save
-    from jaxvae.elbo import Likelihood as Likelihood
-    from jaxvae.elbo import elbo_terms as elbo_terms
-    from jaxvae.elbo import gaussian_kl as gaussian_kl
-    from jaxvae.elbo import gaussian_nll as gaussian_nll
-    from jaxvae.elbo import negative_elbo as negative_elbo
     from jaxvae.errors import InputError as InputError
+    from jaxvae.evaluation import image_metrics as evaluation  # noqa: F401
+    from jaxvae.evaluation import postprocessing as postprocessing
     from jaxvae.metrics import auroc as auroc
     from jaxvae.metrics import average_precision as average_precision
+    from jaxvae.metrics import baselines as baselines
     from jaxvae.metrics import best_dice as best_dice
+    from jaxvae.metrics import bootstrap as bootstrap
+    from jaxvae.metrics import curves as curves
+    from jaxvae.metrics import detection as detection
     from jaxvae.metrics import healthy_threshold as healthy_threshold
+    from jaxvae.metrics import histograms as histograms
     from jaxvae.models import ConvVAE as ConvVAE
     from jaxvae.models import DenseVAE as DenseVAE
     from jaxvae.models import Model as Model
     from jaxvae.models import decode as decode
     from jaxvae.models import encode as encode
     from jaxvae.models import reparameterize as reparameterize
-    from jaxvae.scores import BatchScores as BatchScores
-    from jaxvae.scores import combine as combine
-    from jaxvae.scores import pixel_scores as pixel_scores
-    from jaxvae.scores import sample_scores as sample_scores
-    from jaxvae.scores import score_batch as score_batch
-    from jaxvae.scores import score_batches as score_batches
-    from jaxvae.sweep import Runs as Runs
-    from jaxvae.sweep import fit_many as fit_many
-    from jaxvae.sweep import grid as grid
-    from jaxvae.sweep import score_many as score_many
+    from jaxvae.objectives.elbo import Likelihood as Likelihood
+    from jaxvae.objectives.elbo import elbo_terms as elbo_terms
+    from jaxvae.objectives.elbo import gaussian_kl as gaussian_kl
+    from jaxvae.objectives.elbo import gaussian_nll as gaussian_nll
+    from jaxvae.objectives.elbo import negative_elbo as negative_elbo
+    from jaxvae.ops import filters as filters
+    from jaxvae.population.axes import Runs as Runs
+    from jaxvae.population.axes import grid as grid
+    from jaxvae.population.fit_many import fit_many as fit_many
+    from jaxvae.population.fit_many import score_many as score_many
+    from jaxvae.runs.checkpoint import Run as Run
+    from jaxvae.runs.checkpoint import load as load
+    from jaxvae.runs.checkpoint import restore as restore
+    from jaxvae.runs.checkpoint import save as save
+    from jaxvae.scores.gradients import BatchScores as BatchScores
+    from jaxvae.scores.gradients import combine as combine
+    from jaxvae.scores.gradients import pixel_scores as pixel_scores
+    from jaxvae.scores.gradients import sample_scores as sample_scores
+    from jaxvae.scores.gradients import score_batch as score_batch
+    from jaxvae.scores.gradients import score_batches as score_batches
     from jaxvae.train import Augment as Augment
     from jaxvae.train import Hyperparams as Hyperparams
     from jaxvae.train import Objective as Objective
@@ -73,28 +73,29 @@ if TYPE_CHECKING:
     from jaxvae.types import SampleScores as SampleScores
     from jaxvae.types import StepMetrics as StepMetrics
 
-_MODULES = (
-    "baselines",
-    "bootstrap",
-    "curves",
-    "data",
-    "detection",
-    "evaluation",
-    "filters",
-    "histograms",
-    "metrics",
-    "parity",
-    "postprocessing",
-    "sharding",
-)
+_MODULES = {
+    "baselines": "metrics.baselines",
+    "bootstrap": "metrics.bootstrap",
+    "curves": "metrics.curves",
+    "data": "data",
+    "detection": "metrics.detection",
+    "evaluation": "evaluation.image_metrics",
+    "filters": "ops.filters",
+    "histograms": "metrics.histograms",
+    "metrics": "metrics",
+    "parity": "parity",
+    "postprocessing": "evaluation.postprocessing",
+    "sharding": "sharding",
+}
 _NAMES = {
-    "checkpoint": ("Run", "load", "restore", "save"),
-    "elbo": ("Likelihood", "elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
     "errors": ("InputError",),
     "metrics": ("auroc", "average_precision", "best_dice", "healthy_threshold"),
     "models": ("ConvVAE", "DenseVAE", "Model", "decode", "encode", "reparameterize"),
-    "scores": ("BatchScores", "combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
-    "sweep": ("Runs", "fit_many", "grid", "score_many"),
+    "objectives.elbo": ("Likelihood", "elbo_terms", "gaussian_kl", "gaussian_nll", "negative_elbo"),
+    "population.axes": ("Runs", "grid"),
+    "population.fit_many": ("fit_many", "score_many"),
+    "runs.checkpoint": ("Run", "load", "restore", "save"),
+    "scores.gradients": ("BatchScores", "combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
     "train": ("Augment", "Hyperparams", "Objective", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
     "types": ("ElboTerms", "PixelScores", "Posterior", "SampleScores", "StepMetrics"),
 }
@@ -107,7 +108,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"jaxvae.{_HOMES[name]}"), name)
     elif name in _MODULES:
-        value = import_module(f"jaxvae.{name}")
+        value = import_module(f"jaxvae.{_MODULES[name]}")
     else:
         raise AttributeError(f"module 'jaxvae' has no attribute {name!r}")
     globals()[name] = value

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.elbo import elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
-from jaxvae.filters import gaussian_smooth, unit_range
 from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.objectives.elbo import elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
+from jaxvae.ops.filters import gaussian_smooth, unit_range
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
 
 Variant = Literal["released", "corrected"]

@@ -20,9 +20,9 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxvae.elbo import elbo_terms, negative_elbo, pixel_sum
-from jaxvae.filters import unit_range
 from jaxvae.models import Model, init_params
+from jaxvae.objectives.elbo import elbo_terms, negative_elbo, pixel_sum
+from jaxvae.ops.filters import unit_range
 from jaxvae.sharding import over
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxvae.metrics import aupro, auroc_and_average_precision, best_dice
+from jaxvae.metrics.ranking import aupro, auroc_and_average_precision, best_dice
 
 SIDE, LESION = 64, 9
 SCIKIT_LEARN_UP_TO = 10**7

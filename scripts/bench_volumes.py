@@ -25,11 +25,12 @@ import tyro
 from timing import highest_memory
 
 import jaxvae
-from jaxvae import checkpoint, volume_maps
 from jaxvae.cli.source import Source, to_config
-from jaxvae.data import scans, slices
-from jaxvae.data.slices import Slicing
+from jaxvae.data.volumes import scans, slices
+from jaxvae.data.volumes.slices import Slicing
 from jaxvae.machine import machine
+from jaxvae.runs import checkpoint
+from jaxvae.scoring import volume_maps
 
 SHAPE = (240, 240, 155)
 

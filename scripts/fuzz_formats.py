@@ -15,8 +15,9 @@ import numpy as np
 from fuzz_mutations import Damage, Draw
 from PIL import Image
 
-from jaxvae.data import image_files, volumes
-from jaxvae.data.fashion_mnist import read_idx
+from jaxvae.data.fashion_mnist.hold_out import read_idx
+from jaxvae.data.images import image_files
+from jaxvae.data.volumes import volume_files
 
 Damager = Callable[[Draw, bytes], Damage]
 
@@ -104,14 +105,14 @@ def _nifti_of_many_voxels(draw: Draw, content: bytes) -> Damage:
 
 def _volume_reader(file: str) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
-        volume = volumes.read(folder / file)
+        volume = volume_files.read(folder / file)
         assert volume.voxels.dtype == np.float32, volume.voxels.dtype
         assert volume.voxels.ndim == 3, volume.voxels.shape
         assert np.isfinite(volume.voxels).all()
         assert np.isfinite(volume.affine).all()
         assert min(volume.spacing) > 0, volume.spacing
-        volumes.write(folder / "map.nii.gz", volume.voxels, volume)
-        again = volumes.read(folder / "map.nii.gz")
+        volume_files.write(folder / "map.nii.gz", volume.voxels, volume)
+        again = volume_files.read(folder / "map.nii.gz")
         np.testing.assert_array_equal(again.voxels, volume.voxels)
         return volume.voxels
 

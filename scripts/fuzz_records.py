@@ -14,15 +14,19 @@ import numpy as np
 from fuzz_formats import Damager, Format, sample
 
 import jaxvae
-from jaxvae import checkpoint, files, plan, results, runs, thresholds, trained_on, volume_measures
+from jaxvae import files
 from jaxvae.cli import source as sources
 from jaxvae.cli.source import Source
-from jaxvae.data import cache, cache_writer, slices
 from jaxvae.data.dataset import Dataset
-from jaxvae.data.scans import Scan
-from jaxvae.data.slices import Slicing
+from jaxvae.data.volumes import cache, cache_writer, slices
+from jaxvae.data.volumes.scans import Scan
+from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.report import sweeps
+from jaxvae.evaluation import thresholds, volume_measures
+from jaxvae.report import sweep_figures
+from jaxvae.runs import checkpoint, trained_on, training
+from jaxvae.scoring import results
+from jaxvae.sweeps import plan
 from jaxvae.train import Hyperparams, TrainConfig
 
 JSON: dict[str, list[Damager]] = {".json": [mutations.json_record], ".jsonl": [mutations.json_lines]}
@@ -88,12 +92,12 @@ def _read_run(folder: Path) -> Any:
     model = checkpoint.model_from_config(config["model"])
     source = sources.from_config(config["data"])
     sources.preparation(source)
-    runs.claim(folder, CONFIG)
+    training.claim(folder, CONFIG)
     return model, source
 
 
 def _read_metrics(folder: Path) -> Any:
-    records = files.read_lines(folder / "metrics.jsonl", runs.LOGGED)
+    records = files.read_lines(folder / "metrics.jsonl", training.LOGGED)
     assert all(math.isfinite(record["loss"] + record["step"] + record["seconds"]) for record in records)
     return records
 
@@ -158,7 +162,7 @@ def _sweep(folder: Path) -> Format:
             raise InputError("not all parts are there, so they are made again")
         rows = plan.write_table(folder, whole)
         assert len(rows) == 4
-        sweeps.summary(rows, ["beta"], plan.score_of(rows))
+        sweep_figures.summary(rows, ["beta"], plan.score_of(rows))
         return rows
 
     return Format(
@@ -243,7 +247,7 @@ def _measures(folder: Path) -> Format:
 
 
 def _checkpoint(folder: Path) -> Format:
-    state = jaxvae.train.init(MODEL, TrainConfig(), Hyperparams(), runs.run_key(0))
+    state = jaxvae.train.init(MODEL, TrainConfig(), Hyperparams(), training.run_key(0))
     files.write_json(folder / "config.json", CONFIG)
     checkpoint.save(folder / "checkpoints" / "last", state)
 

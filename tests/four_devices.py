@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import jaxvae
-from jaxvae import checkpoint
+from jaxvae.runs import checkpoint
 from jaxvae.sharding import data_mesh, replicate, run_mesh, spread
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.interpolate import BSpline
 
 import jaxvae
-from jaxvae.data.augment import PAPER, Augmentation, augment, elastic_field, places, warp
+from jaxvae.augment import PAPER, Augmentation, augment, elastic_field, places, warp
 
 OFF = Augmentation(
     mirror=0.0, rotation=0.0, scale=(1.0, 1.0), elastic=0.0, brightness=(1.0, 1.0), noise_variance=(0.0, 0.0)

@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import beta, multivariate_normal
 
 from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, robustness
-from jaxvae.data import volumes
-from jaxvae.data.scans import Rejected, Scan
+from jaxvae.data.volumes import volume_files
+from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from scan_folders import head, write_volume
 
@@ -93,9 +93,9 @@ def test_an_inserted_lesion_is_where_its_mask_says(tmp_path):
     voxels, brain, _ = head(0, shape=(40, 44, 36))
     scan = Scan("p", "p", write_volume(tmp_path / "p.nii.gz", voxels), write_volume(tmp_path / "b.nii.gz", brain), None)
     made = brain_scans.insert(scan, tmp_path / "made", 0)
-    before, after = volumes.read(scan.image), volumes.read(made.image)
+    before, after = volume_files.read(scan.image), volume_files.read(made.image)
     assert made.lesion is not None
-    lesion = volumes.read_mask(made.lesion, after)
+    lesion = volume_files.read_mask(made.lesion, after)
     change = after.voxels - before.voxels
     assert 0 < lesion.sum() < 0.3 * brain.sum()
     assert not lesion[~brain].any()
@@ -104,7 +104,7 @@ def test_an_inserted_lesion_is_where_its_mask_says(tmp_path):
     assert (change[lesion] > 0.74 * deviation).all()
     assert change[brain & ~lesion].max() < 0.76 * 1.5 * deviation
     darker = brain_scans.insert(scan, tmp_path / "darker", 1)
-    assert (volumes.read(darker.image).voxels - before.voxels)[brain].min() < -deviation
+    assert (volume_files.read(darker.image).voxels - before.voxels)[brain].min() < -deviation
 
 
 def test_brain_settings_are_the_papers_one_axis_at_a_time():

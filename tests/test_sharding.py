@@ -18,8 +18,9 @@ import pytest
 
 import jaxvae
 from folders import write_benchmark
-from jaxvae import checkpoint, sharding
+from jaxvae import sharding
 from jaxvae.cli import main
+from jaxvae.runs import checkpoint
 
 AXES = ["--seed", "0", "1", "2", "--beta", "0.5", "1", "--together", "2"]
 FLAGS = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "1", *AXES]

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 import jaxvae
-from jaxvae import checkpoint, sharding
+from jaxvae import sharding
+from jaxvae.runs import checkpoint
 
 port, process, folder = sys.argv[1:]
 number, _ = sharding.join(f"127.0.0.1:{port}/{process}/2")

@@ -14,11 +14,11 @@ from jaxvae.cli.source import at_hand, open_other, open_own
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
-    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Splits
-    from jaxvae.data.scans import Scan
-    from jaxvae.thresholds import Kept
-    from jaxvae.volume_tables import Judging
+    from jaxvae.data.volumes.scans import Scan
+    from jaxvae.evaluation.thresholds import Kept
+    from jaxvae.evaluation.volume_tables import Judging
+    from jaxvae.runs.checkpoint import Run
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,12 @@ class Evaluate:
             flags.refuse_below_zero(name, getattr(self, name))
         if self.median and self.median % 2 == 0:
             raise InputError(f"--median {self.median}: must be odd, or 0")
-        from jaxvae import checkpoint, files, prepared_volumes, results, run_tables, thresholds, volume_tables
-        from jaxvae.data import cache
+        from jaxvae import files
+        from jaxvae.data.volumes import cache
+        from jaxvae.evaluation import image_tables, prepared_volumes, thresholds, volume_tables
         from jaxvae.report import evaluation_tables
+        from jaxvae.runs import checkpoint
+        from jaxvae.scoring import results
 
         run = checkpoint.load(self.run)
         config, other = at_hand(run.config, self.other)
@@ -78,10 +81,10 @@ class Evaluate:
             print(f"{where}: {thresholds.notice(far, len(test))}\n")
         needs_maps = of_volumes or test.masks is not None or not test.labels.any()
         scored = results.score_dataset(run, test, maps=results.MAPS if needs_maps else ())
-        evaluation = run_tables.of_images(run, test, scored, resamples=self.resamples)
+        evaluation = image_tables.of_images(run, test, scored, resamples=self.resamples)
         evaluation["thresholds"] = kept.thresholds
         if not test.labels.any():
-            evaluation["false_positives"] = run_tables.false_positives(scored, kept.thresholds)
+            evaluation["false_positives"] = image_tables.false_positives(scored, kept.thresholds)
         evaluation["judged"] = None if other is None else str(other.resolve())
         evaluation["run"] = str(self.run.resolve())
         evaluation["contents"] = images
@@ -112,13 +115,13 @@ class Evaluate:
         print(f"\n{place / 'evaluation.json'} holds these numbers; draw them with {draw}")
 
     def _judging(self) -> Judging:
-        from jaxvae.volume_tables import Judging
+        from jaxvae.evaluation.volume_tables import Judging
 
         return Judging(median=self.median, components=self.components, background=self.background)
 
     def _kept(self, run: Run, splits: Splits | None) -> Kept:
         """What the run keeps of its healthy images; nothing, and a line that says why, where it cannot be had."""
-        from jaxvae import thresholds
+        from jaxvae.evaluation import thresholds
 
         try:
             return thresholds.of(self.run, run, lambda: splits or open_own(self.run, run.config))
@@ -128,7 +131,7 @@ class Evaluate:
 
     def _healthy_scans(self, run: Run, splits: Splits | None) -> list[Scan]:
         """The scans of the run's own validation; none where they, or the volumes prepared from them, are gone."""
-        from jaxvae.data import cache
+        from jaxvae.data.volumes import cache
 
         try:
             splits = splits or open_own(self.run, run.config)

@@ -14,7 +14,7 @@ from jaxvae.cli.words import counted, shortened
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
-    from jaxvae.data.cache import Cache
+    from jaxvae.data.volumes.cache import Cache
 
 SHOWN = 5  # of the files that were left out by their names; rejected.jsonl lists all
 
@@ -68,8 +68,8 @@ class Prepare:
             return
         if self.out is None:
             raise InputError(f"--out is missing: where to put the slices of the volumes in {self.data}")
-        from jaxvae.data import cache, cache_writer, scans
-        from jaxvae.data.slices import Slicing
+        from jaxvae.data.volumes import cache, cache_writer, scans
+        from jaxvae.data.volumes.slices import Slicing
 
         slicing = Slicing(self.size, self.normalise, self.percentiles, self.clip, self.smallest, self.neighbours)
         if self.out.resolve().is_relative_to(Path(self.data).resolve()):
@@ -94,7 +94,7 @@ class Prepare:
     def _summary(self, opened: Cache, left_out: int) -> str:
         from collections import defaultdict
 
-        from jaxvae.data import cache, scans
+        from jaxvae.data.volumes import cache, scans
 
         everything = cache.dataset(opened)
         lines = [

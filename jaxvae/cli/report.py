@@ -13,8 +13,8 @@ from jaxvae.cli.source import at_hand, open_other, open_own
 from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxvae.checkpoint import Run
-    from jaxvae.data.cache import Cache
+    from jaxvae.data.volumes.cache import Cache
+    from jaxvae.runs.checkpoint import Run
 
 # Those of the viewer of volumes, of which each adds a megabyte or so to the page.
 SHOWN = ("combi", "kl_grad", "elbo_grad", "rec_error")
@@ -36,10 +36,12 @@ class Report:
 
     def execute(self) -> None:
         flags.refuse_unless_positive("cases", self.cases)
-        from jaxvae import checkpoint, files, results, runs
-        from jaxvae.data import cache
-        from jaxvae.evaluation import BASELINES
+        from jaxvae import files
+        from jaxvae.data.volumes import cache
+        from jaxvae.evaluation.image_metrics import BASELINES
         from jaxvae.report import evaluation_page, evaluation_tables
+        from jaxvae.runs import checkpoint, training
+        from jaxvae.scoring import results
 
         if self.other is not None and not self.other.exists():
             raise InputError(f"{self.other}: no such folder")
@@ -66,7 +68,9 @@ class Report:
             config,
             cases=self.cases,
             records=files.read_lines(
-                self.run / "metrics.jsonl", runs.LOGGED, way_out="restore it, or remove it and go without its figure"
+                self.run / "metrics.jsonl",
+                training.LOGGED,
+                way_out="restore it, or remove it and go without its figure",
             ),
             viewer_section=section,
         )
@@ -75,10 +79,10 @@ class Report:
 
 def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[str, Any], count: int) -> str:
     """The viewer of up to `count` volumes that have lesions, those with the most of them; none without their scans."""
-    from jaxvae.data import cache
-    from jaxvae.data.scans import Rejected
+    from jaxvae.data.volumes import cache
+    from jaxvae.data.volumes.scans import Rejected
     from jaxvae.report.viewer import Shown, viewer
-    from jaxvae.volume_scores import score_scans
+    from jaxvae.scoring.volume_scores import score_scans
 
     if gone := cache.gone(opened, patients):
         there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"

@@ -16,10 +16,10 @@ from jaxvae.cli.words import counted, spaced
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
-    from jaxvae.checkpoint import Run
-    from jaxvae.data.image_layouts import Entry
-    from jaxvae.data.image_tree import LeftOut
-    from jaxvae.thresholds import Kept
+    from jaxvae.data.images.layouts import Entry
+    from jaxvae.data.images.tree import LeftOut
+    from jaxvae.evaluation.thresholds import Kept
+    from jaxvae.runs.checkpoint import Run
 
 MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
 
@@ -73,7 +73,7 @@ class Score:
 
     def execute(self) -> None:
         self._check()
-        from jaxvae import checkpoint
+        from jaxvae.runs import checkpoint
 
         run = checkpoint.load(self.run)
         if self.folder is not None and run.config.get("volumes") is not None:
@@ -107,7 +107,7 @@ class Score:
 
     def _write_own(self, run: Run) -> None:
         """The scores of a run's own test images."""
-        from jaxvae import results
+        from jaxvae.scoring import results
 
         dataset, out = open_own(self.run, run.config).test, self.out or self.run / "scores"
         if len(dataset) == 0:
@@ -123,9 +123,10 @@ class Score:
 
     def _write_images(self, run: Run, folder: Path) -> None:
         """The files of every image of a folder."""
-        from jaxvae import image_maps, thresholds
-        from jaxvae.data import image_folders
+        from jaxvae.data.images import folders
+        from jaxvae.evaluation import thresholds
         from jaxvae.progress import Bar
+        from jaxvae.scoring import image_maps
 
         out = self._out(run, folder)
         entries, left_out = _entries(folder)
@@ -139,7 +140,7 @@ class Score:
                 wanted,
                 preparation=preparation(from_config(run.config["data"])),
                 settings={"folder": str(folder.resolve()), "step": run.step, **run.config},
-                left_out=image_folders.records(left_out),
+                left_out=folders.records(left_out),
                 batch_size=self.batch_size,
                 ranges=kept and kept.ranges,
                 finished=bar.update,
@@ -147,7 +148,7 @@ class Score:
         words = self._scored(out, summary.written, "image", summary.skipped)
         print(f"{words}; the numbers of each are in samples.jsonl")
         if left_out:
-            print(f"  {image_folders.summary(left_out)}; left_out.jsonl lists them")
+            print(f"  {folders.summary(left_out)}; left_out.jsonl lists them")
         if summary.unlike:
             print(f"  {thresholds.notice(summary.unlike, summary.written)}")
         for one in summary.failed[:SHOWN]:
@@ -161,9 +162,9 @@ class Score:
             )
 
     def _write_volumes(self, run: Run, folder: Path) -> None:
-        from jaxvae import volume_maps
-        from jaxvae.data import cache, scans
+        from jaxvae.data.volumes import cache, scans
         from jaxvae.progress import Bar
+        from jaxvae.scoring import volume_maps
 
         if self.format != "npy":
             raise InputError("--format: goes with images only; maps of volumes are NIfTI files")
@@ -228,7 +229,7 @@ class Score:
     def _threshold(self, run: Run, kept: Kept | None) -> float | None:
         """Of the first map: what 1 % of the run's healthy validation pixels reach. For voxels, an evaluation may have
         measured it on the scans' own grid."""
-        from jaxvae import results
+        from jaxvae.scoring import results
 
         if self.threshold is not None:
             return self.threshold
@@ -245,7 +246,7 @@ class Score:
 
     def _kept(self, run: Run) -> Kept | None:
         """What the run keeps of its healthy images; None, and a line that says why, where it cannot be had."""
-        from jaxvae import thresholds
+        from jaxvae.evaluation import thresholds
 
         if self.threshold is not None:
             return thresholds.read(self.run, run)
@@ -258,16 +259,16 @@ class Score:
 
 def _bare(path: Path) -> str:
     """The name of a single file without its suffix, .nii.gz too."""
-    from jaxvae.data import volumes
+    from jaxvae.data.volumes import volume_files
 
-    return volumes.stem(path) if volumes.is_volume(path) else path.stem
+    return volume_files.stem(path) if volume_files.is_volume(path) else path.stem
 
 
 def _entries(folder: Path) -> tuple[list[Entry], list[LeftOut]]:
     """The images of a folder, no two of which have the same name without suffix; and the other files."""
-    from jaxvae.data import image_folders
+    from jaxvae.data.images import folders
 
-    entries, left_out = image_folders.unlabelled(folder)
+    entries, left_out = folders.unlabelled(folder)
     stems: dict[Path, str] = {}
     for entry in entries:
         other = stems.setdefault(Path(entry.name).with_suffix(""), entry.name)

@@ -15,9 +15,9 @@ from jaxvae.cli.words import spaced
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
-    from jaxvae.checkpoint import Run
     from jaxvae.data.dataset import Dataset, Splits
     from jaxvae.data.preparation import Preparation
+    from jaxvae.runs.checkpoint import Run
 
 FASHION_MNIST = "fashion_mnist:"
 # The types of the JSON values of a `Source`.
@@ -79,7 +79,7 @@ def is_fashion_mnist(source: Source) -> bool:
 
 def is_volumes(source: Source) -> bool:
     """Whether `--data` names a folder of prepared volumes."""
-    from jaxvae.data import cache
+    from jaxvae.data.volumes import cache
 
     return not is_fashion_mnist(source) and source.data != "phantom" and cache.is_cache(source.data)
 
@@ -148,7 +148,7 @@ def open_own(run_directory: Path, config: dict[str, Any]) -> Splits:
 def at_hand(config: dict[str, Any], other: Path | None) -> tuple[dict[str, Any], Path | None]:
     """The configuration of a run and the folder it is tested on, if that is its own prepared volumes that have moved:
     then these are its data, and it is tested on its own test."""
-    from jaxvae.data import cache
+    from jaxvae.data.volumes import cache
 
     if other is None or not config.get("volumes") or not cache.is_cache(other):
         return config, other
@@ -165,9 +165,10 @@ def open_other(run_directory: Path, run: Run, folder: Path) -> Dataset:
     """
     import numpy as np
 
-    from jaxvae import trained_on, volume_tables
     from jaxvae.data import images
     from jaxvae.data.dataset import sketches
+    from jaxvae.evaluation import volume_tables
+    from jaxvae.runs import trained_on
 
     if not (run_directory / trained_on.FILE).is_file():
         print(
@@ -206,7 +207,7 @@ def _load(source: Source) -> Splits:
             seed=source.split_seed,
         )
     if is_volumes(source):
-        from jaxvae.data import cache
+        from jaxvae.data.volumes import cache
 
         return cache.load(source.data, validation=source.validation, test=source.test, seed=source.split_seed)
     from jaxvae.data import images
@@ -243,7 +244,7 @@ def volumes_of(source: Source) -> dict[str, Any] | None:
     """What decides the slices of prepared volumes, for config.json; None for other data."""
     if not is_volumes(source):
         return None
-    from jaxvae.data import cache, slices
+    from jaxvae.data.volumes import cache, slices
 
     opened = cache.open_cache(source.data)
     return {"slicing": slices.to_config(opened.slicing), "hash": opened.hash}

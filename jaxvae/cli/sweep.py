@@ -74,9 +74,10 @@ class Sweep:
 
     def execute(self) -> None:
         _check(self)
-        from jaxvae import __version__, plan, sharding
+        from jaxvae import __version__, sharding
         from jaxvae.cli import train
-        from jaxvae.report import evaluation_tables, sweeps
+        from jaxvae.report import evaluation_tables, sweep_figures
+        from jaxvae.sweeps import plan
 
         try:
             process, processes = sharding.join(self.distributed)
@@ -120,19 +121,19 @@ class Sweep:
         rows = plan.write_table(self.sweep, whole)
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
         score = plan.score_of(rows)
-        print(sweeps.summary(rows, axes, score))
+        print(sweep_figures.summary(rows, axes, score))
         if test["test"] and (reason := evaluation_tables.why(test)):
             print(f"whole images are not in the table: {reason}")
         if best := _best(self, rows, axes, score):
             print(f"the best as a run of its own: {best}")
-        sweeps.figures(self.sweep, rows, axes, score)
+        sweep_figures.figures(self.sweep, rows, axes, score)
         print(
             f"\n{self.sweep}: table.jsonl and table.csv hold {counted(len(rows), 'run')}, the figures lie beside them"
         )
 
 
 def _check(sweep: Sweep) -> None:
-    from jaxvae.data.fashion_mnist import CLASSES
+    from jaxvae.data.fashion_mnist.hold_out import CLASSES
 
     axes = {name: getattr(sweep, name) for name in (*FREE, *FIXED)}
     for name, values in axes.items():
@@ -204,7 +205,7 @@ def _opened(source: Source) -> Splits:
 
 def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
     """The axes along which runs of one program differ, with the paper's values filled in."""
-    from jaxvae import population
+    from jaxvae.population.axes import grid
 
     axes = {
         "seed": list(sweep.seed),
@@ -213,7 +214,7 @@ def _free_axes(sweep: Sweep, config: dict[str, Any]) -> dict[str, list[Any]]:
         "log_scale": list(sweep.log_scale),
         "latent_size": list(sweep.latent_size or [config["model"]["latent_size"]]),
     }
-    population.grid(**axes)
+    grid(**axes)
     return axes
 
 
@@ -231,7 +232,7 @@ def _memory_of(sweep: Sweep, fixed: dict[str, Any], largest: int, opened: Opened
     """The bytes that so many runs of one shape take, if they are free."""
     import jax
 
-    from jaxvae import capacity, checkpoint
+    from jaxvae.runs import capacity, checkpoint
 
     config, splits = _config(sweep, fixed, opened)
     model, free = checkpoint.model_from_config(config["model"]), capacity.free_bytes()
@@ -264,7 +265,7 @@ def _memory_of(sweep: Sweep, fixed: dict[str, Any], largest: int, opened: Opened
 
 def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int, processes: int) -> None:
     """The plan, before anything is trained."""
-    from jaxvae import plan
+    from jaxvae.sweeps import plan
 
     programs = whole["programs"]
     runs = sum(len(program["runs"]) for program in programs)
@@ -278,22 +279,25 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int,
 
 
 def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -> None:
-    from jaxvae import TrainConfig, checkpoint, plan, programs, runs
+    from jaxvae import TrainConfig
     from jaxvae.progress import Bar
+    from jaxvae.runs import checkpoint, training
+    from jaxvae.sweeps import plan
+    from jaxvae.sweeps.program import train_and_judge
 
     bar = Bar(todo, "programs")
     for done, number in enumerate(bar, start=1):
         program = whole["programs"][number]
         config, splits = _config(sweep, program["fixed"], opened)
         started = time.perf_counter()
-        rows = programs.train_and_judge(
+        rows = train_and_judge(
             checkpoint.model_from_config(config["model"]),
             TrainConfig(**config["train"]),
             program["runs"],
             splits,
             sweep.recipe.epochs,
             sweep.recipe.arithmetic,
-            runs.AUGMENTATIONS[sweep.recipe.augment],
+            training.AUGMENTATIONS[sweep.recipe.augment],
         )
         rows = [{**program["fixed"], **row} for row in rows]
         seconds = time.perf_counter() - started
@@ -304,8 +308,8 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
 
 def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str) -> str | None:
     """The command that trains the best setting, with its first seed; None where all diverged."""
-    from jaxvae import plan
     from jaxvae.cli import train
+    from jaxvae.sweeps import plan
 
     best = plan.over_seeds(rows, axes, score)[0]
     if best["mean"] is None:

@@ -8,12 +8,12 @@ import signal
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from jaxvae import signals
 from jaxvae.cli import flags
 from jaxvae.cli.recipe import Recipe, check_recipe, is_dense
 from jaxvae.cli.source import Source, is_fashion_mnist, is_volumes, open_splits, to_config, volumes_of
 from jaxvae.cli.words import counted, flag, spaced
 from jaxvae.errors import InputError, command
+from jaxvae.runs import signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,14 +61,16 @@ class Train:
             splits = open_splits(self.source)
             check_images(self.source, splits)
             config = run_config(self, splits)
-            from jaxvae import checkpoint, files, runs, thresholds
+            from jaxvae import files
+            from jaxvae.evaluation import thresholds
+            from jaxvae.runs import checkpoint, training
 
             _check_memory(config)
-            runs.claim(self.run, config)
+            training.claim(self.run, config)
             with files.alone(self.run):
                 print(_announced(self, config, checkpoint.latest_step(self.run / "checkpoints" / "last")), flush=True)
                 record_notices(self.run, splits.notices, splits.left_out)
-                ending = runs.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
+                ending = training.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)
                 if ending.finished:
                     run = checkpoint.load(self.run)
                     try:
@@ -114,9 +116,10 @@ def record_notices(directory: Path, notices: Sequence[str], left_out: Sequence[d
 
 def run_config(train: Train, splits: Splits) -> dict[str, Any]:
     """config.json: everything that decides the result, with the paper's values filled in."""
-    from jaxvae import __version__, checkpoint
+    from jaxvae import __version__
     from jaxvae.data.dataset import contents, fingerprint
     from jaxvae.models import ConvVAE, DenseVAE
+    from jaxvae.runs import checkpoint
 
     height, width, channels = splits.train.images.shape[1:]
     shape = (height, width, channels)
@@ -199,7 +202,7 @@ def check_flags(train: Train) -> None:
 
 def _check_memory(config: dict[str, Any]) -> None:
     """Refuses a model that cannot be held; XLA would try for minutes."""
-    from jaxvae import capacity, checkpoint
+    from jaxvae.runs import capacity, checkpoint
 
     # With Adam's two moments and the gradient.
     needed = 4 * capacity.parameter_bytes(checkpoint.model_from_config(config["model"]))

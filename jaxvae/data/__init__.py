@@ -6,7 +6,7 @@ They are imported when they are first used: `jaxvae.data.phantom.load()`.
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["augment", "cache", "dataset", "fashion_mnist", "images", "phantom", "scans", "slices", "volumes"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["dataset", "fashion_mnist", "images", "phantom", "volumes"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> ModuleType:

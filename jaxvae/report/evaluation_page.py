@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from jaxvae import files
-from jaxvae.curves import pr_curve, roc_curve
-from jaxvae.data import slices
 from jaxvae.data.dataset import Dataset
-from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
-from jaxvae.metrics import best_dice
+from jaxvae.data.volumes import slices
+from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, baseline_maps, map_means
+from jaxvae.evaluation.volume_metrics import BEST as VOLUME_BEST
+from jaxvae.metrics.curves import pr_curve, roc_curve
+from jaxvae.metrics.ranking import best_dice
 from jaxvae.progress import Bar
-from jaxvae.report import curves, histograms, page, panels, style, tables, training, viewer
+from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables, training_curve, viewer
 from jaxvae.report.evaluation_tables import NOTE, named, of_healthy, of_volumes, why
 from jaxvae.report.page import Figure
-from jaxvae.results import Scored
-from jaxvae.volume_evaluation import BEST as VOLUME_BEST
+from jaxvae.scoring.results import Scored
 
 # The maps that panels show: a column for each of Combi's variants would leave none of them legible.
 DRAWN = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed")
@@ -61,7 +61,7 @@ def write(
             figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
     if records:
-        training.figure(report / "training", records)
+        training_curve.figure(report / "training", records)
         caption = "The loss and its two terms while it was trained; of the validation images, the loss at z = mean."
         first, last = records[0], records[-1]
         alt = f"Loss over {last['step']} steps, {first['loss']:.0f} at first and {last['loss']:.0f} at last"
@@ -138,14 +138,14 @@ def _curves(
     """Curves and histograms of one table, for pixels or images."""
     assert labels is not None
     number = {key: {row["score"]: np.ravel(row[key])[0] for row in rows} for key in ("auroc", "average_precision")}
-    curves.figure(
+    operating_curves.figure(
         report / f"curves_{what}",
         {name: roc_curve(values, labels) for name, values in scores.items()},
         {name: pr_curve(values, labels) for name, values in scores.items()},
         float(labels.mean()),
         **number,
     )
-    histograms.figure(
+    score_histograms.figure(
         report / f"histograms_{what}",
         {name: (np.asarray(values)[~labels], np.asarray(values)[labels]) for name, values in scores.items()},
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from jaxvae.bootstrap import FEWEST_GROUPS
 from jaxvae.errors import InputError
-from jaxvae.evaluation import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
+from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
+from jaxvae.evaluation.volume_metrics import BEST as VOLUME_BEST
+from jaxvae.evaluation.volume_metrics import COLUMNS
+from jaxvae.evaluation.volume_tables import Judging
+from jaxvae.metrics.bootstrap import FEWEST_GROUPS
 from jaxvae.report import style, tables
-from jaxvae.volume_evaluation import BEST as VOLUME_BEST
-from jaxvae.volume_evaluation import COLUMNS
-from jaxvae.volume_tables import Judging
 
 # What a reader has to know of a table, wherever it is shown.
 ORACLE = "best Dice is chosen on these very labels"

@@ -1,0 +1,184 @@
+"""What a folder of images holds, read from names alone: its layout, its images, the masks of each, and the rest.
+
+The layouts are in `image_layouts`. Every file that is not used is listed with its kind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxvae.data.images import layouts
+from jaxvae.data.images.image_files import FORMATS
+from jaxvae.data.images.layouts import Entry, Layout
+from jaxvae.data.images.tree import LeftOut, Tree, mask_stem, walk
+from jaxvae.data.volumes.volume_files import is_volume
+from jaxvae.errors import InputError, command
+from jaxvae.files import is_dangling
+
+NAMED = 3  # links to nothing that a summary names
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images of a folder, by what they are for.
+
+    Args:
+      layout: how they lie.
+      train: healthy images to train on; those with masks (layouts `cases` and `halves`) are healthy where these are 0.
+      validation: healthy images, of a folder of their own; empty: some of `train` are to be set aside.
+      test: labelled images.
+      left_out: the files that are not used.
+    """
+
+    layout: Layout
+    train: list[Entry]
+    validation: list[Entry] = field(default_factory=list)
+    test: list[Entry] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def find(directory: str | Path) -> Found:
+    """The images of a folder.
+
+    An image that is a link to nothing is left out, and so is one whose mask is.
+
+    Raises:
+      InputError: no layout; where a folder below it has one, that is named. An image without its mask, a mask without
+        its image, or two files of one name.
+    """
+    directory = _existing(directory)
+    tree = walk(directory)
+    layout = layouts.of(tree)
+    if layout is None:
+        raise _no_layout(directory, tree)
+    return _without_links(tree, Found(layout, *layouts.LAYOUTS[layout](tree)))
+
+
+def refuse_without_training(directory: Path, found: Found) -> None:
+    """Raise InputError if there is no image to train on, and say why."""
+    if found.train:
+        return
+    links = [one.path for one in found.left_out if one.kind == "link to nothing"]
+    why = f"{links[0]} is a link to nothing; fetch it and the others" if links else summary(found.left_out)
+    raise InputError(f"{directory}: no image to train on{f' ({why})' if why else ''}")
+
+
+def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
+    """All images below a folder, or the one image that the path names; and the files that are not used.
+
+    Masks are not used, nor is anything in a folder for masks, such as `ground_truth`.
+
+    Raises:
+      InputError: there is no image.
+    """
+    path = Path(path)
+    if path.is_file() and is_volume(path):
+        raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
+    if path.is_file():
+        return [layouts.alone(path, path.parent, "unknown")], []
+    tree = walk(_existing(path))
+    found = [image for folder in tree.files for image in tree.images(folder) if not tree.is_for_masks(folder)]
+    entries = [layouts.alone(image, path, "unknown") for image in sorted(found, key=tree.order)]
+    if not entries and any(is_volume(one.path) for one in tree.left_out):
+        raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
+    if not entries:
+        raise InputError(f"{path}: no {FORMATS} image in it or below{_and_not(tree, [])}")
+    return entries, tree.left_out + _unused(tree, entries)
+
+
+def summary(left_out: Sequence[LeftOut]) -> str:
+    """The files that are not used, counted by kind; empty where there are none.
+
+    >>> summary([LeftOut(Path("a.txt"), "file", ".txt"), LeftOut(Path("b_mask.png"), "mask")])
+    'left out: 1 file (.txt), 1 mask'
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    links = [one.path.name for one in left_out if one.kind == "link to nothing"]
+    names = ", ".join(links[:NAMED]) + (", ..." if len(links) > NAMED else "")
+    for one in left_out:
+        counts[one.kind, names if one.kind == "link to nothing" else one.detail] += 1
+    words = [_words(count, kind, detail) for (kind, detail), count in counts.items()]
+    return f"left out: {', '.join(words)}" if words else ""
+
+
+def records(left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
+    """Path and reason of each file that is not used.
+
+    >>> records([LeftOut(Path("a.txt"), "file", ".txt")])
+    [{'path': 'a.txt', 'reason': 'file (.txt)'}]
+    """
+    return [{"path": str(one.path), "reason": _words(1, one.kind, one.detail)[2:]} for one in left_out]
+
+
+def _words(count: int, kind: str, detail: str) -> str:
+    noun = kind if count == 1 else kind.replace("link", "links") if kind == "link to nothing" else f"{kind}s"
+    return f"{count} {noun}" + (f" ({detail})" if detail else "")
+
+
+def _without_links(tree: Tree, found: Found) -> Found:
+    """What was found, without the images that are links to nothing or whose masks are; with the files not used."""
+    links: list[LeftOut] = []
+
+    def kept(entries: list[Entry]) -> list[Entry]:
+        good = []
+        for entry in entries:
+            missing = [path for path in (entry.path, *entry.masks) if is_dangling(path)]
+            links.extend(LeftOut(path, "link to nothing") for path in missing)
+            if missing and missing[0] != entry.path:
+                links.append(LeftOut(entry.path, "image", "its mask is a link to nothing"))
+            if not missing:
+                good.append(entry)
+        return good
+
+    train, validation, test = (kept(part) for part in (found.train, found.validation, found.test))
+    used = train + validation + test
+    left_out = [*tree.left_out, *links, *_unused(tree, used, but=[one.path for one in links])]
+    return Found(found.layout, train, validation, test, left_out)
+
+
+def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> list[LeftOut]:
+    """The image files that no entry has."""
+    known = {path for entry in used for path in (entry.path, *entry.masks)} | {*but}
+    rest = []
+    for folder, paths in tree.files.items():
+        for path in paths:
+            if path in known:
+                continue
+            if mask_stem(path) or tree.is_for_masks(folder):
+                rest.append(LeftOut(path, "mask"))
+            elif is_dangling(path):
+                rest.append(LeftOut(path, "link to nothing"))
+            else:
+                rest.append(LeftOut(path, "image", f"in {folder or '.'}"))
+    return rest
+
+
+def _existing(directory: str | Path) -> Path:
+    """The folder, or an InputError where there is none."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        found = "is a file; pass its folder" if directory.exists() else "no such folder"
+        raise InputError(f"{directory}: {found}")
+    return directory
+
+
+def _no_layout(directory: Path, tree: Tree) -> InputError:
+    for folder in sorted(tree.folders, key=lambda folder: (folder.count("/"), tree.order(Path(folder)))):
+        if folder.count("/") < 2 and layouts.of(walk(directory / folder)):
+            return InputError(
+                f"{directory}: no images to train on directly in it; pass a folder below it, like {directory / folder}"
+            )
+    if any(is_volume(one.path) for one in tree.left_out):
+        return InputError(f"{directory}: holds volumes; first run {command('prepare', directory, '--out', 'PATH')}")
+    return InputError(
+        f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
+        f"nor images directly in it; arrange it as one of these{_and_not(tree, [])}"
+    )
+
+
+def _and_not(tree: Tree, used: Sequence[Entry]) -> str:
+    words = summary(tree.left_out + _unused(tree, used))
+    return f" ({words})" if words else ""

@@ -1,0 +1,236 @@
+"""How data sets of images lie in their folders.
+
+| layout | data sets | trained on | validated on | tested on | masks |
+|---|---|---|---|---|---|
+| benchmark | MVTec AD | train/good | | test/KIND | ground_truth/KIND/NAME_mask |
+| | MVTec LOCO | train/good | validation/good | test/KIND | ground_truth/KIND/NAME/NUMBER, several |
+| | VisA for PyTorch | train/good | | test/KIND | ground_truth/KIND/NAME |
+| | BTech | train/ok | | test/ok, test/ko | ground_truth/ko/NAME |
+| | BMAD | train/good | valid/good/img | test/KIND/img | test/KIND/label/NAME |
+| visa | VisA | by split_csv/1cls.csv beside it | | | Data/Masks/Anomaly/NAME |
+| halves | KolektorSDD2 | train/NAME | | test/NAME | NAME_GT beside the image |
+| cases | KolektorSDD, patients | CASE/NAME | | some cases | CASE/NAME_mask or NAME_label |
+| flat | | NAME | | | |
+
+Names are compared without regard to capital letters. `ok` and `normal` are names for `good` too. Without any folder of
+masks a benchmark has labels, but no masks (Bergmann et al., CVPR 2019, for MVTec AD).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxvae.data.images.tree import Tree, join, mask_stem
+from jaxvae.errors import InputError
+
+Layout = Literal["benchmark", "visa", "halves", "cases", "flat"]
+
+HEALTHY = ("good", "ok", "normal")
+TEST = ("test", "test_public")
+VALIDATION = ("validation", "valid", "val")
+IMAGES = ("img", "imgs", "image", "images", "rgb")  # folders in that of a kind, where images and masks lie apart
+MASKS = ("label", "labels", "mask", "masks", "gt", "anomaly_mask")
+TRUTH = ("ground_truth", "groundtruth")
+
+
+class Entry(NamedTuple):
+    """One image of a folder, before it is read."""
+
+    path: Path
+    masks: tuple[Path, ...]  # it is anomalous where any of them is
+    name: str
+    group: str
+    kind: str | None  # None: the masks say whether it is `good` or `anomalous`
+
+
+Parts = tuple[list[Entry], list[Entry], list[Entry]]  # to train on, to validate on, to test on
+
+
+def of(tree: Tree) -> Layout | None:
+    """The layout of a folder; None if it has none."""
+    train, test = tree.child("", "train"), tree.child("", *TEST)
+    if test and (tree.child(train, *HEALTHY) or tree.child(test, *HEALTHY) or tree.child("", *TRUTH)):
+        return "benchmark"
+    if _visa_images(tree):
+        return "visa"
+    if train and test and tree.masks(train) and tree.masks(test):
+        return "halves"
+    if any(tree.masks(folder) for folder in tree.below("")):
+        return "cases"
+    return "flat" if tree.files.get("") else None
+
+
+def alone(path: Path, directory: Path, kind: str | None, masks: tuple[Path, ...] = ()) -> Entry:
+    """An image that is a group by itself."""
+    name = path.relative_to(directory).as_posix()
+    return Entry(path, masks, name, name, kind)
+
+
+def _benchmark(tree: Tree) -> Parts:
+    test, truth = tree.child("", *TEST), tree.child("", *TRUTH)
+    assert test is not None
+    train = _healthy(tree, tree.child(tree.child("", "train"), *HEALTHY))
+    validation = _healthy(tree, tree.child(tree.child("", *VALIDATION), *HEALTHY))
+    truth = truth or tree.child(test, *TRUTH)
+    kinds = [kind for kind in tree.below(test) if kind.casefold() not in TRUTH]
+    tested = []
+    for kind in dict.fromkeys(kinds + (tree.below(truth) if truth else [])):
+        place = join(test, kind)
+        masks = tree.child(truth, kind.casefold()) or tree.child(place, *MASKS)
+        masks = masks or (join(truth, kind) if truth else None)
+        needed = masks is not None and kind.casefold() not in HEALTHY
+        pairs = _pairs(tree, _images_of(tree, place), masks, needed=needed, inside=True)
+        name = "good" if kind.casefold() in HEALTHY else kind
+        tested += [alone(path, tree.root, name, found) for path, found in pairs]
+    if not tested:
+        good = tree.child(tree.child("", "train"), *HEALTHY) or "train/good"
+        raise InputError(f"{tree.root / test}: no folder of images; pass {tree.root / good} to go without")
+    return train, validation, tested
+
+
+def _halves(tree: Tree) -> Parts:
+    train, test = tree.child("", "train"), tree.child("", *TEST)
+    assert train is not None
+    assert test is not None
+    return _paired(tree, train), [], _paired(tree, test)
+
+
+def _paired(tree: Tree, folder: str) -> list[Entry]:
+    pairs = _pairs(tree, folder, folder, needed=True)
+    return [alone(path, tree.root, None, masks) for path, masks in pairs]
+
+
+def _cases(tree: Tree) -> Parts:
+    """The slices of all cases, in the order of their numbers, grouped by case."""
+    entries = [
+        Entry(path, masks, path.relative_to(tree.root).as_posix(), folder, None)
+        for folder in tree.below("")
+        for path, masks in _pairs(tree, folder, folder, needed=True)
+    ]
+    return entries, [], []
+
+
+def _flat(tree: Tree) -> Parts:
+    if masks := tree.masks(""):
+        up = tree.root.parent
+        raise InputError(
+            f"{masks[0]}: a mask, but all images here count as healthy; give each case a folder of its own, or pass "
+            f"{up} if {tree.root.name} is one of its cases"
+        )
+    return _healthy(tree, ""), [], []
+
+
+def _visa(tree: Tree) -> Parts:
+    """The images as split_csv/1cls.csv divides them, which lies beside the folders of all objects."""
+    table = Path(os.path.abspath(tree.root)).parent / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        raise InputError(
+            f"{tree.root}: its Data/Images are those of VisA, but {table}, which says what is trained on, is missing; "
+            "put it there, or arrange the images as train/good, test/good, test/bad and ground_truth/bad"
+        )
+    parts: Parts = [], [], []
+    there = {path for paths in tree.files.values() for path in paths}
+    for row in _rows(table):
+        if Path(row["image"]).parts[0] != Path(os.path.abspath(tree.root)).name:
+            continue
+        image, mask = (tree.root / Path(*Path(row[name]).parts[1:]) for name in ("image", "mask"))
+        healthy = row["label"].casefold() in HEALTHY
+        for path in (image,) if healthy else (image, mask):
+            if path not in there:
+                raise InputError(f"{table}: names {path}, which is missing; copy it there, or take it out of the table")
+        entry = alone(image, tree.root, "good" if healthy else row["label"], () if healthy else (mask,))
+        parts[0 if row["split"] == "train" else 2].append(entry)
+    if not parts[0] or any(entry.kind != "good" for entry in parts[0]):
+        found = "trains on anomalous images" if parts[0] else f"has no training images of {tree.root.name}"
+        raise InputError(f"{table}: {found}; use the 1cls.csv of VisA")
+    return parts
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """The rows of VisA's table; none leads out of its folder."""
+    columns = {"object", "split", "label", "image", "mask"}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read ({error}); copy it again") from error
+    for row in rows:
+        if not columns <= row.keys() or any(row[name] is None for name in columns) or not row["image"]:
+            raise InputError(f"{table}: lacks one of the columns {', '.join(sorted(columns))}; copy it again")
+        for name in (row["image"], row["mask"]):
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise InputError(f"{table}: names {name}, which is outside of its folder; take it out")
+    return rows
+
+
+def _visa_images(tree: Tree) -> str | None:
+    """The folder of the healthy images, where a folder has the layout of VisA."""
+    images = tree.child(tree.child("", "data"), "images")
+    return tree.child(images, *HEALTHY) if tree.child(images, "anomaly") else None
+
+
+LAYOUTS: dict[Layout, Callable[[Tree], Parts]] = {
+    "benchmark": _benchmark,
+    "visa": _visa,
+    "halves": _halves,
+    "cases": _cases,
+    "flat": _flat,
+}
+
+
+def _images_of(tree: Tree, folder: str) -> str:
+    """The folder of the images of a kind: itself, or one in it that has a name for images."""
+    return tree.child(folder, *IMAGES) or folder
+
+
+def _healthy(tree: Tree, folder: str | None) -> list[Entry]:
+    """The images of a folder, all healthy; masks among them are left out. None where there is no such folder."""
+    paths = [] if folder is None else tree.images(_images_of(tree, folder) if folder else "")
+    return [alone(path, tree.root, "good") for path in paths]
+
+
+def _pairs(
+    tree: Tree, images_in: str, masks_in: str | None, *, needed: bool, inside: bool = False
+) -> list[tuple[Path, tuple[Path, ...]]]:
+    """The images of one folder, each with its masks in the other, which it must have where masks are needed.
+
+    Args:
+      inside: all files of the other folder are masks; those of NAME are NAME.*, NAME_mask.* and all in a folder NAME.
+    """
+    images = _by_stem(tree.images(images_in))
+    if masks_in is None:
+        return [(path, ()) for path in images.values()]
+    masks: dict[str, tuple[Path, ...]] = {}
+    for path in tree.files.get(masks_in, []):
+        stem = mask_stem(path) if not (inside and path.stem in images) else path.stem
+        if stem is None and not inside:
+            continue
+        if (stem := stem or path.stem) in masks:
+            raise InputError(f"{path}: is a second mask of {stem}, beside {masks[stem][0].name}; remove one of them")
+        masks[stem] = (path,)
+    for name in tree.below(masks_in) if inside else []:
+        if found := tree.files.get(join(masks_in, name)):
+            masks[name] = (*masks.get(name, ()), *found)
+    for stem, found in masks.items():
+        if stem not in images:
+            missing = tree.root / images_in / stem
+            raise InputError(f"{found[0]}: a mask, but its image {missing}.* is missing; bring it back, or remove this")
+    for stem, image in images.items():
+        if needed and stem not in masks:
+            raise InputError(
+                f"{image}: its mask {tree.root / masks_in / stem}_mask.* is missing; a healthy image's is all zero"
+            )
+    return [(path, masks.get(stem, ())) for stem, path in images.items()]
+
+
+def _by_stem(paths: list[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise InputError(f"{path}: has the same name as {found[path.stem].name}; remove or rename one of them")
+        found[path.stem] = path
+    return found

@@ -1,0 +1,228 @@
+"""Folders of image files as data: healthy images to train on, and labelled ones to test on.
+
+The layouts are in `image_layouts`, the kinds of files in `image_files`, and the values that are positive in a mask in
+`masks`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvae.data.budget import Budget
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
+from jaxvae.data.images import folders
+from jaxvae.data.images.image_files import orientation, read, read_mask, size
+from jaxvae.data.images.layouts import Entry
+from jaxvae.data.preparation import AS_IS, Preparation, as_float, prepare, resize
+from jaxvae.errors import InputError
+from jaxvae.progress import Bar
+
+MEMORY = 1 << 30  # bytes of all files that are being read
+SHOWN = 3  # different notices on masks
+
+
+def load(
+    directory: str | Path,
+    *,
+    preparation: Preparation = AS_IS,
+    validation: float = 0.1,
+    test: float = 0.3,
+    seed: int = 0,
+) -> Splits:
+    """The images of a folder, in whichever layout of `image_layouts` they are.
+
+    Args:
+      directory: the folder.
+      preparation: what is done to every image; masks are resized with it.
+      validation: the fraction of the training images, or of the cases, that is set aside; not used where the folder has
+        validation images of its own.
+      test: the fraction of cases to test on, their healthy slices among the others; only used for the layout `cases`.
+      seed: draws the two.
+    Returns:
+      Splits. Train and validation are healthy and have no masks. The label of a test image comes from its folder, or
+      from the mask as it was drawn (`cases`, `halves`), so that a lesion lost in resizing still counts; a flat folder
+      has no test images. Images are uint8 where every file is and nothing is resized or normalised, else float32.
+    Raises:
+      InputError: no such layout; images of several sizes and no `size`; a mask without image, of another size, or
+        missing; a file that `image_files.read` refuses; a mask with an anomaly in a folder of healthy images.
+    """
+    directory = Path(directory)
+    check_fraction("validation", validation)
+    check_fraction("test", test)
+    found = folders.find(directory)
+    folders.refuse_without_training(directory, found)
+    parts = (found.train, found.validation, found.test)
+    everything, notices = _read([entry for part in parts for entry in part], preparation)
+    ends = np.cumsum([len(part) for part in parts])
+    learnt, validated, tested = (
+        take(everything, np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)
+    )
+    if found.layout == "cases":
+        learnt, tested = set_aside(directory, learnt, "test", test, seed)
+    if not found.validation:
+        learnt, validated = set_aside(directory, learnt, "validation", validation, seed)
+    anomalous = int(learnt.labels.sum() + validated.labels.sum())
+    dropped = f"{anomalous} images with anomalies are not trained on"
+    counted = folders.summary(found.left_out)
+    return Splits(
+        train=_healthy(directory, learnt),
+        validation=_healthy(directory, validated),
+        test=tested,
+        notices=tuple(line for line in (counted, dropped if anomalous else "", *notices) if line),
+        left_out=tuple(folders.records(found.left_out)),
+    )
+
+
+def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
+    """All labelled images of a folder, those to test on or the slices of all its cases; and lines for the user.
+
+    The lines count the files that are not used, and the masks whose values had to be cut.
+
+    Raises:
+      InputError: as `load`, or it is a flat folder, in which nothing has a label.
+    """
+    directory = Path(directory)
+    found = folders.find(directory)
+    labelled = found.train if found.layout == "cases" else found.test
+    if not labelled:
+        raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
+    dataset, notices = _read(labelled, preparation)
+    return dataset, tuple(line for line in (folders.summary(found.left_out), *notices) if line)
+
+
+def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
+    """All images below a folder, or the one image that the path names, to be scored: labels are False, masks None.
+
+    Masks are not read, by their names or by their folder's.
+
+    Raises:
+      InputError: there is no image, sizes differ and there is no `size`, or `image_files.read` refuses a file.
+    """
+    return _read(folders.unlabelled(directory)[0], preparation)[0]
+
+
+def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
+    """One image, as `prepare` makes it.
+
+    Raises:
+      InputError: `image_files.read` refuses the file, or it cannot be prepared so.
+    """
+    return _prepared(read(path), path, preparation)
+
+
+def _healthy(directory: Path, dataset: Dataset) -> Dataset:
+    if len(dataset) and dataset.labels.all():
+        raise InputError(f"{directory}: no slice of the cases to train on is healthy; add cases, or change the seed")
+    return replace(take(dataset, ~dataset.labels), masks=None)
+
+
+class _Image(NamedTuple):
+    """One entry, read and prepared."""
+
+    image: np.ndarray
+    mask: np.ndarray | None
+    label: bool
+    notices: list[str]  # of its masks
+
+
+def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, list[str]]:
+    """The images, in the order of their entries; masks for all as soon as there is one for any. Notices on masks."""
+    images = masks = None
+    labels = np.zeros(len(entries), bool)
+    noticed: Counter[str] = Counter()
+    pool, budget = ThreadPoolExecutor(), Budget(MEMORY)
+    try:
+        results = pool.map(partial(_read_entry, preparation=preparation, budget=budget), entries)
+        for i, (image, mask, labels[i], notices) in enumerate(
+            Bar(results, "reading images", len(entries), leave=False, unit="image")
+        ):
+            if images is None:
+                images = np.empty((len(entries), *image.shape), image.dtype)
+            if image.shape != images.shape[1:]:
+                raise InputError(_differ(entries[0].path, images.shape[1:], entries[i].path, image.shape))
+            if image.dtype != images.dtype:
+                images, image = as_float(images), as_float(image)
+            images[i] = image
+            if mask is not None:
+                masks = np.zeros((len(entries), *image.shape[:2], 1), bool) if masks is None else masks
+                masks[i] = mask
+            noticed.update(notices)
+    finally:
+        # After an error the files that wait their turn need not be read.
+        pool.shutdown(cancel_futures=True)
+    assert images is not None, "every caller has refused an empty folder"
+    dataset = Dataset(
+        images=images,
+        labels=labels,
+        masks=masks,
+        names=tuple(entry.name for entry in entries),
+        groups=tuple(entry.group for entry in entries),
+        kinds=tuple(
+            entry.kind or ("anomalous" if label else "good") for entry, label in zip(entries, labels, strict=True)
+        ),
+    )
+    lines = [f"{count} mask{'s' if count > 1 else ''}: {notice}" for notice, count in noticed.most_common(SHOWN)]
+    if rest := sum(noticed.values()) - sum(count for _, count in noticed.most_common(SHOWN)):
+        lines.append(f"{rest} more masks have values that are no labels, and are cut at half of their range")
+    return dataset, lines
+
+
+def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _Image:
+    """One image and the union of its masks, prepared."""
+    with budget.taking(bytes_to_prepare(entry.path, preparation)):
+        raw = read(entry.path)
+        shape, image = raw.shape, _prepared(raw, entry.path, preparation)
+        del raw
+    mask, notices = None, []
+    for path in entry.masks:
+        with budget.taking(size(path).bytes_to_read):
+            drawn, notice = read_mask(path)
+        if drawn.shape[:2] != shape[:2]:
+            raise InputError(_other_size(path, drawn.shape, entry.path, shape))
+        mask = drawn if mask is None else mask | drawn
+        notices += [notice] if notice else []
+    label = bool(mask is not None and mask.any()) if entry.kind is None else entry.kind not in ("good", "unknown")
+    if mask is not None and mask.any() and not label:
+        raise InputError(f"{entry.masks[0]}: shows an anomaly, but {entry.path} is in a folder of healthy images")
+    if mask is not None and preparation.size is not None:
+        mask = resize(mask, preparation.size, kind="mask")
+    return _Image(image, mask, label, notices)
+
+
+def bytes_to_prepare(path: Path, preparation: Preparation) -> int:
+    """About the memory that `read_prepared` needs at its peak, by the file's header."""
+    # An image that stays large becomes floating point to be normalised.
+    return size(path).bytes_to_read * (1 if preparation.size else 4)
+
+
+def _other_size(mask: Path, mask_shape: tuple[int, ...], image: Path, shape: tuple[int, ...]) -> str:
+    words = f"{mask}: {_size(mask_shape)}, but its image {image} has {_size(shape)}"
+    turns = {path: orientation(path) for path in (image, mask)}
+    turned = [f"{path.name} by its EXIF orientation {turn}" for path, turn in turns.items() if turn != 1]
+    return f"{words}; {' and '.join(turned)} was turned, so turn the other one too" if turned else words
+
+
+def _prepared(raw: np.ndarray, path: Path, preparation: Preparation) -> np.ndarray:
+    try:
+        return prepare(raw, preparation)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _differ(first: Path, first_shape: tuple[int, ...], other: Path, shape: tuple[int, ...]) -> str:
+    if shape[:2] != first_shape[:2]:
+        return f"{other}: {_size(shape)}, but {first} has {_size(first_shape)}; pass --size N to resize all to NxN"
+    way_out = "pass --channels with those that all have, like --channels 0"
+    return f"{other}: {shape[2]} channels, but {first} has {first_shape[2]}; {way_out}"
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]} pixels"

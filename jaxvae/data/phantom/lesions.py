@@ -1,0 +1,113 @@
+"""Lesions of the phantom: where they lie, how they change a slice, and which pixels that concerns.
+
+Arrays are [N, P] in the normalised coordinates of `brain`: N slices with one lesion each, P pixels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvae.data.phantom.brain import coverage
+
+KINDS = ("bright", "dark", "texture", "mass")
+# A smaller change of brightness is in no mask; white matter has a brightness of 0.30, fluid of 0.92.
+VISIBLE = 0.05
+# Brightness of a mass: between white and grey matter.
+_MASS = 0.39
+
+
+class Lesions(NamedTuple):
+    """N lesions, every field [N, 1] but `lobes` [N, 3].
+
+    p, q: the centre.
+    radius: from there to the outline, on average; its square is about the fraction of the brain's area within.
+    lobes: the phases of the outline's waves.
+    strength: 0..1, of the change of brightness, and of a texture's contrast.
+    wavelength, direction: of a texture.
+    """
+
+    p: np.ndarray
+    q: np.ndarray
+    radius: np.ndarray
+    lobes: np.ndarray
+    strength: np.ndarray
+    wavelength: np.ndarray
+    direction: np.ndarray
+
+
+COUNT = 10
+
+
+def from_uniforms(uniforms: np.ndarray) -> Lesions:
+    """The lesions that [N, COUNT] numbers in 0..1 describe: 2 to 10 % of the brain's area, inside one half of it."""
+    area, side, turn, away, *lobes, strength, wavelength, direction = np.split(uniforms, COUNT, axis=1)
+    radius = np.sqrt(0.02 + 0.055 * area)
+    # Even the pressure of a mass ends before the outline of the brain.
+    farthest = np.minimum(0.7, 1 - 1.55 * radius)
+    distance, angle = 0.3 + (farthest - 0.3) * away, 2 * turn - 1
+    return Lesions(
+        p=np.where(side < 0.5, -1, 1) * distance * np.cos(angle),
+        q=distance * np.sin(angle),
+        radius=radius,
+        lobes=2 * np.pi * np.concatenate(lobes, axis=1),
+        strength=strength,
+        wavelength=0.16 + 0.10 * wavelength,
+        direction=np.pi * direction,
+    )
+
+
+def push(lesions: Lesions, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tissue that a mass has pushed to (p, q) was before.
+
+    With t the distance from the centre, 1 where the pressure ends, tissue comes from t (1 - 0.9 (1 - t^4)^2): the
+    centre swells tenfold, its surroundings are compressed, nothing folds, and what lies outside joins smoothly.
+    """
+    # On the outline, t = 0.83, tissue has moved half as far as where it moves most.
+    t = np.minimum(0.83 * _reach(lesions, p, q), 1)
+    moved = 0.9 * np.square(1 - t**4)
+    return p - (p - lesions.p) * moved, q - (q - lesions.q) * moved
+
+
+def change(
+    kind: str, lesions: Lesions, p: np.ndarray, q: np.ndarray, brightness: np.ndarray, blend: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(brightness with the lesion [N, P], mask [N, P] bool).
+
+    A bright lesion draws brightness towards 1 and a dark one towards 0, about half the way, so that the structure below
+    stays visible; the mask is every pixel that changes by more than `VISIBLE`. A texture takes the place of the
+    structure, equally bright on average; the mask is what lies within its outline. A mass, as bright as tissue is, has
+    moved what is around it before it was drawn (`push`); the mask is what lies within its outline, that is the mass and
+    what it has moved at least half as far as it moves anything.
+    """
+    reach = _reach(lesions, p, q)
+    if kind == "mass":
+        return brightness + coverage((0.65 - reach) * lesions.radius, blend) * (_MASS - brightness), reach < 1
+    if kind == "texture":
+        extent = coverage((1 - reach) * lesions.radius, blend)
+        missing = brightness - _mottle(lesions, p, q)
+        mean = np.sum(extent * missing, axis=1, keepdims=True) / np.sum(extent, axis=1, keepdims=True)
+        return brightness + extent * (mean - missing), reach < 1
+    target, least = {"bright": (1, 0.45), "dark": (0, 0.35)}[kind]
+    # The border of an oedema is not sharp.
+    extent = coverage((1 - reach) * lesions.radius, blend + 0.05)
+    difference = extent * (least + 0.2 * lesions.strength) * (target - brightness)
+    return brightness + difference, np.abs(difference) > VISIBLE
+
+
+def _reach(lesions: Lesions, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """How far out a pixel lies: 0 at the lesion's centre, 1 on its outline."""
+    u, v = p - lesions.p, q - lesions.q
+    angle = np.arctan2(v, u)
+    two, three, five = np.split(lesions.lobes, 3, axis=1)
+    waves = 0.13 * np.cos(2 * angle + two) + 0.08 * np.cos(3 * angle + three) + 0.04 * np.cos(5 * angle + five)
+    return np.sqrt(u * u + v * v) / (lesions.radius * (1 + waves))
+
+
+def _mottle(lesions: Lesions, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """A regular mottle of about zero mean: three waves at 60 degrees to each other."""
+    number = 2 * np.pi / lesions.wavelength
+    angles = [lesions.direction + turn * np.pi / 3 for turn in range(3)]
+    waves = sum(np.cos(number * (p * np.cos(angle) + q * np.sin(angle))) for angle in angles)
+    return (0.05 + 0.05 * lesions.strength) * waves

@@ -1,0 +1,1 @@
+"""Volumes of scans: files, slices, and caches of prepared slices."""

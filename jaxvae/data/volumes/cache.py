@@ -1,0 +1,196 @@
+"""Prepared volumes: all slices of a data set in flat files that are memory-mapped, and what each of them came from.
+
+cache.json        how the volumes were cut, how many there are, and a hash of all of it; written last
+volumes.jsonl     one line a volume: name, patient, files, planes, place, warnings, its slices from start to stop
+rejected.jsonl    one line a file that was left out, with its reason
+images.npy        [N, S, S, C] float32
+brains.npy        [N, S, S, 1] bool
+masks.npy         [N, S, S, 1] bool, where lesions are known; [0, ...] where they are not
+plan.json, parts/ while it is made: a killed preparation goes on from its finished volumes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxvae import files
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
+from jaxvae.data.volumes import slices
+from jaxvae.data.volumes.scans import Scan, sources
+from jaxvae.data.volumes.slices import Slicing
+from jaxvae.errors import InputError
+
+ARRAYS = ("images", "brains", "masks")
+FILES = ("image", "brain", "lesion")  # of a scan
+CONTENT = {"slicing": dict, "slices": int, "hash": str, "scans": list}  # What there must be in cache.json.
+# What there must be in a line of volumes.jsonl.
+LINE = {
+    **{"name": str, "patient": str, "image": str, "brain": str | None, "lesion": str | None, "files?": dict},
+    **{"placement.shape": list, "placement.planes": list, "lesion_voxels": list, "stop": int},
+}
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A finished cache, its arrays memory-mapped."""
+
+    directory: Path
+    slicing: Slicing
+    hash: str
+    volumes: list[dict[str, Any]]  # the lines of volumes.jsonl
+    images: np.ndarray
+    brains: np.ndarray
+    masks: np.ndarray | None
+
+
+def is_cache(directory: str | Path) -> bool:
+    """Whether a folder holds prepared volumes, finished or not."""
+    return (
+        any((Path(directory) / name).is_file() for name in ("cache.json", "plan.json"))
+        and not (Path(directory) / "table.jsonl").is_file()
+    )
+
+
+def open_cache(directory: str | Path) -> Cache:
+    """A finished cache.
+
+    Raises:
+      InputError: none is there, it is unfinished or damaged.
+    """
+    directory = Path(directory)
+    if not (directory / "cache.json").is_file():
+        what = "no prepared volumes in it" if directory.exists() else "no such folder"
+        if is_cache(directory):
+            what = "its preparation was stopped; repeat the command"
+        raise InputError(f"{directory}: {what}")
+    try:
+        content = files.read_json(directory / "cache.json", CONTENT)
+        arrays = {name: files.open_array(directory / f"{name}.npy") for name in ARRAYS}
+        records = files.read_lines(directory / "volumes.jsonl", LINE)
+        slicing = slices.from_config(content["slicing"])
+        for record in records:
+            _check_line(record)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
+    count, size = content["slices"], slicing.size
+    expected = {"images": np.float32, "brains": np.bool_, "masks": np.bool_}
+    fits = all(array.shape[1:3] == (size, size) and array.dtype == expected[name] for name, array in arrays.items())
+    fits = fits and all(array.ndim == 4 for array in arrays.values())
+    fits = fits and len(arrays["images"]) == len(arrays["brains"]) == count and len(arrays["masks"]) in (0, count)
+    if not fits or count != sum(len(record["placement"]["planes"]) for record in records):
+        raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it anew")
+    masks = arrays["masks"] if len(arrays["masks"]) else None
+    return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
+
+
+def _check_line(record: dict[str, Any]) -> None:
+    """Raises InputError if a line of volumes.jsonl contradicts itself or names files outside of its folder."""
+    name, placement, lesion_voxels = record["name"], record["placement"], record["lesion_voxels"]
+    if files.below(Path("OUT"), name) == Path("OUT") or "\0" in name:
+        raise InputError(f"the volume {name!r} has no name for its results")
+    if placement["shape"][2:] != [len(lesion_voxels)] or not all(type(count) is int for count in lesion_voxels):
+        raise InputError(f"{name}: its lesion_voxels are not those of its planes")
+    if not all(type(z) is int and 0 <= z < len(lesion_voxels) for z in placement["planes"]):
+        raise InputError(f"{name}: its planes lie outside of it")
+    if unknown := record.get("files", {}).keys() - {*FILES}:
+        raise InputError(f"{name}: its files have the unknown kind {min(unknown)!r}")
+
+
+def scan_of(record: dict[str, Any]) -> Scan:
+    """The scan that a line of volumes.jsonl came from."""
+    brain, lesion = (None if record[key] is None else Path(record[key]) for key in ("brain", "lesion"))
+    return Scan(record["name"], record["patient"], Path(record["image"]), brain, lesion)
+
+
+def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
+    """The scans of all patients, or of some, in the order of the cache.
+
+    Raises:
+      InputError: one of their files has changed since it was prepared.
+    """
+    wanted = None if patients is None else set(patients)
+    records = [record for record in cache.volumes if wanted is None or record["patient"] in wanted]
+    for record in records:
+        refuse_changed(cache.directory, record)
+    return [scan_of(record) for record in records]
+
+
+def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
+    """Refuses a volume of which the slices are no longer those of its files; of files that are gone nobody knows."""
+    there = sources(scan_of(record), *FILES)
+    for kind, was in record.get("files", {}).items():
+        if there[kind] not in (None, was):
+            raise InputError(
+                f"{directory}: {record[kind]} has changed since it was prepared; remove that folder and prepare it "
+                "anew in the same place (runs go on with it where the slices are the same)"
+            )
+
+
+def slice_names(record: dict[str, Any]) -> list[str]:
+    """The names of the slices of a volume, by its line of volumes.jsonl."""
+    return [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
+
+
+def images_of(cache: Cache, record: dict[str, Any]) -> np.ndarray:
+    """The slices of a volume, [K, S, S, C], memory-mapped."""
+    return cache.images[record["start"] : record["stop"]]
+
+
+def gone(cache: Cache, patients: Collection[str]) -> list[Path]:
+    """The files of these patients' scans that are no longer there."""
+    scans = [scan_of(record) for record in cache.volumes if record["patient"] in set(patients)]
+    paths = [path for scan in scans for path in (scan.image, scan.brain, scan.lesion) if path is not None]
+    return [path for path in paths if not path.exists()]
+
+
+def dataset(cache: Cache) -> Dataset:
+    """All slices as a data set, memory-mapped; a slice is anomalous where the scan's own grid has a lesion voxel."""
+    labels, names, groups = [], [], []
+    for record in cache.volumes:
+        labels += [record["lesion_voxels"][z] > 0 for z in record["placement"]["planes"]]
+        names += slice_names(record)
+        groups += [record["patient"]] * len(record["placement"]["planes"])
+    kinds = tuple("anomalous" if label else "good" for label in labels)
+    return Dataset(cache.images, np.array(labels, bool), cache.masks, tuple(names), tuple(groups), kinds)
+
+
+def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, seed: int = 0) -> Splits:
+    """The slices of a cache, split by patient.
+
+    Where lesions are known, the patients of the test are drawn and judged with all their slices, and what there is to
+    learn from are the healthy slices of the others: those without a lesion on their own plane and on the neighbours
+    they have as channels. Where none are known, all slices are healthy and the test is empty.
+
+    Args:
+      validation: fraction of the patients to learn from that is set aside.
+      test: fraction of the patients that is judged.
+      seed: draws the two.
+    Raises:
+      InputError: as `open_cache`; a fraction out of range; too few patients.
+    """
+    check_fraction("validation", validation)
+    check_fraction("test", test)
+    cache = open_cache(directory)
+    everything = dataset(cache)
+    fraction = 0.0 if cache.masks is None else test
+    learnt, judged = set_aside(directory, everything, "test", fraction, seed)
+    healthy = _healthy(cache)
+    learnt = replace(take(learnt, np.array([name in healthy for name in learnt.names], bool)), masks=None)
+    train, validated = set_aside(directory, learnt, "validation", validation, seed)
+    return Splits(train=train, validation=validated, test=judged)
+
+
+def _healthy(cache: Cache) -> set[str]:
+    """The names of the slices that show no lesion in any of their channels."""
+    reach = cache.slicing.neighbours
+    return {
+        f"{record['name']}/{z:03d}"
+        for record in cache.volumes
+        for z in record["placement"]["planes"]
+        if not any(record["lesion_voxels"][max(z - reach, 0) : z + reach + 1])
+    }

@@ -1,0 +1,210 @@
+"""Prepared volumes in the making: scans cut into parts, several at a time, and put together as `cache` opens them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from jaxvae import files
+from jaxvae.data.volumes import slices
+from jaxvae.data.volumes.cache import ARRAYS, FILES, LINE, refuse_changed
+from jaxvae.data.volumes.prepared_scan import LIKE_A_MASK, read_scan
+from jaxvae.data.volumes.scans import Rejected, Scan, sources, write_rejected
+from jaxvae.data.volumes.slices import Slicing
+from jaxvae.errors import InputError
+from jaxvae.progress import Bar
+
+
+def prepare(
+    directory: str | Path,
+    found: Sequence[Scan],
+    rejected: Sequence[Rejected],
+    slicing: Slicing,
+    *,
+    label_maps: bool = True,
+) -> list[Rejected]:
+    """Makes a cache of the scans, several at a time; what is there of it already is kept.
+
+    Args:
+      label_maps: take scans that look like masks too, with a warning; else they are left out.
+    Returns:
+      All that was left out: `rejected`, and the scans that could not be read.
+    Raises:
+      InputError: the folder holds something else, or a cache of other scans or other slices; no scan could be read.
+    """
+    directory = Path(directory)
+    plan = {
+        "slicing": slices.to_config(slicing),
+        "scans": [[_place(field) if isinstance(field, Path) else field for field in scan] for scan in found],
+    }
+    if not found:
+        first = f"; the first: {rejected[0].reason}" if rejected else ""
+        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
+    _claim(directory, plan)
+    # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
+    with files.alone(directory), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        parts = directory / "parts"
+        if (directory / "cache.json").is_file():
+            _remove_parts(directory)
+            return [
+                Rejected(Path(line["path"]), line["reason"])
+                for line in files.read_lines(directory / "rejected.jsonl", {"path": str, "reason": str})
+            ]
+        left_out = list(rejected)
+        results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
+        for scan, reason in zip(found, Bar(results, "prepare", len(found), unit="volume"), strict=True):
+            if reason:
+                left_out.append(Rejected(scan.image, reason))
+                Bar.write(f"left out: {reason}")
+        taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
+        if not taken:
+            _remove_parts(directory)  # so that nothing stands in the way of another try
+            raise InputError(
+                f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
+            )
+        _assemble(directory, taken, plan["slicing"], left_out)
+        _remove_parts(directory)
+        return left_out
+
+
+def _remove_parts(directory: Path) -> None:
+    shutil.rmtree(directory / "parts", ignore_errors=True)
+    (directory / "plan.json").unlink(missing_ok=True)
+
+
+def _claim(directory: Path, plan: dict[str, Any]) -> None:
+    """Writes the plan into a new folder, or holds it against what is there."""
+    done = directory / "cache.json"
+    if not (done.is_file() or (directory / "plan.json").is_file()):
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
+        files.write_json(directory / "plan.json", plan)
+        return
+    anew = "remove that folder and prepare it anew"
+    there = files.read_json(done if done.is_file() else directory / "plan.json", way_out=anew)
+    if "slicing" not in there and not done.is_file():
+        raise InputError(f"{directory}: holds something else than prepared volumes; name a new folder")
+    if not isinstance(there.get("slicing"), dict) or "scans" not in there:
+        raise InputError(f"{directory}: damaged, or of another version; {anew}")
+    if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
+        names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
+        words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
+        raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
+    if there["scans"] != plan["scans"]:
+        raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
+    for record in files.read_lines(directory / "volumes.jsonl", LINE, way_out=anew):
+        refuse_changed(directory, record)
+
+
+def _place(path: Path | None) -> str | None:
+    """A file by its own name in its folder, however the way there was spelled."""
+    return None if path is None else str(path.parent.resolve() / path.name)
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npz"
+
+
+def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, scan: Scan) -> str | None:
+    """Reads one scan into its part; the reason where that cannot be."""
+    path, origin = _part(parts, number), sources(scan, *FILES)
+    if _is_whole(path, origin):
+        return None
+    try:
+        cut = read_scan(scan, slicing)
+    except InputError as error:
+        return str(error)
+    if not label_maps and LIKE_A_MASK in cut.warnings:
+        return f"{scan.image}: {LIKE_A_MASK}; say where scans and masks lie with --images, --brains and --lesions"
+    placement, lesion = cut.slices.placement, cut.lesion
+    masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
+    lesion_voxels = [0] * cut.brain.shape[2]
+    if lesion is not None:
+        masks = slices.resampled(lesion, placement, slicing.size)
+        lesion_voxels = lesion.sum(axis=(0, 1)).tolist()
+    record = {
+        "name": scan.name,
+        "patient": scan.patient,
+        "image": _place(scan.image),
+        "brain": _place(scan.brain),
+        "lesion": _place(scan.lesion),
+        "files": origin,
+        "placement": placement._asdict(),
+        "lesion_voxels": lesion_voxels,  # of every plane of the volume
+        "clipped": cut.slices.clipped,
+        "warnings": list(cut.warnings),
+    }
+    with files.replacing(path) as file:
+        np.savez(file, images=cut.slices.images, brains=cut.slices.brains, masks=masks, record=json.dumps(record))
+    return None
+
+
+def _is_whole(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether a part is there, of the files as they are now; after a loss of power it may be empty, or half of it."""
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            return "record" in content and json.loads(str(content["record"])).get("files") == origin
+    # zipfile and NumPy answer damaged bytes with errors of no common class.
+    except Exception:
+        return False
+
+
+def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_out: list[Rejected]) -> None:
+    """The parts as flat files, one part in memory at a time."""
+    records = [json.loads(str(np.load(part)["record"])) for part in parts]
+    start = 0
+    for record in records:
+        record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
+        start = record["stop"]
+    digest = hashlib.sha256(json.dumps(slicing).encode())
+    # What decides who learns, what is judged and what is anomalous belongs to what the hash stands for.
+    facts = ("name", "patient", "placement", "lesion_voxels")
+    digest.update(json.dumps([[record[fact] for fact in facts] for record in records]).encode())
+    known = any(record["lesion"] for record in records)
+    for name in ARRAYS:
+        arrays = _filled(parts, name) if name != "masks" or known else iter([np.load(parts[0])["masks"][:0]])
+        _write_array(directory / f"{name}.npy", arrays, start if name != "masks" or known else 0, digest)
+    files.write_lines(directory / "volumes.jsonl", records)
+    write_rejected(directory / "rejected.jsonl", left_out)
+    from jaxvae import __version__
+
+    counts = {"volumes": len(records), "slices": start, "rejected": len(left_out)}
+    scans = json.loads((directory / "plan.json").read_bytes())["scans"]
+    content = {"jaxvae": __version__, "slicing": slicing, **counts, "hash": digest.hexdigest(), "scans": scans}
+    files.write_json(directory / "cache.json", content)
+
+
+def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
+    """One array of every part; a volume without a lesion mask among others that have one is healthy."""
+    for part in parts:
+        try:
+            with np.load(part) as content:
+                array = content[name]
+                array = array if len(array) else np.zeros(content["brains"].shape, bool)
+        except (BadZipFile, KeyError, ValueError) as error:
+            part.unlink()
+            raise InputError(f"{part}: was damaged and is removed; the same command again makes it anew") from error
+        yield array
+
+
+def _write_array(path: Path, arrays: Iterator[np.ndarray], count: int, digest: Any) -> None:
+    """Arrays end to end in one .npy file."""
+    files.clear_parts(path)
+    with files.replacing(path) as file:
+        for i, array in enumerate(arrays):
+            if i == 0:
+                header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, *array.shape[1:])})
+            content = array.tobytes()
+            digest.update(content)
+            file.write(content)

@@ -1,0 +1,112 @@
+"""Layouts of known data sets: where the scans and their masks are, as patterns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaxvae.data.volumes import bids, pairing, patterns
+from jaxvae.data.volumes.pairing import Mask
+from jaxvae.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Patterns relative to the folder of the data set.
+
+    Args:
+      images: of the scans; may contain `{modality}`.
+      brains, lesions: of the masks, with `{0}`, `{1}` for what the stars of `images` stood for; None: there are none.
+      patient: the patient's name made of the same; None: the folder of the scan where no folder holds two of them,
+        else the scan's own name.
+      modality: the default of `{modality}`.
+      synonyms: other names of modalities, as earlier releases of the data set had them.
+      needs_lesions: a scan without a lesion mask is left out, not taken for healthy.
+      entities: masks without a pattern are found by their BIDS entities.
+    """
+
+    images: str
+    brains: str | None = None
+    lesions: str | None = None
+    patient: str | None = None
+    modality: str = ""
+    synonyms: dict[str, str] = field(default_factory=dict)
+    needs_lesions: bool = True
+    entities: bool = False
+
+    def images_of(self, modality: str | None) -> str:
+        """The pattern of the scans of one modality; None takes the default."""
+        name = modality or self.modality
+        return self.images.replace("{modality}", self.synonyms.get(name, name))
+
+
+_BEFORE_2023 = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
+
+# `auto` takes the first that fits, so narrow patterns stand before wide ones.
+LAYOUTS = {
+    "hcp": Layout("*/T1w/{modality}_acpc_dc_restore_brain.nii.gz", patient="{0}", modality="T2w"),
+    # BraTS 2023 and later: BraTS-GLI-00000-000, of which 000 is the time point; also MEN, MET, PED, SSA.
+    "brats2023": Layout(
+        "**/BraTS-*-*-*-{modality}.nii*",
+        None,
+        "{0}BraTS-{1}-{2}-{3}-seg.nii{4}",
+        "BraTS-{1}-{2}",
+        "t2w",
+        _BEFORE_2023,
+    ),
+    "brats2024goat": Layout(
+        "**/BraTS-GoAT-*-{modality}.nii*", None, "{0}BraTS-GoAT-{1}-seg.nii{2}", "BraTS-GoAT-{1}", "t2w", _BEFORE_2023
+    ),
+    "brats2024rt": Layout(
+        "**/BraTS-MEN-RT-*-*_{modality}.nii*",
+        None,
+        "{0}BraTS-MEN-RT-{1}-{2}_gtv.nii{3}",
+        "BraTS-MEN-RT-{1}",
+        "t1c",
+        _BEFORE_2023,
+    ),
+    "bids": Layout("sub-*/**/sub-*_{modality}.nii*", patient="{0}", modality="T2w", needs_lesions=False, entities=True),
+    # BraTS 2017 to 2021: Brats17_2013_2_1, BraTS20_Training_001, BraTS2021_00000.
+    "brats2017": Layout("**/*_{modality}.nii*", None, "{0}{1}_seg.nii{2}", "{1}", "t2"),
+    "isles2015": Layout(
+        "**/VSD.Brain.*.MR_{modality}.*/VSD.Brain.*.MR_{modality}.*.nii",
+        None,
+        "{0}VSD.Brain.*OT.*/VSD.Brain.*OT.*.nii",
+        "{0}",
+        "T2",
+    ),
+    "ixi": Layout("**/IXI*[-_]{modality}.nii.gz", patient="IXI{1}", modality="T1"),
+}
+
+
+def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
+    """The layout of a name; `auto` takes the first that fits the folder, else every volume below it.
+
+    Raises:
+      InputError: `auto` finds no layout with scans of this modality.
+    """
+    if name != "auto":
+        return LAYOUTS[name]
+    for known in LAYOUTS.values():
+        if known.entities and modality is not None and modality.islower():
+            continue  # BIDS writes T2w and FLAIR; sub-01_t2 beside sub-01_seg is a BraTS layout.
+        if patterns.matches(directory, known.images_of(modality))[0]:
+            return known
+    if modality is not None:
+        there = f"none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}"
+        raise ArgumentError("modality", modality, f"{there}; say where they are with `images`")
+    return Layout("**/*")
+
+
+def pair_masks(
+    directory: Path, layout: Layout, matches: list[tuple[Path, tuple[str, ...]]], *, needs_brains: bool
+) -> tuple[list[Mask], list[Mask]]:
+    """The brain masks and the lesion masks of the scans that `patterns.matches` found."""
+    images, stars = [path for path, _ in matches], [stars for _, stars in matches]
+    brains = pairing.pair(directory, layout.brains, images, stars, needed=needs_brains)
+    lesions = pairing.pair(directory, layout.lesions, images, stars, needed=layout.needs_lesions)
+    if layout.entities and images:
+        there = bids.masks_below(directory, bids.parse(images[0]).suffix)
+        brains = brains if layout.brains else bids.pair(directory, images, there, "brain")
+        lesions = lesions if layout.lesions else bids.pair(directory, images, there, "lesion")
+    return brains, lesions

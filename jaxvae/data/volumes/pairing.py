@@ -1,0 +1,145 @@
+"""The masks of scans, found by patterns: `{0}`, `{1}` are what the stars of the scan's own pattern stood for.
+
+Each mask belongs to one scan:
+
+- A star beside `{0}` does not continue a name (`mask_patterns`).
+- A mask that several scans could claim belongs to the one with the longest own name: with scans `a` and `a_post`,
+  `a_post_mask.nii` is the mask of `a_post`, and a star of `a` never finds it.
+- A pattern that gives several scans the same text gives them the same mask (`scans.shared` says so).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from jaxvae.data.volumes import patterns
+from jaxvae.data.volumes.mask_patterns import Part, Start, files_at, parts_of, start_of
+from jaxvae.errors import ArgumentError, InputError
+
+Mask = Path | InputError | None  # the mask of a scan, why it has none that can be taken, or None where there is none
+
+
+def check(pattern: str | None, stars: int, name: str) -> None:
+    """Refuse a pattern that asks for a star that `images` lacks.
+
+    Args:
+      stars: how many stars `images` has.
+      name: what the caller calls the pattern.
+
+    Raises:
+      InputError: the pattern asks for another star, or is malformed.
+    """
+    try:
+        (pattern or "").format(*[""] * stars)
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
+        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
+        raise ArgumentError(name, pattern, known) from error
+
+
+def pair(
+    directory: Path,
+    pattern: str | None,
+    images: Sequence[Path],
+    stars: Sequence[tuple[str, ...]],
+    *,
+    needed: bool,
+) -> list[Mask]:
+    """The mask of each scan at a pattern.
+
+    Args:
+      images: the scans, of which none is its own mask.
+      stars: for each scan, what the stars of its pattern stood for.
+      needed: a scan without a mask gets an InputError instead of None.
+    """
+    if pattern is None:
+        return [None] * len(images)
+    base = Path("/") if pattern.startswith("/") else directory
+    parts = [parts_of(pattern.lstrip("/"), own) for own in stars]
+    wanted = [pattern.format(*own) for own in stars]
+    claimed = [_claimed(base, own, image) for own, image in zip(parts, images, strict=True)]
+    claimed = _without_others(base, claimed, [start_of(own) for own in parts], images)
+    owners: dict[Path, set[str]] = {}
+    for own, paths in zip(wanted, claimed, strict=True):
+        for path in [] if isinstance(paths, InputError) else paths:
+            owners.setdefault(path, set()).add(own)
+    return [
+        paths if isinstance(paths, InputError) else _one(own, paths, owners, needed)
+        for own, paths in zip(wanted, claimed, strict=True)
+    ]
+
+
+def _claimed(base: Path, parts: list[Part], image: Path) -> list[Path] | InputError:
+    """The files that fit a scan's pattern, or why that cannot be known."""
+    try:
+        return [path for path in files_at(base, parts) if path != image]
+    except InputError as error:
+        return error
+
+
+def _without_others(
+    base: Path, claimed: list[list[Path] | InputError], starts: list[Start], images: Sequence[Path]
+) -> list[list[Path] | InputError]:
+    """The files that each scan claims, without those that start with the longer name of another scan."""
+    owners: dict[str, list[int]] = {}
+    for i, start in enumerate(starts):
+        if start.text:
+            owners.setdefault(start.text, []).append(i)
+    names = sorted(owners)
+
+    def is_anothers(path: Path, own: str) -> bool:
+        place = path.relative_to(base).as_posix()
+        longer = takewhile(lambda name: name.startswith(own), names[bisect_right(names, own) :])
+        return any(
+            re.match(starts[owners[name][0]].regex, place) and any(images[i] != path for i in owners[name])
+            for name in longer
+        )
+
+    return [
+        paths
+        if isinstance(paths, InputError) or not start.text
+        else [path for path in paths if not is_anothers(path, start.text)]
+        for paths, start in zip(claimed, starts, strict=True)
+    ]
+
+
+def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed: bool) -> Mask:
+    """The one mask among those that a scan claims."""
+    longest = {path: max(map(len, owners[path])) for path in claimed}
+    paths = [path for path in claimed if len(wanted) == longest[path]]
+    if len(paths) > 1:
+        return InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; make the pattern fit one")
+    if paths:
+        others = sorted(own for own in owners[paths[0]] if len(own) == len(wanted) and own != wanted)
+        if others:
+            return InputError(f"{paths[0].name} is at {wanted} and at {others[0]}; make the pattern fit one scan only")
+        return present(paths[0])
+    if needed:
+        other = f" ({claimed[0].name} belongs to another scan)" if claimed else ""
+        return InputError(f"its mask {wanted} is missing{other}")
+    return None
+
+
+def present(path: Path) -> Path | InputError:
+    """The mask, or why it cannot be read where it is a link to nothing."""
+    try:
+        patterns.refuse_dangling(path)
+    except InputError as error:
+        return InputError(f"its mask {error}")
+    return path
+
+
+def taken(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
+    """The masks of a scan, where it can be taken.
+
+    Raises:
+      InputError: the scan is a link to nothing, or one of its masks cannot be taken.
+    """
+    patterns.refuse_dangling(image)
+    for mask in masks:
+        if isinstance(mask, InputError):
+            raise InputError(f"{image}: {mask}") from mask
+    return tuple(mask for mask in masks if not isinstance(mask, InputError))

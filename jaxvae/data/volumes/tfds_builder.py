@@ -1,0 +1,85 @@
+"""Prepared volumes as a tensorflow-datasets builder that needs no TensorFlow.
+
+    builder = VolumeSlices(cache="PREPARED", data_dir="RECORDS")
+    builder.download_and_prepare()
+    source = builder.as_data_source("slices")   # examples at random, without TensorFlow
+
+The records are array_record; other formats are refused (`jaxvae.data.record_format`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxvae.data import record_format
+from jaxvae.data.volumes.cache import dataset, open_cache
+
+
+class VolumeSlices(tfds.core.GeneratorBasedBuilder):
+    """Every slice of a cache: its image, brain and lesion, its patient, its volume and its place in the cache.
+
+    Args:
+      cache: the folder that `jaxvae prepare` made.
+      file_format: array_record, or left out.
+      kwargs: those of any builder, such as `data_dir`.
+
+    Raises:
+      InputError: no finished cache is there, or another file format.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, cache: str | Path, file_format: Any = None, **kwargs: Any) -> None:
+        file_format = record_format.checked(file_format)
+        self._cache = open_cache(cache)
+        # Caches have folders of their own below one data_dir, so that none is taken for another.
+        config = tfds.core.BuilderConfig(name=self._cache.hash[:16])
+        super().__init__(config=config, file_format=file_format, **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        height, width, channels = self._cache.images.shape[1:]
+
+        def tensor(depth: int, dtype: Any) -> tfds.features.Tensor:
+            return tfds.features.Tensor(shape=(height, width, depth), dtype=dtype, encoding="bytes")
+
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Axial slices of brain volumes, as jaxvae prepared them.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tensor(channels, np.float32),
+                    "brain": tensor(1, np.uint8),
+                    "lesion": tensor(1, np.uint8),
+                    "anomalous": tfds.features.Scalar(dtype=np.bool_),
+                    "patient": tfds.features.Text(),
+                    "name": tfds.features.Text(),
+                    # Records lie in the order of a hash; this is where the slice stands in the cache.
+                    "index": tfds.features.Scalar(dtype=np.int64),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        return {"slices": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        slices = dataset(self._cache)
+        nowhere = np.zeros((*slices.images.shape[1:3], 1), np.uint8)
+        for index, image in enumerate(slices.images):
+            yield (
+                index,
+                {
+                    "image": image,
+                    "brain": self._cache.brains[index].astype(np.uint8),
+                    "lesion": nowhere if slices.masks is None else slices.masks[index].astype(np.uint8),
+                    "anomalous": bool(slices.labels[index]),
+                    "patient": slices.groups[index],
+                    "name": slices.names[index],
+                    "index": index,
+                },
+            )

@@ -1,0 +1,101 @@
+"""Every metric of every score, as rows of a table; the no-model baselines always stand among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvae.metrics import ranking
+from jaxvae.metrics.baselines import brightness, equalised_brightness
+from jaxvae.metrics.bootstrap import FEWEST_GROUPS, bootstrap, bootstrap_pixels
+from jaxvae.progress import Bar
+
+Row = dict[str, Any]
+
+# Shares of healthy pixels or voxels that may be called anomalous.
+RATES = (0.01, 0.05)
+
+# Columns of the tables, with the heads they are printed under.
+PIXEL_COLUMNS = {
+    "score": "score",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "best_dice": "best Dice",
+    "dice_at_fpr": "Dice at 5% FPR",
+    "iou_at_fpr": "IoU at 5% FPR",
+    "aupro": "AUPRO",
+    "fpr_at_tpr": "FPR at 95% TPR",
+}
+SAMPLE_COLUMNS = {"score": "score", "auroc": "AUROC", "average_precision": "AP"}
+# How a column is won: fewer false alarms are better, and of everything else more.
+PIXEL_BEST = {key: min if key == "fpr_at_tpr" else max for key in PIXEL_COLUMNS if key != "score"}
+
+# What a threshold on the image itself gives: no model was asked.
+BASELINES = {"brightness": brightness, "equalised_brightness": equalised_brightness}
+
+
+def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The maps of `BASELINES`, [N, H, W, 1] each, by name."""
+    return {name: baseline(images) for name, baseline in BASELINES.items()}
+
+
+def map_means(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The mean of each image's map, [N], by name: of the baselines, what they say of whole images."""
+    return {name: values.mean(axis=(1, 2, 3), dtype=np.float64) for name, values in maps.items()}
+
+
+def pixel_rows(
+    maps: Mapping[str, np.ndarray], masks: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
+) -> list[Row]:
+    """One row a score, all pixels of all images pooled, background included.
+
+    Args:
+      maps: [N, H, W, 1] each, by score.
+      masks: [N, H, W, 1] bool.
+      groups: N names of what the intervals resample (patients, or images).
+      resamples: of the bootstrap; 0 leaves the intervals out.
+    Returns:
+      Rows with the keys of `PIXEL_COLUMNS` and `best_dice_threshold`; auroc, average_precision and best_dice are
+      (value, low, high) with the ends of their 95 % interval, where there are `FEWEST_GROUPS` groups or more.
+    Raises:
+      InputError: NaN in a map, or no pixel of either class.
+    """
+    rows = []
+    for name, scores in Bar(maps.items(), "pixel metrics", leave=False, unit="map"):
+        row: Row = {"score": name, **ranking.pixel_metrics(scores, masks)._asdict()}
+        row["aupro"] = ranking.aupro(scores, masks, fpr_limit=0.3)
+        if resamples and len(set(groups)) >= FEWEST_GROUPS:
+            intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
+            for key, interval in intervals._asdict().items():
+                row[key] = (row[key], *interval)
+        rows.append(row)
+    return rows
+
+
+def sample_rows(
+    scores: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
+) -> list[Row]:
+    """One row a score, one number an image.
+
+    Args:
+      scores: [N] each, by name.
+      labels: [N] bool.
+      groups: N names of what the intervals resample.
+      resamples: of the bootstrap; 0 leaves the intervals out.
+    Returns:
+      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`; None where the
+      labels are all alike, since both metrics need healthy and anomalous images.
+    """
+    if not labels.any() or labels.all():
+        return [{"score": name, "auroc": None, "average_precision": None} for name in scores]
+    rows = []
+    for name, values in Bar(scores.items(), "image metrics", leave=False, unit="score"):
+        row: Row = {"score": name}
+        for key, metric in (("auroc", ranking.auroc), ("average_precision", ranking.average_precision)):
+            row[key] = metric(values, labels)
+            if resamples and len(set(groups)) >= FEWEST_GROUPS:
+                row[key] = (row[key], *bootstrap(metric, values, labels, groups, samples=resamples))
+        rows.append(row)
+    return rows

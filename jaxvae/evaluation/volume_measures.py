@@ -1,0 +1,176 @@
+"""One volume measured once and forgotten: what stays is a `VolumeMeasure`, half a megabyte or so a score.
+
+Of measures `volume_metrics` makes the tables. Only voxels inside a region count, the brain or everything:
+background inflates an AUROC, so a table has to say which.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxvae import files
+from jaxvae.errors import InputError
+from jaxvae.metrics import histograms
+from jaxvae.metrics.detection import Detection, as_volume_mask, bounding_box, lesions, match
+from jaxvae.metrics.ranking import as_scores
+
+
+class AtThreshold(NamedTuple):
+    """What `score >= threshold` predicts in one volume: voxels, those of them in lesions, and lesions."""
+
+    threshold: float
+    predicted: int
+    true_positives: int
+    detection: Detection
+
+
+class ScoreMeasure(NamedTuple):
+    """One score in one volume; K bins are occupied.
+
+    bins: [K] int32, ascending, of `histograms.float_bins`.
+    counts: [2, K] int32, healthy and anomalous voxels.
+    overlap: the sum over lesions of the share of the lesion that lies in the bin, for bins with anomalous voxels only.
+    at: what each named threshold gives.
+    """
+
+    bins: np.ndarray
+    counts: np.ndarray
+    overlap: np.ndarray
+    at: dict[str, AtThreshold]
+
+
+class VolumeMeasure(NamedTuple):
+    """All that is kept of one volume."""
+
+    name: str
+    group: str  # the patient
+    head: bool  # whether the region is a whole head, for want of a brain
+    healthy: int  # voxels inside the region
+    anomalous: int
+    outside: int  # voxels of the lesion that the region leaves out, and that no metric counts
+    scores: dict[str, ScoreMeasure]
+
+
+def measure(
+    name: str,
+    group: str,
+    maps: Mapping[str, np.ndarray],
+    lesion: np.ndarray,
+    region: np.ndarray,
+    thresholds: Mapping[str, Mapping[str, float]],
+    *,
+    smallest_lesion: int = 1,
+    smallest_component: int = 1,
+    overlap: float = 0.0,
+    head: bool = False,
+) -> VolumeMeasure:
+    """Measures one volume.
+
+    Args:
+      name: of the volume, for messages.
+      group: what the intervals resample, as a rule the patient.
+      maps: [X, Y, Z] each, by score; higher is more anomalous, negative is fine; read inside the region only.
+      lesion: [X, Y, Z] bool, True where anomalous; a healthy volume has none.
+      region: [X, Y, Z] bool, the voxels that count.
+      thresholds: named numbers for each score, or none (`{}`) where there are none yet.
+      smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
+      smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
+      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.detection.detection`.
+      head: whether the region is a whole head, for want of a brain.
+    Raises:
+      InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.
+    """
+    lesion, region = as_volume_mask(lesion, "lesion"), as_volume_mask(region, "region")
+    if lesion.shape != region.shape:
+        raise InputError(f"{name}: lesion has shape {lesion.shape} and region {region.shape}; give two of one shape")
+    if not region.any():
+        raise InputError(f"{name}: region is empty; give the brain mask, or True everywhere")
+    for score, scored in maps.items():
+        if np.shape(scored) != region.shape:
+            raise InputError(f"{name}: the map {score} has shape {np.shape(scored)} and region {region.shape}")
+    box = bounding_box(region)
+    inside = np.ascontiguousarray(region[box])
+    marked = np.ascontiguousarray(lesion[box]) & inside
+    found = lesions(marked, smallest=smallest_lesion)
+    lesion_of = found.labels[marked]
+    sizes = np.bincount(lesion_of, minlength=found.number + 1)
+    shares = np.where(lesion_of > 0, 1 / sizes[lesion_of], 0.0)
+    scores = {}
+    for score, scored in maps.items():
+        cropped = np.asarray(scored)[box]
+        try:
+            values = as_scores(cropped[inside].astype(np.float32))
+        except InputError as error:
+            raise InputError(f"{name}, {score}: {error}") from None
+        at = {}
+        for key, threshold in thresholds.get(score, {}).items():
+            predicted = np.zeros(inside.shape, dtype=bool)
+            predicted[inside] = values >= np.float32(threshold)
+            components = lesions(predicted, smallest=smallest_component)
+            predicted = components.labels > 0
+            at[key] = AtThreshold(
+                float(threshold),
+                int(np.count_nonzero(predicted)),
+                int(np.count_nonzero(predicted & marked)),
+                match(components, found, marked, overlap=overlap),
+            )
+        scores[score] = _score_measure(values, marked[inside], shares, at)
+    anomalous = int(np.count_nonzero(marked))
+    healthy = int(np.count_nonzero(inside)) - anomalous
+    return VolumeMeasure(name, group, head, healthy, anomalous, int(np.count_nonzero(lesion)) - anomalous, scores)
+
+
+def _score_measure(
+    values: np.ndarray, anomalous: np.ndarray, shares: np.ndarray, at: dict[str, AtThreshold]
+) -> ScoreMeasure:
+    """From float32 values [P], where they are anomalous [P], and the shares of their lesion that the latter are."""
+    index = histograms.float_bins(values)
+    lowest = int(index.min())
+    index -= lowest
+    of_anomalous = index[anomalous]
+    everything = np.bincount(index)
+    counted = np.bincount(of_anomalous, minlength=everything.size)
+    overlap = np.bincount(of_anomalous, weights=shares, minlength=everything.size)
+    occupied = np.flatnonzero(everything)
+    counts = np.stack([everything - counted, counted])[:, occupied].astype(np.int32)
+    return ScoreMeasure((occupied + lowest).astype(np.int32), counts, overlap[counted > 0], at)
+
+
+def write(path: Path, measures: Mapping[str, VolumeMeasure]) -> None:
+    """Measures of one volume as a file, by any names."""
+    headers: dict[str, Any] = {}
+    arrays = {}
+    for name, measured in measures.items():
+        headers[name] = measured._asdict() | {"scores": {score: one.at for score, one in measured.scores.items()}}
+        for score, one in measured.scores.items():
+            arrays |= {f"{name}/{score}/{part}": getattr(one, part) for part in ("bins", "counts", "overlap")}
+    arrays["header"] = np.array(json.dumps(headers))
+    with files.replacing(path) as file:
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def read(path: Path) -> dict[str, VolumeMeasure]:
+    """The measures that `write` was given; none of a file that is not there, or damaged as by a loss of power."""
+    try:
+        with path.open("rb") as file, np.load(file) as content:
+            return _parsed(dict(content))
+    # zipfile, zlib and NumPy answer damaged bytes with errors of no common class.
+    except Exception:
+        return {}
+
+
+def _parsed(arrays: dict[str, np.ndarray]) -> dict[str, VolumeMeasure]:
+    measures = {}
+    for name, header in json.loads(str(arrays["header"])).items():
+        scores = {}
+        for score, at in header.pop("scores").items():
+            bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
+            kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
+            scores[score] = ScoreMeasure(bins, counts, overlap, kept)
+        measures[name] = VolumeMeasure(**header, scores=scores)
+    return measures

@@ -1,0 +1,1 @@
+"""Operations on arrays that the models and scores are made of."""

@@ -1,0 +1,95 @@
+"""How much memory a population takes, and how much there is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvae.models import Model, decode, encode, param_shapes
+from jaxvae.scores.gradients import AT_ONCE
+
+# Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). In copies of the parameters: a
+# run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
+# come.
+STATE, IN_TRAINING = 3, 2
+# In copies of what the layers of a model give for each image of a batch.
+FEATURES_IN_TRAINING, FEATURES_IN_SCORING = 2.5, 0.65
+
+
+def population_bytes(model: Model, runs: int, *, together: int, batch_size: int, judged: int, image_bytes: int) -> int:
+    """What `fit_many` and then `score_many` hold at most.
+
+    Args:
+      runs: of the program.
+      together: how many of them train side by side; they are scored one after the other.
+      batch_size: images of a step.
+      judged: images that are scored.
+      image_bytes: of all images that are trained on and judged.
+
+    >>> import jaxvae
+    >>> model = jaxvae.DenseVAE((28, 28, 1))
+    >>> round(population_bytes(model, 8, together=1, batch_size=128, judged=10_000, image_bytes=0) / 1e6)
+    140
+    """
+    shapes, parameters = param_shapes(model), parameter_bytes(model)
+    image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    forward = jax.make_jaxpr(lambda params, image: decode(model, params, encode(model, params, image).mean))
+    features = _product_bytes(forward(shapes, image).jaxpr)
+    states = STATE * runs if together >= runs else 2 * STATE * runs + STATE * together
+    training = parameters * (states + IN_TRAINING * together) + FEATURES_IN_TRAINING * features * batch_size * together
+    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, AT_ONCE)
+    return image_bytes + int(max(training, scoring))
+
+
+def parameter_bytes(model: Model) -> int:
+    """Of one copy of a model's parameters, in float32."""
+    return sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(model)))
+
+
+def _product_bytes(program: Any) -> int:
+    """Of the results of all matrix products and convolutions of a program, those within its functions too."""
+    total = 0
+    for equation in program.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            total += sum(4 * math.prod(result.aval.shape) for result in equation.outvars)
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "jaxpr")):
+            total += _product_bytes(inner.jaxpr) if hasattr(inner, "jaxpr") else 0
+    return total
+
+
+def free_bytes() -> int | None:
+    """Memory that is free where JAX computes; None where neither the device nor the system says."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        meminfo = Path("/proc/meminfo")
+        lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+        found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        return min([*found, *_left_to_the_container()], default=None)
+    stats = device.memory_stats() or {}
+    return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+
+
+def _left_to_the_container(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What each limit on this container or job leaves it; the pages of files that it may drop count as free.
+
+    A limit holds for all groups below it, and a job is a group somewhere below the root: /slurm/job_7 and so on.
+    """
+    found = []
+    for line in own.read_text().splitlines() if own.exists() else []:
+        _, kinds, path = line.split(":", 2)
+        if kinds not in ("", "memory"):
+            continue
+        names = ("memory.max", "memory.current") if kinds == "" else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            folder = groups / kinds / str(group).lstrip("/")
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names)
+                kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                found.append(limit - used + int(kept["total_inactive_file" if kinds else "inactive_file"]))
+            except (OSError, ValueError, KeyError):
+                continue  # No such group is to be seen from here, or "max": no limit.
+    return found

@@ -1,0 +1,63 @@
+"""trained_on.jsonl: which images or scans a run was trained on, so that it is not tested on them.
+
+One line per training or validation image, or per volume of them: its file, links followed, and its sketch
+(`dataset.sketches`), by which it is known wherever it lies and whatever it is called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxvae import files
+from jaxvae.runs.checkpoint import Run
+from jaxvae.data.volumes import cache
+from jaxvae.data.dataset import Splits, contents, is_sketch, known, sketches
+from jaxvae.errors import InputError, command
+
+FILE = "trained_on.jsonl"
+
+
+def write(run_directory: Path, run: Run, splits: Splits) -> None:
+    """Writes the file into a run; it is empty for data that are no folder, which no other folder can hold."""
+    data = Path(run.config["data"]["data"])
+    parts = (splits.train, splits.validation)
+    if not data.is_absolute():
+        found = []
+    elif run.config.get("volumes"):
+        opened, patients = cache.open_cache(data), {patient for part in parts for patient in part.groups}
+        records = [record for record in opened.volumes if record["patient"] in patients]
+        found = [(record["image"], contents(cache.images_of(opened, record))) for record in records]
+    else:
+        names = [data / name for part in parts for name in part.names]
+        found = list(zip(names, np.concatenate([sketches(part.images) for part in parts]), strict=True))
+    lines = [
+        {"file": os.path.realpath(file), "sketch": [float(f"{number:.12g}") for number in sketch]}
+        for file, sketch in found
+    ]
+    files.write_lines(run_directory / FILE, lines)
+
+
+def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
+    """Refuses images that the run was trained on, known by their files or by their pixels.
+
+    Args:
+      found: by file, the sketch of each image, or `contents` of each volume.
+      where: the folder that holds them.
+    Raises:
+      InputError: the run was trained on one of them.
+    """
+    way_out = f"remove it, and repeat the command {command('train', run_directory)} with its flags"
+    lines = files.read_lines(run_directory / FILE, {"file": str, "sketch": list}, way_out=way_out)
+    if not all(is_sketch(line["sketch"]) for line in lines):
+        raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")
+    theirs, sketched = {line["file"] for line in lines}, np.array([line["sketch"] for line in lines])
+    same_pixels = known(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
+    for file, same in zip(found, same_pixels, strict=True):
+        if same or os.path.realpath(file) in theirs:
+            raise InputError(
+                f"{where}: holds {file}, which the run was trained on; name another folder, or none for its own test"
+            )

@@ -1,0 +1,1 @@
+"""How anomalous an image is, and each of its pixels."""

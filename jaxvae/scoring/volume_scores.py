@@ -1,0 +1,176 @@
+"""Whole volumes, scored: read and cut ahead of time, scored slice by slice, put back onto their own grids.
+
+Batches are filled across volumes, and a slice's score does not depend on the batch it is in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxvae import sharding
+from jaxvae.data.volumes import slices
+from jaxvae.data.volumes.prepared_scan import Cut, read_scan
+from jaxvae.data.volumes.scans import Rejected, Scan
+from jaxvae.data.volumes.slices import Slicing
+from jaxvae.errors import InputError
+from jaxvae.runs.checkpoint import Run
+from jaxvae.scores.gradients import BATCH, score_batches
+
+AHEAD = 2  # volumes that are read before they are needed, and as many that wait to be written
+NO_VOXELS = np.empty((0, 0, 0), np.float32)
+
+
+class SliceScores(NamedTuple):
+    """The scores of K slices, on the host."""
+
+    samples: dict[str, np.ndarray]  # [K] each: elbo, kl, nll
+    maps: dict[str, np.ndarray]  # [K, S, S, 1] each, the mean over channels
+    seconds: np.ndarray  # [K], what each took
+
+
+@dataclass(frozen=True)
+class VolumeScores:
+    """The scores of one volume."""
+
+    scan: Scan
+    cut: Cut
+    scores: SliceScores
+    seconds: float  # of reading
+
+    def volume(self, name: str) -> np.ndarray:
+        """One of its maps on the scan's own grid, [X, Y, Z] in RAS order, 0 outside the brain."""
+        return slices.put_back(self.scores.maps[name], self.cut.slices.placement, self.cut.brain)
+
+
+def slicing_of(run: Run) -> Slicing:
+    """How the volumes that a run was trained on were cut.
+
+    Raises:
+      InputError: it was not trained on volumes.
+    """
+    if run.config.get("volumes") is None:
+        trained_on = Path(run.config["data"]["data"]).name
+        raise InputError(
+            f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare FOLDER --out "
+            "PATH` and train on them"
+        )
+    return slices.from_config(run.config["volumes"]["slicing"])
+
+
+def score_scans(
+    run: Run,
+    scans: Iterable[Scan],
+    *,
+    maps: Sequence[str],
+    batch_size: int = BATCH,
+    keep_voxels: bool = False,
+) -> Iterator[VolumeScores | Rejected]:
+    """Scores of scans in their order, each as soon as it is there; what cannot be read comes as `Rejected`.
+
+    Args:
+      run: trained on prepared volumes.
+      maps: which maps of `scores.MAPS`.
+      batch_size: slices at a time, on each device of this process.
+      keep_voxels: of the scans; otherwise they are dropped once cut, so that few volumes are in memory at a time.
+    Raises:
+      InputError: the run was not trained on volumes.
+    """
+    waiting: deque[tuple[Scan, Cut | Rejected, float]] = deque()
+    pauses = [0.0]  # how long scoring had to wait for reading, since the last batch
+
+    def images() -> Iterator[np.ndarray]:
+        begin = time.perf_counter()
+        for read in _read_ahead(scans, slicing_of(run), keep_voxels):
+            pauses[0] += time.perf_counter() - begin
+            waiting.append(read)
+            if isinstance(read[1], Cut):
+                yield read[1].slices.images
+            begin = time.perf_counter()
+
+    log_scale = run.config["hparams"]["log_scale"]
+    batches = score_batches(
+        run.model,
+        run.params,
+        images(),
+        log_scale=log_scale,
+        batch_size=batch_size,
+        maps=tuple(maps),
+        mesh=sharding.own_mesh(),
+    )
+    scored: deque[SliceScores] = deque()
+    begin = time.perf_counter()
+    for batch in batches:
+        count = len(batch.samples.elbo)
+        took = time.perf_counter() - begin - pauses[0]
+        means = {name: np.mean(values, axis=-1, keepdims=True) for name, values in batch.maps.items()}
+        scored.append(SliceScores(batch.samples._asdict(), means, np.full(count, took / count)))
+        yield from _finished(waiting, scored)
+        begin, pauses[0] = time.perf_counter(), 0.0
+    yield from _finished(waiting, scored)
+
+
+def _read_ahead(
+    scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool
+) -> Iterator[tuple[Scan, Cut | Rejected, float]]:
+    """Each scan, cut or rejected, with the seconds it took; some are read while those before are used."""
+
+    def read(scan: Scan) -> tuple[Scan, Cut | Rejected, float]:
+        begin = time.perf_counter()
+        try:
+            cut = read_scan(scan, slicing)
+        except InputError as error:
+            return scan, Rejected(scan.image, str(error)), time.perf_counter() - begin
+        if not keep_voxels:
+            cut = replace(cut, volume=replace(cut.volume, voxels=NO_VOXELS))
+        return scan, cut, time.perf_counter() - begin
+
+    pool = ThreadPoolExecutor(2)
+    try:
+        ahead: deque[Future[tuple[Scan, Cut | Rejected, float]]] = deque()
+        for scan in scans:
+            ahead.append(pool.submit(read, scan))
+            if len(ahead) == AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(
+    waiting: deque[tuple[Scan, Cut | Rejected, float]], scored: deque[SliceScores]
+) -> Iterator[VolumeScores | Rejected]:
+    """The volumes at the head of the queue of which all slices are scored; those slices leave their queue."""
+    while waiting:
+        scan, cut, seconds = waiting[0]
+        if isinstance(cut, Rejected):
+            yield cut
+        elif sum(len(part.seconds) for part in scored) >= len(cut.slices.images):
+            yield VolumeScores(scan, cut, _take(scored, len(cut.slices.images)), seconds)
+        else:
+            return
+        waiting.popleft()
+
+
+def _take(scored: deque[SliceScores], count: int) -> SliceScores:
+    """The scores of the first `count` slices."""
+    taken: list[SliceScores] = []
+    while count:
+        part = scored.popleft()
+        size = min(count, len(part.seconds))
+        first, rest = (jax.tree.map(itemgetter(piece), part) for piece in (slice(size), slice(size, None)))
+        taken.append(first)
+        if len(rest.seconds):
+            scored.appendleft(rest)
+        count -= size
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *taken)

@@ -1,0 +1,314 @@
+"""The metrics against scikit-learn, against direct counting, and against what must hold for any metric of ranks."""
+
+from __future__ import annotations
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
+
+from jaxvae.errors import InputError
+from jaxvae.metrics.ranking import (
+    PixelMetrics,
+    aupro,
+    auroc,
+    auroc_and_average_precision,
+    average_precision,
+    best_dice,
+    dice,
+    dice_at_fpr,
+    fpr_at_tpr,
+    healthy_threshold,
+    iou,
+    iou_at_fpr,
+    pixel_metrics,
+    sorted_by_class,
+)
+
+POOLED = [auroc, average_precision, auroc_and_average_precision, best_dice, dice_at_fpr, iou_at_fpr, fpr_at_tpr]
+
+
+def draw(
+    seed: int, *, size: int = 3000, values: int | None = None, share: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores, shifted where anomalous; with `values`, rounded to about that many distinct ones."""
+    generator = np.random.default_rng(seed)
+    labels = generator.random(size) < share
+    labels[:2] = False, True
+    scores = generator.standard_exponential(size) + labels
+    return (scores if values is None else np.round(scores * values / 8)).astype(np.float32), labels
+
+
+def counted(scores: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float]:
+    """(Dice, intersection over union) of `scores >= threshold`."""
+    predicted = scores >= threshold
+    both = np.sum(predicted & labels)
+    return 2 * both / (np.sum(predicted) + np.sum(labels)), both / np.sum(predicted | labels)
+
+
+SEEDS_AND_TIES = list(itertools.product(range(3), (None, 100, 3)))
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.95])
+def test_areas_equal_scikit_learns(seed, values, share):
+    scores, labels = draw(seed, values=values, share=share)
+    assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert average_precision(scores, labels) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert auroc_and_average_precision(scores, labels) == (auroc(scores, labels), average_precision(scores, labels))
+
+
+def test_areas_of_extreme_orders():
+    labels = np.arange(1000) >= 900
+    assert auroc_and_average_precision(np.arange(1000.0), labels) == (1.0, 1.0)
+    assert auroc(-np.arange(1000.0), labels) == 0.0
+    assert auroc_and_average_precision(np.zeros(1000), labels) == (0.5, 0.1)
+
+
+def test_auroc_changes_sides_with_the_scores_and_with_the_labels():
+    scores, labels = draw(0, values=100)
+    assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels), abs=1e-15)
+    assert auroc(scores, ~labels) == pytest.approx(1 - auroc(scores, labels), abs=1e-15)
+
+
+@pytest.mark.parametrize("metric", POOLED)
+def test_only_the_order_of_scores_counts(metric):
+    scores, labels = draw(1, values=200)
+    value = metric(scores, labels)
+    stretched = metric(np.exp(scores.astype(np.float64)), labels)
+    if metric in (best_dice, dice_at_fpr, iou_at_fpr):
+        assert stretched == (value[0], pytest.approx(np.exp(value[1])))
+    else:
+        assert stretched == value
+
+
+@pytest.mark.parametrize("metric", POOLED)
+def test_neither_the_shape_nor_the_order_of_pixels_matters(metric):
+    scores, labels = draw(2)
+    shuffled = np.random.default_rng(0).permutation(scores.size)
+    shape = (5, 20, 30, 1)
+    assert metric(scores[shuffled].reshape(shape), labels[shuffled].reshape(shape)) == metric(scores, labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16, np.uint8, bool, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("metric", POOLED)
+def test_every_dtype_gives_the_numbers_of_its_values(metric, dtype):
+    scores, labels = draw(3)
+    scores = scores.astype(dtype)
+    assert metric(scores, labels) == metric(scores.astype(np.float64), labels)
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+def test_best_dice_is_the_best_of_all_thresholds(seed, values):
+    scores, labels = draw(seed, size=400, values=values)
+    of_all = {float(t): counted(scores, labels, t)[0] for t in np.unique(scores)}
+    value, threshold = best_dice(scores, labels)
+    assert value == pytest.approx(max(of_all.values()), abs=1e-12)
+    assert dice(scores >= threshold, labels) == value
+    assert threshold == max(t for t, one in of_all.items() if one == pytest.approx(value, abs=1e-12))
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("fpr", [0.0, 0.01, 0.05, 0.3, 0.999, 1.0])
+def test_values_at_a_false_positive_rate_are_those_of_the_lowest_threshold_that_keeps_to_it(seed, values, fpr):
+    scores, labels = draw(seed, size=400, values=values)
+    allowed = [t for t in np.unique(scores) if np.mean(scores[~labels] >= t) <= fpr]
+    threshold = min(allowed, default=np.inf)
+    expected_dice, expected_iou = counted(scores, labels, threshold)
+    assert dice_at_fpr(scores, labels, fpr=fpr) == (pytest.approx(expected_dice, abs=1e-12), threshold)
+    assert iou_at_fpr(scores, labels, fpr=fpr) == (pytest.approx(expected_iou, abs=1e-12), threshold)
+
+
+def test_a_rate_is_kept_to_the_last_pixel():
+    # 0.29 * 100 is 28.999999999999996 in floating point, yet 29 of 100 healthy pixels are a rate of 0.29.
+    scores, labels = np.arange(101.0), np.arange(101) == 0
+    assert dice_at_fpr(scores, labels, fpr=0.29)[1] == 72.0
+    scores[0] = 71.5
+    assert fpr_at_tpr(scores, ~labels, tpr=0.29) == 0.0
+    assert fpr_at_tpr(scores, ~labels, tpr=0.30) == 1.0
+
+
+def test_without_a_threshold_that_keeps_to_the_rate_nothing_is_predicted():
+    scores, labels = np.array([1.0, 1.0, 0.0]), np.array([True, False, False])
+    assert dice_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
+    assert iou_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("tpr", [1e-9, 0.3, 0.95, 1.0])
+def test_fpr_at_tpr_is_that_of_the_highest_threshold_that_finds_enough(seed, values, tpr):
+    scores, labels = draw(seed, size=400, values=values)
+    threshold = max(t for t in np.unique(scores) if np.mean(scores[labels] >= t) >= tpr)
+    assert fpr_at_tpr(scores, labels, tpr=tpr) == pytest.approx(np.mean(scores[~labels] >= threshold), abs=1e-15)
+
+
+def test_overlaps_of_binary_arrays():
+    generator = np.random.default_rng(0)
+    a, b = generator.random((2, 50, 4)) < 0.4
+    assert dice(a, b) == pytest.approx(f1_score(a.ravel(), b.ravel()), abs=1e-12)
+    assert iou(a, b) == pytest.approx(jaccard_score(a.ravel(), b.ravel()), abs=1e-12)
+    assert dice(a, a) == iou(a, a) == 1.0
+    assert dice(a, ~a) == iou(a, ~a) == 0.0
+
+
+def test_two_empty_arrays_agree():
+    empty = np.zeros((2, 3), dtype=bool)
+    assert dice(empty, empty) == iou(empty, empty) == 1.0
+    assert dice(empty, ~empty) == iou(empty, ~empty) == 0.0
+
+
+def lesions_of(mask: np.ndarray) -> list[np.ndarray]:
+    """8-connected components of one mask, by walking from pixel to pixel."""
+    left = set(zip(*np.nonzero(mask), strict=True))
+    lesions = []
+    while left:
+        lesion = np.zeros(mask.shape, dtype=bool)
+        walk = [left.pop()]
+        while walk:
+            row, column = walk.pop()
+            lesion[row, column] = True
+            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= around
+            walk += around
+        lesions.append(lesion)
+    return lesions
+
+
+def slow_aupro(scores: np.ndarray, masks: np.ndarray, limit: float) -> float:
+    """Corner after corner of the curve, each counted anew, and trapezoids up to the limit."""
+    lesions = [(image, lesion) for image, mask in enumerate(masks) for lesion in lesions_of(mask)]
+    corners = [(0.0, 0.0)]
+    for threshold in np.unique(scores)[::-1]:
+        overlap = np.mean([np.mean(scores[image][lesion] >= threshold) for image, lesion in lesions])
+        corners.append((float(np.mean(scores[~masks] >= threshold)), float(overlap)))
+    area = 0.0
+    for (left, low), (right, high) in itertools.pairwise(corners):
+        if left < limit and right > left:
+            stop = min(right, limit)
+            area += (stop - left) * (low + low + (high - low) * (stop - left) / (right - left)) / 2
+    return area / limit
+
+
+def draw_maps(seed: int, values: int | None) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    masks = generator.random((5, 12, 9)) < 0.08
+    masks[2] = False
+    scores = generator.standard_exponential(masks.shape) + masks
+    return (scores if values is None else np.round(scores * values / 8)).astype(np.float32), masks
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
+def test_aupro_is_the_area_under_the_curve_drawn_corner_by_corner(seed, values, limit):
+    scores, masks = draw_maps(seed, values)
+    expected = slow_aupro(scores, masks, limit)
+    assert aupro(scores, masks, fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
+    assert aupro(scores[..., None], masks[..., None], fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
+
+
+def test_aupro_of_one_lesion_without_a_limit_is_the_auroc():
+    generator = np.random.default_rng(0)
+    masks = np.zeros((3, 16, 16), dtype=bool)
+    masks[1, 4:9, 5:11] = True
+    scores = np.round(generator.standard_exponential(masks.shape) * 4 + masks)
+    assert aupro(scores, masks, fpr_limit=1.0) == pytest.approx(auroc(scores, masks), abs=1e-12)
+
+
+def test_aupro_is_one_for_perfect_scores_and_nothing_for_inverted_ones():
+    _, masks = draw_maps(0, None)
+    assert aupro(masks.astype(float), masks) == pytest.approx(1.0, abs=1e-15)
+    assert aupro(-masks.astype(float), masks) == pytest.approx(0.0, abs=1e-15)
+    assert aupro(np.zeros(masks.shape), masks, fpr_limit=0.3) == pytest.approx(0.15, abs=1e-15)
+
+
+def test_lesions_meet_at_corners_but_never_across_images():
+    masks = np.zeros((2, 4, 4), dtype=bool)
+    masks[0, 0, 0] = masks[0, 1, 1] = True  # one lesion of two pixels
+    masks[1, 0, 0] = True  # another, behind the first if images were slices of a volume
+    found = np.zeros(masks.shape)
+    found[0, 0, 0] = 1.0
+    # A third of the pixels, but a quarter of the lesions: half of one, nothing of the other.
+    assert aupro(found, masks, fpr_limit=1e-9) == pytest.approx(0.25, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", [*POOLED, aupro])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s, m: (s[:1], m), r"scores has shape \(1, 6, 6\) and \w+ \(2, 6, 6\)"),
+        (lambda s, m: (s, m.astype(np.uint8)), r"has dtype uint8; give booleans, for example \w+ > 0"),
+        (lambda s, m: (s, m & False), r"none of its 72 entries is anomalous"),
+        (lambda s, m: (s, m | True), r"none of its 72 entries is healthy"),
+        (lambda s, m: (np.where(m, np.nan, s), m), r"scores holds 3 NaN and 0 infinite values among 72"),
+        (lambda s, m: (np.where(m, np.inf, s), m), r"scores holds 0 NaN and 3 infinite values"),
+        (lambda s, m: (np.where(m, -np.inf, s), m), r"scores holds 0 NaN and 3 infinite values"),
+        (lambda s, m: (s[:0], m[:0]), r"scores is empty, of shape \(0, 6, 6\)"),
+        (lambda s, m: (s.astype(np.complex64), m), r"scores has dtype complex64"),
+        (lambda s, m: (s.astype(str), m), r"scores has dtype <U"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(metric, spoil, message):
+    scores, masks = np.arange(72.0).reshape(2, 6, 6), np.zeros((2, 6, 6), dtype=bool)
+    masks[0, 0, :3] = True
+    with pytest.raises(InputError, match=message) as refused:
+        metric(*spoil(scores, masks))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, m: dice_at_fpr(s, m, fpr=1.5), "fpr=1.5"),
+        (lambda s, m: iou_at_fpr(s, m, fpr=float("nan")), "fpr=nan"),
+        (lambda s, m: fpr_at_tpr(s, m, tpr=0.0), "tpr=0.0"),
+        (lambda s, m: aupro(s, m, fpr_limit=0.0), "fpr_limit=0.0"),
+        (lambda s, m: healthy_threshold(s, rate=1.0), "rate=1.0"),
+        (lambda s, m: healthy_threshold(s[:0]), "scores is empty"),
+        (lambda s, m: aupro(s[0], m[0]), r"scores has shape \(6, 6\)"),
+        (lambda s, m: aupro(np.stack([s, s], -1), np.stack([m, m], -1)), r"scores has shape \(2, 6, 6, 2\)"),
+        (lambda s, m: dice(s, m), "predicted has dtype float64"),
+        (lambda s, m: iou(m[0], m), r"predicted has shape \(6, 6\) and labels \(2, 6, 6\)"),
+    ],
+)
+def test_arguments_out_of_range_are_named(call, message):
+    scores, masks = np.arange(72.0).reshape(2, 6, 6), np.zeros((2, 6, 6), dtype=bool)
+    masks[0, 0, :3] = True
+    with pytest.raises(InputError, match=message):
+        call(scores, masks)
+
+
+def test_nothing_given_is_changed():
+    scores, labels = draw(0)
+    scores.flags.writeable = labels.flags.writeable = False
+    before = scores.copy()
+    positives, negatives = sorted_by_class(scores, labels)
+    assert positives.size + negatives.size == scores.size
+    np.testing.assert_array_equal(scores, before)
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+def test_all_of_a_pixels_metrics_at_once_are_each_alone(seed, values):
+    scores, labels = draw(seed, values=values)
+    value, threshold = best_dice(scores, labels)
+    assert pixel_metrics(scores, labels) == PixelMetrics(
+        auroc(scores, labels),
+        average_precision(scores, labels),
+        value,
+        threshold,
+        dice_at_fpr(scores, labels)[0],
+        iou_at_fpr(scores, labels)[0],
+        fpr_at_tpr(scores, labels),
+    )
+
+
+@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.29, 0.57, 0.999])
+def test_a_healthy_threshold_is_the_lowest_that_keeps_to_the_rate(seed, values, rate):
+    scores, _ = draw(seed, size=100, values=values)
+    threshold = healthy_threshold(scores, rate=rate)
+    assert (scores >= threshold).mean() <= rate
+    below = scores[scores < threshold].max()
+    assert (scores >= below).mean() > rate
+    assert threshold == np.nextafter(below, np.float32(np.inf))
