@@ -55,13 +55,74 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise cannot_be_written(path, error) from error
 
 
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Holds a folder, made if missing, against other processes of this machine that hold it, and of others where its
-    disk has locks. One that is empty at the end is removed.
+def claim(
+    directory: Path, note: str, settings: Mapping[str, Any], *, what: str, beside_others: bool = False
+) -> dict[str, Any] | None:
+    """Claim an output folder by a note, a JSON file in it that records the settings of what the folder holds.
+
+    A missing or empty folder is made and gets the note. Hidden files do not count. Commands that continue earlier work
+    compare the note that is returned with their settings (`refuse_other_settings`).
+
+    Args:
+      note: the name of the note, such as `config.json`.
+      settings: the content of a new note, JSON values.
+      what: what the folder holds, for messages, such as "a run".
+      beside_others: the results may be written beside other files, so a folder without the note is claimed too.
+
+    Returns:
+      The note of a folder that was claimed before, None for a new one.
 
     Raises:
-      InputError: one of them does.
+      InputError: the folder holds other files and no note, or its note is damaged, or cannot be written.
+    """
+    path = directory / note
+    if not path.is_file():
+        others = directory.exists() and (not directory.is_dir() or any(p.name[0] != "." for p in directory.iterdir()))
+        # The note is looked for again because another process of the same job may have written it meanwhile.
+        if beside_others or not others or path.is_file():
+            write_json(path, settings)
+            return None
+        raise InputError(f"{directory}: exists and is not {what} (no {note} in it); name a new folder")
+    return read_json(path, way_out="remove that folder and start again, or name a new one")
+
+
+def refuse_other_settings(
+    directory: Path,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    names: Iterable[str] | None = None,
+    *,
+    way_out: str = "use those settings again, or name a new folder",
+) -> None:
+    """Refuse an output folder that was made with other settings.
+
+    Args:
+      before: the settings that made the folder, as JSON values.
+      now: the settings of this command, as JSON values.
+      names: the settings that must be equal, the most important first; all of `now` if None.
+      way_out: what to do about it, for the message.
+
+    Raises:
+      InputError: a setting differs; up to three are named.
+
+    >>> refuse_other_settings(Path("out"), {"size": 64, "seed": 0}, {"size": 32, "seed": 0})
+    Traceback (most recent call last):
+    jaxvae.errors.InputError: out: was made with size 64, now 32; use those settings again, or name a new folder
+    """
+    changed = [name for name in (now if names is None else names) if before.get(name) != now[name]]
+    if changed:
+        words = "; ".join(f"{name} {_named(before.get(name))}, now {_named(now[name])}" for name in changed[:3])
+        raise InputError(f"{directory}: was made with {words}; {way_out}")
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Lock a folder, made if missing, against other processes. A folder that is empty at the end is removed.
+
+    Processes of other machines are kept out too where the file system supports locks.
+
+    Raises:
+      InputError: another process has locked it.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -74,11 +135,11 @@ def alone(directory: Path) -> Iterator[None]:
         os.close(handle)
         raise InputError(f"{directory}: another process is at work there; wait for it, or end it") from None
     except OSError:
-        pass  # A disk without locks.
+        pass  # The file system has no locks.
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # It is not empty, as a rule.
+        with contextlib.suppress(OSError):  # Usually it is not empty.
             directory.rmdir()
         os.close(handle)
 

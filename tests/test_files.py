@@ -88,11 +88,40 @@ def test_a_lack_of_memory_is_not_a_full_disk(error: Exception, memory: bool) -> 
     assert is_out_of_memory(error) == memory
 
 
-def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+def test_a_claimed_folder_is_continued_and_others_are_refused(tmp_path: Path) -> None:
+    out, settings = tmp_path / "out", {"size": 64, "seed": 0}
+    assert files.claim(out, "config.json", settings, what="a run") is None
+    assert files.claim(out, "config.json", {"size": 32}, what="a run") == settings
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / ".hidden").touch()
+    assert files.claim(tmp_path / "thesis", "config.json", settings, what="a run") is None
+    (tmp_path / "thesis" / "config.json").rename(tmp_path / "thesis" / "thesis.tex")
+    for taken in (tmp_path / "thesis", out / "config.json"):
+        with pytest.raises(InputError, match=rf"{taken}: exists and is not a run \(no config.json in it\); name a new"):
+            files.claim(taken, "config.json", settings, what="a run")
+    assert files.claim(tmp_path / "thesis", "config.json", settings, what="a run", beside_others=True) is None
+    (out / "config.json").write_text("{")
+    with pytest.raises(
+        InputError, match=r"config.json: not JSON .*; remove that folder and start again, or name a new one"
+    ):
+        files.claim(out, "config.json", settings, what="a run")
+
+
+def test_other_settings_of_a_folder_are_named() -> None:
+    before, now = {"size": 64, "seed": 0, "split": "a"}, {"size": 32, "seed": 1, "model": "conv"}
+    files.refuse_other_settings(Path("out"), before, now, [])
+    files.refuse_other_settings(Path("out"), before, before)
+    with pytest.raises(InputError, match=r"^out: was made with seed 0, now 1; size 64, now 32; use those settings"):
+        files.refuse_other_settings(Path("out"), before, now, ["seed", "size"])
+    with pytest.raises(InputError, match=r'model null, now "conv"; repeat them$'):
+        files.refuse_other_settings(Path("out"), before, now, ["model"], way_out="repeat them")
+
+
+def test_a_folder_is_locked_by_one_process(tmp_path: Path) -> None:
     refused = pytest.raises(InputError, match="another process is at work there; wait for it, or end it")
-    with files.alone(tmp_path), refused, files.alone(tmp_path):
+    with files.locked(tmp_path), refused, files.locked(tmp_path):
         raise AssertionError
-    with files.alone(tmp_path):
+    with files.locked(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 

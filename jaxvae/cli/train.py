@@ -67,7 +67,7 @@ class Train:
 
             _check_memory(config)
             training.claim(self.run, config)
-            with files.alone(self.run):
+            with files.locked(self.run):
                 print(_announced(self, config, checkpoint.latest_step(self.run / "checkpoints" / "last")), flush=True)
                 record_notices(self.run, splits.notices, splits.left_out)
                 ending = training.train(self.run, config, splits, checkpoint_seconds=self.checkpoint_seconds, stop=stop)

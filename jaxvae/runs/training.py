@@ -71,7 +71,7 @@ def claim(run: Path, config: Config) -> None:
         return
     there = checkpoint.read_config(run)
     if checkpoint.latest_step(run / "checkpoints" / "last") is None:
-        with files.alone(run):
+        with files.locked(run):
             for name in ("metrics.jsonl", "thresholds.json", "trained_on.jsonl"):
                 (run / name).unlink(missing_ok=True)
             files.write_json(run / "config.json", config)

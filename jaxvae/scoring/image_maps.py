@@ -92,7 +92,7 @@ def write_images(
     """
     # Alone, since another process would remove what this one is writing.
     budget = Budget(MEMORY)
-    with files.alone(out), ThreadPoolExecutor() as pool:
+    with files.locked(out), ThreadPoolExecutor() as pool:
         note, done = _note(out, settings, wanted)
         there = {record["name"]: record for record in done}
         todo = [entry for entry in entries if not _is_done(entry, there.get(entry.name), out, wanted)]

@@ -852,7 +852,7 @@ def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_pat
 
 
 def test_a_run_that_is_being_trained_is_left_to_it(refused, run: Path, folder: Path) -> None:
-    with files.alone(run):
+    with files.locked(run):
         assert "run: another process is at work there" in refused("train", run, "--data", folder, *SMALL, "--epochs", 3)
     assert main(["train", str(run), "--data", str(folder), *SMALL, "--epochs", "3"]) == 0
 

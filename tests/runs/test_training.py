@@ -142,7 +142,7 @@ def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: d
 def test_a_run_that_has_learnt_nothing_is_made_anew(tmp_path: Path) -> None:
     training.claim(tmp_path / "run", CONFIG)
     (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
-    with files.alone(tmp_path / "run"), pytest.raises(InputError, match="another process is at work there"):
+    with files.locked(tmp_path / "run"), pytest.raises(InputError, match="another process is at work there"):
         training.claim(tmp_path / "run", {**CONFIG, "seed": 1})
     training.claim(tmp_path / "run", {**CONFIG, "seed": 1})
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1

@@ -257,7 +257,7 @@ def test_what_a_folder_holds_of_others_is_not_written_over(run, tmp_path, capsys
 
 def test_a_folder_another_process_writes_is_left_to_it(run, tmp_path, capsys):
     draw(tmp_path / "in" / "a.png", seed=0)
-    with files.alone(tmp_path / "out"):
+    with files.locked(tmp_path / "out"):
         assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
     assert "out: another process is at work there" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -52,7 +52,7 @@ def prepare(
         raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
     _claim(directory, plan)
     # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
-    with files.alone(directory), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with files.locked(directory), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         parts = directory / "parts"
         if (directory / "cache.json").is_file():
             _remove_parts(directory)
@@ -83,26 +83,20 @@ def _remove_parts(directory: Path) -> None:
 
 
 def _claim(directory: Path, plan: dict[str, Any]) -> None:
-    """Writes the plan into a new folder, or holds it against what is there."""
-    done = directory / "cache.json"
-    if not (done.is_file() or (directory / "plan.json").is_file()):
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise InputError(f"{directory}: is there already and is no cache (no cache.json); name a new folder")
-        files.write_json(directory / "plan.json", plan)
+    """Write the plan into a new folder, or compare it with the plan of a folder that exists."""
+    note = "cache.json" if (directory / "cache.json").is_file() else "plan.json"
+    before = files.claim(directory, note, plan, what="a folder of prepared volumes")
+    if before is None:
         return
-    anew = "remove that folder and prepare it anew"
-    there = files.read_json(done if done.is_file() else directory / "plan.json", way_out=anew)
-    if "slicing" not in there and not done.is_file():
-        raise InputError(f"{directory}: holds something else than prepared volumes; name a new folder")
-    if not isinstance(there.get("slicing"), dict) or "scans" not in there:
-        raise InputError(f"{directory}: damaged, or of another version; {anew}")
-    if slices.from_config(there["slicing"]) != slices.from_config(plan["slicing"]):
-        names = [name for name, value in plan["slicing"].items() if there["slicing"].get(name) != value]
-        words = ", ".join(f"{name} {there['slicing'].get(name)}, now {plan['slicing'][name]}" for name in names)
-        raise InputError(f"{directory}: was prepared with {words}; repeat its flags, or name a new folder")
-    if there["scans"] != plan["scans"]:
+    again = "remove that folder and prepare it again"
+    if not isinstance(before.get("slicing"), dict) or "scans" not in before:
+        raise InputError(
+            f"{directory}: its {note} is damaged or not of prepared volumes; {again}, or name a new folder"
+        )
+    files.refuse_other_settings(directory, slices.to_config(slices.from_config(before["slicing"])), plan["slicing"])
+    if before["scans"] != plan["scans"]:
         raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
-    for record in files.read_lines(directory / "volumes.jsonl", LINE, way_out=anew):
+    for record in files.read_lines(directory / "volumes.jsonl", LINE, way_out=again):
         refuse_changed(directory, record)
 
 

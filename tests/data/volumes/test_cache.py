@@ -207,7 +207,7 @@ def test_what_a_killed_preparation_left_of_an_array_is_removed(patients, tmp_pat
 def test_a_damaged_cache_is_named(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     (tmp_path / "c" / "cache.json").write_text("{")
-    with pytest.raises(InputError, match=r"c/cache.json: not JSON \(.*\); remove that folder and prepare it anew"):
+    with pytest.raises(InputError, match=r"c/cache.json: not JSON \(.*\); remove that folder and start again"):
         prepared(patients, tmp_path / "c")
 
 
@@ -238,17 +238,17 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
 
 def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
     prepared(patients, tmp_path / "c")
-    with pytest.raises(InputError, match=r"was prepared with size 16, now 24; repeat its flags"):
+    with pytest.raises(InputError, match=r"was made with size 16, now 24; use those settings again"):
         prepared(patients, tmp_path / "c", Slicing(size=24))
     with pytest.raises(InputError, match="from other scans or masks"):
         prepared(patients, tmp_path / "c", images="p0[0-4]/flair.nii.gz", brains="p01/brain.nii.gz", lesions="p01/l*")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(InputError, match="is there already and is no cache"):
+    with pytest.raises(InputError, match="exists and is not a folder of prepared volumes"):
         prepared(patients, tmp_path / "other")
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "plan.json").write_text('{"programs": []}')
-    with pytest.raises(InputError, match="sweep: holds something else than prepared volumes"):
+    with pytest.raises(InputError, match=r"sweep: its plan\.json is damaged or not of prepared volumes"):
         prepared(patients, tmp_path / "sweep")
 
 
@@ -317,7 +317,7 @@ def test_the_command(patients, tmp_path, capsys):
     for arguments, message in [
         ([str(patients)], "--out is missing"),
         ([str(patients), "--out", str(patients / "x")], "lies within"),
-        ([str(patients), "--out", str(out), "--size", "24", *FLAGS], "was prepared with size 16, now 24"),
+        ([str(patients), "--out", str(out), "--size", "24", *FLAGS], "was made with size 16, now 24"),
         ([str(tmp_path / "none"), "--out", str(out)], "no such folder"),
         ([str(patients), "--out", str(tmp_path / "d"), "--images", "*.nrrd"], "no volume at *.nrrd"),
         ([f"fashion_mnist:{tmp_path}", "--out", str(out)], "only goes with a folder of volumes"),
@@ -443,7 +443,7 @@ def test_other_labels_are_another_hash(tmp_path):
 
 
 def test_a_folder_another_process_prepares_is_left_to_it(patients, tmp_path):
-    with files.alone(tmp_path / "c"), pytest.raises(InputError, match="c: another process is at work there"):
+    with files.locked(tmp_path / "c"), pytest.raises(InputError, match="c: another process is at work there"):
         prepared(patients, tmp_path / "c")
     prepared(patients, tmp_path / "c")
     assert len(cache.open_cache(tmp_path / "c").volumes) == 10
