@@ -1,0 +1,205 @@
+"""`jaxvae sweep`: plan, table, figures and the best setting; sweeps that are continued, and sweeps it rejects."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxvae
+from folders import write_png
+from jaxvae.cli import main
+from jaxvae.cli.source import open_own
+from jaxvae.runs import capacity, checkpoint
+from jaxvae.sweeps import program
+from small_runs import SIDE, SMALL, read_lines
+
+
+def test_a_run_of_a_sweep_whose_scores_are_no_numbers_has_diverged_alone(
+    monkeypatch, tmp_path: Path, folder: Path
+) -> None:
+    score_many = program.score_many
+
+    def with_infinity(*arguments: Any, **knobs: Any) -> Any:
+        return jax.tree.map(lambda values: values.at[1].set(np.inf), score_many(*arguments, **knobs))
+
+    monkeypatch.setattr(program, "score_many", with_infinity)
+    small = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "1"]
+    assert main(["sweep", str(tmp_path / "sweep"), "--data", str(folder), *small]) == 0
+    rows = read_lines(tmp_path / "sweep" / "table.jsonl")
+    assert [row["diverged"] for row in rows] == [False, True, False]
+    assert ["image_auroc/elbo" in row for row in rows] == [True, False, True]
+
+
+def test_a_sweep_goes_on_with_the_images_it_began_with(refused, tmp_path: Path, folder: Path) -> None:
+    data = shutil.copytree(folder, tmp_path / "data")
+    command = ["sweep", tmp_path / "sweep", "--data", data, "--seed", "0", *SMALL[:3], *SMALL[5:]]
+    assert main(list(map(str, command))) == 0
+    (data / "train" / "good" / "000.png").unlink()
+    assert "sweep: holds another sweep, made with images" in refused(*command)
+
+
+def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:
+    sweep = tmp_path / "sweep"
+    axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--together", "4"]
+    shape = ["--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    command = ["sweep", str(sweep), *shape, "--log-scale", "-0.7"]
+    assert main([*command, *axes]) == 0
+    out = capsys.readouterr().out
+    assert f"{sweep}: 8 runs in 2 programs; 1 MB at once\n" in out
+    assert "pixel_average_precision/elbo_grad over the seeds, best first" in out
+    (best,) = re.findall(r"the best as a run of its own: jaxvae train RUN (.*)", out)
+    tables = {name: (sweep / name).read_bytes() for name in ("table.jsonl", "table.csv")}
+    rows = [json.loads(line) for line in tables["table.jsonl"].splitlines()]
+    assert [(row["seed"], row["beta"], row["latent_size"]) for row in rows] == [
+        (seed, beta, size) for seed in (0, 1) for beta in (0.5, 2.0) for size in (2, 4)
+    ]
+    assert not any(row["diverged"] for row in rows)
+    means = {
+        (row["beta"], row["latent_size"]): row["pixel_average_precision/elbo_grad"] / 2
+        + rows[i + 4]["pixel_average_precision/elbo_grad"] / 2
+        for i, row in enumerate(rows[:4])
+    }
+    beta, size = max(means, key=means.__getitem__)
+    for flag in (f"--data {folder}", f"--latent-size {size}", f"--beta {beta}"):
+        assert flag in best
+    assert {path.name for path in sweep.glob("*.png")} == {
+        "bars_beta.png",
+        "bars_latent_size.png",
+        "heat_beta_latent_size.png",
+    }
+    # A row is what `train` and `evaluate` give for its settings.
+    run = tmp_path / "run"
+    settings = ["--seed", "1", "--beta", "2", "--latent-size", "4", *command[2:]]
+    assert main(["train", str(run), *settings]) == 0
+    assert main(["evaluate", str(run), "--resamples", "0"]) == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for row in evaluation["samples"]:
+        if row["score"] in ("elbo", "kl", "nll"):
+            assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
+    for row in evaluation["pixels"]:
+        if row["score"] in ("elbo_grad", "combi_nll"):  # These two depend on log_scale.
+            got = rows[-1][f"pixel_average_precision/{row['score']}"]
+            assert got == pytest.approx(row["average_precision"], rel=1e-3)
+    # A killed sweep lacks parts; it makes them again, and nothing else.
+    (sweep / "parts" / "0001.jsonl").unlink()
+    (sweep / "table.jsonl").unlink()
+    kept = (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns
+    assert main([*command, *axes]) == 0
+    assert re.search(r"8 runs in 2 programs, 4 of them done; 1 MB at once, about \d\.\d min", capsys.readouterr().out)
+    assert (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns == kept
+    assert {name: (sweep / name).read_bytes() for name in tables} == tables
+
+
+@pytest.mark.slow
+def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> None:
+    sweep, run = tmp_path / "sweep", tmp_path / "run"
+    common = ["--data", str(folder), "--batch-size", "4", "--epochs", "2", "--latent-size", "2", "--augment", "paper"]
+    common += ["--schedule", "cosine", "--warmup-epochs", "0.5", "--clip-norm", "50", "--learning-rate", "1e-2"]
+    axes = ["--image-size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
+    assert main(["sweep", str(sweep), *common, *axes]) == 0
+    rows = read_lines(sweep / "table.jsonl")
+    assert [(row["image_size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
+    assert (sweep / "heat_image_size_width.png").exists()
+    # The last row is what `train` and `evaluate` give for that size and so many channels.
+    assert main(["train", str(run), *common, "--size", "16", "--features", "2", "4"]) == 0
+    assert main(["evaluate", str(run), "--resamples", "0"]) == 0
+    for row in json.loads((run / "evaluation.json").read_text())["samples"]:
+        if row["score"] in ("elbo", "kl", "nll"):
+            assert rows[-1][f"image_auroc/{row['score']}"] == pytest.approx(row["auroc"], abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", ["1", "2", "3"])
+def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: Path, together: str) -> None:
+    sweep = tmp_path / "sweep"
+    axes = ["--latent-size", "4", "2", "--seed", "0", "1", "--together", together]
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
+    assert main(["sweep", str(sweep), "--data", str(folder), *axes, *shape]) == 0
+    rows = read_lines(sweep / "table.jsonl")
+    assert [(row["seed"], row["latent_size"]) for row in rows] == [(0, 4), (0, 2), (1, 4), (1, 2)]
+    assert not any(row["diverged"] for row in rows)
+
+
+def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, capsys) -> None:
+    plain, sweep = tmp_path / "plain", tmp_path / "sweep"
+    for i in range(12):
+        write_png(plain / f"{i}.png", np.full((SIDE, SIDE), 20 * i, np.uint8))
+    axes = ["--learning-rate", "1e-5", "1e-2", "--seed", "0", "1", "--beta", "3"]
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "2", "--latent-size", "2"]
+    assert main(["sweep", str(sweep), "--data", str(plain), "--validation", "0.3", *axes, *shape]) == 0
+    printed = capsys.readouterr().out
+    assert "validation_elbo over the seeds, best first" in printed
+    rows = read_lines(sweep / "table.jsonl")
+    means = {
+        rate: np.mean([row["validation_elbo"] for row in rows if row["learning_rate"] == rate]) for rate in (1e-5, 1e-2)
+    }
+    best = max(means, key=means.__getitem__)
+    assert float(printed.partition("best first")[2].splitlines()[3].split()[0].strip("*")) == best
+    assert not any(name.startswith(("image_", "pixel_")) for row in rows for name in row)
+    # It is the ELBO itself, whatever beta a run was trained with.
+    run, single = tmp_path / "run", ["--learning-rate", "1e-2", "--seed", "1", "--beta", "3"]
+    assert main(["train", str(run), "--data", str(plain), "--validation", "0.3", *single, *shape]) == 0
+    opened = checkpoint.load(run)
+    samples = jaxvae.sample_scores(opened.model, opened.params, open_own(run, opened.config).validation.images)
+    assert rows[-1]["validation_elbo"] == pytest.approx(-float(samples.elbo.mean()), rel=1e-4)
+
+
+def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
+    folder, sweep = tmp_path / "colour", tmp_path / "sweep"
+    rng = np.random.default_rng(0)
+    mask = np.zeros((SIDE, SIDE, 1), np.uint8)
+    mask[4:8, 4:8] = 255
+    for i in range(8):
+        image = rng.integers(0, 200, (SIDE, SIDE, 3), np.uint8)
+        write_png(folder / "train" / "good" / f"{i}.png", image)
+        write_png(folder / "test" / ("bad" if i % 2 else "good") / f"{i}.png", np.maximum(image, mask))
+        if i % 2:
+            write_png(folder / "ground_truth" / "bad" / f"{i}_mask.png", mask[..., 0])
+    shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1", "--latent-size", "2", "--seed", "0"]
+    assert main(["sweep", str(sweep), "--data", str(folder), *shape]) == 0
+    [row] = read_lines(sweep / "table.jsonl")
+    assert 0 <= row["pixel_auroc/combi"] <= 1
+
+
+@pytest.mark.parametrize(("share", "way_out"), [(0.5, r"give --together [23]$"), (0.01, "make the model smaller$")])
+def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
+    model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
+    images = 12 * SIDE * SIDE * 4
+    needed = capacity.population_bytes(model, 6, together=1, batch_size=12, judged=8, image_bytes=images)
+    monkeypatch.setattr(capacity, "free_bytes", lambda: int(share * needed))
+    command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8", "--latent-size", "64"]
+    assert re.search(way_out, refused(*command, "--seed", *range(6)))
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--seed"], "--seed without a value: give at least one"),
+        (["--beta", "-1"], "--beta -1.0: give a number of at least 0"),
+        (["--seed", "4294967296"], "--seed 4294967296: give a whole number below 2^32"),
+        (["--latent-size", "0"], "--latent-size 0: must be above 0"),
+        (["--learnig-rate", "1"], "--learnig-rate: no such flag; did you mean --learning-rate?"),
+        (["--held-out-class", "3"], "--held-out-class: only goes with --data fashion_mnist:DIR"),
+        (["--epochs", "0"], "--epochs 0: must be above 0"),
+        (["--beta", "1", "1"], "--beta: 1.0 1.0 holds a value twice; give each once"),
+        (["--held-out-class", "11", "--data", "fashion_mnist:x"], "--held-out-class 11: must lie in 0..9"),
+        (["--input-scaling", "2"], "--input-scaling: only goes with --data fashion_mnist:DIR"),
+        (["--image-size", "32", "--data", "fashion_mnist:x"], "--image-size: FashionMNIST is 28x28"),
+        (["--image-size", "8", "--size", "16"], "--size and --image-size say the same; leave one out"),
+        (["--image-size", "8", "6"], "--features 4 8: 2 halvings need sides that 4 divides"),
+        (["--width", "0"], "--width 0.0: must be above 0"),
+        (["--width", "1", "1"], "--width: 1.0 1.0 holds a value twice; give each once"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_anything_is_written(flags, complaint, folder, tmp_path, refused):
+    command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8"]
+    assert complaint in refused(*command, *flags)
+    assert not (tmp_path / "sweep").exists()
