@@ -25,13 +25,8 @@ if TYPE_CHECKING:
     from jaxvae.evaluation import postprocessing as postprocessing
     from jaxvae.metrics import auroc as auroc
     from jaxvae.metrics import average_precision as average_precision
-    from jaxvae.metrics import baselines as baselines
     from jaxvae.metrics import best_dice as best_dice
-    from jaxvae.metrics import bootstrap as bootstrap
-    from jaxvae.metrics import curves as curves
-    from jaxvae.metrics import detection as detection
     from jaxvae.metrics import healthy_threshold as healthy_threshold
-    from jaxvae.metrics import histograms as histograms
     from jaxvae.models import ConvVAE as ConvVAE
     from jaxvae.models import DenseVAE as DenseVAE
     from jaxvae.models import Model as Model
@@ -74,14 +69,9 @@ if TYPE_CHECKING:
     from jaxvae.types import StepMetrics as StepMetrics
 
 _MODULES = {
-    "baselines": "metrics.baselines",
-    "bootstrap": "metrics.bootstrap",
-    "curves": "metrics.curves",
     "data": "data",
-    "detection": "metrics.detection",
     "evaluation": "evaluation.image_metrics",
     "filters": "ops.filters",
-    "histograms": "metrics.histograms",
     "metrics": "metrics",
     "parity": "parity",
     "postprocessing": "evaluation.postprocessing",

@@ -29,7 +29,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxvae.metrics.ranking import aupro, auroc_and_average_precision, best_dice
+from jaxvae.metrics.ranking import auroc_and_average_precision, best_dice
+from jaxvae.metrics.region_overlap import aupro
 
 SIDE, LESION = 64, 9
 SCIKIT_LEARN_UP_TO = 10**7

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvae.metrics import ranking
+from jaxvae.metrics import ranking, region_overlap
 from jaxvae.metrics.baselines import brightness, equalised_brightness
-from jaxvae.metrics.bootstrap import FEWEST_GROUPS, bootstrap, bootstrap_pixels
+from jaxvae.metrics.intervals import FEWEST_GROUPS, bootstrap, bootstrap_pixels
 from jaxvae.progress import Bar
 
 Row = dict[str, Any]
@@ -65,7 +65,7 @@ def pixel_rows(
     rows = []
     for name, scores in Bar(maps.items(), "pixel metrics", leave=False, unit="map"):
         row: Row = {"score": name, **ranking.pixel_metrics(scores, masks)._asdict()}
-        row["aupro"] = ranking.aupro(scores, masks, fpr_limit=0.3)
+        row["aupro"] = region_overlap.aupro(scores, masks, fpr_limit=0.3)
         if resamples and len(set(groups)) >= FEWEST_GROUPS:
             intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
             for key, interval in intervals._asdict().items():

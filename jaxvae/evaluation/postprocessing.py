@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.detection import as_volume_mask, bounding_box, lesions
-from jaxvae.metrics.ranking import as_scores
+from jaxvae.metrics.checks import as_scores
+from jaxvae.metrics.lesions import as_volume_mask, bounding_box, lesions
 
 
 class Step(NamedTuple):

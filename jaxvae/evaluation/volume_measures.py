@@ -16,8 +16,8 @@ import numpy as np
 from jaxvae import files
 from jaxvae.errors import InputError
 from jaxvae.metrics import histograms
-from jaxvae.metrics.detection import Detection, as_volume_mask, bounding_box, lesions, match
-from jaxvae.metrics.ranking import as_scores
+from jaxvae.metrics.checks import as_scores
+from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, lesions, match
 
 
 class AtThreshold(NamedTuple):
@@ -80,7 +80,7 @@ def measure(
       thresholds: named numbers for each score, or none (`{}`) where there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
       smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
-      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.detection.detection`.
+      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.lesions.detection`.
       head: whether the region is a whole head, for want of a brain.
     Raises:
       InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.

@@ -16,8 +16,8 @@ import numpy as np
 from jaxvae.errors import InputError
 from jaxvae.evaluation.image_metrics import RATES, Row
 from jaxvae.evaluation.volume_measures import ScoreMeasure, VolumeMeasure
-from jaxvae.metrics import histograms
-from jaxvae.metrics.bootstrap import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
+from jaxvae.metrics import histograms, region_overlap
+from jaxvae.metrics.intervals import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
 from jaxvae.progress import Bar
 
 # Columns of the table for thresholds at `RATES`, with the heads they are printed under.
@@ -145,7 +145,7 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
             row[key] = (row[key], *percentile_interval(column))
     own_best = [_best_dice(part.bins, part.counts)[0] if one else 0.0 for part, one in zip(parts, ill, strict=True)]
     row["mean_best_dice"] = _ratio(own_best, ill, group_of, draws)
-    row["aupro"] = histograms.histogram_aupro(counts, overlap) if both and overlap.any() else None
+    row["aupro"] = region_overlap.histogram_aupro(counts, overlap) if both and overlap.any() else None
     for key in parts[0].at:
         at = [part.at[key] for part in parts]
         twice_found = 2 * np.array([one.true_positives for one in at])

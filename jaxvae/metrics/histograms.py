@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.ranking import as_bool, as_scores
+from jaxvae.metrics.checks import as_bool, as_scores
 
 # A float32 without its last 12 bits keeps its sign, its exponent and 11 bits of its mantissa.
 _DROPPED_BITS = 12
@@ -103,7 +103,7 @@ def histogram_auroc(counts: np.ndarray) -> Estimate:
     >>> histogram_auroc(np.array([[1, 1, 0], [0, 1, 1]]))
     Estimate(value=0.875, low=0.75, high=1.0)
     """
-    healthy, anomalous = _descending(counts)
+    healthy, anomalous = descending(counts)
     pairs = healthy.sum() * anomalous.sum()
     tied = np.sum(healthy * anomalous) / pairs
     below = np.sum(anomalous * (healthy.sum() - np.cumsum(healthy))) / pairs
@@ -120,7 +120,7 @@ def histogram_average_precision(counts: np.ndarray) -> Estimate:
     >>> histogram_average_precision(np.array([[2, 0, 0], [0, 1, 1]])).value
     1.0
     """
-    healthy, anomalous = _descending(counts)
+    healthy, anomalous = descending(counts)
     true_positives, false_positives = np.cumsum(anomalous), np.cumsum(healthy)
     total = true_positives[-1]
     occupied = anomalous > 0
@@ -141,7 +141,7 @@ def histogram_best_dice(counts: np.ndarray) -> Estimate:
     >>> histogram_best_dice(np.array([[2, 1, 0], [0, 1, 1]]))
     Estimate(value=0.8, low=0.8, high=1.0)
     """
-    healthy, anomalous = _descending(counts)
+    healthy, anomalous = descending(counts)
     true_positives, predicted = np.cumsum(anomalous), np.cumsum(anomalous + healthy)
     total = true_positives[-1]
     value = float(np.max(2 * true_positives / (predicted + total)))
@@ -149,42 +149,12 @@ def histogram_best_dice(counts: np.ndarray) -> Estimate:
     return Estimate(value, value, high)
 
 
-def histogram_aupro(counts: np.ndarray, overlap: np.ndarray, *, fpr_limit: float = 0.3) -> float:
-    """AUPRO of binned scores, equal to `jaxvae.metrics.aupro` of scores rounded to their bins.
-
-    Args:
-      counts: [2, B], healthy and anomalous pixels a bin, bins ascending; merge two by adding them.
-      overlap: [B], the sum over lesions of the share of the lesion that lies in the bin; merges in the same way.
-      fpr_limit: where the integral ends and what it is divided by, in (0, 1].
-    Raises:
-      InputError: as `histogram_auroc`, or a limit outside (0, 1].
-
-    >>> histogram_aupro(np.array([[2, 0, 0], [1, 0, 1]]), np.array([0.5, 0.0, 0.5]), fpr_limit=0.5)
-    0.625
-    """
-    if not 0 < fpr_limit <= 1:
-        raise InputError(
-            f"fpr_limit={fpr_limit} is no false-positive rate to stop at; give a number above 0 and up to 1"
-        )
-    healthy, _ = _descending(counts)
-    if not overlap.any():
-        raise InputError("overlap holds no lesion; add images with some")
-    rates = np.concatenate([[0.0], np.cumsum(healthy) / healthy.sum()])
-    found = np.concatenate([[0.0], np.cumsum(overlap[::-1], dtype=np.float64)])
-    # The curve is cut on a straight line at the limit itself.
-    inside = rates <= fpr_limit
-    area = np.trapezoid(
-        np.append(found[inside], np.interp(fpr_limit, rates, found)), np.append(rates[inside], fpr_limit)
-    )
-    return float(area / (found[-1] * fpr_limit))
-
-
 def _ordered(bits: np.ndarray) -> np.ndarray:
     """int32 that ascend with the float32 of these bits; its own inverse."""
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 
 
-def _descending(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def descending(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(healthy, anomalous), float64, from the highest bin to the lowest; checked."""
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) != 2:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
+from jaxvae.metrics.checks import as_scores, checked
 
 
 class PixelMetrics(NamedTuple):
@@ -183,77 +184,6 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05, count: int | No
         return float(np.nextafter(np.partition(scores, place)[place], scores.dtype.type(np.inf)))
 
 
-def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Dice of two binary arrays, 2 |A and B| / (|A| + |B|); 1 where both are empty, because they agree.
-
-    Args:
-      predicted, labels: bool, of the same shape.
-    Raises:
-      InputError: shapes that differ, or arrays that are not bool.
-
-    >>> dice(np.array([True, True, False]), np.array([True, False, False]))
-    0.6666666666666666
-    """
-    both, predicted_size, labels_size = _overlap(predicted, labels)
-    total = predicted_size + labels_size
-    return 2 * both / total if total else 1.0
-
-
-def iou(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Intersection over union of two binary arrays, |A and B| / |A or B|; 1 where both are empty, because they agree.
-
-    Args, Raises: as `dice`.
-
-    >>> iou(np.array([True, True, False]), np.array([True, False, False]))
-    0.5
-    """
-    both, predicted_size, labels_size = _overlap(predicted, labels)
-    either = predicted_size + labels_size - both
-    return both / either if either else 1.0
-
-
-def aupro(scores: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> float:
-    """Area under the per-region-overlap curve up to a false-positive rate: small lesions count as much as large ones.
-
-    (1 / limit) * integral from 0 to limit of PRO(f) df, where f is the false-positive rate over the healthy pixels of
-    all images and PRO the mean, over lesions, of the share of the lesion that is found. A lesion is an 8-connected
-    component of one image's mask. The curve is exact: a corner at every distinct score, straight lines between them
-    (oblique where scores tie), cut on such a line at the limit itself. Perfect is 1, chance limit / 2.
-
-    Args:
-      scores: [N, H, W] or [N, H, W, 1].
-      masks: bool, of the same shape.
-      fpr_limit: where the integral ends and what it is divided by, in (0, 1].
-    Raises:
-      InputError: as `auroc`; arrays of another rank; a limit outside (0, 1].
-    Reference: Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, with its limit of 0.3.
-
-    >>> scores = np.array([[[0.9, 0.8, 0.1, 0.7]]])
-    >>> aupro(scores, np.array([[[True, False, False, True]]]), fpr_limit=0.5)
-    0.5
-    """
-    if not 0 < fpr_limit <= 1:
-        raise InputError(
-            f"fpr_limit={fpr_limit} is no false-positive rate to stop at; give a number above 0 and up to 1"
-        )
-    scores, masks = checked(scores, masks, "masks")
-    if scores.ndim != 3 and not (scores.ndim == 4 and scores.shape[-1] == 1):
-        raise InputError(f"scores has shape {scores.shape}; AUPRO takes one map an image, [N, H, W] or [N, H, W, 1]")
-    scores, masks = scores.reshape(scores.shape[:3]), masks.reshape(masks.shape[:3])
-    regions = _regions(masks)
-    negatives, positives = np.sort(scores[~masks]), scores[masks]
-    # Searching in ascending order stays in the cache.
-    order = np.argsort(positives)
-    positives, regions = positives[order], regions[order]
-    # PRO is a sum over lesion pixels of steps, each 1 / (lesions * pixels of its lesion) high. A step begins at the
-    # rate of healthy pixels above that pixel and, where some tie with it, climbs until those have been counted too.
-    begin = (negatives.size - np.searchsorted(negatives, positives, "right")) / negatives.size
-    end = (negatives.size - np.searchsorted(negatives, positives, "left")) / negatives.size
-    sizes = np.bincount(regions)
-    areas = _area_of_climb(begin, end, fpr_limit) / sizes[regions]
-    return float(np.sum(areas) / (sizes.size * fpr_limit))
-
-
 def sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the scores of anomalous pixels, those of healthy ones), each flat, ascending and not empty: checked.
 
@@ -325,72 +255,3 @@ def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[f
 def _allowed(count: int, rate: float) -> int:
     """The most of `count` pixels that are no more than a share of them, as that share is rounded."""
     return bisect_right(range(count + 1), rate, key=lambda some: some / count) - 1
-
-
-def _regions(masks: np.ndarray) -> np.ndarray:
-    """The number, from 0, of the 8-connected component that each anomalous pixel of masks [N, H, W] belongs to."""
-    from scipy import ndimage
-
-    masks = masks[masks.any(axis=(1, 2))]
-    # Ones in the middle plane only: neighbours within the image, none in the image before or after.
-    structure = np.zeros((3, 3, 3), dtype=bool)
-    structure[1] = True
-    components = np.empty(masks.shape, dtype=np.int32)
-    ndimage.label(masks, structure, output=components)
-    return components[masks] - 1
-
-
-def _area_of_climb(begin: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
-    """The integral from 0 to `limit` of what climbs in a straight line from 0 at `begin` to 1 at `end`."""
-    inside = np.minimum(end, limit) - np.minimum(begin, limit)
-    width = np.where(end > begin, end - begin, 1)
-    return limit - np.minimum(end, limit) + inside**2 / (2 * width)
-
-
-def _overlap(predicted: np.ndarray, labels: np.ndarray) -> tuple[int, int, int]:
-    """(pixels in both, in `predicted`, in `labels`)."""
-    predicted, labels = as_bool(predicted, "predicted"), as_bool(labels, "labels")
-    if predicted.shape != labels.shape:
-        raise InputError(f"predicted has shape {predicted.shape} and labels {labels.shape}; give two of one shape")
-    return int(np.sum(predicted & labels)), int(np.sum(predicted)), int(np.sum(labels))
-
-
-def checked(scores: np.ndarray, labels: np.ndarray, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """(scores as `as_scores` returns them, labels of the same shape that hold both classes), or `InputError`."""
-    scores, labels = as_scores(scores), as_bool(labels, name)
-    if scores.shape != labels.shape:
-        raise InputError(f"scores has shape {scores.shape} and {name} {labels.shape}; give two of one shape")
-    anomalous = np.count_nonzero(labels)
-    if anomalous in (0, labels.size):
-        lacking = "anomalous (True)" if anomalous == 0 else "healthy (False)"
-        raise InputError(
-            f"{name} lacks a class: none of its {labels.size:,} entries is {lacking}; add images with some"
-        )
-    return scores, labels
-
-
-def as_scores(scores: np.ndarray) -> np.ndarray:
-    """The scores as float32 or float64, whichever holds all of their dtype; finite and not empty, or `InputError`."""
-    scores = np.asarray(scores)
-    dtype = next((dtype for dtype in (np.float32, np.float64) if np.can_cast(scores.dtype, dtype)), None)
-    if dtype is None:
-        raise InputError(f"scores has dtype {scores.dtype}; give real numbers of at most 64 bits")
-    if scores.size == 0:
-        raise InputError(f"scores is empty, of shape {scores.shape}; give at least one anomalous and one healthy pixel")
-    scores = scores.astype(dtype, copy=False)
-    # The extremes are NaN where anything is, and finding them needs no second array of this size.
-    if not np.isfinite([scores.min(), scores.max()]).all():
-        nans, infinite = np.count_nonzero(np.isnan(scores)), np.count_nonzero(np.isinf(scores))
-        raise InputError(
-            f"scores holds {nans:,} NaN and {infinite:,} infinite values among {scores.size:,}; repair what made them, "
-            "or leave them out of scores and labels alike"
-        )
-    return scores
-
-
-def as_bool(array: np.ndarray, name: str) -> np.ndarray:
-    """The array itself if it is bool, else `InputError`: 0 and 255 would pass for an index unnoticed."""
-    array = np.asarray(array)
-    if array.dtype != bool:
-        raise InputError(f"{name} has dtype {array.dtype}; give booleans, for example {name} > 0")
-    return array

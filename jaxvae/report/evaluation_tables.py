@@ -10,7 +10,7 @@ from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, RATES, SA
 from jaxvae.evaluation.volume_metrics import BEST as VOLUME_BEST
 from jaxvae.evaluation.volume_metrics import COLUMNS
 from jaxvae.evaluation.volume_tables import Judging
-from jaxvae.metrics.bootstrap import FEWEST_GROUPS
+from jaxvae.metrics.intervals import FEWEST_GROUPS
 from jaxvae.report import style, tables
 
 # What a reader has to know of a table, wherever it is shown.

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from jaxvae.errors import InputError
 from jaxvae.evaluation.postprocessing import NAMES, erode, median, remove_small, step
-from jaxvae.metrics.detection import lesions
+from jaxvae.metrics.lesions import lesions
 
 
 def brain(seed: int, shape: tuple[int, int, int] = (17, 19, 15)) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,9 @@ from jaxvae.evaluation import volume_measures
 from jaxvae.evaluation.postprocessing import remove_small
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import BEST, COLUMNS, healthy_thresholds, rows
-from jaxvae.metrics import ranking
-from jaxvae.metrics.bootstrap import bootstrap, bootstrap_pixels
-from jaxvae.metrics.detection import detection, detection_rates, lesions
+from jaxvae.metrics import overlap, ranking, region_overlap
+from jaxvae.metrics.intervals import bootstrap, bootstrap_pixels
+from jaxvae.metrics.lesions import detection, detection_rates, lesions
 from jaxvae.report import tables
 
 THRESHOLDS = {"square": {"0.01": 6.0, "0.05": 3.0}, "signed": {"0.01": 2.5, "0.05": 1.5}}
@@ -94,7 +94,7 @@ def test_metrics_per_volume_leave_healthy_volumes_out(measures, volumes):
         ill = [volume.voxels(score) for volume in volumes[:14]]
         assert row["mean_best_dice"] == pytest.approx(np.mean([ranking.best_dice(s, y)[0] for s, y in ill]), abs=1e-12)
         for key, threshold in THRESHOLDS[score].items():
-            expected = np.mean([ranking.dice(s >= threshold, y) for s, y in ill])
+            expected = np.mean([overlap.dice(s >= threshold, y) for s, y in ill])
             assert row[f"mean_dice_at_healthy_{key}"] == pytest.approx(expected, abs=1e-12)
 
 
@@ -111,7 +111,7 @@ def test_what_a_threshold_gives_is_that_of_its_prediction(volumes, smallest_comp
             marked = [v.lesion & v.region for v in volumes]
             inside = np.concatenate([p[v.region] for p, v in zip(predicted, volumes, strict=True)])
             labels = np.concatenate([v.lesion[v.region] for v in volumes])
-            assert row[f"dice_at_healthy_{key}"] == pytest.approx(ranking.dice(inside, labels), abs=1e-12)
+            assert row[f"dice_at_healthy_{key}"] == pytest.approx(overlap.dice(inside, labels), abs=1e-12)
             rates = detection_rates(
                 detection(p, m, overlap=0.2, smallest=smallest_lesion) for p, m in zip(predicted, marked, strict=True)
             )
@@ -127,7 +127,7 @@ def test_aupro_of_single_slices_is_that_of_the_images():
     masks = np.stack([volume.lesion[..., 0] for volume in drawn])
     for row in rows([volume.measure() for volume in drawn], resamples=0):
         maps = np.stack([volume.maps[row["score"]][..., 0] for volume in drawn])
-        assert row["aupro"] == pytest.approx(ranking.aupro(maps, masks), abs=1e-12)
+        assert row["aupro"] == pytest.approx(region_overlap.aupro(maps, masks), abs=1e-12)
 
 
 def test_aupro_weighs_lesions_in_space_alike(measures, volumes):
@@ -152,7 +152,7 @@ def test_aupro_weighs_lesions_in_space_alike(measures, volumes):
 
 def test_intervals_are_those_of_the_voxels_themselves():
     volumes = [Volume(seed, ill=seed < 14) for seed in range(16)]
-    # The resampling of `jaxvae.bootstrap` knows no region.
+    # The resampling of `jaxvae.metrics.bootstrap` knows no region.
     for volume in volumes:
         volume.region[:] = True
     table = rows([volume.measure() for volume in volumes], resamples=50, seed=3)
@@ -166,7 +166,7 @@ def test_intervals_are_those_of_the_voxels_themselves():
         for key, threshold in THRESHOLDS[row["score"]].items():
 
             def dice_at(scores, labels, threshold=threshold):
-                return ranking.dice(scores >= threshold, labels)
+                return overlap.dice(scores >= threshold, labels)
 
             interval = bootstrap(dice_at, scores, labels, groups, samples=50, seed=3)
             np.testing.assert_allclose(row[f"dice_at_healthy_{key}"][1:], interval, atol=1e-12)

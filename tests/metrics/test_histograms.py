@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from jaxvae.errors import InputError
 from jaxvae.metrics.histograms import (
     float_bins,
     float_edges,
     histogram,
-    histogram_aupro,
     histogram_auroc,
     histogram_average_precision,
     histogram_best_dice,
 )
-from jaxvae.metrics.ranking import aupro, auroc, average_precision, best_dice
+from jaxvae.metrics.ranking import auroc, average_precision, best_dice
 
 PAIRS = [
     (histogram_auroc, auroc),
@@ -130,28 +128,3 @@ def test_float_bins_ascend_and_hold_their_scores():
     width = upper[normal].astype(np.float64) - lower[normal].astype(np.float64)
     assert (width <= 2**-11 * np.abs(lower[normal])).all()
     assert np.unique(float_bins(np.float32([0.0, -0.0]))).size == 1
-
-
-@pytest.mark.parametrize("ties", [False, True])
-@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
-def test_aupro_of_bins_is_that_of_rounded_scores(ties, limit):
-    generator = np.random.default_rng(4)
-    masks = generator.random((5, 12, 13)) < 0.1
-    scores = (generator.standard_exponential(masks.shape) + masks).astype(np.float32)
-    edges = np.linspace(0, 6, 30) if ties else np.unique(scores)
-    rounded = np.searchsorted(edges, scores, "right")
-    overlap = np.zeros(edges.size + 1)
-    for mask, bins in zip(masks, rounded, strict=True):
-        labels, number = ndimage.label(mask, np.ones((3, 3)))
-        for lesion in range(1, number + 1):
-            overlap += np.bincount(bins[labels == lesion], minlength=overlap.size) / np.sum(labels == lesion)
-    value = histogram_aupro(histogram(scores, masks, edges), overlap, fpr_limit=limit)
-    assert value == pytest.approx(aupro(rounded, masks, fpr_limit=limit), abs=1e-12)
-
-
-def test_aupro_without_a_lesion_or_with_a_limit_out_of_range_is_refused():
-    counts = np.array([[1, 1], [0, 1]])
-    with pytest.raises(InputError, match="no lesion"):
-        histogram_aupro(counts, np.zeros(2))
-    with pytest.raises(InputError, match="fpr_limit=0"):
-        histogram_aupro(counts, np.array([0.0, 1.0]), fpr_limit=0)

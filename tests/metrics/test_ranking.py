@@ -7,25 +7,24 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxvae.errors import InputError
+from jaxvae.metrics.overlap import dice, iou
 from jaxvae.metrics.ranking import (
     PixelMetrics,
-    aupro,
     auroc,
     auroc_and_average_precision,
     average_precision,
     best_dice,
-    dice,
     dice_at_fpr,
     fpr_at_tpr,
     healthy_threshold,
-    iou,
     iou_at_fpr,
     pixel_metrics,
     sorted_by_class,
 )
+from jaxvae.metrics.region_overlap import aupro
 
 POOLED = [auroc, average_precision, auroc_and_average_precision, best_dice, dice_at_fpr, iou_at_fpr, fpr_at_tpr]
 
@@ -142,95 +141,6 @@ def test_fpr_at_tpr_is_that_of_the_highest_threshold_that_finds_enough(seed, val
     scores, labels = draw(seed, size=400, values=values)
     threshold = max(t for t in np.unique(scores) if np.mean(scores[labels] >= t) >= tpr)
     assert fpr_at_tpr(scores, labels, tpr=tpr) == pytest.approx(np.mean(scores[~labels] >= threshold), abs=1e-15)
-
-
-def test_overlaps_of_binary_arrays():
-    generator = np.random.default_rng(0)
-    a, b = generator.random((2, 50, 4)) < 0.4
-    assert dice(a, b) == pytest.approx(f1_score(a.ravel(), b.ravel()), abs=1e-12)
-    assert iou(a, b) == pytest.approx(jaccard_score(a.ravel(), b.ravel()), abs=1e-12)
-    assert dice(a, a) == iou(a, a) == 1.0
-    assert dice(a, ~a) == iou(a, ~a) == 0.0
-
-
-def test_two_empty_arrays_agree():
-    empty = np.zeros((2, 3), dtype=bool)
-    assert dice(empty, empty) == iou(empty, empty) == 1.0
-    assert dice(empty, ~empty) == iou(empty, ~empty) == 0.0
-
-
-def lesions_of(mask: np.ndarray) -> list[np.ndarray]:
-    """8-connected components of one mask, by walking from pixel to pixel."""
-    left = set(zip(*np.nonzero(mask), strict=True))
-    lesions = []
-    while left:
-        lesion = np.zeros(mask.shape, dtype=bool)
-        walk = [left.pop()]
-        while walk:
-            row, column = walk.pop()
-            lesion[row, column] = True
-            around = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= around
-            walk += around
-        lesions.append(lesion)
-    return lesions
-
-
-def slow_aupro(scores: np.ndarray, masks: np.ndarray, limit: float) -> float:
-    """Corner after corner of the curve, each counted anew, and trapezoids up to the limit."""
-    lesions = [(image, lesion) for image, mask in enumerate(masks) for lesion in lesions_of(mask)]
-    corners = [(0.0, 0.0)]
-    for threshold in np.unique(scores)[::-1]:
-        overlap = np.mean([np.mean(scores[image][lesion] >= threshold) for image, lesion in lesions])
-        corners.append((float(np.mean(scores[~masks] >= threshold)), float(overlap)))
-    area = 0.0
-    for (left, low), (right, high) in itertools.pairwise(corners):
-        if left < limit and right > left:
-            stop = min(right, limit)
-            area += (stop - left) * (low + low + (high - low) * (stop - left) / (right - left)) / 2
-    return area / limit
-
-
-def draw_maps(seed: int, values: int | None) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(seed)
-    masks = generator.random((5, 12, 9)) < 0.08
-    masks[2] = False
-    scores = generator.standard_exponential(masks.shape) + masks
-    return (scores if values is None else np.round(scores * values / 8)).astype(np.float32), masks
-
-
-@pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
-@pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
-def test_aupro_is_the_area_under_the_curve_drawn_corner_by_corner(seed, values, limit):
-    scores, masks = draw_maps(seed, values)
-    expected = slow_aupro(scores, masks, limit)
-    assert aupro(scores, masks, fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
-    assert aupro(scores[..., None], masks[..., None], fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
-
-
-def test_aupro_of_one_lesion_without_a_limit_is_the_auroc():
-    generator = np.random.default_rng(0)
-    masks = np.zeros((3, 16, 16), dtype=bool)
-    masks[1, 4:9, 5:11] = True
-    scores = np.round(generator.standard_exponential(masks.shape) * 4 + masks)
-    assert aupro(scores, masks, fpr_limit=1.0) == pytest.approx(auroc(scores, masks), abs=1e-12)
-
-
-def test_aupro_is_one_for_perfect_scores_and_nothing_for_inverted_ones():
-    _, masks = draw_maps(0, None)
-    assert aupro(masks.astype(float), masks) == pytest.approx(1.0, abs=1e-15)
-    assert aupro(-masks.astype(float), masks) == pytest.approx(0.0, abs=1e-15)
-    assert aupro(np.zeros(masks.shape), masks, fpr_limit=0.3) == pytest.approx(0.15, abs=1e-15)
-
-
-def test_lesions_meet_at_corners_but_never_across_images():
-    masks = np.zeros((2, 4, 4), dtype=bool)
-    masks[0, 0, 0] = masks[0, 1, 1] = True  # one lesion of two pixels
-    masks[1, 0, 0] = True  # another, behind the first if images were slices of a volume
-    found = np.zeros(masks.shape)
-    found[0, 0, 0] = 1.0
-    # A third of the pixels, but a quarter of the lesions: half of one, nothing of the other.
-    assert aupro(found, masks, fpr_limit=1e-9) == pytest.approx(0.25, abs=1e-9)
 
 
 @pytest.mark.parametrize("metric", [*POOLED, aupro])

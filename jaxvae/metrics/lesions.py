@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.ranking import as_bool
+from jaxvae.metrics.checks import as_bool
 
 
 class Lesions(NamedTuple):

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
+from jaxvae.metrics.checks import checked
 from jaxvae.metrics.curves import evenly_ranked
 from jaxvae.metrics.histograms import histogram, histogram_auroc, histogram_average_precision, histogram_best_dice
-from jaxvae.metrics.ranking import checked, sorted_by_class
+from jaxvae.metrics.ranking import sorted_by_class
 
 # Resamples of fewer groups take a handful of values only, and an interval of them says too little to be printed.
 FEWEST_GROUPS = 8

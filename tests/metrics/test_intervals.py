@@ -7,8 +7,9 @@ import pytest
 from scipy import stats
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.bootstrap import Interval, bootstrap, bootstrap_pixels
-from jaxvae.metrics.ranking import aupro, auroc, average_precision, best_dice
+from jaxvae.metrics.intervals import Interval, bootstrap, bootstrap_pixels
+from jaxvae.metrics.ranking import auroc, average_precision, best_dice
+from jaxvae.metrics.region_overlap import aupro
 
 
 def draw(groups: int, pixels: int, *, share: float = 0.1, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:

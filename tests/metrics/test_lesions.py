@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.detection import Detection, bounding_box, detection, detection_rates, lesions, match
+from jaxvae.metrics.lesions import Detection, bounding_box, detection, detection_rates, lesions, match
 
 
 def draw(seed: int, share: float = 0.08, shape: tuple[int, int, int] = (9, 10, 11)) -> np.ndarray:
