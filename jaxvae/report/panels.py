@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxvae.errors import InputError
 from jaxvae.report import style
+from jaxvae.scoring.overlay import grey_limits, heat_colours, in_grey
 
 OUTLINE = "#00e5ff"  # nothing grey and nothing in the heat map comes near it
 LARGEST = 384  # pixels of the sheet across one image
-STRIP = 1 << 20  # pixels of an overlay that are made at once
 GAP, MARGIN = 14, 24  # pixels between images, and around them all
 
 
@@ -113,45 +113,6 @@ def figure(
     style.save(sheet, path)
 
 
-def overlay(image: np.ndarray, map: np.ndarray, *, high: float) -> np.ndarray:
-    """The heat map of one image laid over the image in grey.
-
-    The map's colour covers more of the image the higher the value: nothing at 0, four fifths at `high` and above.
-
-    Args:
-      image: [H, W, C] in any range.
-      map: [H, W, 1], non-negative.
-      high: value of the map that has the top colour; the same for all images that are to be compared.
-
-    Returns:
-      [H, W, 3] uint8.
-
-    Raises:
-      InputError: the map is of another size, or `high` is not a positive number.
-    """
-    image, map = np.asarray(image), np.asarray(map)
-    if map.shape != (*image.shape[:2], 1):
-        raise InputError(
-            f"the map is {map.shape} and the image {image.shape}; an overlay needs (H, W, 1) and (H, W, C)"
-        )
-    if not (math.isfinite(high) and high > 0):
-        raise InputError(f"high={high} is no top of a colour scale; give the value of the map that has full colour")
-    height, width = map.shape[:2]
-    # A million pixels tell the grey scale of an image, and strips keep the memory of a large one small.
-    stride = math.isqrt(max(0, height * width - 1) // STRIP) + 1
-    ends = _ends(image[None, ::stride, ::stride])
-    step = max(1, STRIP // width)
-    laid = np.empty((height, width, 3), np.uint8)
-    for rows in (slice(start, start + step) for start in range(0, height, step)):
-        grey = _on_scale(image[None, rows], *ends)[0].astype(np.float32).mean(axis=-1, keepdims=True)
-        heat = np.nan_to_num(np.clip(map[rows] / high, 0, 1))
-        alpha = 0.8 * heat
-        # Both ends of the colours are left out: black would darken healthy tissue, and pale yellow is lost on a bright
-        # lesion.
-        laid[rows] = np.round((1 - alpha) * grey + alpha * heat_colours(0.3 + 0.5 * heat[..., 0])).astype(np.uint8)
-    return laid
-
-
 def outline(mask: np.ndarray) -> np.ndarray:
     """The border of a mask, along the edges of its pixels.
 
@@ -201,29 +162,7 @@ def _columns(images, reconstructions, maps, masks) -> list[Column]:
 
 def _colours(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Images [N, H, W, C] as [N, H, W, 3] uint8, each on the scale of its image in `reference`."""
-    return _on_scale(images, *_ends(reference))
-
-
-def _ends(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The darkest and the brightest value that is told apart in each image, [N, 1, 1, 1]."""
-    pixels = _shown_channels(images)
-    low, high = np.nanpercentile(pixels, [0.5, 99.5], axis=(1, 2, 3), keepdims=True)
-    # A percentile of an image that is nearly all background may not tell its ends apart; its extremes then do.
-    flat = high <= low
-    low = np.where(flat, np.nanmin(pixels, axis=(1, 2, 3), keepdims=True), low)
-    return low, np.where(flat, np.nanmax(pixels, axis=(1, 2, 3), keepdims=True), high)
-
-
-def _on_scale(images: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] as [N, H, W, 3] uint8: black at `low`, white at `high`."""
-    shown = (_shown_channels(images) - low) / np.where(high > low, high - low, 1)
-    shown = np.nan_to_num(np.clip(shown, 0, 1))
-    return np.round(np.broadcast_to(255 * shown, (*shown.shape[:3], 3))).astype(np.uint8)
-
-
-def _shown_channels(images: np.ndarray) -> np.ndarray:
-    """Three channels, or the first, as float32."""
-    return images[..., slice(None) if images.shape[-1] == 3 else slice(0, 1)].astype(np.float32)
+    return in_grey(images, *grey_limits(reference))
 
 
 def top_of_scale(values: np.ndarray) -> float:
@@ -232,14 +171,6 @@ def top_of_scale(values: np.ndarray) -> float:
     if not finite.size:
         return 1.0
     return float(np.percentile(finite, 99.5)) or float(finite.max()) or 1.0
-
-
-def heat_colours(values: np.ndarray) -> np.ndarray:
-    """Values 0..1 of any shape as colours, [..., 3] uint8."""
-    from matplotlib import colormaps
-
-    table = np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)
-    return table[np.round(255 * np.nan_to_num(values)).astype(np.uint8)]
 
 
 def _scale(shape: tuple[int, ...], columns: int) -> float:

@@ -19,13 +19,14 @@ from PIL import Image
 
 from jaxvae.errors import InputError
 from jaxvae.report import panels, style
+from jaxvae.scoring.overlay import heat_colours
 
 STYLE = resources.files("jaxvae.report").joinpath("viewer.css").read_text("utf-8")
 SCRIPT = resources.files("jaxvae.report").joinpath("viewer.js").read_text("utf-8")
 
 MARGIN = 2  # voxels around the foreground, so that an outline never lies on the picture's edge
 LARGEST = 256  # pixels across or down a slice; above, whole blocks of voxels become one pixel
-OPACITY = 80  # per cent at the top of the scale, as in `panels.overlay`
+OPACITY = 80  # per cent at the top of the scale, as in `scoring.overlay`
 
 
 class Shown(NamedTuple):
@@ -80,8 +81,8 @@ def viewer(volumes: Sequence[Shown]) -> str:
     cuts = [_cut(shown) for shown in volumes]
     tops = _tops(cuts)
     content = {
-        # Both ends of the colours are left out, for the reason that `panels.overlay` gives.
-        "colours": panels.heat_colours(0.3 + 0.5 * np.linspace(0, 1, 256)).tolist(),
+        # Both ends of the colours are left out, for the reason that `scoring.overlay` gives.
+        "colours": heat_colours(0.3 + 0.5 * np.linspace(0, 1, 256)).tolist(),
         "outline": panels.OUTLINE,
         "volumes": [_volume(cut, tops) for cut in cuts],
     }

@@ -22,6 +22,7 @@ from PIL import Image
 
 from jaxvae.errors import InputError
 from jaxvae.report import page, panels, style, viewer
+from jaxvae.scoring.overlay import overlay
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
@@ -156,7 +157,7 @@ def test_equal_volumes_give_equal_bytes(tmp_path: Path) -> None:
 def test_the_colours_are_those_of_the_panels() -> None:
     colours = np.array(held(viewer.viewer([volume()]))["colours"], float)
     for level in (0, 1, 77, 128, 254, 255):
-        panel = panels.overlay(np.zeros((1, 2, 1)), np.full((1, 2, 1), level), high=255)[0, 0]
+        panel = overlay(np.zeros((1, 2, 1)), np.full((1, 2, 1), level), high=255)[0, 0]
         np.testing.assert_allclose(viewer.OPACITY / 100 * level / 255 * colours[level], panel, atol=2)
 
 
@@ -262,7 +263,7 @@ def shown_voxels(tab: Any, entry: dict[str, Any]) -> np.ndarray:
 
 
 def expected_voxels(entry: dict[str, Any], colours: list, z: int, name: str | None, opacity: float) -> np.ndarray:
-    """[X, Y, 3]: grey and heat, blended as `panels.overlay` does."""
+    """[X, Y, 3]: grey and heat, blended as `overlay` does."""
     z -= entry["origin"][2]
     grey = levels(entry["image"], entry)[..., z, None].astype(float)
     if name is None:
