@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.runs import orbax_paths
 from jaxvae import files
 from jaxvae.errors import InputError, command
 from jaxvae.models import MODELS, Model, param_shapes
+from jaxvae.runs import orbax_paths
 from jaxvae.types import Params
 
 State = TypeVar("State")
@@ -205,9 +205,7 @@ def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
     """The step of the newest checkpoint in a folder, None where there is none."""
     steps = [
-        int(path.name)
-        for path in orbax_paths.absolute(directory).glob("*")
-        if path.name.isdigit() and path.is_dir()
+        int(path.name) for path in orbax_paths.absolute(directory).glob("*") if path.name.isdigit() and path.is_dir()
     ]
     return max(steps, default=None)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxvae import files
-from jaxvae.runs.checkpoint import Run
-from jaxvae.data.volumes import cache
 from jaxvae.data.dataset import Splits, contents, is_sketch, known, sketches
+from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError, command
+from jaxvae.runs.checkpoint import Run
 
 FILE = "trained_on.jsonl"
 

@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.runs import checkpoint, signals
 from jaxvae import files, parity
 from jaxvae.augment import Augmentation
 from jaxvae.data.dataset import Fingerprint, Splits, same_fingerprint
-from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models import Model
+from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.progress import Bar
+from jaxvae.runs import checkpoint, signals
 from jaxvae.scores.gradients import score_batches
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics

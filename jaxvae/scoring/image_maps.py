@@ -29,10 +29,10 @@ from jaxvae.data.preparation import Preparation, as_float, on_grid
 from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.evaluation import thresholds
-from jaxvae.report import panels
 from jaxvae.runs.checkpoint import Run
 from jaxvae.scores.gradients import BATCH
 from jaxvae.scoring import results
+from jaxvae.scoring.overlay import overlay
 from jaxvae.scoring.results import SAMPLES, Scored
 
 MAP_BYTES = 2**26  # Of maps that are held before they are written.
@@ -234,7 +234,7 @@ def _write(
                 write_map(places[name], on_grid(maps[name], image.shape[:2]))
             shown = on_grid(maps[first], image.shape[:2])
             write_map(places[first], shown)
-            write_png(places["overlay"], panels.overlay(image, shown, high=high))
+            write_png(places["overlay"], overlay(image, shown, high=high))
             places["mask"].unlink(missing_ok=True)  # It may be of another threshold.
             if wanted.threshold is not None:
                 write_png(places["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 import jaxvae
+from jaxvae.population import fit_many
 from jaxvae.runs import capacity
 from jaxvae.scores import gradients
-from jaxvae.population import fit_many
 
 DENSE, CONV = jaxvae.DenseVAE((28, 28, 1), 20, 200), jaxvae.ConvVAE((64, 64, 1), 16)
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 
 import jaxvae
-from jaxvae.runs import checkpoint
 from jaxvae import files
 from jaxvae.cli import source as sources
 from jaxvae.cli.source import Source
 from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
+from jaxvae.runs import checkpoint
 from jaxvae.train import Hyperparams, TrainConfig
 
 SIZES = st.integers(1, 512)

@@ -18,11 +18,11 @@ import pytest
 
 from folders import healthy, write_benchmark
 from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, files, init, parity
-from jaxvae.runs import checkpoint, training
-from jaxvae.cli import STOPPED, main
 from jaxvae.augment import Augmentation
+from jaxvae.cli import STOPPED, main
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.objectives.elbo import elbo_terms
+from jaxvae.runs import checkpoint, training
 from jaxvae.scores.gradients import sample_scores
 
 MODEL = ConvVAE((16, 16, 1), 3, (4, 8))
@@ -63,7 +63,9 @@ def splits() -> Splits:
     return Splits(take(everything, np.arange(10)), take(everything, np.arange(10, 13)), nothing)
 
 
-def train(run: Path, splits: Splits, stop: list[int] | None = None, seconds: float = 30.0, **changes) -> training.Ending:
+def train(
+    run: Path, splits: Splits, stop: list[int] | None = None, seconds: float = 30.0, **changes
+) -> training.Ending:
     config = {**CONFIG, **changes}
     training.claim(run, config)
     return training.train(run, config, splits, checkpoint_seconds=seconds, stop=() if stop is None else stop)
