@@ -39,6 +39,7 @@ from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_tables
 from jaxvae.report import style, tables
 from jaxvae.runs import checkpoint
+from jaxvae.scores import BASELINES
 
 # Zimmerer et al. 2019, pixel-level AUROC on BraTS-2017, digitised: (rec_error, kl_grad, rec_grad, elbo_grad, combi).
 PAPER: dict[str, dict[float, tuple[float, ...]]] = {
@@ -66,7 +67,6 @@ PAPER: dict[str, dict[float, tuple[float, ...]]] = {
 }
 BASE = {"latent_size": 256, "size": 64, "log_scale": 0.0}
 MAPS = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
-BASELINES = ("brightness", "equalised_brightness")
 PAIRS = (
     *((name, "rec_error") for name in ("rec_grad", "elbo_grad", "combi", "kl_grad")),
     ("elbo_grad", "rec_grad"),
@@ -213,7 +213,7 @@ def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) ->
             **row,
             "score": style.display(row["score"]),
             "beats Rec-Error": robustness.beats(cases, row["score"], ["rec_error"]),
-            "beats both baselines": robustness.beats(cases, row["score"], BASELINES),
+            "beats both baselines": robustness.beats(cases, row["score"], [*BASELINES]),
         }
         for row in rows
     ]

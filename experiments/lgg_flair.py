@@ -24,9 +24,9 @@ from experiments import record
 from jaxvae import files
 from jaxvae.cli import main as run_command
 from jaxvae.report import style, tables
+from jaxvae.scores import BASELINES
 
 METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice", "aupro": "AUPRO"}
-BASELINES = ("brightness", "equalised_brightness")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jaxvae.cli import flags
 from jaxvae.cli.source import from_config, open_own, preparation
 from jaxvae.cli.words import counted, spaced
 from jaxvae.errors import InputError, command
+from jaxvae.scores import MAPS
 
 if TYPE_CHECKING:
     from jaxvae.data.images.layouts import Entry
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from jaxvae.evaluation.thresholds import Kept
     from jaxvae.runs.checkpoint import Run
 
-MapName = Literal["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed", "combi_nll", "combi_sum"]
-
+    MapName = str
+else:
+    MapName = tyro.extras.literal_type_from_choices(MAPS)
 
 SHOWN = 5  # Of the images that were left out; of all of them failed.jsonl says why.
 

@@ -30,7 +30,7 @@ from jaxvae.metrics.ranking import healthy_threshold
 from jaxvae.runs import trained_on
 from jaxvae.runs.checkpoint import Run
 from jaxvae.runs.training import fingerprint_of
-from jaxvae.scores.gradients import MAPS
+from jaxvae.scores import MAPS
 from jaxvae.scoring.results import score_dataset
 
 Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy pixels above it

@@ -30,7 +30,7 @@ from jaxvae.metrics.baselines import equalised_brightness
 from jaxvae.progress import Bar
 from jaxvae.runs import trained_on
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import MAPS
+from jaxvae.scores import MAPS
 from jaxvae.scoring.volume_scores import VolumeScores, score_scans, slicing_of
 
 Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy voxels above it

@@ -1,4 +1,4 @@
-"""How every figure looks: the names and colours of scores, the ink, and sheets measured in pixels.
+"""How every figure looks: the lines of scores, the ink, and sheets measured in pixels.
 
 Sheets are saved at 150 dots an inch; `WIDTH` pixels across is what a page shows at about two thirds, sharp on
 any screen. Nothing here touches pyplot or matplotlib's global settings.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxvae import files
 from jaxvae.errors import InputError
+from jaxvae.scores import BLUE, GREEN, ORANGE, SCORES, SKY, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,24 +31,7 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 FAINT = "#d0d0d0"
 
-NAMES = {
-    "rec_error": "Rec-Error",
-    "elbo_grad": "ELBO-Grad",
-    "kl_grad": "KL-Grad",
-    "rec_grad": "Rec-Grad",
-    "combi": "Combi",
-    "combi_smoothed": "Combi smooth",
-    "combi_nll": "Combi NLL",
-    "combi_sum": "Combi sum",
-    "kl": "KL",
-    "nll": "NLL",
-    "elbo": "ELBO",
-    "brightness": "|x|",
-    "equalised_brightness": "equalised x",
-}
-
-# Okabe & Ito 2008, told apart with any colour vision, without their yellow, which is lost on white.
-ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
+PURPLE = "#cc79a7"  # Okabe & Ito 2008; no score has it.
 PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, SKY, INK)
 
 
@@ -58,22 +42,7 @@ class Line(NamedTuple):
     dashes: LineStyleType = "-"
 
 
-# One colour a quantity: the KL divergence is blue whether it is a number per image or a gradient per pixel.
-LINES = {
-    "rec_error": Line(ORANGE),
-    "nll": Line(ORANGE),
-    "kl_grad": Line(BLUE),
-    "kl": Line(BLUE),
-    "elbo_grad": Line(GREEN),
-    "elbo": Line(GREEN),
-    "rec_grad": Line(SKY),
-    "combi": Line(VERMILLION),
-    "combi_smoothed": Line(VERMILLION, "--"),
-    "combi_nll": Line(VERMILLION, ":"),
-    "combi_sum": Line(VERMILLION, (0, (3, 1, 1, 1))),
-    "brightness": Line("#b0b0b0"),
-    "equalised_brightness": Line("#7a7a7a"),
-}
+LINES = {name: Line(score.colour, score.dashes) for name, score in SCORES.items()}
 
 
 def display(name: str) -> str:
@@ -82,7 +51,7 @@ def display(name: str) -> str:
     >>> display("kl_grad"), display("my score")
     ('KL-Grad', 'my score')
     """
-    return NAMES.get(name, name)
+    return SCORES[name].label if name in SCORES else name
 
 
 def lines(names: Iterable[str]) -> dict[str, Line]:

@@ -1,1 +1,93 @@
-"""How anomalous an image is, and each of its pixels."""
+"""The table of scores: the name, label, formula and colour of each, and what it is computed from.
+
+The command, the tables, the figures and the report read their scores from here. A new way to combine maps is a variant
+in `combine` and a line here; a new gradient is a field of `PixelScores`, its pullback in `gradients`, and a line here.
+Importing the table does not import JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Okabe & Ito 2008: distinct with any colour vision. Their yellow is left out because it is lost on white.
+ORANGE, SKY, GREEN, BLUE, VERMILLION = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
+LIGHT, DARK = "#b0b0b0", "#7a7a7a"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of pixels or images; higher is more anomalous.
+
+    Args:
+      name: in files, flags and Python.
+      label: in tables, figures and the report.
+      formula: in Unicode. x is the image, x̂ its reconstruction.
+      colour: of its curves; one colour per quantity, so the KL divergence is blue for images and pixels alike.
+      dashes: of its curves, as matplotlib writes them.
+      gradient: the gradient that it is computed from, a field of `PixelScores`.
+      combination: the arguments of `combine`, for a map that combines others.
+    """
+
+    name: str
+    label: str
+    formula: str
+    colour: str
+    dashes: str | tuple[int, tuple[int, ...]] = "-"
+    gradient: str | None = None
+    combination: Mapping[str, Any] | None = None
+
+
+def _by_name(*scores: Score) -> dict[str, Score]:
+    return {score.name: score for score in scores}
+
+
+# One value per pixel.
+PIXEL_SCORES = _by_name(
+    Score("rec_error", "Rec-Error", "(x − x̂)²", ORANGE),
+    Score("elbo_grad", "ELBO-Grad", "|∂(KL + NLL)/∂x|", GREEN, gradient="elbo_grad"),
+    Score("kl_grad", "KL-Grad", "|∂KL/∂x|", BLUE, gradient="kl_grad"),
+    Score("rec_grad", "Rec-Grad", "|∂NLL/∂x|", SKY, gradient="rec_grad"),
+    Score("combi", "Combi", "(x − x̂)² · |∂KL/∂x|", VERMILLION, gradient="kl_grad", combination={}),
+    Score(
+        "combi_smoothed",
+        "Combi smooth",
+        "(x − x̂)² · |∂KL/∂x|, both smoothed",
+        VERMILLION,
+        dashes="--",
+        gradient="kl_grad",
+        combination={"smoothed": "both"},
+    ),
+    Score(
+        "combi_nll",
+        "Combi NLL",
+        "−log p(x|z) · |∂KL/∂x|",
+        VERMILLION,
+        dashes=":",
+        gradient="kl_grad",
+        combination={"variant": "nll_product"},
+    ),
+    Score(
+        "combi_sum",
+        "Combi sum",
+        "((x − x̂)² + |∂KL/∂x|) / 2",
+        VERMILLION,
+        dashes=(0, (3, 1, 1, 1)),
+        gradient="kl_grad",
+        combination={"variant": "weighted_sum"},
+    ),
+)
+# One value per image, in nats: the fields of `SampleScores`.
+IMAGE_SCORES = _by_name(
+    Score("elbo", "ELBO", "KL + NLL", GREEN),
+    Score("kl", "KL", "KL(q(z|x) ‖ p(z))", BLUE),
+    Score("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE),
+)
+# One value per pixel without a model (`jaxvae.metrics.baselines`).
+BASELINES = _by_name(
+    Score("brightness", "|x|", "|x|", LIGHT),
+    Score("equalised_brightness", "equalised x", "rank(x) / n within the image", DARK),
+)
+SCORES = PIXEL_SCORES | IMAGE_SCORES | BASELINES
+MAPS = tuple(PIXEL_SCORES)

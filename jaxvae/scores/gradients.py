@@ -8,7 +8,7 @@ mean), with respect to that image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.objectives.elbo import HALF_LOG_2PI, Likelihood, elbo_terms, gaussian_kl, gaussian_nll, per_pixel, pixel_sum
 from jaxvae.ops.filters import gaussian_smooth, unit_range
+from jaxvae.scores import MAPS, PIXEL_SCORES
 from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
@@ -31,14 +32,6 @@ BATCH = 48
 BLOCK = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
 AT_ONCE = 1000  # Images that are scored with one draw's key: the released scores depend on it.
 
-# Combi goes by four names, each one way to call `combine`. A new one is a line here.
-COMBINATIONS: dict[str, dict[str, Any]] = {
-    "combi": {},
-    "combi_smoothed": {"smoothed": "both"},
-    "combi_nll": {"variant": "nll_product"},
-    "combi_sum": {"variant": "weighted_sum"},
-}
-MAPS = (*PixelScores._fields, *COMBINATIONS)
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
 
 
@@ -252,7 +245,7 @@ def score_batch(
       images: [B, H, W, C], uint8 (divided by 255) or float.
       likelihood: see `pixel_scores`; `combi_nll` is the Gaussian's whatever it is.
       maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
-        rec_error as it is, as in the paper; the names of Combi's variants are those of `COMBINATIONS`.
+        rec_error as it is, as in the paper.
       reconstructions: return them too.
       sigma, window: of the smoothing, see `combine`.
       mesh: from `sharding.own_mesh`; each of its devices scores its share of the images, B being a multiple of them.
@@ -260,15 +253,15 @@ def score_batch(
       ValueError: an unknown map.
     """
     _refuse_unknown(maps)
-    used = {*maps, "kl_grad"} if any(name in COMBINATIONS for name in maps) else set(maps)
+    used = {PIXEL_SCORES[name].gradient for name in maps}
     wanted = tuple(name for name in GRADIENTS if name in used)
 
     def finished(name: str, raw: PixelScores, log_scale: float | Array) -> Array:
-        if name in COMBINATIONS:
-            return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **COMBINATIONS[name])
-        if name == "rec_error":
-            return raw.rec_error
-        return gaussian_smooth(getattr(raw, name), sigma=sigma, window=window)
+        combination, gradient = PIXEL_SCORES[name].combination, PIXEL_SCORES[name].gradient
+        if combination is not None:
+            return combine(raw, sigma=sigma, window=window, log_scale=log_scale, **combination)
+        values = getattr(raw, name)
+        return values if gradient is None else gaussian_smooth(values, sigma=sigma, window=window)
 
     def score(params: Params, log_scale: float | Array, images: Array) -> BatchScores:
         def block(images: Array) -> BatchScores:

@@ -26,11 +26,12 @@ from jaxvae.population.fit_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs import checkpoint
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import BATCH, MAPS, score_batches
+from jaxvae.scores import IMAGE_SCORES, MAPS
+from jaxvae.scores.gradients import BATCH, score_batches
 from jaxvae.train import run_key
 from jaxvae.types import Params
 
-SAMPLES: tuple[str, ...] = ("elbo", "kl", "nll")
+SAMPLES = tuple(IMAGE_SCORES)
 # What there must be in evaluation.json.
 EVALUATION = {"step": int} | dict.fromkeys(("data", "images", "pixels", "samples", "thresholds"), object)
 

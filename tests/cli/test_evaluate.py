@@ -17,7 +17,7 @@ from folders import healthy, with_squares, write_benchmark, write_png
 from jaxvae.cli import main
 from jaxvae.cli.source import open_own
 from jaxvae.evaluation.image_metrics import BASELINES
-from jaxvae.scores.gradients import MAPS
+from jaxvae.scores import MAPS
 from small_runs import SIDE, SMALL, read_lines
 
 

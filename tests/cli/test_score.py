@@ -17,7 +17,8 @@ from folders import write_png
 from jaxvae.cli import main
 from jaxvae.cli.score import MapName, Score
 from jaxvae.data.preparation import on_grid
-from jaxvae.scores.gradients import BATCH, MAPS
+from jaxvae.scores import MAPS
+from jaxvae.scores.gradients import BATCH
 from small_runs import SIDE, leftovers, read_lines
 
 

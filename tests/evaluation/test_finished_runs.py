@@ -12,7 +12,7 @@ from PIL import Image
 
 from folders import healthy, with_squares, write_benchmark, write_png
 from jaxvae.cli import main
-from jaxvae.scores.gradients import MAPS
+from jaxvae.scores import MAPS
 from scan_folders import FLAGS, head, write_patients, write_volume
 
 SMALL = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--learning-rate", "1e-2", "--epochs", "2"]

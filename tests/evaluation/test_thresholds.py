@@ -16,7 +16,7 @@ from jaxvae.evaluation import thresholds
 from jaxvae.evaluation.thresholds import Kept, ranges_of, unlike
 from jaxvae.runs import trained_on
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import MAPS
+from jaxvae.scores import MAPS
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,13 @@ import jaxvae
 import oracle
 from jaxvae.models import param_shapes
 from jaxvae.ops import filters
-from jaxvae.scores.gradients import BATCH, BLOCK, COMBINATIONS, MAPS
+from jaxvae.scores import MAPS, PIXEL_SCORES
+from jaxvae.scores.gradients import BATCH, BLOCK
 
 pytestmark = pytest.mark.optimized
 
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
+COMBINATIONS = {name: one.combination for name, one in PIXEL_SCORES.items() if one.combination is not None}
 
 
 def assert_close(got, expected, tolerance=1e-5):

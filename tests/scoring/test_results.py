@@ -14,7 +14,8 @@ from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, init
 from jaxvae.data.dataset import Dataset, take
 from jaxvae.runs import checkpoint
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import MAPS, combine, pixel_scores, sample_scores
+from jaxvae.scores import MAPS
+from jaxvae.scores.gradients import combine, pixel_scores, sample_scores
 from jaxvae.scoring import results
 
 CONFIG = {
