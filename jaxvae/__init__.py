@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from jaxvae.runs.checkpoint import load as load
     from jaxvae.runs.checkpoint import restore as restore
     from jaxvae.runs.checkpoint import save as save
-    from jaxvae.scores.gradients import BatchScores as BatchScores
-    from jaxvae.scores.gradients import combine as combine
+    from jaxvae.scores.batches import BatchScores as BatchScores
+    from jaxvae.scores.batches import score_batch as score_batch
+    from jaxvae.scores.batches import score_batches as score_batches
+    from jaxvae.scores.combine import combine as combine
     from jaxvae.scores.gradients import pixel_scores as pixel_scores
     from jaxvae.scores.gradients import sample_scores as sample_scores
-    from jaxvae.scores.gradients import score_batch as score_batch
-    from jaxvae.scores.gradients import score_batches as score_batches
     from jaxvae.train import Augment as Augment
     from jaxvae.train import Hyperparams as Hyperparams
     from jaxvae.train import Objective as Objective
@@ -85,7 +85,9 @@ _NAMES = {
     "population.axes": ("Runs", "grid"),
     "population.fit_many": ("fit_many", "score_many"),
     "runs.checkpoint": ("Run", "load", "restore", "save"),
-    "scores.gradients": ("BatchScores", "combine", "pixel_scores", "sample_scores", "score_batch", "score_batches"),
+    "scores.batches": ("BatchScores", "score_batch", "score_batches"),
+    "scores.combine": ("combine",),
+    "scores.gradients": ("pixel_scores", "sample_scores"),
     "train": ("Augment", "Hyperparams", "Objective", "TrainConfig", "TrainState", "fit", "init", "step", "train_step"),
     "types": ("ElboTerms", "PixelScores", "Posterior", "SampleScores", "StepMetrics"),
 }

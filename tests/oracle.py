@@ -88,3 +88,9 @@ def gradient(function: Callable[[np.ndarray], float], image: np.ndarray, step: f
         shift[index] = step
         result[index] = (function(image + shift) - function(image - shift)) / (2 * step)
     return result
+
+
+def assert_close(got: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    """Equal to within `tolerance` of the largest expected value."""
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max(), rtol=0)

@@ -27,7 +27,7 @@ from jaxvae.models import Model
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.progress import Bar
 from jaxvae.runs import checkpoint, signals
-from jaxvae.scores.gradients import score_batches
+from jaxvae.scores.batches import score_batches
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
 

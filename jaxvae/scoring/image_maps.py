@@ -30,7 +30,7 @@ from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.evaluation import thresholds
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import BATCH
+from jaxvae.scores.batches import BATCH
 from jaxvae.scoring import results
 from jaxvae.scoring.overlay import overlay
 from jaxvae.scoring.results import SAMPLES, Scored

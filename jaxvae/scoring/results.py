@@ -27,7 +27,7 @@ from jaxvae.progress import Bar
 from jaxvae.runs import checkpoint
 from jaxvae.runs.checkpoint import Run
 from jaxvae.scores import IMAGE_SCORES, MAPS
-from jaxvae.scores.gradients import BATCH, score_batches
+from jaxvae.scores.batches import BATCH, score_batches
 from jaxvae.train import run_key
 from jaxvae.types import Params
 

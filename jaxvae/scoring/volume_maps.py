@@ -25,7 +25,7 @@ from jaxvae.data.volumes.scans import Rejected, Scan, sources, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.evaluation import thresholds
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import BATCH
+from jaxvae.scores.batches import BATCH
 from jaxvae.scoring import results
 from jaxvae.scoring.volume_scores import AHEAD, VolumeScores, score_scans
 

@@ -24,7 +24,7 @@ from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.runs.checkpoint import Run
-from jaxvae.scores.gradients import BATCH, score_batches
+from jaxvae.scores.batches import BATCH, score_batches
 
 AHEAD = 2  # volumes that are read before they are needed, and as many that wait to be written
 NO_VOXELS = np.empty((0, 0, 0), np.float32)

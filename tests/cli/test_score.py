@@ -18,7 +18,7 @@ from jaxvae.cli import main
 from jaxvae.cli.score import MapName, Score
 from jaxvae.data.preparation import on_grid
 from jaxvae.scores import MAPS
-from jaxvae.scores.gradients import BATCH
+from jaxvae.scores.batches import BATCH
 from small_runs import SIDE, leftovers, read_lines
 
 

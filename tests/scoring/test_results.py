@@ -15,7 +15,8 @@ from jaxvae.data.dataset import Dataset, take
 from jaxvae.runs import checkpoint
 from jaxvae.runs.checkpoint import Run
 from jaxvae.scores import MAPS
-from jaxvae.scores.gradients import combine, pixel_scores, sample_scores
+from jaxvae.scores.combine import combine
+from jaxvae.scores.gradients import pixel_scores, sample_scores
 from jaxvae.scoring import results
 
 CONFIG = {
