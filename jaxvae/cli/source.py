@@ -16,7 +16,7 @@ from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
     from jaxvae.data.dataset import Dataset, Splits
-    from jaxvae.data.preparation import Preparation
+    from jaxvae.data.images.preparation import Preparation
     from jaxvae.runs.checkpoint import Run
 
 FASHION_MNIST = "fashion_mnist:"
@@ -59,7 +59,7 @@ class Source:
 
 def preparation(source: Source) -> Preparation:
     """What is done to every image of a folder."""
-    from jaxvae.data.preparation import Preparation
+    from jaxvae.data.images.preparation import Preparation
 
     sides = _sides(source)
     size = None if sides is None else (sides[0], sides[-1])

@@ -25,7 +25,9 @@ from jaxvae.data.budget import Budget
 from jaxvae.data.images.image_files import orientation, read, size, write_map, write_png
 from jaxvae.data.images.layouts import Entry
 from jaxvae.data.images.loading import MEMORY, bytes_to_prepare, read_prepared
-from jaxvae.data.preparation import Preparation, as_float, on_grid
+from jaxvae.data.images.preparation import Preparation
+from jaxvae.data.normalization import as_float
+from jaxvae.data.resampling import on_grid
 from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import InputError
 from jaxvae.evaluation import thresholds

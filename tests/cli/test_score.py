@@ -16,7 +16,7 @@ from PIL import Image
 from folders import write_png
 from jaxvae.cli import main
 from jaxvae.cli.score import MapName, Score
-from jaxvae.data.preparation import on_grid
+from jaxvae.data.resampling import on_grid
 from jaxvae.scores import MAPS
 from jaxvae.scores.batches import BATCH
 from small_runs import SIDE, leftovers, read_lines

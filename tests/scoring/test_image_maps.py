@@ -19,7 +19,7 @@ from jaxvae import files
 from jaxvae.cli import main
 from jaxvae.data.images import folders
 from jaxvae.data.images.image_files import write_png
-from jaxvae.data.preparation import Preparation
+from jaxvae.data.images.preparation import Preparation
 from jaxvae.runs import checkpoint
 from jaxvae.scoring import image_maps
 

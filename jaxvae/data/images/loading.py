@@ -21,7 +21,9 @@ from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
 from jaxvae.data.images import folders
 from jaxvae.data.images.image_files import orientation, read, read_mask, size
 from jaxvae.data.images.layouts import Entry
-from jaxvae.data.preparation import AS_IS, Preparation, as_float, prepare, resize
+from jaxvae.data.images.preparation import AS_IS, Preparation, prepare
+from jaxvae.data.normalization import as_float
+from jaxvae.data.resampling import resize
 from jaxvae.errors import InputError
 from jaxvae.progress import Bar
 

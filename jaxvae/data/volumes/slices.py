@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from jaxvae import files
-from jaxvae.data.preparation import area_weights
+from jaxvae.data.resampling import area_weights
 from jaxvae.errors import ArgumentError, InputError
 
 if TYPE_CHECKING:

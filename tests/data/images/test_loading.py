@@ -10,7 +10,8 @@ from PIL import Image
 
 from jaxvae.data import images
 from jaxvae.data.images.image_files import read
-from jaxvae.data.preparation import Preparation, resize
+from jaxvae.data.images.preparation import Preparation
+from jaxvae.data.resampling import resize
 from jaxvae.errors import InputError
 
 

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from jaxvae.data.preparation import Preparation, as_float, on_grid, prepare, resize
+from jaxvae.data.images.preparation import Preparation, prepare
+from jaxvae.data.normalization import as_float
+from jaxvae.data.resampling import on_grid, resize
 from jaxvae.errors import InputError
 
 IMAGE = np.random.default_rng(0).random((23, 41, 3), dtype=np.float32)
