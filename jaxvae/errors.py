@@ -53,6 +53,15 @@ def command(*words: object) -> str:
     return f"`{shlex.join(['jaxvae', *map(str, words)])}`"
 
 
+def reason(error: BaseException) -> str:
+    """Why an operation failed, in one line: the message of its exception, or the name of its class.
+
+    >>> reason(OSError(errno.ENOENT, "No such file or directory", "scan.nii"))
+    'No such file or directory'
+    """
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
 def system_error(error: BaseException) -> int | None:
     """The operating system's number (`errno`) of what went wrong, None for other errors.
 

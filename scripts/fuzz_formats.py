@@ -15,7 +15,7 @@ import numpy as np
 from fuzz_mutations import Damage, Draw
 from PIL import Image
 
-from jaxvae.data.fashion_mnist.hold_out import read_idx
+from jaxvae.data.fashion_mnist import read_idx
 from jaxvae.data.images import image_files
 from jaxvae.data.volumes import volume_files
 

@@ -133,7 +133,7 @@ class Sweep:
 
 
 def _check(sweep: Sweep) -> None:
-    from jaxvae.data.fashion_mnist.hold_out import CLASSES
+    from jaxvae.data.fashion_mnist import CLASSES
 
     axes = {name: getattr(sweep, name) for name in (*FREE, *FIXED)}
     for name, values in axes.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxvae.cli import main
-from jaxvae.data.fashion_mnist.hold_out import SHA256 as FASHION_MNIST_FILES
+from jaxvae.data.fashion_mnist.idx_files import SHA256 as FASHION_MNIST_FILES
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxvae.data import record_format
-from jaxvae.data.fashion_mnist.hold_out import FILES, RECORDS, URL, read_idx
+from jaxvae.data.fashion_mnist import idx_files
+from jaxvae.data.fashion_mnist.idx_files import FILES, RECORDS, read_idx
 
 
 class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
@@ -47,7 +48,7 @@ class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         names = [name for pair in FILES.values() for name in pair]
-        paths = dl_manager.download({name: f"{URL}/{name}.gz" for name in names})
+        paths = dl_manager.download({name: f"{idx_files.URL}/{name}.gz" for name in names})
         return {split: self._generate_examples(*(str(paths[name]) for name in pair)) for split, pair in FILES.items()}
 
     def _generate_examples(self, images: str, labels: str) -> Iterator[tuple[int, dict[str, Any]]]:

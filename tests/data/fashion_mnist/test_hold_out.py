@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from jaxvae.data import fashion_mnist
+from jaxvae.data.fashion_mnist import idx_files
 from jaxvae.errors import InputError
 
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = fashion_mnist.SHA256
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = idx_files.SHA256
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -89,7 +90,7 @@ def test_missing_files_are_all_named_with_the_command_that_gets_them(tmp_path, e
     directory = tmp_path if exists else tmp_path / "nowhere"
     with pytest.raises(InputError, match=f"jaxvae prepare fashion_mnist:{directory}") as error:
         fashion_mnist.load(directory, hold_out=8)
-    assert all(f"{name}.gz" in str(error.value) for name in fashion_mnist.SHA256)
+    assert all(f"{name}.gz" in str(error.value) for name in idx_files.SHA256)
 
 
 def test_one_missing_file_is_named(tmp_path):
@@ -158,7 +159,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, name, array, sa
 
 def test_no_network_is_said_within_seconds_and_leaves_nothing(tmp_path, monkeypatch):
     # No resolver knows a name that ends in .invalid (RFC 2606).
-    monkeypatch.setattr(fashion_mnist, "URL", "http://fashion-mnist.invalid")
+    monkeypatch.setattr(idx_files, "URL", "http://fashion-mnist.invalid")
     start = time.monotonic()
     with pytest.raises(InputError, match=f"does not answer.*{TRAIN_IMAGES}.gz.*{tmp_path / 'new'} by hand"):
         fashion_mnist.download(tmp_path / "new")
@@ -168,7 +169,7 @@ def test_no_network_is_said_within_seconds_and_leaves_nothing(tmp_path, monkeypa
 
 def test_a_host_that_accepts_and_then_says_nothing_does_not_hold_us(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(fashion_mnist, "URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(idx_files, "URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         start = time.monotonic()
         with pytest.raises(InputError, match="does not answer"):
             fashion_mnist.download(tmp_path / "new")
@@ -196,8 +197,7 @@ def builder(monkeypatch):
             content = path.read_bytes()
             checksum = hashlib.sha256(content).hexdigest()
             infos[f"{url}/{path.name}"] = UrlInfo(size=Size(len(content)), checksum=checksum, filename=path.name)
-        monkeypatch.setattr(fashion_mnist, "URL", url)
-        monkeypatch.setattr(records, "URL", url)
+        monkeypatch.setattr(idx_files, "URL", url)
         monkeypatch.setattr(records.FashionMnistRecords, "url_infos", infos)
         return records
 
@@ -245,7 +245,7 @@ def test_a_download_of_other_bytes_is_refused(tmp_path, builder, website):
     (folder / f"{TEST_IMAGES}.gz").write_bytes(gzip.compress(b"not what was promised"))
     with pytest.raises(InputError, match=r"download of FashionMNIST failed.*checksum"):
         fashion_mnist.download(new)
-    assert not (new / fashion_mnist.RECORDS).exists()
+    assert not (new / idx_files.RECORDS).exists()
 
 
 def test_records_are_prepared_from_files_put_there_by_hand(tmp_path, builder):
@@ -261,9 +261,9 @@ def test_damaged_records_are_named(tmp_path, builder):
     look_alike(tmp_path)
     builder(tmp_path, "http://fashion-mnist.invalid").prepare(tmp_path)
     (tmp_path / f"{TEST_IMAGES}.gz").unlink()
-    for path in (tmp_path / fashion_mnist.RECORDS).glob("*array_record*"):
+    for path in (tmp_path / idx_files.RECORDS).glob("*array_record*"):
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=f"{fashion_mnist.RECORDS}.*remove it and run `jaxvae prepare"):
+    with pytest.raises(InputError, match=f"{idx_files.RECORDS}.*remove it and run `jaxvae prepare"):
         fashion_mnist.load(tmp_path, hold_out=8)
 
 
