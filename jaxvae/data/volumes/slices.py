@@ -7,18 +7,15 @@ brought to size x size pixels. Rows run from front to back, columns from the pat
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxvae import files
-from jaxvae.data.resampling import area_weights
+from jaxvae.data import normalization
+from jaxvae.data.normalization import Normalization, centre_and_spread
+from jaxvae.data.resampling import along, weights
 from jaxvae.errors import ArgumentError, InputError
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
 
 # The types of the JSON values of a `Slicing`.
 FACTS = {
@@ -45,7 +42,7 @@ class Slicing:
     """
 
     size: int = 64
-    normalise: Literal["none", "zscore", "robust"] = "zscore"
+    normalise: Normalization = "zscore"
     percentiles: tuple[float, float] | None = None
     clip: float | None = None
     smallest: float = 0.25
@@ -54,8 +51,7 @@ class Slicing:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ArgumentError("size", self.size, "both sides need at least 1 pixel")
-        if self.normalise not in ("none", "zscore", "robust"):
-            raise ArgumentError("normalise", self.normalise, "pass none, zscore or robust")
+        normalization.check(self.normalise)
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ArgumentError("percentiles", self.percentiles, "must ascend within 0 to 100")
         if self.clip is not None and not 0 < self.clip < np.inf:
@@ -133,7 +129,7 @@ def put_back(maps: np.ndarray, placement: Placement, brain: np.ndarray) -> np.nd
     """
     size = maps.shape[1]
     upright = maps[:, ::-1, :, 0].T.astype(np.float32)  # [x, y, K]
-    box = _along(1, _weights(placement.depth, size), _along(0, _weights(placement.width, size), upright))
+    box = along(1, weights(placement.depth, size), along(0, weights(placement.width, size), upright))
     volume = np.zeros(placement.shape, np.float32)
     (x, box_x), (y, box_y) = _overlap(placement)
     volume[x, y, list(placement.planes)] = box[box_x, box_y]
@@ -155,16 +151,17 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
 
 
 def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
-    """The voxels of a brain, [P] float32, normalised and clipped."""
+    """The voxels of a brain, [P] float32, normalised and clipped.
+
+    Raises:
+      InputError: all voxels have one value.
+    """
     if slicing.percentiles is not None:
         values = np.clip(values, *np.percentile(values, slicing.percentiles).astype(np.float32))
     if slicing.normalise != "none":
         numbers = values.astype(np.float64)
-        centre, spread = numbers.mean(), numbers.std()
-        if slicing.normalise == "robust":
-            centre = np.median(numbers)
-            spread = 1.4826 * np.median(np.abs(numbers - centre)) or spread
-        if spread <= 1e-6 * np.abs(numbers).max():
+        centre, spread = centre_and_spread(numbers, robust=slicing.normalise == "robust")
+        if spread == 0:
             raise InputError("all voxels of its brain have one value; give another scan or another mask")
         values = ((numbers - centre) / spread).astype(np.float32)
     return values if slicing.clip is None else np.clip(values, -slicing.clip, slicing.clip)
@@ -176,16 +173,9 @@ def _shrunk(volume: np.ndarray, planes: np.ndarray, placement: Placement, size: 
     (x, box_x), (y, box_y) = _overlap(placement)
     box = np.zeros((placement.width, placement.depth, len(wanted)), np.float32)
     box[box_x, box_y] = volume[x, y][..., wanted]
-    small = _along(1, _weights(size, placement.depth), _along(0, _weights(size, placement.width), box))
+    small = along(1, weights(size, placement.depth), along(0, weights(size, placement.width), box))
     upright = small.T[:, ::-1]  # [planes, S, S], the front on top
     return np.ascontiguousarray(np.moveaxis(upright[index.reshape(planes.shape)], 1, -1))
-
-
-def _along(axis: int, weights: csr_array, array: np.ndarray) -> np.ndarray:
-    """The product of a matrix with one axis of an array. Sparse, so that no threads of a BLAS get in the way."""
-    moved = np.moveaxis(array, axis, 0)
-    product = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
-    return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
 def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
@@ -195,17 +185,6 @@ def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
         low, high = max(start, 0), min(start + length, whole)
         pairs.append((slice(low, high), slice(low - start, high - start)))
     return pairs
-
-
-@lru_cache(maxsize=64)
-def _weights(size: int, length: int) -> csr_array:
-    """[size, length] float32, rows summing to 1: averages over areas to shrink, linear interpolation to enlarge."""
-    from scipy.sparse import csr_array
-
-    if size <= length:
-        return area_weights(size, length)
-    centres = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-    return csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length))).astype(np.float32))
 
 
 def to_config(slicing: Slicing) -> dict[str, Any]:
