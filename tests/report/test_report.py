@@ -53,15 +53,15 @@ def test_drawing_leaves_matplotlib_alone(tmp_path: Path) -> None:
     """An import brings in nothing heavy; drawing needs no pyplot, warns of nothing, and changes no global setting."""
     code = """
 import sys
-from jaxvae.report import curves, histograms, page, panels, style, tables
+from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables
 assert "matplotlib" not in sys.modules, "matplotlib is imported with the report"
 import matplotlib
 import numpy as np
 before = matplotlib.rcParams.copy()
 image, rates = np.eye(8)[None, ..., None], np.array([0.0, 1.0])
 panels.figure("panels.png", image, image, {"combi": image}, image > 0, ["$a_b"])
-curves.figure("curves.png", {"combi": (rates, rates)}, {"combi": (rates, rates)}, 0.5)
-histograms.figure("histograms.png", {"combi": (image, image)})
+operating_curves.figure("curves.png", {"combi": (rates, rates)}, {"combi": (rates, rates)}, 0.5)
+score_histograms.figure("histograms.png", {"combi": (image, image)})
 assert matplotlib.rcParams.copy() == before, "a global setting has changed"
 assert "matplotlib.pyplot" not in sys.modules, "pyplot is imported"
 """
