@@ -1,9 +1,14 @@
 """InputError: raised for anything that the user can put right. And what went wrong below Python: disks, memory."""
 
+import dataclasses
 import errno
+import math
 import os
 import re
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
 
 
 class InputError(ValueError):
@@ -31,6 +36,52 @@ class ArgumentError(InputError):
         """`problem` names other arguments in backquotes."""
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
+
+
+def refuse_unless_positive(name: str, value: float | None) -> None:
+    """Raise ArgumentError if an argument is given and is not a finite number above 0."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise ArgumentError(name, value, f"must be {'above 0' if math.isfinite(value) else 'a finite number above 0'}")
+
+
+def refuse_below_zero(name: str, value: float) -> None:
+    """Raise ArgumentError if an argument is negative or NaN."""
+    if not value >= 0:
+        raise ArgumentError(name, value, "must not be below 0")
+
+
+def refuse_unless(fits: bool, given: Any, names: Iterable[str], where: str) -> None:
+    """Raise ArgumentError if a setting without effect is given: `size=8: only goes with WHERE`.
+
+    Args:
+      fits: whether the settings have an effect; then nothing is checked.
+      given: a dataclass of settings; those at their defaults count as not given.
+      names: the settings to check.
+      where: what they go with.
+    """
+    default = {field.name: field.default for field in dataclasses.fields(given)}
+    for name in names:
+        if not fits and getattr(given, name) != default[name]:
+            raise ArgumentError(name, getattr(given, name), f"only goes with {where}")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "run"), counted(8, "run")
+    ('1 run', '8 runs')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion if one of the known words is similar, else an empty string.
+
+    >>> did_you_mean("--epoch", ["--decay-epochs", "--epochs"])
+    '; did you mean --epochs?'
+    """
+    alike = get_close_matches(word, known, n=1)
+    return f"; did you mean {alike[0]}?" if alike else ""
 
 
 def _printable(text: str) -> str:

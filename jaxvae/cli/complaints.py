@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Sequence
 
 from jaxvae.cli.words import flag, spaced
 from jaxvae.errors import ArgumentError, InputError
+from jaxvae.errors import did_you_mean as did_you_mean
 
 KINDS = {
     "INT": "a whole number",
@@ -54,27 +54,24 @@ def _flags_alike(text: str) -> list[str]:
 
 
 def as_typed(error: InputError, names: Collection[str]) -> str:
-    """What is wrong, with the flags that were typed for the arguments that the library names.
+    """The message of an error, with flags in place of the arguments that the library names.
 
     >>> as_typed(ArgumentError("hold_out", 12, "leave it out, or `scaling`"), ["hold_out", "scaling"])
     '--hold-out 12: leave it out, or --scaling'
     """
     if not isinstance(error, ArgumentError) or error.name not in names:
-        return str(error)
-    value = spaced(error.value) if isinstance(error.value, tuple) else error.value
-    typed = f"{flag(error.name)} {value}".rstrip()
-    problem = re.sub(rf"`({'|'.join(names)})`", lambda name: flag(name[1]), error.problem)
-    return f"{typed}: {problem}"
+        return with_flags(str(error), names)
+    value = (spaced(error.value) or "without a number") if isinstance(error.value, tuple) else error.value
+    return f"{flag(error.name)} {value}".rstrip() + f": {with_flags(error.problem, names)}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean --epochs?`, or nothing where none is alike.
+def with_flags(text: str, names: Collection[str]) -> str:
+    """A text with flags in place of the arguments that it names in backquotes.
 
-    >>> did_you_mean("--epoch", ["--decay-epochs", "--epochs"])
-    '; did you mean --epochs?'
+    >>> with_flags("give `size` 32 to `jaxvae train`", ["size"])
+    'give --size 32 to `jaxvae train`'
     """
-    alike = get_close_matches(word, known, n=1)
-    return f"; did you mean {alike[0]}?" if alike else ""
+    return re.sub(rf"`({'|'.join(names)})`", lambda name: flag(name[1]), text)
 
 
 def _typed(flag: str, arguments: Sequence[str]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from jaxvae.cli.words import flag, spaced
-from jaxvae.errors import InputError
+from jaxvae.errors import refuse_below_zero as refuse_below_zero
+from jaxvae.errors import refuse_unless as refuse_unless
+from jaxvae.errors import refuse_unless_positive as refuse_unless_positive
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -25,32 +24,3 @@ def several(kind: str, default: str | None = None) -> Any:
     if default is None:
         return tyro.conf.arg(metavar=f"{kind} ...")
     return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")
-
-
-def refuse_unless_positive(name: str, value: float | None) -> None:
-    """Refuses a number that is there and not above 0, by the name of its flag."""
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        kind = "above 0" if math.isfinite(value) else "a finite number above 0"
-        raise InputError(f"{flag(name)} {value}: must be {kind}")
-
-
-def refuse_below_zero(name: str, value: float) -> None:
-    """Refuses a negative number, and NaN, by the name of its flag."""
-    if not value >= 0:
-        raise InputError(f"{flag(name)} {value}: must not be below 0")
-
-
-def refuse_unless(fits: bool, given: Any, names: tuple[str, ...], where: str) -> None:
-    """Refuses what was typed for flags that do nothing: `--size 8: only goes with WHERE`.
-
-    Args:
-      given: a dataclass of flags; those at their defaults were not typed.
-    Raises:
-      InputError: one of the names was, and they do not fit.
-    """
-    default = {field.name: field.default for field in fields(given)}
-    for name in names:
-        value = getattr(given, name)
-        if not fits and value != default[name]:
-            words = spaced(value) if isinstance(value, tuple) else value
-            raise InputError(f"{flag(name)} {words}: only goes with {where}")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.source import FASHION_MNIST
 from jaxvae.cli.words import counted, shortened
+from jaxvae.data.kinds import PREFIX
 from jaxvae.errors import InputError, command
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Prepare:
     """planes above and below that each slice has as further channels"""
 
     def execute(self) -> None:
-        if self.data.startswith(FASHION_MNIST):
+        if self.data.startswith(PREFIX):
             of_volumes = tuple(flag.name for flag in fields(self) if flag.name not in ("data", "out"))
             flags.refuse_unless(False, self, of_volumes, "a folder of volumes")
             self._download()
@@ -123,7 +123,7 @@ class Prepare:
             raise InputError(f"--out {self.out}: only goes with a folder of volumes; FashionMNIST goes to its DIR")
         from jaxvae.data import fashion_mnist
 
-        directory = self.data.removeprefix(FASHION_MNIST)
+        directory = self.data.removeprefix(PREFIX)
         fashion_mnist.download(directory)
         print(
             f"{directory}: FashionMNIST is there; next: {command('train', 'RUN', '--data', self.data, '--hold-out', 8)}"

@@ -98,7 +98,7 @@ class Sweep:
             "images": config["images"],
             "model": config["model"],
             **config["train"],
-            "epochs": self.recipe.epochs,
+            "epochs": config["epochs"],
             "augment": self.recipe.augment,
             "arithmetic": self.recipe.arithmetic,
             "programs": plan.programs_of(fixed, free, self.together),
@@ -295,7 +295,7 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
             TrainConfig(**config["train"]),
             program["runs"],
             splits,
-            sweep.recipe.epochs,
+            config["epochs"],
             sweep.recipe.arithmetic,
             training.AUGMENTATIONS[sweep.recipe.augment],
         )
@@ -317,4 +317,4 @@ def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str)
     row = next(row for row in rows if all(row[name] == best[name] for name in axes))
     like = _as_train(sweep, {name: row[name] for name in FIXED if name in row})
     own = {name: row[name] for name in FREE}
-    return train.as_command(dataclasses.replace(like, **own))
+    return train.as_command(like.source, dataclasses.replace(like.settings, **own))

@@ -1,22 +1,15 @@
-"""How the commands speak of what was typed, and of what they did."""
+"""Words in the output of the commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-
-def counted(count: int, noun: str) -> str:
-    """A number of things.
-
-    >>> counted(1, "run"), counted(8, "run")
-    ('1 run', '8 runs')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+from jaxvae.errors import counted as counted
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are.
+    """The first of some names, and the number of the others.
 
     >>> shortened(["a", "b", "c"]), shortened(["a"])
     ('a and 2 more', 'a')
@@ -25,7 +18,7 @@ def shortened(names: Sequence[str]) -> str:
 
 
 def flag(name: str) -> str:
-    """A flag as it is typed.
+    """The flag of an argument.
 
     >>> flag("batch_size")
     '--batch-size'
@@ -34,7 +27,7 @@ def flag(name: str) -> str:
 
 
 def spaced(values: Iterable[Any]) -> str:
-    """Values as they are typed after a flag.
+    """Values as one types them after a flag.
 
     >>> spaced((16, 32))
     '16 32'

@@ -22,6 +22,7 @@ import numpy as np
 from jaxvae import files
 from jaxvae.data.dataset import Dataset, Splits, same_fingerprint, take
 from jaxvae.data.normalization import as_float
+from jaxvae.data.kinds import fingerprint_of
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import prepared_volumes
@@ -29,7 +30,6 @@ from jaxvae.evaluation.image_metrics import RATES
 from jaxvae.metrics.ranking import healthy_threshold
 from jaxvae.runs import trained_on
 from jaxvae.runs.checkpoint import Run
-from jaxvae.runs.training import fingerprint_of
 from jaxvae.scores import MAPS
 from jaxvae.scoring.results import score_dataset
 

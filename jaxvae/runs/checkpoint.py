@@ -1,60 +1,24 @@
-"""Checkpoints, and a run opened from its folder. The only file that knows orbax.
-
-A run is one folder:
-
-    config.json        how it was made; enough to make it again, and `images.contents`, a fingerprint of their pixels
-    metrics.jsonl      one record per logged step
-    checkpoints/       last/ to continue from, best/ by validation where there is one
-    thresholds.json    what its healthy validation images reach, and the range of its training images
-                       (`jaxvae.evaluation.thresholds`), measured when training ends
-    trained_on.jsonl   which images it was trained on, by file and by pixels (`jaxvae.runs.trained_on`)
-    evaluation.json    the metrics of its test images; those of others in on/NAME/
-    scores/ report/    what was computed from it
-"""
+"""Checkpoints of training states. The only file that uses orbax."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import files
-from jaxvae.errors import InputError, command
-from jaxvae.models import MODELS, Model, param_shapes
+from jaxvae.errors import InputError
 from jaxvae.runs import orbax_paths
+from jaxvae.runs.config import model_from_config as model_from_config
+from jaxvae.runs.config import model_to_config as model_to_config
+from jaxvae.runs.config import read_config as read_config
 from jaxvae.types import Params
 
 State = TypeVar("State")
-
-# What there must be in config.json for a run to be opened.
-FACTS = {
-    "data.data": str,
-    "images": dict,
-    "volumes?": dict | None,
-    "model.name": str,
-    "train": dict,
-    "hparams.log_scale": int | float,
-    "arithmetic": str,
-    "patience": int | None,
-    "seed": int,
-    "epochs": int,
-}
-
-
-class Run(NamedTuple):
-    """A trained run, opened."""
-
-    model: Model
-    params: Params
-    config: dict[str, Any]  # config.json
-    step: int  # of the checkpoint the parameters come from
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
@@ -121,85 +85,26 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         return manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
 
-def load(run_directory: str | os.PathLike[str]) -> Run:
-    """A run's model and parameters, from its folder alone; the best checkpoint where there is one, else the last.
+def restore_params(directory: str | os.PathLike[str], step: int, shapes: Params) -> Params:
+    """The parameters alone from the checkpoint of a step, on the first device.
+
+    Args:
+      directory: as of `save`.
+      step: of the checkpoint.
+      shapes: names, shapes and dtypes of the parameters (`models.param_shapes`).
 
     Raises:
-      InputError: not a run folder, no checkpoint in it yet, or one of another model.
+      InputError: the checkpoint is damaged or of another model.
     """
     import orbax.checkpoint as ocp
 
-    config = read_config(run_directory)
-    model = model_from_config(config["model"])
-    directory, step = chosen(run_directory)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = {
-        "params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), param_shapes(model))
-    }
+    target = {"params": jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), shapes)}
     _refuse_another_model(directory, step, target)
     arguments = ocp.checkpoint_utils.construct_restore_args(target)
     restore_params = ocp.args.PyTreeRestore(target, restore_args=arguments, partial_restore=True)
     with orbax_paths.readable(directory, step) as path, ocp.CheckpointManager(path) as manager:
-        restored = manager.restore(step, args=restore_params)
-    return Run(model, restored["params"], config, step)
-
-
-def chosen(run_directory: str | os.PathLike[str]) -> tuple[Path, int]:
-    """Folder and step of the checkpoint that `load` opens.
-
-    Raises:
-      InputError: there is none yet.
-    """
-    for directory in (Path(run_directory) / "checkpoints" / name for name in ("best", "last")):
-        step = latest_step(directory)
-        if step is not None:
-            return directory, step
-    raise InputError(f"{run_directory}: has no checkpoint yet; train it with the command that began it")
-
-
-def model_to_config(model: Model) -> dict[str, Any]:
-    """A model as plain JSON values."""
-    known = dataclasses.fields(model)  # pyright: ignore[reportArgumentType]
-    fields = {field.name: getattr(model, field.name) for field in known if field.name not in ("parent", "name")}
-    if "dtype" in fields:
-        fields["dtype"] = jnp.dtype(fields["dtype"]).name
-    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
-    return {"name": type(model).__name__, **fields, **lists}
-
-
-def model_from_config(config: Mapping[str, Any]) -> Model:
-    """The model that `model_to_config` described.
-
-    Raises:
-      InputError: this version has no such model, or one with other settings.
-    """
-    name = config.get("name") if isinstance(config, Mapping) else None
-    if not isinstance(name, str) or name not in MODELS:
-        raise InputError(f"config.json: model {name!r} is unknown; this version knows {', '.join(MODELS)}")
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
-    }
-    try:
-        if "dtype" in fields:
-            fields["dtype"] = jnp.dtype(fields["dtype"]).type
-        return MODELS[name](**fields)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"config.json: this version cannot make that {name} ({error}); train it anew") from error
-
-
-def read_config(run_directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """config.json of a run.
-
-    Raises:
-      InputError: no such folder, not a run, not JSON, or of another version of jaxvae.
-    """
-    run = Path(run_directory)
-    path = run / "config.json"
-    if not path.is_file():
-        if run.exists():
-            raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
-        raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
-    return files.read_json(path, FACTS, way_out="restore it, or train into another folder")
+        return manager.restore(step, args=restore_params)["params"]
 
 
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
@@ -263,3 +168,12 @@ def _bytes(leaf: Any) -> list[np.ndarray]:
         leaf = jax.random.key_data(leaf)
     parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]
     return [np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8) for part in parts]
+
+
+def __getattr__(name: str) -> Any:
+    """`Run`, `load` and `chosen`, while callers move to `jaxvae.runs.run`."""
+    if name not in ("Run", "load", "chosen"):
+        raise AttributeError(name)
+    from jaxvae.runs import run
+
+    return getattr(run, name)

@@ -16,7 +16,7 @@ from jaxvae import files
 from jaxvae.data.dataset import Splits, contents, is_sketch, known, sketches
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError, command
-from jaxvae.runs.checkpoint import Run
+from jaxvae.runs.run import Run
 
 FILE = "trained_on.jsonl"
 

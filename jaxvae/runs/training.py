@@ -1,17 +1,16 @@
-"""A run in its folder: made, trained in equal chunks, stopped and continued.
+"""Training a run in equal chunks, so that it can be stopped at any moment and continued.
 
-Between two chunks live the checkpoint, the validation, early stopping, the progress bar and the answer to a signal; the
-chunks themselves are `jaxvae.fit`. What a continued run needs beyond its checkpoint it reads from metrics.jsonl.
+Each chunk is one call of `jaxvae.fit`. Between chunks come the validation, the checkpoint, early stopping, the progress
+bar and the answer to signals. A continued run reads metrics.jsonl for all that its checkpoint lacks.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,134 +20,131 @@ import numpy as np
 
 from jaxvae import files, parity
 from jaxvae.augment import Augmentation
-from jaxvae.data.dataset import Fingerprint, Splits, same_fingerprint
-from jaxvae.errors import ArgumentError, InputError
+from jaxvae.data import kinds
+from jaxvae.data.dataset import Splits
+from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models import Model
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.progress import Bar
-from jaxvae.runs import checkpoint, signals
 from jaxvae.scores.batches import score_batches
+from jaxvae.runs import capacity, checkpoint, signals
+from jaxvae.runs import settings as run_settings
+from jaxvae.runs.config import Config, make_config, model_from_config, steps_per_epoch, total_steps
+from jaxvae.runs.run import Run, claim, load
+from jaxvae.runs.settings import Settings
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
 
-Config = dict[str, Any]
 Record = dict[str, Any]
 
-# What config.json says of the images that is no flag: how many there are, and which.
-IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from", "images.contents")
-# What there must be in a line of metrics.jsonl.
+# The types of what a line of metrics.jsonl has to hold.
 LOGGED = {"step": int} | dict.fromkeys(("seconds", "loss", "nll", "kl", "validation_elbo?"), int | float)
-QUIET_SECONDS = 60.0  # Between two lines of progress where stderr is no terminal, on which the bar shows.
-LONGEST_CHUNK = 500  # Steps a program; signals are answered and the bar moves between programs.
+QUIET_SECONDS = 60.0  # Between two lines of progress if stderr is not a terminal, which shows a bar.
+LONGEST_CHUNK = 500  # Steps per program; signals are answered and the bar moves between programs.
+LARGE = 512 * 512  # Pixels of an image that is usually resized.
+FEW_STEPS = 1000  # Fewer get a warning: the demo takes about 2,000, the paper's FashionMNIST 10,000.
 OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
 AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
 
 
 class Ending(NamedTuple):
-    """How training came to its end."""
+    """How training ended."""
 
-    finished: bool  # False where the same command has something left to do
+    finished: bool  # False if the same command can continue it
     words: str
 
 
-def claim(run: Path, config: Config) -> None:
-    """Writes config.json into a new folder, or holds the configuration against the one that is there.
+def train_run(
+    run_dir: Path,
+    source: kinds.Source,
+    settings: Settings,
+    *,
+    checkpoint_seconds: float = 30.0,
+    stop: Sequence[int] = (),
+    finished: Callable[[Run, Splits], None] = lambda run, splits: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Ending:
+    """Train a run from images and settings, or continue the one in the folder: what `jaxvae train` does.
 
-    Of a run that is there only the number of epochs may change: upwards, where the learning rate does not depend on it.
-    One that has no checkpoint yet has learnt nothing, and is made anew.
+    Args:
+      run_dir: the folder of the run, made if missing.
+      source: which images.
+      settings: all other settings; a run that is continued may only be given more epochs or steps.
+      checkpoint_seconds: the least time between two checkpoints; one is always written at the end.
+      stop: as of `train`.
+      finished: called with the run and its images once training has ended.
+      say: called with each line for the user.
 
     Raises:
-      InputError: the folder holds something else, or a run made with another configuration.
+      InputError: settings or images are wrong, the folder holds something else, or the loss became NaN or infinite.
     """
-    if not (run / "config.json").exists():
-        try:
-            os.fspath(run).encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{run}: checkpoints need a name that is text; name another folder") from None
-        if run.exists() and (not run.is_dir() or any(not path.name.startswith(".") for path in run.iterdir())):
-            raise InputError(f"{run}: is there already and is no run (no config.json); name a new folder")
-        files.write_json(run / "config.json", config)
-        return
-    there = checkpoint.read_config(run)
-    if checkpoint.latest_step(run / "checkpoints" / "last") is None:
-        with files.locked(run):
-            for name in ("metrics.jsonl", "thresholds.json", "trained_on.jsonl"):
-                (run / name).unlink(missing_ok=True)
-            files.write_json(run / "config.json", config)
-        return
-    _refuse_epochs(run, there, config)
-    before, now = {"augment": "none"} | files.flat(there), files.flat(config)
-    same = same_images(there, config)
-    # The flags of the images first, which change what follows from the images too. The place may change.
-    of_data = [name for name in now if name.startswith("data.") and not (same and name == "data.data")]
-    _refuse_changed(run, before, now, of_data)
-    named = "images.learnt_from" in before
-    if same is None and named:
-        same = before["images.learnt_from"] == now["images.learnt_from"]
-    if same is False:
-        raise InputError(
-            f"{run}: was made from other images than there are now in {now['data.data']}; "
-            "bring those back to continue it, or name a new folder"
-        )
-    free = ("jaxvae", "epochs", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
-    _refuse_changed(run, before, now, [name for name in now if name not in free])
-    if there != config:
-        files.write_json(run / "config.json", config)
+    refuse_below_zero("checkpoint_seconds", checkpoint_seconds)
+    run_settings.check(settings, source)
+    splits = kinds.open_training(source)
+    config = make_config(source, splits, settings)
+    _refuse_too_large(config)
+    claim(run_dir, config)
+    with files.locked(run_dir):
+        for line in (*_announced(run_dir, source, config), *(f"  {notice}" for notice in splits.notices)):
+            say(line)
+        kinds.record_left_out(run_dir, splits)
+        ending = train(run_dir, config, splits, checkpoint_seconds=checkpoint_seconds, stop=stop)
+        if ending.finished:
+            finished(load(run_dir), splits)
+    return ending
 
 
-def same_images(there: Config, here: Config) -> bool | None:
-    """Whether two configurations are of the same training and validation images, wherever these lie.
-
-    None if that is unknown: runs of earlier versions have a fingerprint of names only.
-    """
-    return same_fingerprint(fingerprint_of(there), fingerprint_of(here))
-
-
-def fingerprint_of(config: Config) -> Fingerprint | None:
-    """What tells the images of a run from others: the hash of its volumes, or `contents`; None in earlier versions."""
-    volumes = config.get("volumes")
-    return volumes.get("hash") if volumes else config.get("images", {}).get("contents")
-
-
-def _refuse_changed(run: Path, before: Config, now: Config, names: Sequence[str]) -> None:
-    for name in names:
-        if before.get(name) != now[name]:
-            raise InputError(
-                f"{run}: was made with {name} {before.get(name)} and now it is {now[name]}; "
-                "repeat the flags it was made with to continue it, or name a new folder"
-            )
+def _announced(run_dir: Path, source: kinds.Source, config: Config) -> list[str]:
+    """What is going to be trained, with a warning if it is little; or the step at which training continues."""
+    steps, epoch = total_steps(config), steps_per_epoch(config)
+    done = checkpoint.latest_step(run_dir / "checkpoints" / "last")
+    if done is not None:
+        return [f"{run_dir}: is at step {done} of {steps}"]
+    height, width, channels = config["images"]["shape"]
+    images = f"{config['images']['train']} healthy images of {source.data}"
+    size = f"{width}x{height} pixels with {counted(channels, 'channel')}"
+    epochs = counted(config["epochs"], "epoch") if config["epochs"] else f"{steps / epoch:.3g} epochs"
+    lines = [f"{run_dir}: {images}, {size}, {epochs}, {counted(steps, 'step')}"]
+    if steps < FEW_STEPS:
+        few = f"only {counted(steps, 'step')}: expect an undertrained model"
+        lines.append(f"  {few}. `epochs` {-(-FEW_STEPS // epoch)} gives {FEW_STEPS} steps")
+    return lines
 
 
-def _refuse_epochs(run: Path, there: Config, here: Config) -> None:
-    before, now = there["epochs"], here["epochs"]
-    if now < before:
-        raise ArgumentError("epochs", now, f"{run} was made for {before}; give as many or more, or name a new folder")
-    if now > before and here["train"]["schedule"] == "cosine":
-        raise ArgumentError("epochs", now, f"the cosine schedule of {run} ended with epoch {before}; name a new folder")
+def _refuse_too_large(config: Config) -> None:
+    """Raise InputError if the model does not fit into memory, for which XLA would try for minutes."""
+    # The parameters, Adam's two moments and the gradient.
+    needed = 4 * capacity.parameter_bytes(model_from_config(config["model"]))
+    if (free := capacity.free_bytes()) is not None and needed > free:
+        height, width, _ = config["images"]["shape"]
+        there = f"needs {needed / 1e9:.1f} GB for {width}x{height} pixels, and {free / 1e9:.1f} GB are free"
+        way_out = "resize the images, as with `size` 64" if height * width > LARGE else "make it smaller"
+        raise InputError(f"`latent_size`, `features`, `hidden_size`: the model {there}; {way_out}")
 
 
 def train(
-    run: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0, stop: Sequence[int] = ()
+    run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0, stop: Sequence[int] = ()
 ) -> Ending:
-    """Trains a claimed run to its last epoch, from wherever it was left.
+    """Train a claimed run to its last step, from its last checkpoint.
 
-    A run that was killed and continued gives bit for bit the weights of one that was not. Once `stop` holds something,
-    or after Ctrl-C, the current chunk is finished, a checkpoint written, and that is all.
+    A run that was killed and continued has bit for bit the weights of one that was not. If `stop` gets an entry, or
+    after Ctrl-C, the current chunk is finished and a checkpoint written.
 
     Args:
-      checkpoint_seconds: at least so much time lies between two checkpoints; one is written at the end in any case.
-      stop: a list that may fill while this goes on, such as that of `signals.noted`.
+      run_dir: the folder of the run.
+      config: its config.json.
+      splits: its images.
+      checkpoint_seconds: the least time between two checkpoints; one is always written at the end.
+      stop: a list that may get entries during training, such as that of `signals.noted`.
+
     Raises:
       InputError: the loss became NaN or infinite; the last good checkpoint is kept.
     """
-    model, train_config, hparams, state = _as_it_was_left(run, config)
-    objective, patience = OBJECTIVES[config["arithmetic"]], config["patience"]
-    # Runs that were made before there was a choice do not say; they had none, and `claim` continues them as such.
-    augment = AUGMENTATIONS[config.get("augment", "none")]
-    step = int(state.step)
-    records = _rewind(run / "metrics.jsonl", step)
-    epoch = len(splits.train) // train_config.batch_size
-    total = epoch * config["epochs"]
+    model, train_config, hparams, state = _as_it_was_left(run_dir, config)
+    # Runs of versions without augmentation do not name it.
+    objective, augment = OBJECTIVES[config["arithmetic"]], AUGMENTATIONS[config.get("augment", "none")]
+    step, total, epoch, patience = int(state.step), total_steps(config), steps_per_epoch(config), config["patience"]
+    records = _rewind(run_dir / "metrics.jsonl", step)
     if step >= total or _gave_up(records, patience):
         ending = _ending(step, total, records, patience)
         return ending._replace(words=f"{ending.words}, nothing is left to do")
@@ -158,50 +154,49 @@ def train(
     started = saved - (records[-1]["seconds"] if records else 0.0)
     with signals.noted(signal.SIGINT) as interrupted, Bar(total=total, initial=step, unit="step", desc="train") as bar:
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
-            steps = steps_to_go(step, epoch)
+            steps = min(steps_to_go(step, epoch), total - step)
             state, metrics = fit(
                 model, train_config, hparams, state, images, steps=steps, objective=objective, augment=augment
             )
-            means = _means(run, step, metrics)
+            record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
-            record: Record = {"step": step, **means}
-            if step % epoch == 0 and len(splits.validation):
+            if (step % epoch == 0 or step == total) and len(splits.validation):
                 record["validation_elbo"] = validation_elbo(model, state.params, splits.validation.images, hparams)
-                _refuse_nan(run, "validation ELBO", step, record["validation_elbo"])
+                _refuse_nan(run_dir, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)
-            files.append_lines(run / "metrics.jsonl", [record])
+            files.append_lines(run_dir / "metrics.jsonl", [record])
             records.append(record)
             if patience is not None and record is _best(records):
                 best_state = jax.tree.map(jnp.copy, state)  # A copy, since the next chunk consumes the state.
             bar.update(steps)
             bar.set_postfix_str(_postfix(record))
             if bar.disable and time.perf_counter() - told > QUIET_SECONDS:
-                print(f"{run}: step {step} of {total}, {_postfix(record)}", file=sys.stderr, flush=True)
+                print(f"{run_dir}: step {step} of {total}, {_postfix(record)}", file=sys.stderr, flush=True)
                 told = time.perf_counter()
             if time.perf_counter() - saved > checkpoint_seconds:
-                _save(run, state, best_state)
+                _save(run_dir, state, best_state)
                 saved = time.perf_counter()
-        _save(run, state, best_state)
+        _save(run_dir, state, best_state)
     return _ending(step, total, records, patience)
 
 
 def _as_it_was_left(run: Path, config: Config) -> tuple[Model, TrainConfig, Hyperparams, TrainState]:
-    """What a run is made of, and its last state, or the first one of a new run."""
-    model = checkpoint.model_from_config(config["model"])
+    """Model, settings and last state of a run; the initial state of a new run."""
+    model = model_from_config(config["model"])
     train_config, hparams = TrainConfig(**config["train"]), Hyperparams(**config["hparams"])
     state = init(model, train_config, hparams, run_key(config["seed"]))
     last = run / "checkpoints" / "last"
     if checkpoint.latest_step(last) is not None:
         state = checkpoint.restore(last, state)
-    # A best state of later steps, which are done again, would be taken for one that is found then.
+    # Steps after the last checkpoint are repeated. A best state of theirs would hide the one found again.
     checkpoint.remove_later(run / "checkpoints" / "best", int(state.step))
     return model, train_config, hparams, state
 
 
 def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
-    """Both states, unless they are there already."""
+    """Save the last and the best state, unless they are saved already."""
     last, best = run / "checkpoints" / "last", run / "checkpoints" / "best"
-    # The best first: killed between the two, the run goes on from the older `last` and finds the same best again.
+    # The best first: if killed between the two, the run continues from the older `last` and finds the best again.
     if best_state is not None and checkpoint.latest_step(best) != int(best_state.step):
         checkpoint.save(best, best_state, keep=1)
     if checkpoint.latest_step(last) != int(state.step):
@@ -215,14 +210,16 @@ def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: H
 
 
 def steps_to_go(step: int, epoch: int) -> int:
-    """Steps of the next program: to the end of the epoch, or a part of it where epochs are long, of two lengths at most
-    that differ by a few steps."""
+    """Steps of the next program: to the end of the epoch, or a part of a long epoch.
+
+    The parts of an epoch have at most two lengths, which differ by a few steps, so few programs are compiled.
+    """
     chunk = math.ceil(epoch / math.ceil(epoch / LONGEST_CHUNK))
     return min(chunk, epoch - step % epoch)
 
 
 def _means(run: Path, step: int, metrics: StepMetrics) -> dict[str, float]:
-    """By name, the mean of each metric, [S], over the steps that follow `step`."""
+    """The mean of each metric [S] by name, over the steps that follow `step`."""
     means = {}
     for name, array in metrics._asdict().items():
         values = np.asarray(array)
@@ -237,20 +234,20 @@ def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
         return
     kept = checkpoint.latest_step(run / "checkpoints" / "last")
     rest, place = ("", "") if kept is None else (f" (the checkpoint of step {kept} is kept)", ", in a new folder")
-    way_out = "give a lower --learning-rate, or --clip-norm"
+    way_out = "give a lower `learning_rate`, or `clip_norm`"
     if step == 1:
-        rest, way_out = ", before anything was learnt", "give a --log-scale nearer to 0, or look at the images"
+        rest, way_out = ", before anything was learnt", "give a `log_scale` nearer to 0, or look at the images"
     raise InputError(f"{run}: {name} became {value} at step {step}{rest}; {way_out}{place}")
 
 
 def _best(records: Sequence[Record]) -> Record | None:
-    """The record of the best validation; of equals the first."""
+    """The record with the best validation ELBO, the first of equals."""
     validated = [record for record in records if "validation_elbo" in record]
     return max(validated, key=lambda record: record["validation_elbo"], default=None)
 
 
 def _gave_up(records: Sequence[Record], patience: int | None) -> bool:
-    """Whether `patience` epochs have gone by since the best one."""
+    """Whether `patience` epochs have passed since the best one."""
     validated = [record for record in records if "validation_elbo" in record]
     best = _best(validated)
     return patience is not None and best is not None and len(validated) - 1 - validated.index(best) >= patience
@@ -267,8 +264,8 @@ def _ending(step: int, total: int, records: Sequence[Record], patience: int | No
 
 
 def _rewind(path: Path, step: int) -> list[Record]:
-    """The records up to a step; those past it, and the half line of a killed process, are cut off the file."""
-    way_out = "restore it, or remove it and lose what it says"
+    """Cut later records, and the half line of a killed process, off metrics.jsonl. Returns the records up to `step`."""
+    way_out = "restore it, or remove it and lose its records"
     records = [record for record in files.read_lines(path, LOGGED, way_out=way_out) if record["step"] <= step]
     files.write_lines(path, records)
     return records

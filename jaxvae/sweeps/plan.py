@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxvae import files
+from jaxvae.data.kinds import same_images
 from jaxvae.errors import InputError
 from jaxvae.files import flat
-from jaxvae.runs.training import same_images
 
 Plan = dict[str, Any]  # "programs": a list of {"fixed": {...}, "runs": [{...}, ...]}, and what decides all of them
 Row = dict[str, Any]  # One run: its settings and its numbers

@@ -14,12 +14,12 @@ from hypothesis import given
 
 import jaxvae
 from jaxvae import files
-from jaxvae.cli import source as sources
-from jaxvae.cli.source import Source
+from jaxvae.data import kinds
+from jaxvae.data.kinds import Source
 from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.runs import checkpoint
+from jaxvae.runs.config import model_from_config, model_to_config, read_config
 from jaxvae.train import Hyperparams, TrainConfig
 
 SIZES = st.integers(1, 512)
@@ -66,7 +66,7 @@ def through_json(value: Any) -> Any:
 
 @given(dense | convolutional())
 def test_every_model_is_made_again_from_its_configuration(model):
-    assert checkpoint.model_from_config(through_json(checkpoint.model_to_config(model))) == model
+    assert model_from_config(through_json(model_to_config(model))) == model
 
 
 @given(
@@ -106,7 +106,7 @@ def test_every_slicing_is_made_again(slicing):
     )
 )
 def test_the_flags_of_the_data_are_made_again(source):
-    assert sources.from_config(through_json(sources.to_config(source))) == source
+    assert kinds.from_config(through_json(kinds.to_config(source))) == source
 
 
 @given(st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=4))
@@ -120,7 +120,7 @@ def test_every_record_is_read_again_from_its_line(tmp_path, records):
 def test_a_configuration_of_no_model_is_refused_in_one_line(config):
     for one in (config, {"name": "DenseVAE", "config": config}, {"name": "ConvVAE", "image_shape": config}):
         with pytest.raises(InputError) as refused:
-            checkpoint.model_from_config(one)  # pyright: ignore[reportArgumentType]
+            model_from_config(one)  # pyright: ignore[reportArgumentType]
         assert "\n" not in str(refused.value)
 
 
@@ -129,5 +129,5 @@ def test_a_config_json_of_anything_else_is_refused_in_one_line(tmp_path, value):
     write = Path(tmp_path / "config.json").write_text
     write(json.dumps(value))
     with pytest.raises(InputError, match=r"config\.json: ") as refused:
-        checkpoint.read_config(tmp_path)
+        read_config(tmp_path)
     assert "\n" not in str(refused.value)

@@ -1,0 +1,205 @@
+"""config.json of a run: all that decides its result. Made from settings and images, read, and compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+import jaxvae
+from jaxvae import files
+from jaxvae.data.dataset import Splits
+from jaxvae.data.kinds import Source, describe, from_config, kind_of
+from jaxvae.errors import ArgumentError, InputError, command
+from jaxvae.models import MODELS, ConvVAE, DenseVAE, Model
+from jaxvae.runs.settings import EPOCHS, Settings, is_dense
+
+Config = dict[str, Any]
+
+# The types of what config.json has to hold for a run to be opened.
+FACTS = {
+    "data.data": str,
+    "images": dict,
+    "volumes?": dict | None,
+    "model.name": str,
+    "train": dict,
+    "hparams.log_scale": int | float,
+    "arithmetic": str,
+    "patience": int | None,
+    "seed": int,
+    "epochs": int | None,
+    "steps?": int | None,
+}
+
+
+def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
+    """The content of config.json, with the paper's values where `settings` has None.
+
+    Args:
+      source: the images, as `settings.check` accepts them with the settings.
+      splits: the images that `source` names.
+      settings: all other settings of the run.
+
+    Raises:
+      InputError: the network cannot halve images of this size that often; the warm-up does not end before training.
+    """
+    height, width, channels = splits.train.images.shape[1:]
+    shape, dense = (height, width, channels), is_dense(settings, source)
+    if dense:
+        model: Model = DenseVAE(shape, settings.latent_size or 20, settings.hidden_size)
+    else:
+        _check_halvings(settings.features, shape, kind_of(source).resizing)
+        model = ConvVAE(shape, settings.latent_size or 256, settings.features)
+    batch_size = min(settings.batch_size or (128 if dense else 64), len(splits.train))
+    epoch = len(splits.train) // batch_size
+    epochs = None if settings.steps else settings.epochs or EPOCHS
+    warmup = round(settings.warmup_epochs * epoch)
+    decay = round(settings.decay_epochs * epoch)
+    if settings.schedule == "cosine":
+        decay = (settings.steps or (settings.epochs or EPOCHS) * epoch) - warmup
+        if decay < 1 and settings.steps:
+            problem = f"are {warmup} steps, and must be fewer than `steps` {settings.steps}"
+            raise ArgumentError("warmup_epochs", settings.warmup_epochs, problem)
+    return {
+        "jaxvae": jaxvae.__version__,
+        **describe(source, splits),
+        "model": model_to_config(model),
+        "train": {
+            "batch_size": batch_size,
+            "clip_norm": settings.clip_norm,
+            "schedule": settings.schedule,
+            "warmup_steps": warmup,
+            "decay_steps": max(1, decay),
+            "decay_rate": settings.decay_rate,
+        },
+        "hparams": {
+            "learning_rate": settings.learning_rate or (1e-3 if dense else 1e-4),
+            "beta": settings.beta,
+            "log_scale": settings.log_scale,
+        },
+        "augment": settings.augment,
+        "arithmetic": settings.arithmetic,
+        "patience": settings.patience,
+        "seed": settings.seed,
+        "epochs": epochs,
+        "steps": settings.steps,
+    }
+
+
+def settings_of(config: Config) -> tuple[Source, Settings]:
+    """The source and the settings from which `make_config` makes a configuration again.
+
+    Raises:
+      InputError: another version of jaxvae wrote the configuration.
+    """
+    source = from_config(config["data"])
+    try:
+        model, train, epoch = config["model"], config["train"], steps_per_epoch(config)
+        network = {name: model[name] for name in ("hidden_size",) if name in model}
+        network |= {name: tuple(model[name]) for name in ("features",) if name in model}
+        decays = train["schedule"] in ("exponential", "step")
+        decay = {"decay_epochs": train["decay_steps"] / epoch, "decay_rate": train["decay_rate"]} if decays else {}
+        settings = Settings(
+            model="dense" if model["name"] == "DenseVAE" else "conv",
+            **network,
+            epochs=config["epochs"],
+            steps=config.get("steps"),
+            batch_size=train["batch_size"],
+            schedule=train["schedule"],
+            warmup_epochs=train["warmup_steps"] / epoch,
+            **decay,
+            clip_norm=train["clip_norm"],
+            augment=config.get("augment", "none"),
+            arithmetic=config["arithmetic"],
+            latent_size=model["latent_size"],
+            **config["hparams"],
+            patience=config["patience"],
+            seed=config["seed"],
+        )
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"config.json: its settings are not as this version writes them ({error})") from error
+    return source, settings
+
+
+def steps_per_epoch(config: Config) -> int:
+    """Steps in one pass through the training images."""
+    return config["images"]["train"] // config["train"]["batch_size"]
+
+
+def total_steps(config: Config) -> int:
+    """Steps that a run is trained for."""
+    steps = config.get("steps")
+    return config["epochs"] * steps_per_epoch(config) if steps is None else steps
+
+
+def model_to_config(model: Model) -> dict[str, Any]:
+    """A model as plain JSON values."""
+    known = dataclasses.fields(model)  # pyright: ignore[reportArgumentType]
+    fields = {field.name: getattr(model, field.name) for field in known if field.name not in ("parent", "name")}
+    if "dtype" in fields:
+        fields["dtype"] = jnp.dtype(fields["dtype"]).name
+    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    return {"name": type(model).__name__, **fields, **lists}
+
+
+def model_from_config(config: Mapping[str, Any]) -> Model:
+    """The model that `model_to_config` described.
+
+    Raises:
+      InputError: this version does not know the model, or one of its settings.
+    """
+    name = config.get("name") if isinstance(config, Mapping) else None
+    if not isinstance(name, str) or name not in MODELS:
+        raise InputError(f"config.json: model {name!r} is unknown; this version knows {', '.join(MODELS)}")
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.items() if key != "name"
+    }
+    try:
+        if "dtype" in fields:
+            fields["dtype"] = jnp.dtype(fields["dtype"]).type
+        return MODELS[name](**fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"config.json: this version cannot make that {name} ({error}); train it again") from error
+
+
+def read_config(run_dir: str | os.PathLike[str]) -> Config:
+    """Read config.json of a run.
+
+    Raises:
+      InputError: the folder is missing or is not a run, or the file is damaged or of another version.
+    """
+    run = Path(run_dir)
+    path = run / "config.json"
+    if not path.is_file():
+        if run.exists():
+            raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
+        raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
+    way_out = "restore it, or train into another folder"
+    config = files.read_json(path, FACTS, way_out=way_out)
+    if (config["epochs"] is None) == (config.get("steps") is None):
+        raise InputError(f"{path}: needs either epochs or steps; {way_out}")
+    return config
+
+
+def _check_halvings(features: tuple[int, ...], shape: tuple[int, int, int], resizing: str | None) -> None:
+    """Raise ArgumentError if the sides of an image cannot be halved once per layer."""
+    height, width, _ = shape
+    factor = 2 ** len(features)
+    if height % factor == 0 and width % factor == 0:
+        return
+    # The lowest set bit of a number is the largest power of two that divides it.
+    most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
+    nearest = dict.fromkeys(max(1, round(side / factor)) * factor for side in (height, width))
+    ways_out = [f"{resizing} `size` {' '.join(map(str, nearest))}"] if resizing else []
+    ways_out += [f"give at most {most}"] if most else []
+    raise ArgumentError(
+        "features",
+        features,
+        f"{len(features)} halvings need sides that {factor} divides, "
+        f"and the images are {height} high and {width} wide; {', or '.join(ways_out)}",
+    )

@@ -1,0 +1,145 @@
+"""A run: one folder that holds all of it.
+
+config.json        how it was made (`jaxvae.runs.config`)
+metrics.jsonl      one record per logged step
+checkpoints/       last/ to continue from; best/, by validation ELBO, if training stops early
+thresholds.json    the scores of its healthy validation images and the range of its training images, measured when
+                   training ends (`jaxvae.evaluation.thresholds`)
+trained_on.jsonl   the images it was trained on, by file and by pixels (`jaxvae.runs.trained_on`)
+evaluation.json    the metrics on its test images; those on other images are in on/NAME/
+scores/ report/    what was computed from it
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxvae import files
+from jaxvae.data.kinds import Kind, Source, from_config, kind_of_config, same_images
+from jaxvae.errors import ArgumentError, InputError
+from jaxvae.models import Model, param_shapes
+from jaxvae.runs import checkpoint
+from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
+from jaxvae.types import Params
+
+# Entries of config.json about the images that are not settings.
+IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from", "images.contents")
+
+
+class Run(NamedTuple):
+    """A trained run, opened with `load`."""
+
+    model: Model
+    params: Params
+    step: int  # of the checkpoint that the parameters come from
+    config: Config  # config.json
+    run_dir: Path
+
+    @property
+    def source(self) -> Source:
+        """Which images the run was trained on, and how they are prepared."""
+        return from_config(self.config["data"])
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of data that the run was trained on."""
+        return kind_of_config(self.config)
+
+
+def claim(run_dir: Path, config: Config) -> None:
+    """Write config.json into a new folder, or compare the configuration with the one in the folder.
+
+    A run that exists may only be trained longer, and only if its learning rate does not depend on the length. A run
+    without a checkpoint is made again.
+
+    Raises:
+      InputError: the folder holds something else, or a run made with another configuration.
+    """
+    if not (run_dir / "config.json").exists():
+        try:
+            os.fspath(run_dir).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{run_dir}: checkpoints need a name that is text; name another folder") from None
+        if run_dir.exists() and (
+            not run_dir.is_dir() or any(not path.name.startswith(".") for path in run_dir.iterdir())
+        ):
+            raise InputError(f"{run_dir}: is there already and is no run (no config.json); name a new folder")
+        files.write_json(run_dir / "config.json", config)
+        return
+    there = read_config(run_dir)
+    if checkpoint.latest_step(run_dir / "checkpoints" / "last") is None:
+        with files.locked(run_dir):
+            for name in ("metrics.jsonl", "thresholds.json", "trained_on.jsonl"):
+                (run_dir / name).unlink(missing_ok=True)
+            files.write_json(run_dir / "config.json", config)
+        return
+    _refuse_length(run_dir, there, config)
+    before, now = {"augment": "none"} | files.flat(there), files.flat(config)
+    same = same_images(there, config)
+    # The settings of the images first, because the others depend on the images too. The folder may have moved.
+    of_data = [name for name in now if name.startswith("data.") and not (same and name == "data.data")]
+    _refuse_changed(run_dir, before, now, of_data)
+    named = "images.learnt_from" in before
+    if same is None and named:
+        same = before["images.learnt_from"] == now["images.learnt_from"]
+    if same is False:
+        raise InputError(
+            f"{run_dir}: was made from other images than there are now in {now['data.data']}; "
+            "bring those back to continue it, or name a new folder"
+        )
+    free = ("jaxvae", "epochs", "steps", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
+    _refuse_changed(run_dir, before, now, [name for name in now if name not in free])
+    if there != config:
+        files.write_json(run_dir / "config.json", config)
+
+
+def _refuse_changed(run_dir: Path, before: Config, now: Config, names: Sequence[str]) -> None:
+    for name in names:
+        if before.get(name) != now[name]:
+            raise InputError(
+                f"{run_dir}: was made with {name} {before.get(name)} and now it is {now[name]}; "
+                "repeat the flags it was made with to continue it, or name a new folder"
+            )
+
+
+def _refuse_length(run_dir: Path, there: Config, here: Config) -> None:
+    """Raise ArgumentError if a run is to be shorter than before, or longer with a schedule that has ended."""
+    unit = "epochs" if here.get("steps") is None else "steps"
+    before, now = total_steps(there), total_steps(here)
+    was = there[unit] if there.get(unit) else f"{before} steps"
+    if now < before:
+        raise ArgumentError(
+            unit, here[unit], f"{run_dir} was made for {was}; give as many or more, or name a new folder"
+        )
+    if now > before and here["train"]["schedule"] == "cosine":
+        problem = f"the cosine schedule of {run_dir} ended with step {before}; name a new folder"
+        raise ArgumentError(unit, here[unit], problem)
+
+
+def load(run_dir: str | os.PathLike[str]) -> Run:
+    """Open a run: its model and the parameters of its best checkpoint, or of the last if there is no best.
+
+    Raises:
+      InputError: not a run folder, no checkpoint in it yet, or one of another model.
+    """
+    config = read_config(run_dir)
+    model = model_from_config(config["model"])
+    directory, step = chosen(run_dir)
+    params = checkpoint.restore_params(directory, step, param_shapes(model))
+    return Run(model, params, step, config, Path(run_dir))
+
+
+def chosen(run_dir: str | os.PathLike[str]) -> tuple[Path, int]:
+    """Folder and step of the checkpoint that `load` opens.
+
+    Raises:
+      InputError: there is none yet.
+    """
+    for directory in (Path(run_dir) / "checkpoints" / name for name in ("best", "last")):
+        step = checkpoint.latest_step(directory)
+        if step is not None:
+            return directory, step
+    raise InputError(f"{run_dir}: has no checkpoint yet; train it with the command that began it")

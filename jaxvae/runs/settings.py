@@ -1,0 +1,105 @@
+"""How a run is trained: the network, the optimizer and the hyperparameters, with the paper's values as defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxvae.data.kinds import Source, kind_of
+from jaxvae.errors import ArgumentError, InputError, refuse_below_zero, refuse_unless, refuse_unless_positive
+
+EPOCHS = 25
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The network and the optimizer: the settings that the runs of a sweep share."""
+
+    model: Literal["auto", "dense", "conv"] = "auto"
+    """dense is the paper's FashionMNIST network, conv its brain network; auto is dense for fashion_mnist"""
+    hidden_size: int = 400
+    """dense only: hidden units"""
+    features: tuple[int, ...] = (16, 32, 64, 256)
+    """conv only: channels after each halving of the image"""
+    epochs: int | None = None
+    """passes through the training images; a higher number continues a finished run"""
+    steps: int | None = None
+    """training steps (one batch each), instead of epochs; a higher number continues a finished run"""
+    batch_size: int | None = None
+    """images per step"""
+    schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
+    """of the learning rate; cosine falls to 0 at the last step"""
+    warmup_epochs: float = 0.0
+    """epochs over which the learning rate first rises from 0"""
+    decay_epochs: float = 10.0
+    """exponential and step only: epochs after which the learning rate is multiplied by the decay rate"""
+    decay_rate: float = 0.1
+    """exponential and step only: the factor"""
+    clip_norm: float | None = None
+    """shorten gradients longer than this"""
+    augment: Literal["none", "paper"] = "none"
+    """paper: mirror, rotate, scale, bend and brighten each image at random and add noise, as the paper does with
+    brains"""
+    arithmetic: Literal["corrected", "released"] = "corrected"
+    """released: the objective of the published FashionMNIST script (dense only)"""
+
+
+@dataclass(frozen=True)
+class Settings(Recipe):
+    """All settings of one run but its images."""
+
+    latent_size: int | None = None
+    """dimensions of the latent"""
+    learning_rate: float | None = None
+    """of Adam"""
+    beta: float = 1.0
+    """weight of the KL term"""
+    log_scale: float = 0.0
+    """natural logarithm of the decoder's standard deviation"""
+    patience: int | None = None
+    """stop after this many epochs without a better validation ELBO, and keep the best"""
+    seed: int = 0
+    """random seed of the initial weights, the order of the images and the noise"""
+
+
+def is_dense(recipe: Recipe, source: Source) -> bool:
+    """Whether the model is the dense network."""
+    return "dense" in (recipe.model, recipe.model == "auto" and kind_of(source).model)
+
+
+def check(settings: Settings, source: Source) -> None:
+    """Check all that can be checked before the images are read.
+
+    Raises:
+      InputError: a value is out of range, or has no effect together with the others.
+    """
+    dense, decays = is_dense(settings, source), settings.schedule in ("exponential", "step")
+    for name in ("hidden_size", "epochs", "steps", "batch_size", "decay_epochs", "decay_rate", "clip_norm"):
+        refuse_unless_positive(name, getattr(settings, name))
+    if settings.epochs is not None and settings.steps is not None:
+        raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} says how long too; leave one out")
+    refuse_unless(not dense, settings, ("features",), "`model` conv")
+    refuse_unless(dense, settings, ("hidden_size",), "`model` dense")
+    refuse_unless(decays, settings, ("decay_epochs", "decay_rate"), "`schedule` exponential or step")
+    if min(settings.features, default=0) < 1:
+        raise ArgumentError("features", settings.features, "give numbers above 0")
+    refuse_below_zero("warmup_epochs", settings.warmup_epochs)
+    epochs = math.inf if settings.steps else settings.epochs or EPOCHS
+    if not math.isfinite(settings.warmup_epochs) or (
+        settings.schedule == "cosine" and settings.warmup_epochs >= epochs
+    ):
+        raise ArgumentError("warmup_epochs", settings.warmup_epochs, f"must be below `epochs` {epochs}")
+    if settings.arithmetic == "released" and not dense:
+        problem = "the released objective is that of the dense model; add `model` dense"
+        raise ArgumentError("arithmetic", "released", problem)
+    for name in ("latent_size", "learning_rate", "patience"):
+        refuse_unless_positive(name, getattr(settings, name))
+    for name in ("beta", "log_scale"):
+        if not math.isfinite(getattr(settings, name)):
+            raise ArgumentError(name, getattr(settings, name), "must be a finite number")
+    refuse_below_zero("beta", settings.beta)
+    if not 0 <= settings.seed < 2**32:
+        raise ArgumentError("seed", settings.seed, "must lie in 0..4294967295")
+    if settings.patience is not None and source.validation == 0:
+        raise InputError("`patience` needs a validation set; set `validation` to a fraction above 0")
