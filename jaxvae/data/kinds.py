@@ -12,7 +12,7 @@ from jaxvae.errors import ArgumentError, InputError, did_you_mean, refuse_below_
 
 if TYPE_CHECKING:
     from jaxvae.data.dataset import Fingerprint, Splits
-    from jaxvae.data.preparation import Preparation
+    from jaxvae.data.images.preparation import Preparation
 
 PREFIX = "fashion_mnist:"
 # The types of the JSON values of a `Source`.
@@ -148,7 +148,7 @@ def sides_of(source: Source) -> tuple[int, int] | None:
 
 def preparation(source: Source) -> Preparation:
     """What is done to every image of a folder."""
-    from jaxvae.data.preparation import Preparation
+    from jaxvae.data.images.preparation import Preparation
 
     return Preparation(size=sides_of(source), channels=source.channels, normalise=source.normalise)
 

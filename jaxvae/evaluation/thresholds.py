@@ -21,8 +21,8 @@ import numpy as np
 
 from jaxvae import files
 from jaxvae.data.dataset import Dataset, Splits, same_fingerprint, take
-from jaxvae.data.normalization import as_float
 from jaxvae.data.kinds import fingerprint_of
+from jaxvae.data.normalization import as_float
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import prepared_volumes

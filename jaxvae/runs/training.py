@@ -26,12 +26,12 @@ from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models import Model
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.progress import Bar
-from jaxvae.scores.batches import score_batches
 from jaxvae.runs import capacity, checkpoint, signals
 from jaxvae.runs import settings as run_settings
 from jaxvae.runs.config import Config, make_config, model_from_config, steps_per_epoch, total_steps
 from jaxvae.runs.run import Run, claim, load
 from jaxvae.runs.settings import Settings
+from jaxvae.scores.batches import score_batches
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
 
