@@ -434,7 +434,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
-    """Killed twice at random moments, here after a record; scripts/kill_and_resume.py kills twenty times, anywhere."""
+    """SIGKILL twice, each time after a record; tests/cli/test_kill_and_resume.py kills at any moment."""
     run = tmp_path / "run"
     printed = ""
     for moment in sorted(random.Random(0).sample(range(1, EPOCHS // 3), 2)):
