@@ -33,11 +33,11 @@ from jaxvae.runs.run import load as load
 from jaxvae.runs.settings import Settings as Settings
 from jaxvae.runs.training import train_run as train_run
 from jaxvae.scores.batches import BatchScores as BatchScores
+from jaxvae.scores.batches import score_batch as score_batch
+from jaxvae.scores.batches import score_batches as score_batches
 from jaxvae.scores.combine import combine as combine
 from jaxvae.scores.gradients import pixel_scores as pixel_scores
 from jaxvae.scores.gradients import sample_scores as sample_scores
-from jaxvae.scores.batches import score_batch as score_batch
-from jaxvae.scores.batches import score_batches as score_batches
 from jaxvae.train import Augment as Augment
 from jaxvae.train import Hyperparams as Hyperparams
 from jaxvae.train import Objective as Objective

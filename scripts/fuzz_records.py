@@ -247,7 +247,7 @@ def _measures(folder: Path) -> Format:
 
 
 def _checkpoint(folder: Path) -> Format:
-    state = jaxvae.train.init(MODEL, TrainConfig(), Hyperparams(), training.run_key(0))
+    state = jaxvae.init(MODEL, TrainConfig(), Hyperparams(), training.run_key(0))
     files.write_json(folder / "config.json", CONFIG)
     checkpoint.save(folder / "checkpoints" / "last", state)
 

@@ -34,7 +34,7 @@ class Score:
     label: str
     formula: str
     colour: str
-    dashes: str | tuple[int, tuple[int, ...]] = "-"
+    dashes: Any = "-"
     gradient: str | None = None
     combination: Mapping[str, Any] | None = None
 
