@@ -1,9 +1,10 @@
-"""All scores of one batch, and of any number of images batch after batch."""
+"""All scores of one batch, of any number of images batch by batch, and of many images in arrays on the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +14,32 @@ from jax.sharding import Mesh
 from jaxvae.models import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
-from jaxvae.scores import MAPS, PIXEL_SCORES
+from jaxvae.scores import IMAGE_SCORES, MAPS, PIXEL_SCORES
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import GRADIENTS, explain, in_blocks
 from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.types import Array, Params, PixelScores, SampleScores
 
-# Images at a time. With 48 the brain network holds 25 to 28 MB of intermediate results, depending on the maps; for more
-# than 32 MiB, as some maps of 64 images take, glibc asks the system anew in every call: a sixth of the time.
+# Images at a time. The brain network needs 25 to 28 MB for the intermediate results of 48. Some maps of 64 need more
+# than 32 MiB, which glibc requests from the system again in every call: a sixth of the time.
 BATCH = 48
 
 
 class BatchScores(NamedTuple):
-    """Everything about a batch of images."""
+    """All scores of one batch."""
 
     samples: SampleScores  # [B] each
-    maps: dict[str, Array]  # [B, H, W, C] each, by the names asked for
+    maps: dict[str, Array]  # [B, H, W, C] each, by name
     reconstructions: Array | None  # [B, H, W, C]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N images, on the host."""
+
+    maps: dict[str, np.ndarray]  # [N, H, W, 1] each, the mean over the channels
+    image_scores: dict[str, np.ndarray]  # [N] each: elbo, kl, nll
+    reconstructions: np.ndarray  # [N, H, W, C]; [0, H, W, C] unless requested
 
 
 @jax.jit(static_argnames=("model", "likelihood", "maps", "reconstructions", "sigma", "window", "mesh"))
@@ -46,22 +56,24 @@ def score_batch(
     window: int = 7,
     mesh: Mesh | None = None,
 ) -> BatchScores:
-    """All scores of a batch in one program, smoothing and Combi included.
+    """Compute all scores of a batch in one program, including smoothing and Combi.
+
+    The three gradients are smoothed and rec_error is not, as in the paper.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      likelihood: see `pixel_scores`; `combi_nll` is the Gaussian's whatever it is.
-      maps: which of `MAPS` to compute; what is not asked for is not paid for. The three gradients come smoothed and
-        rec_error as it is, as in the paper.
-      reconstructions: return them too.
+      likelihood: see `pixel_scores`; `combi_nll` always uses the Gaussian.
+      maps: names from `scores.MAPS`; the program computes nothing that they do not need.
+      reconstructions: return the reconstructions too.
       sigma, window: of the smoothing, see `combine`.
-      mesh: from `sharding.own_mesh`; each of its devices scores its share of the images, B being a multiple of them.
+      mesh: from `sharding.own_mesh`; each device scores an equal share of the images. B must be a multiple of its size.
+
     Raises:
       ValueError: an unknown map.
     """
-    _refuse_unknown(maps)
-    used = {PIXEL_SCORES[name].gradient for name in maps}
-    wanted = tuple(name for name in GRADIENTS if name in used)
+    _check_names(maps)
+    needed = {PIXEL_SCORES[name].gradient for name in maps}
+    wanted = tuple(name for name in GRADIENTS if name in needed)
 
     def finished(name: str, raw: PixelScores, log_scale: float | Array) -> Array:
         combination, gradient = PIXEL_SCORES[name].combination, PIXEL_SCORES[name].gradient
@@ -95,89 +107,108 @@ def score_batches(
     window: int = 7,
     mesh: Mesh | None = None,
 ) -> Iterator[BatchScores]:
-    """Scores of any number of images, batch after batch, from one compiled program.
+    """Score any number of images batch by batch, with one compiled program.
 
-    The last batch is padded to the size of the others and cut again, so nothing is dropped and nothing recompiled. One
-    batch is computed while the one before is fetched and the next one read.
+    The last batch is padded to the size of the others, and the scores of the padding are dropped. While one batch is
+    computed, the scores of the batch before are fetched and the next images are read.
 
     Args:
-      images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or a stream of such arrays,
-        such as the slices of one volume after the other, of which batches are filled across arrays.
-      batch_size: images at a time, on each device.
+      images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or an iterable of such arrays,
+        such as the slices of each volume; batches are filled across arrays.
+      batch_size: images at a time, per device.
       likelihood, maps, reconstructions, sigma, window, mesh: see `score_batch`.
+
     Yields:
-      The scores of the next images, in order: min(batch_size, what is left) of them, arrays on the host.
+      The scores of the next `batch_size` images (fewer in the last batch), in order, as arrays on the host.
+
     Raises:
-      ValueError: an unknown map, a batch_size below 1, arrays of different kinds in a stream, or a mesh of several
-        processes.
+      ValueError: an unknown map, a batch_size below 1, arrays of different dtypes, or a mesh of several processes.
     """
     maps = maps if isinstance(maps, str) else tuple(maps)
-    _refuse_unknown(maps)
+    _check_names(maps)
     if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
     devices = 1
     if mesh is not None:
         if mesh.is_multi_process:
-            raise ValueError("mesh spans several processes; give the devices of this one, sharding.own_mesh()")
+            raise ValueError("mesh: spans several processes; give the devices of this one, sharding.own_mesh()")
         params, devices = replicate(params, mesh), mesh.size
-    if isinstance(images, np.ndarray | Array):
-        # A few images are filled up to a power of two, so that not every number of them is a program of its own.
-        each = -(-max(1, len(images)) // devices)
-        size = devices * min(batch_size, 1 << (each - 1).bit_length())
-        batches = (images[start : start + size] for start in range(0, len(images), size))
-    else:
-        size = devices * batch_size
-        batches = _refilled(images, size)
+    size, batches = _batches(images, batch_size, devices)
+    settings = {"likelihood": likelihood, "reconstructions": reconstructions, "sigma": sigma, "window": window}
 
     def score(batch: np.ndarray | Array) -> BatchScores:
-        missing = size - len(batch)
-        if missing:
-            xp = jnp if isinstance(batch, Array) else np  # What lies on the device stays there.
+        if missing := size - len(batch):
+            xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
             batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
-        return score_batch(
-            model,
-            params,
-            jnp.asarray(batch) if mesh is None else spread(batch, mesh),
-            log_scale=jnp.float32(log_scale),
-            likelihood=likelihood,
-            maps=tuple(maps),
-            reconstructions=reconstructions,
-            sigma=sigma,
-            window=window,
-            mesh=mesh,
-        )
+        batch = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
+        return score_batch(model, params, batch, log_scale=jnp.float32(log_scale), maps=maps, mesh=mesh, **settings)
 
     return _one_ahead(score, batches)
 
 
-def _one_ahead(
-    score: Callable[[np.ndarray | Array], BatchScores], batches: Iterable[np.ndarray | Array]
-) -> Iterator[BatchScores]:
-    """The scores of each batch on the host, fetched while those of the next are computed."""
-    pending: tuple[int, BatchScores] | None = None
-    for batch in batches:
-        scores = score(batch)
-        if pending is not None:
-            yield _fetch(*pending)
-        pending = (len(batch), scores)
-    if pending is not None:
-        yield _fetch(*pending)
+def score_images(
+    model: Model,
+    params: Params,
+    images: np.ndarray,
+    *,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = False,
+    progress: Callable[[int], Any] | None = None,
+    **settings: Any,
+) -> Scores:
+    """Score any number of images into arrays on the host.
+
+    Args:
+      images: [N, H, W, C], uint8 or float.
+      maps: names from `scores.MAPS`.
+      reconstructions: return the reconstructions too.
+      progress: called with the number of images in each batch that is done.
+      settings: log_scale, likelihood, batch_size, sigma, window and mesh of `score_batches`.
+    """
+    image_scores = {name: np.empty(len(images), np.float32) for name in IMAGE_SCORES}
+    averaged = {name: np.empty((*images.shape[:3], 1), np.float32) for name in maps}
+    means = np.empty(images.shape if reconstructions else (0, *images.shape[1:]), np.float32)
+    start = 0
+    for batch in score_batches(model, params, images, maps=maps, reconstructions=reconstructions, **settings):
+        part = slice(start, start + len(batch.samples.elbo))
+        for name, values in batch.samples._asdict().items():
+            image_scores[name][part] = values
+        for name, values in batch.maps.items():
+            np.mean(values, axis=-1, keepdims=True, out=averaged[name][part])
+        if batch.reconstructions is not None:
+            means[part] = batch.reconstructions
+        if progress is not None:
+            progress(part.stop - start)
+        start = part.stop
+    return Scores(averaged, image_scores, means)
 
 
-def _refuse_unknown(maps: Sequence[str]) -> None:
+def _check_names(maps: Sequence[str]) -> None:
     if isinstance(maps, str):
-        raise ValueError(f"maps={maps!r} is a name; give a tuple of them, ({maps!r},)")
+        raise ValueError(f"maps={maps!r}: is one name; give a tuple, ({maps!r},)")
     unknown = [name for name in maps if name not in MAPS]
     if unknown:
-        raise ValueError(f"maps={unknown} are unknown; choose from {', '.join(MAPS)}")
+        raise ValueError(f"maps={unknown}: unknown; choose from {', '.join(MAPS)}")
+
+
+def _batches(
+    images: np.ndarray | Array | Iterable[np.ndarray], batch_size: int, devices: int
+) -> tuple[int, Iterable[np.ndarray | Array]]:
+    """The number of images per batch on all devices, and the batches; the last one can be smaller."""
+    if not isinstance(images, np.ndarray | Array):
+        return devices * batch_size, _refilled(images, devices * batch_size)
+    # A few images are padded to a power of two, so that few programs serve all numbers of images.
+    each = -(-max(1, len(images)) // devices)
+    size = devices * min(batch_size, 1 << (each - 1).bit_length())
+    return size, (images[start : start + size] for start in range(0, len(images), size))
 
 
 def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    """The images of all arrays, [n, H, W, C] each, `batch_size` at a time; the last ones are fewer."""
+    """The images of all arrays, [n, H, W, C] each, in batches of `batch_size`; the last one can be smaller."""
     waiting: list[np.ndarray] = []
     for array in arrays:
         if waiting and array.dtype != waiting[0].dtype:
-            raise ValueError(f"images of {waiting[0].dtype} are followed by {array.dtype}; give all in one kind")
+            raise ValueError(f"images: {array.dtype} follows {waiting[0].dtype}; give all images in one dtype")
         waiting.append(array)
         if sum(map(len, waiting)) >= batch_size:
             joined = np.concatenate(waiting)
@@ -186,6 +217,20 @@ def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndar
             waiting = [joined[full:]]
     if sum(map(len, waiting)):
         yield np.concatenate(waiting)
+
+
+def _one_ahead(
+    score: Callable[[np.ndarray | Array], BatchScores], batches: Iterable[np.ndarray | Array]
+) -> Iterator[BatchScores]:
+    """The scores of each batch on the host, fetched while the scores of the next batch are computed."""
+    pending: tuple[int, BatchScores] | None = None
+    for batch in batches:
+        scores = score(batch)
+        if pending is not None:
+            yield _fetch(*pending)
+        pending = (len(batch), scores)
+    if pending is not None:
+        yield _fetch(*pending)
 
 
 def _fetch(count: int, scores: BatchScores) -> BatchScores:

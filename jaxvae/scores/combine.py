@@ -1,4 +1,4 @@
-"""Combi: maps that multiply or add the reconstruction error and the KL gradient."""
+"""Combi: the product or the sum of the reconstruction error and the KL gradient."""
 
 from __future__ import annotations
 
@@ -24,30 +24,35 @@ def combine(
     log_scale: float | Array = 0.0,
     weight: float | Array = 0.5,
 ) -> Array:
-    """Combi: the reconstruction error where the KL gradient agrees.
+    """Combi: the reconstruction error weighted by the KL gradient.
 
-    With e = rec_error, g = kl_grad smoothed (and e smoothed too where `smoothed="both"`):
+    With e = rec_error and g = the smoothed kl_grad:
 
-        product        e * g                                                   nothing normalised; the default
-        nll_product    (e / (2 c^2) + log c + 0.5 log(2 pi)) * g, c = exp(log_scale)   the paper's; it may be negative
+        product        e * g
+        nll_product    (e / (2 c^2) + log c + 0.5 log(2 pi)) * g, c = exp(log_scale)
         weighted_sum   (1 - weight) * e + weight * g
 
+    `nll_product` is the paper's. It is negative for well reconstructed pixels if log_scale < -0.919. So later work uses
+    the squared error (e.g. Zimmerer et al.'s ceVAE for MOOD 2020), as `product` does.
+
     Args:
-      scores: maps [B, H, W, C] as `pixel_scores` returns them.
-      sigma, window: of the Gaussian; the paper's are 3 and 7.
-      variant: which of the three above.
+      scores: maps [B, H, W, C] from `pixel_scores`.
+      sigma, window: standard deviation and width of the Gaussian in pixels; 3 and 7 in the paper.
+      variant: one of the three above.
       smoothed: "kl_grad" smooths the gradient only, as the paper does; "both" smooths the error too.
       log_scale: of the decoder, used by nll_product only.
       weight: of the gradient, used by weighted_sum only.
+
     Returns:
       [B, H, W, C].
+
     Raises:
-      ValueError: an unknown variant, or nothing of that name to smooth.
-    Reference: Zimmerer et al. 2019, section 2; the squared error is what later work made of it (e.g. Zimmerer et al.'s
-      ceVAE for MOOD 2020): the signed NLL changes its sign on well reconstructed pixels once log_scale < -0.919.
+      ValueError: an unknown variant, or an unknown value of `smoothed`.
+
+    Reference: Zimmerer et al. 2019, section 2.
     """
     if smoothed not in ("kl_grad", "both"):
-        raise ValueError(f"smoothed={smoothed!r} is unknown; use 'kl_grad' or 'both'")
+        raise ValueError(f"smoothed={smoothed!r}: unknown; use 'kl_grad' or 'both'")
     gradient = gaussian_smooth(scores.kl_grad, sigma=sigma, window=window)
     error = scores.rec_error
     if smoothed == "both":
@@ -58,4 +63,4 @@ def combine(
         return (0.5 * error * jnp.exp(-2 * jnp.asarray(log_scale)) + log_scale + HALF_LOG_2PI) * gradient
     if variant == "weighted_sum":
         return (1 - weight) * error + weight * gradient
-    raise ValueError(f"variant={variant!r} is unknown; use 'product', 'nll_product' or 'weighted_sum'")
+    raise ValueError(f"variant={variant!r}: unknown; use 'product', 'nll_product' or 'weighted_sum'")

@@ -1,8 +1,8 @@
-"""What does not fit: scores per image and per pixel, from one forward pass and two pullbacks.
+"""Pixel and image scores from one forward pass and the pullbacks of the encoder and the decoder.
 
-Higher is always more anomalous. At z = mean an image's score does not depend on the batch it came in; the noise of a
-draw depends on the image's place in it. Gradients are those of each image's own KL and likelihood (not of a batch
-mean), with respect to that image.
+Higher is always more anomalous. At z = mean, the score of an image does not depend on the batch. At a draw of z, the
+noise depends on the position in the batch. Gradients are taken per image, of the image's own KL and likelihood and with
+respect to that image (not of a batch mean).
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from jaxvae.ops.filters import unit_range
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Result = TypeVar("Result")
-BLOCK = 64  # Images whose features a processor's caches hold: 256 at once took a fifth longer than four times 64.
-AT_ONCE = 1000  # Images that are scored with one draw's key: the released scores depend on it.
-
+BLOCK = 64  # Images whose features fit a processor's caches: 256 at once took a fifth longer than four times 64.
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
+AT_ONCE = 1000  # Images scored with one key for their draws of z: the released scores depend on it.
 
 
 @jax.jit(static_argnames=("model", "likelihood"))
@@ -36,16 +35,17 @@ def sample_scores(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> SampleScores:
-    """One number an image: its negative ELBO and the two terms of it, in nats.
+    """The negative ELBO of each image and its two terms, in nats.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      key: consumed for one draw of z an image; None scores at z = mean, so that the same image always gets the same
-        number.
+      key: consumed for one draw of z per image. None uses z = mean, so an image always gets the same scores.
       log_scale: natural logarithm of the decoder's standard deviation.
-      likelihood: what the model was trained with, where that is not the Gaussian; static.
+      likelihood: the one the model was trained with; static.
+
     Returns:
-      elbo = kl + nll, kl and nll summed over pixels, [B] each.
+      elbo = kl + nll, kl, and nll summed over pixels, [B] each.
+
     Reference: Zimmerer et al. 2019, section 2.
     """
     terms = elbo_terms(model, params, images, key, log_scale=log_scale, likelihood=likelihood)
@@ -63,18 +63,20 @@ def pixel_scores(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> PixelScores:
-    """One number a pixel: the squared error and the absolute gradients of the ELBO and its terms, unsmoothed.
+    """The squared error and the absolute gradients of the ELBO and its terms, not smoothed.
 
-    rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|, where
-    NLL is summed over pixels and x is both what is reconstructed and what is compared.
+    rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|. The NLL
+    is summed over pixels. x is both the input of the encoder and the target of the likelihood.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      key: consumed for one draw of z, held fixed in the gradients; None scores at z = mean.
+      key: consumed for one draw of z, which the gradients treat as fixed noise. None uses z = mean.
       log_scale: natural logarithm of the decoder's standard deviation.
-      likelihood: what the model was trained with, where that is not the Gaussian; static.
+      likelihood: the one the model was trained with; static.
+
     Returns:
       Four maps, [B, H, W, C] each.
+
     Reference: Zimmerer et al. 2019, section 2 (KL-Grad, Rec-Grad, ELBO-Grad, Rec-Error).
 
     >>> import jax, jaxvae
@@ -92,23 +94,6 @@ def pixel_scores(
     return in_blocks(maps, images) if key is None else maps(images)
 
 
-def in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
-    """`score(images)`, on a processor as many images at a time as its caches hold the features of."""
-    count = len(images)
-    if count <= BLOCK:
-        return score(images)
-    number = -(-count // BLOCK)
-    size = -(-count // number)
-
-    def by_blocks(images: Array) -> Result:
-        # All blocks are of one size: the last one is filled up with the last image, and what is too much is cut off.
-        filled = jnp.pad(images, ((0, number * size - count), (0, 0), (0, 0), (0, 0)), mode="edge")
-        parts = lax.map(score, filled.reshape(number, size, *images.shape[1:]))
-        return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:count], parts)
-
-    return lax.platform_dependent(images, cpu=by_blocks, default=score)
-
-
 def explain(
     model: Model,
     params: Params,
@@ -118,9 +103,9 @@ def explain(
     likelihood: Likelihood,
     wanted: tuple[str, ...],
 ) -> tuple[PixelScores, SampleScores, Array]:
-    """All scores and the reconstruction; of the gradients those that are wanted, the others are zero.
+    """All scores and the reconstructions. Gradients that are not in `wanted` are zero.
 
-    What else a caller leaves unused, the compiler leaves out.
+    The compiler removes all results that a caller does not use.
     """
 
     def infer(images: Array) -> tuple[Array, Array]:
@@ -133,9 +118,8 @@ def explain(
     direct, error = pull_likelihood(jnp.ones_like(nll))
     (from_decoder,) = pull_decoder(error)
 
-    # The KL's cotangent never enters the decoder, and the ELBO's gradient is the sum of the other two. So there is one
-    # pullback through the decoder and there are two through the encoder, which go as one of twice as many images; where
-    # one gradient is wanted, there is one.
+    # The KL's cotangent never enters the decoder, and the ELBO's gradient is the sum of the other two. So the decoder
+    # has one pullback. The encoder has two, computed as one with twice as many images, or one for a single gradient.
     ones, none = jnp.ones_like(kl), jnp.zeros_like(kl)
     cotangents = {
         "elbo_grad": (ones, from_decoder),
@@ -147,15 +131,27 @@ def explain(
     if names:
         stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(cotangents[name] for name in names))
         (through_encoder,) = jax.vmap(pull_encoder)(stacked)
-        gradients |= {
-            name: gradient if name == "kl_grad" else gradient + direct
-            for name, gradient in zip(names, through_encoder, strict=True)
-        }
+        for name, gradient in zip(names, through_encoder, strict=True):
+            gradients[name] = gradient if name == "kl_grad" else gradient + direct
     if len(names) == 2:
         gradients["elbo_grad"] = gradients["kl_grad"] + gradients["rec_grad"]
-    maps = PixelScores(
-        rec_error=jnp.square(images - means),
-        **{name: jnp.abs(gradient) for name, gradient in gradients.items()},
-    )
+    absolute = {name: jnp.abs(gradient) for name, gradient in gradients.items()}
     total = pixel_sum(nll)
-    return maps, SampleScores(kl + total, kl, total), means
+    return PixelScores(jnp.square(images - means), **absolute), SampleScores(kl + total, kl, total), means
+
+
+def in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
+    """`score(images)`; on a CPU in blocks of images whose features fit the caches."""
+    count = len(images)
+    if count <= BLOCK:
+        return score(images)
+    number = -(-count // BLOCK)
+    size = -(-count // number)
+
+    def by_blocks(images: Array) -> Result:
+        # All blocks have one size: the last one is padded with the last image, and the padding's scores are cut off.
+        filled = jnp.pad(images, ((0, number * size - count), (0, 0), (0, 0), (0, 0)), mode="edge")
+        parts = lax.map(score, filled.reshape(number, size, *images.shape[1:]))
+        return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:count], parts)
+
+    return lax.platform_dependent(images, cpu=by_blocks, default=score)

@@ -1,4 +1,4 @@
-"""Scores of batches: each image keeps its score, and the program computes nothing twice."""
+"""Scores of batches: independent of the batch size, and computed without redundant passes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMBINATIONS = {name: one.combination for name, one in PIXEL_SCORES.items() if o
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
-def test_batches_give_every_image_its_score_whatever_their_size(vae, images, batch_size):
+def test_scores_do_not_depend_on_the_batch_size(vae, images, batch_size):
     model, params = vae
     batches = list(jaxvae.score_batches(model, params, np.asarray(images), batch_size=batch_size, reconstructions=True))
     assert [len(batch.samples.kl) for batch in batches] == [
@@ -42,7 +42,7 @@ def test_batches_give_every_image_its_score_whatever_their_size(vae, images, bat
     assert_close(np.square(images - reconstructions), raw.rec_error)
 
 
-def test_settings_reach_every_map(vae, images):
+def test_settings_change_every_map(vae, images):
     model, params = vae
     settings = {"log_scale": -0.7, "sigma": 1.0, "window": 5}
     (batch,) = jaxvae.score_batches(model, params, images, **settings)
@@ -55,8 +55,25 @@ def test_settings_reach_every_map(vae, images):
         assert_close(batch.maps[name], filters.gaussian_smooth(getattr(raw, name), sigma=1.0, window=5))
 
 
+def test_scores_of_many_images_are_the_scores_of_their_batches(vae, images):
+    (model, params), images = vae, np.asarray(images)
+    settings, done = {"log_scale": -0.7, "batch_size": 4, "maps": ("combi", "rec_error")}, []
+    scores = jaxvae.score_images(model, params, images, reconstructions=True, progress=done.append, **settings)
+    batches = list(jaxvae.score_batches(model, params, images, reconstructions=True, **settings))
+    assert done == [4, 2]
+    for name, values in scores.image_scores.items():
+        np.testing.assert_array_equal(values, np.concatenate([getattr(batch.samples, name) for batch in batches]))
+    for name, values in scores.maps.items():
+        maps = np.concatenate([batch.maps[name] for batch in batches])
+        np.testing.assert_allclose(values, maps.mean(axis=-1, keepdims=True), rtol=1e-6)
+    np.testing.assert_array_equal(scores.reconstructions, np.concatenate([batch.reconstructions for batch in batches]))
+    without = jaxvae.score_images(model, params, images[:0], maps=())
+    assert without.maps == {}
+    assert without.reconstructions.shape == (0, *model.image_shape)
+
+
 @pytest.mark.parametrize("name", MAPS)
-def test_a_map_alone_is_that_among_all(vae, images, name):
+def test_a_map_is_the_same_alone_and_among_others(vae, images, name):
     model, params = vae
     alone = jaxvae.score_batch(model, params, images, log_scale=-0.5, maps=(name,)).maps
     among = jaxvae.score_batch(model, params, images, log_scale=-0.5).maps
@@ -64,14 +81,14 @@ def test_a_map_alone_is_that_among_all(vae, images, name):
     assert_close(alone[name], among[name])
 
 
-def test_a_stream_of_two_kinds_of_images_is_refused(vae, images):
+def test_arrays_of_two_dtypes_are_refused(vae, images):
     model, params = vae
     raw = np.zeros(images.shape, np.uint8)
-    with pytest.raises(ValueError, match="images of uint8 are followed by float32; give all in one kind"):
+    with pytest.raises(ValueError, match="images: float32 follows uint8; give all images in one dtype"):
         list(jaxvae.score_batches(model, params, iter([raw, np.asarray(images)]), batch_size=64))
 
 
-def test_a_partial_batch_compiles_nothing_anew(vae, images, compilations):
+def test_a_partial_batch_uses_the_compiled_program(vae, images, compilations):
     (model, params), images = vae, np.asarray(images)
     assert len(list(jaxvae.score_batches(model, params, images[:4], batch_size=2))) == 2
     compilations.clear()
@@ -79,12 +96,12 @@ def test_a_partial_batch_compiles_nothing_anew(vae, images, compilations):
     assert compilations == []
 
 
-def test_only_what_is_asked_for_and_nothing_unknown(vae, images):
+def test_only_requested_maps_are_returned(vae, images):
     model, params = vae
     (batch,) = jaxvae.score_batches(model, params, images, maps=("kl_grad",))
     assert set(batch.maps) == {"kl_grad"}
     assert batch.reconstructions is None
-    with pytest.raises(ValueError, match=r"maps=\['kl'\] are unknown; choose from rec_error"):
+    with pytest.raises(ValueError, match=r"maps=\['kl'\]: unknown; choose from rec_error"):
         list(jaxvae.score_batches(model, params, images, maps=("kl",)))
     assert list(jaxvae.score_batches(model, params, images[:0])) == []
 
@@ -100,7 +117,7 @@ def test_only_what_is_asked_for_and_nothing_unknown(vae, images):
         (("elbo_grad",), {"one": 4}),  # Encoder, decoder and one pullback of each
     ],
 )
-def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes):
+def test_the_program_has_the_fewest_passes(maps, passes):
     model, batch = jaxvae.ConvVAE((32, 32, 1), 8, (4, 8, 6)), 7
     params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
 
@@ -108,7 +125,7 @@ def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes):
         return jaxvae.score_batch(model, params, images, maps=maps).maps
 
     program = jax.jit(only_maps).lower(params, jnp.zeros((batch, 32, 32, 1))).compile().as_text()
-    # Every level and every latent layer is one convolution or one product, whose operands tell how many images it has.
+    # Each level and each latent layer is one convolution or product; its size tells how many images it has.
     products = re.findall(r"= f32(\[[0-9,]*\])\S* (?:convolution|dot)\(", program)
     sizes = [math.prod(json.loads(size)) for size in products]
     assert len(sizes) == sum(passes.values()) * (len(model.features) + 1), products
@@ -117,9 +134,9 @@ def test_the_program_holds_nothing_twice_and_nothing_in_vain(maps, passes):
         assert word not in program
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the forms are a processor's")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="these products are those of a CPU")
 @pytest.mark.parametrize("maps", [MAPS, ("combi", "elbo_grad")])
-def test_the_brain_networks_batch_holds_nothing_twice_and_stays_below_what_malloc_keeps(maps):
+def test_the_brain_networks_program_is_minimal_in_work_and_memory(maps):
     model = jaxvae.ConvVAE((64, 64, 1))
     params, images = param_shapes(model), jax.ShapeDtypeStruct((BATCH, 64, 64, 1), jnp.float32)
 
@@ -128,14 +145,14 @@ def test_the_brain_networks_batch_holds_nothing_twice_and_stays_below_what_mallo
 
     program = jax.jit(scores).lower(params, images, jax.ShapeDtypeStruct((), jnp.float32)).compile()
     products = re.findall(r"= f32\[[0-9,]*\]\S* (?:convolution|dot)\(", program.as_text())
-    # Two passes down (encoder and the decoder's pullback) of one product and three times Winograd's nine, two up of one
-    # product, one convolution and two times nine, four latent layers, and the likelihood summed over the pixels.
+    # Encoder and decoder pullback: one product and three times Winograd's nine each. Decoder and encoder pullback: one
+    # product, one convolution and two times nine each. Four latent layers, and the sum of the likelihood over pixels.
     assert len(products) == 2 * (1 + 3 * 9) + 2 * (2 + 2 * 9) + 4 + 1
-    # Above 32 MiB glibc asks the system for the memory in every call, and its page faults cost a sixth of the time.
+    # Above 32 MiB, glibc requests the memory from the system in each call; its page faults take a sixth of the time.
     assert program.memory_analysis().temp_size_in_bytes < 2**25
 
 
-def test_every_program_lowers_for_every_platform(vae, images):
+def test_programs_compile_for_cpu_cuda_and_tpu(vae, images):
     model, params = vae
     platforms = ("cpu", "cuda", "tpu")
 
@@ -153,7 +170,7 @@ def test_every_program_lowers_for_every_platform(vae, images):
     assert jax.export.export(jax.jit(train), platforms=platforms)(params, images).platforms == platforms
 
 
-def test_an_image_that_is_no_number_has_no_number_for_a_score(vae, images):
+def test_nan_in_an_image_makes_only_its_scores_nan(vae, images):
     model, params = vae
     scores = jaxvae.score_batch(model, params, images.at[0, 0, 0, 0].set(jnp.nan))
     for values in (*scores.samples, *scores.maps.values()):
@@ -161,7 +178,7 @@ def test_an_image_that_is_no_number_has_no_number_for_a_score(vae, images):
         assert np.isfinite(values[1:]).all()
 
 
-def test_a_few_images_share_a_program(vae, images, compilations):
+def test_similar_numbers_of_images_share_a_program(vae, images, compilations):
     (model, params), images = vae, np.asarray(images)
 
     def score(count):
@@ -178,11 +195,11 @@ def test_a_few_images_share_a_program(vae, images, compilations):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0 is no number of images"),
-        ({"maps": ("nonsense",)}, r"maps=\['nonsense'\] are unknown; choose from rec_error"),
-        ({"maps": "combi"}, r"maps='combi' is a name; give a tuple of them, \('combi',\)"),
+        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"maps": ("nonsense",)}, r"maps=\['nonsense'\]: unknown; choose from rec_error"),
+        ({"maps": "combi"}, r"maps='combi': is one name; give a tuple, \('combi',\)"),
     ],
 )
-def test_bad_arguments_are_named_before_anything_is_scored(vae, images, arguments, message):
+def test_bad_arguments_are_refused_before_scoring(vae, images, arguments, message):
     with pytest.raises(ValueError, match=message):
         jaxvae.score_batches(*vae, images[:0], **arguments)

@@ -20,7 +20,7 @@ def scores_of(images):
     return jaxvae.PixelScores(*(jax.random.uniform(key, images.shape) for key in keys))
 
 
-def test_every_variant_of_combi_by_its_formula(images):
+def test_each_variant_of_combi_follows_its_formula(images):
     raw = scores_of(images)
     smooth = filters.gaussian_smooth(raw.kl_grad, sigma=3.0, window=7)
     smooth_error = filters.gaussian_smooth(raw.rec_error, sigma=3.0, window=7)
@@ -31,7 +31,7 @@ def test_every_variant_of_combi_by_its_formula(images):
     assert_close(signed, nll * smooth)
     assert (np.asarray(signed) < 0).any()
     assert_close(jaxvae.combine(raw, variant="weighted_sum", weight=0.2), 0.8 * raw.rec_error + 0.2 * smooth)
-    with pytest.raises(ValueError, match="variant='sum' is unknown"):
+    with pytest.raises(ValueError, match="variant='sum': unknown"):
         jaxvae.combine(raw, variant="sum")  # pyright: ignore[reportArgumentType]
 
 

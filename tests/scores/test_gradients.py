@@ -32,7 +32,7 @@ def test_one_pass_equals_three_separate_gradients(vae, images, key):
     assert_close(maps.rec_grad, part(0, 1))
 
 
-def test_every_score_against_float64_and_central_differences(vae, images):
+def test_scores_match_float64_and_central_differences(vae, images):
     model, params = vae
     image, log_scale = np.asarray(images[0], np.float64), -0.5
     if isinstance(model, jaxvae.ConvVAE):
@@ -57,7 +57,7 @@ def test_every_score_against_float64_and_central_differences(vae, images):
     assert_close(maps.elbo_grad[0], np.abs(oracle.gradient(lambda x: kl(x) + nll(x), image)), 1e-4)
 
 
-def test_an_image_does_not_know_its_neighbours(vae, images):
+def test_scores_do_not_depend_on_the_batch(vae, images):
     model, params = vae
     together = jaxvae.pixel_scores(model, params, images)
     alone = jaxvae.pixel_scores(model, params, images[2:3])
@@ -67,7 +67,7 @@ def test_an_image_does_not_know_its_neighbours(vae, images):
         assert_close(getattr(among_strangers, name)[2], maps[2])
 
 
-def test_a_large_batch_goes_in_blocks_and_gives_the_same_scores(vae, images):
+def test_blocks_of_a_large_batch_give_the_same_scores(vae, images):
     model, params = vae
     many = jnp.concatenate([images] * 22)[: 2 * BLOCK + 2]  # Three blocks of 44, the last one filled up
     sliced, whole = jaxvae.pixel_scores(model, params, many), jaxvae.pixel_scores(model, params, images)
@@ -91,7 +91,7 @@ def test_jit_equals_eager_and_vmap_equals_a_loop(vae, images):
         assert_close(a, c[:, 0])
 
 
-def test_vmap_over_a_population_of_parameters(vae, images):
+def test_vmap_over_parameters_equals_a_loop(vae, images):
     model, params = vae
     others = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf, -leaf]), params)
     population = jax.vmap(lambda p: jaxvae.sample_scores(model, p, images))(others)
@@ -100,7 +100,7 @@ def test_vmap_over_a_population_of_parameters(vae, images):
         np.testing.assert_allclose(population.elbo[r], single.elbo, rtol=1e-4)
 
 
-def test_scores_without_a_key_repeat_and_inputs_survive(vae, images):
+def test_scores_without_a_key_repeat_and_keep_their_inputs(vae, images):
     model, params = vae
     first = jaxvae.sample_scores(model, params, images)
     second = jaxvae.sample_scores(model, params, images)
@@ -109,7 +109,7 @@ def test_scores_without_a_key_repeat_and_inputs_survive(vae, images):
     assert not images.is_deleted()
 
 
-def test_uint8_images_are_fractions(vae):
+def test_uint8_images_are_divided_by_255(vae):
     model, params = vae
     raw = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 2), dtype=np.uint8)
     assert_close(
@@ -129,7 +129,7 @@ def test_narrow_images_are_scored_in_single_precision(vae, images, dtype):
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_in_sixteen_bits_an_image_does_not_know_its_neighbours_either():
+def test_bfloat16_scores_do_not_depend_on_the_batch():
     model = jaxvae.ConvVAE((16, 16, 1), 8, (8, 32), dtype=jnp.bfloat16)
     images = jax.random.uniform(jax.random.key(2), (128, 16, 16, 1))  # 2^16 features of the second level.
     params = jax.jit(model.init)(jax.random.key(0), images)["params"]
