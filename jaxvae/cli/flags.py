@@ -10,6 +10,7 @@ import tyro
 from jaxvae.errors import refuse_below_zero as refuse_below_zero
 from jaxvae.errors import refuse_unless as refuse_unless
 from jaxvae.errors import refuse_unless_positive as refuse_unless_positive
+from jaxvae.models import NETWORKS
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -17,6 +18,13 @@ Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 def optional(kind: str, default: str) -> Any:
     """The annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
     return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
+
+
+def papers(name: str) -> str:
+    """The default of a flag whose value in the paper depends on the model."""
+    return "as in the paper, " + ", ".join(
+        f"{network.name} {getattr(network, name):g}" for network in NETWORKS.values()
+    )
 
 
 def several(kind: str, default: str | None = None) -> Any:

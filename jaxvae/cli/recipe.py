@@ -17,5 +17,5 @@ class Recipe(settings.Recipe):
     features: Annotated[tuple[int, ...], flags.several("INT")] = (16, 32, 64, 256)
     epochs: Annotated[int | None, flags.optional("INT", "25")] = None
     steps: Annotated[int | None, flags.optional("INT", "by --epochs")] = None
-    batch_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 128, conv 64")] = None
+    batch_size: Annotated[int | None, flags.optional("INT", flags.papers("batch_size"))] = None
     clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None

@@ -37,9 +37,9 @@ class Train:
     """the run folder: made if missing, continued if it holds a run made with the same flags"""
     source: Source = field(default_factory=Source)
     recipe: Recipe = field(default_factory=Recipe)
-    latent_size: Annotated[int | None, flags.optional("INT", "as in the paper, dense 20, conv 256")] = None
+    latent_size: Annotated[int | None, flags.optional("INT", flags.papers("latent_size"))] = None
     """dimensions of the latent"""
-    learning_rate: Annotated[float | None, flags.optional("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")] = None
+    learning_rate: Annotated[float | None, flags.optional("FLOAT", flags.papers("learning_rate"))] = None
     """of Adam"""
     beta: float = 1.0
     """weight of the KL term"""

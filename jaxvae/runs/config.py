@@ -16,8 +16,8 @@ from jaxvae import files
 from jaxvae.data.dataset import Splits
 from jaxvae.data.kinds import Source, describe, from_config, kind_of
 from jaxvae.errors import ArgumentError, InputError, command
-from jaxvae.models import MODELS, ConvVAE, DenseVAE, Model
-from jaxvae.runs.settings import EPOCHS, Settings, is_dense
+from jaxvae.models import MODELS, Model
+from jaxvae.runs.settings import EPOCHS, Settings, network_of
 
 Config = dict[str, Any]
 
@@ -49,13 +49,12 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
       InputError: the network cannot halve images of this size that often; the warm-up does not end before training.
     """
     height, width, channels = splits.train.images.shape[1:]
-    shape, dense = (height, width, channels), is_dense(settings, source)
-    if dense:
-        model: Model = DenseVAE(shape, settings.latent_size or 20, settings.hidden_size)
-    else:
+    shape, network = (height, width, channels), network_of(settings, source)
+    if "features" in network.widths:
         _check_halvings(settings.features, shape, kind_of(source).resizing)
-        model = ConvVAE(shape, settings.latent_size or 256, settings.features)
-    batch_size = min(settings.batch_size or (128 if dense else 64), len(splits.train))
+    widths = {name: getattr(settings, name) for name in network.widths}
+    model = network(shape, settings.latent_size or network.latent_size, **widths)
+    batch_size = min(settings.batch_size or network.batch_size, len(splits.train))
     epoch = len(splits.train) // batch_size
     epochs = None if settings.steps else settings.epochs or EPOCHS
     warmup = round(settings.warmup_epochs * epoch)
@@ -78,7 +77,7 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
             "decay_rate": settings.decay_rate,
         },
         "hparams": {
-            "learning_rate": settings.learning_rate or (1e-3 if dense else 1e-4),
+            "learning_rate": settings.learning_rate or network.learning_rate,
             "beta": settings.beta,
             "log_scale": settings.log_scale,
         },
@@ -100,13 +99,13 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
     source = from_config(config["data"])
     try:
         model, train, epoch = config["model"], config["train"], steps_per_epoch(config)
-        network = {name: model[name] for name in ("hidden_size",) if name in model}
-        network |= {name: tuple(model[name]) for name in ("features",) if name in model}
+        network = MODELS[model["name"]]
+        widths = {name: tuple(model[name]) if isinstance(model[name], list) else model[name] for name in network.widths}
         decays = train["schedule"] in ("exponential", "step")
         decay = {"decay_epochs": train["decay_steps"] / epoch, "decay_rate": train["decay_rate"]} if decays else {}
         settings = Settings(
-            model="dense" if model["name"] == "DenseVAE" else "conv",
-            **network,
+            model=network.name,
+            **widths,
             epochs=config["epochs"],
             steps=config.get("steps"),
             batch_size=train["batch_size"],

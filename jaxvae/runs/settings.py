@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxvae.data.kinds import Source, kind_of
 from jaxvae.errors import ArgumentError, InputError, refuse_below_zero, refuse_unless, refuse_unless_positive
+from jaxvae.models import NETWORKS, Network
+
+if TYPE_CHECKING:
+    ModelName = str
+else:
+    ModelName = Literal["auto", *NETWORKS]
 
 EPOCHS = 25
 
@@ -16,7 +22,7 @@ EPOCHS = 25
 class Recipe:
     """The network and the optimizer: the settings that the runs of a sweep share."""
 
-    model: Literal["auto", "dense", "conv"] = "auto"
+    model: ModelName = "auto"
     """dense is the paper's FashionMNIST network, conv its brain network; auto is dense for fashion_mnist"""
     hidden_size: int = 400
     """dense only: hidden units"""
@@ -63,9 +69,14 @@ class Settings(Recipe):
     """random seed of the initial weights, the order of the images and the noise"""
 
 
+def network_of(recipe: Recipe, source: Source) -> Network:
+    """The model that a recipe and the images ask for."""
+    return NETWORKS[kind_of(source).model if recipe.model == "auto" else recipe.model]
+
+
 def is_dense(recipe: Recipe, source: Source) -> bool:
     """Whether the model is the dense network."""
-    return "dense" in (recipe.model, recipe.model == "auto" and kind_of(source).model)
+    return network_of(recipe, source).name == "dense"
 
 
 def check(settings: Settings, source: Source) -> None:
@@ -74,13 +85,13 @@ def check(settings: Settings, source: Source) -> None:
     Raises:
       InputError: a value is out of range, or has no effect together with the others.
     """
-    dense, decays = is_dense(settings, source), settings.schedule in ("exponential", "step")
+    network, decays = network_of(settings, source), settings.schedule in ("exponential", "step")
     for name in ("hidden_size", "epochs", "steps", "batch_size", "decay_epochs", "decay_rate", "clip_norm"):
         refuse_unless_positive(name, getattr(settings, name))
     if settings.epochs is not None and settings.steps is not None:
         raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} says how long too; leave one out")
-    refuse_unless(not dense, settings, ("features",), "`model` conv")
-    refuse_unless(dense, settings, ("hidden_size",), "`model` dense")
+    for other in NETWORKS.values():
+        refuse_unless(other == network, settings, other.widths, f"`model` {other.name}")
     refuse_unless(decays, settings, ("decay_epochs", "decay_rate"), "`schedule` exponential or step")
     if min(settings.features, default=0) < 1:
         raise ArgumentError("features", settings.features, "give numbers above 0")
@@ -90,9 +101,9 @@ def check(settings: Settings, source: Source) -> None:
         settings.schedule == "cosine" and settings.warmup_epochs >= epochs
     ):
         raise ArgumentError("warmup_epochs", settings.warmup_epochs, f"must be below `epochs` {epochs}")
-    if settings.arithmetic == "released" and not dense:
-        problem = "the released objective is that of the dense model; add `model` dense"
-        raise ArgumentError("arithmetic", "released", problem)
+    if settings.arithmetic not in network.arithmetics:
+        fits = [other.name for other in NETWORKS.values() if settings.arithmetic in other.arithmetics]
+        raise ArgumentError("arithmetic", settings.arithmetic, f"only goes with `model` {', '.join(fits)}")
     for name in ("latent_size", "learning_rate", "patience"):
         refuse_unless_positive(name, getattr(settings, name))
     for name in ("beta", "log_scale"):

@@ -1,0 +1,101 @@
+"""The convolutional network of the paper, for brain MRI."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxvae.models.initialization import uniform
+from jaxvae.models.model import checked_sizes
+from jaxvae.ops.activations import leaky_relu
+from jaxvae.ops.convolutions import KERNEL, convolve, convolve_transposed
+from jaxvae.ops.filters import flat
+from jaxvae.types import Array, Posterior
+
+
+class ConvVAE(nn.Module):
+    """The brain network: strided convolutions to the latent, and a mirrored decoder.
+
+    4x4 convolutions with stride 2 and one of full size; LeakyReLU 0.01, no bias, no normalisation, linear output. It
+    has 3,752,448 parameters for 64x64x1 images (Zimmerer et al. 2019, section 3).
+
+    Args:
+      image_shape: (H, W, C). H and W must be divisible by 2 ** len(features); they can differ.
+      latent_size: Z.
+      features: channels after each level.
+      dtype: of the computation; parameters, posterior and output stay float32.
+
+    Raises:
+      ValueError: H or W is not divisible by 2 ** len(features), or dtype is not a floating-point type.
+    """
+
+    image_shape: tuple[int, int, int]
+    latent_size: int = 256
+    features: tuple[int, ...] = (16, 32, 64, 256)
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        self.image_shape = checked_sizes("image_shape", self.image_shape, 3)
+        self.features = checked_sizes("features", self.features)
+        (self.latent_size,) = checked_sizes("latent_size", (self.latent_size,), 1)
+        if not jnp.issubdtype(self.dtype, jnp.floating):
+            raise ValueError(f"dtype={self.dtype}: must be a floating-point type, such as float32 or bfloat16")
+        self.dtype = jnp.dtype(self.dtype).type  # One name per type, so that equal models are equal.
+        (height, width, _), factor = self.image_shape, 2 ** len(self.features)
+        if height % factor or width % factor:
+            raise ValueError(
+                f"image_shape={self.image_shape}: cannot be halved {len(self.features)} times; "
+                f"use {_nearest(height, factor)}x{_nearest(width, factor)} images or fewer levels of features"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        height, width, channels = self.image_shape
+        factor = 2 ** len(self.features)
+        coarse = (height // factor, width // factor)
+        area = KERNEL * KERNEL
+        fine_to_coarse = list(zip((channels, *self.features[:-1]), self.features, strict=True))
+        self.encoder_levels = [
+            self.param(f"encoder_{i}", uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
+            for i, (fine, coarse_features) in enumerate(fine_to_coarse)
+        ]
+        last = self.features[-1]
+        fan_in = math.prod(coarse) * last
+        self.encoder_latent = self.param("encoder_latent", uniform(fan_in), (*coarse, last, 2 * self.latent_size))
+        # PyTorch counts the fan-in of a transposed convolution on the output side.
+        self.decoder_latent = self.param("decoder_latent", uniform(fan_in), (*coarse, last, self.latent_size))
+        self.decoder_levels = [
+            self.param(f"decoder_{i}", uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
+            for i, (fine, coarse_features) in enumerate(reversed(fine_to_coarse))
+        ]
+
+    def encode(self, images: Array) -> Posterior:
+        features = images.astype(self.dtype)
+        for kernel in self.encoder_levels:
+            features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
+        # The sums are float32 for any dtype, so the posterior is not rounded.
+        heads = jnp.matmul(flat(features), _matrix(self.encoder_latent, self.dtype), preferred_element_type=jnp.float32)
+        return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
+
+    def decode(self, latents: Array) -> Array:
+        features = jnp.einsum("bz,pz->bp", latents.astype(self.dtype), _matrix(self.decoder_latent, self.dtype))
+        features = features.reshape(len(latents), *self.decoder_latent.shape[:-1])
+        for kernel in self.decoder_levels:
+            features = convolve_transposed(leaky_relu(features), kernel.astype(self.dtype))
+        return features.astype(jnp.float32)
+
+    def __call__(self, images: Array) -> Array:
+        return self.decode(self.encode(images).mean)
+
+
+def _matrix(kernel: Array, dtype: Any) -> Array:
+    """A kernel [H, W, C, Z] as a matrix [H W C, Z]; XLA copies it for an einsum."""
+    return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
+
+
+def _nearest(size: int, factor: int) -> int:
+    """The multiple of `factor` nearest to `size`, at least `factor`."""
+    return max(factor, round(size / factor) * factor)

@@ -1,0 +1,28 @@
+"""The table of scores fits the records, the baselines and the figures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from jaxvae.evaluation import image_metrics
+from jaxvae.scores import BASELINES, IMAGE_SCORES, PIXEL_SCORES, SCORES
+from jaxvae.types import PixelScores, SampleScores
+
+
+def test_every_computed_score_is_in_the_table() -> None:
+    assert list(IMAGE_SCORES) == list(SampleScores._fields)
+    assert set(PixelScores._fields) == {name for name, score in PIXEL_SCORES.items() if score.combination is None}
+    assert {score.gradient for score in PIXEL_SCORES.values()} <= {None, *PixelScores._fields}
+    assert list(BASELINES) == list(image_metrics.BASELINES)
+
+
+def test_no_two_scores_share_a_name_or_a_label() -> None:
+    assert len(SCORES) == len(PIXEL_SCORES) + len(IMAGE_SCORES) + len(BASELINES)
+    assert len({score.label for score in SCORES.values()}) == len(SCORES)
+    assert all(score.formula for score in SCORES.values())
+
+
+def test_reading_the_table_does_not_import_jax() -> None:
+    code = "import sys, jaxvae.scores; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
