@@ -127,7 +127,7 @@ def missing(config: Config, done: list[Setting]) -> Iterator[tuple[Setting, list
 def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, ...], epochs: int) -> list[Setting]:
     """Trains some runs as one program and scores the test images: a row a run."""
     images, classes, test, test_classes = data
-    scaling, released = program["scaling"], program["arithmetic"] == "released"
+    scaling, arithmetic = program["scaling"], parity.ARITHMETICS[program["arithmetic"]]
     model = jaxvae.DenseVAE((28 * scaling, 28, 1), latent_size=program["latent_size"])
     config = jaxvae.TrainConfig(batch_size=128)
     members = [
@@ -149,15 +149,15 @@ def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, 
         population,
         jnp.asarray(np.tile(images, (1, scaling, 1, 1))),
         steps=steps,
-        objective=parity.dense_elbo_terms if released else jaxvae.elbo_terms,
+        objective=arithmetic.objective,
     )
     scores = jaxvae.score_many(
         model,
         states.params,
         jnp.asarray(np.tile(test, (1, scaling, 1, 1))),
-        jax.vmap(jax.random.key)(population.seed) if released else None,
+        jax.vmap(jax.random.key)(population.seed) if arithmetic.at_draw else None,
         log_scale=population.hparams.log_scale,
-        score=parity.sample_scores if released else jaxvae.sample_scores,
+        score=arithmetic.sample_scores,
     )
     rows = []
     for r, run in enumerate(runs):

@@ -1,20 +1,20 @@
-"""What the code released with the paper computes, quirk by quirk, where it differs from this library.
+"""The arithmetic of the released code, where it differs from jaxvae.
 
-Released: github MIC-DKFZ/vae-anomaly-experiments, commit e7ae647. Two words throughout: `released` is that code as it
-runs; `corrected` is the same with s, the encoder's second head, taken as the log standard deviation everywhere.
+The paper's code is github MIC-DKFZ/vae-anomaly-experiments, commit e7ae647. `released` is this code as it runs.
+`corrected` uses s, the encoder's second head, as the log standard deviation everywhere. The quirks:
 
-1. Brain script: its forward returns exp(s), and its loss takes that for a log standard deviation again, so the KL is
-   that of a posterior with standard deviation exp(exp(s)).
-2. FashionMNIST script: z is drawn with standard deviation exp(s / 2), the KL is that of exp(s); and scores are taken at
-   a draw of z, not at the mean.
-3. Gradient maps are of the batch mean, so 1/B of each image's own; Rec-Error is the signed NLL per pixel; Combi scales
-   the KL gradient to 0..1 over the whole batch.
+1. Brain script: its forward returns exp(s), and its loss uses this as a log standard deviation again. So the KL is that
+   of a posterior with standard deviation exp(exp(s)).
+2. FashionMNIST script: z is drawn with standard deviation exp(s / 2), and the KL uses exp(s). Scores are computed at a
+   draw of z, not at the mean.
+3. Gradient maps are gradients of the batch mean, so 1/B of the gradients per image. Rec-Error is the signed NLL per
+   pixel. Combi scales the KL gradient to 0..1 over the whole batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ import numpy as np
 from jaxvae.models import Model, decode, encode, reparameterize
 from jaxvae.objectives.elbo import elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.ops.filters import gaussian_smooth, unit_range
+from jaxvae.scores import gradients
+from jaxvae.train import Objective
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
 
 Variant = Literal["released", "corrected"]
@@ -31,9 +33,9 @@ Variant = Literal["released", "corrected"]
 def dense_elbo_terms(
     model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
 ) -> ElboTerms:
-    """The released FashionMNIST objective: z drawn with exp(s / 2), KL with exp(s) (quirk 2).
+    """The released FashionMNIST objective (quirk 2), for `step` and `fit`.
 
-    The same type as `elbo_terms`, to be given as an objective to `step` and `fit`.
+    z is drawn with standard deviation exp(s / 2); the KL uses exp(s).
 
     Returns:
       kl [B] and nll [B, H, W, C], in nats.
@@ -55,16 +57,18 @@ def sample_scores(
     log_scale: float | Array = 0.0,
     variant: Variant = "released",
 ) -> SampleScores:
-    """Scores of images as the released FashionMNIST script takes them: at one draw of z.
+    """Image scores at one draw of z, as in the released FashionMNIST script.
 
     Args:
       images: [B, H, W, C], uint8 or float.
       key: consumed for the draw.
       variant: `released` draws with exp(s / 2), `corrected` with exp(s).
+
     Returns:
-      elbo, kl and nll, [B] each, in nats; the released loss is their mean over the batch.
+      elbo, kl and nll, [B] each, in nats; the released loss is the mean of elbo.
+
     Raises:
-      ValueError: a variant of another name.
+      ValueError: an unknown variant.
     """
     objective = dense_elbo_terms if _is_released(variant) else elbo_terms
     terms = objective(model, params, images, key, log_scale=log_scale)
@@ -75,17 +79,20 @@ def sample_scores(
 def pixel_scores(
     model: Model, params: Params, images: Array, *, log_scale: float | Array, variant: Variant
 ) -> dict[str, Array]:
-    """Every number and map of the released brain script for one batch, at z = mean (quirks 1 and 3).
+    """The scores of the released brain script for one batch (quirks 1 and 3).
 
     Args:
       images: [B, H, W, C], uint8 or float.
       log_scale: natural logarithm of the decoder's standard deviation.
       variant: `released` has quirk 1, `corrected` does not.
+
     Returns:
-      kl, nll [B]; loss []; rec_error (NLL per pixel), elbo_grad, kl_grad, rec_grad, the same with `_raw` (before the
-      smoothing), combi and combi_add, [B, H, W, C] each.
+      At z = mean: kl, nll [B]; loss []; and maps [B, H, W, C]: rec_error (NLL per pixel), elbo_grad, kl_grad, rec_grad,
+      these three with `_raw` (not smoothed), combi and combi_add.
+
     Raises:
-      ValueError: a variant of another name.
+      ValueError: an unknown variant.
+
     Reference: the released `brats_script.py`; Zimmerer et al. 2019, section 2.
 
     >>> import jax, jaxvae
@@ -96,7 +103,6 @@ def pixel_scores(
     >>> scores["combi"].shape
     (2, 32, 32, 1)
     """
-
     images, released = unit_range(images), _is_released(variant)
 
     def terms(images: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -127,30 +133,47 @@ def pixel_scores(
     }
 
 
+class Arithmetic(NamedTuple):
+    """The objective of training, and the image scores of the trained model."""
+
+    objective: Objective
+    sample_scores: Callable[..., SampleScores]
+    at_draw: bool  # whether sample_scores needs a key, for a draw of z; else z = mean
+
+
+ARITHMETICS = {
+    "corrected": Arithmetic(elbo_terms, gradients.sample_scores, at_draw=False),
+    "released": Arithmetic(dense_elbo_terms, sample_scores, at_draw=True),
+}
+
+
 def _is_released(variant: str) -> bool:
     if variant not in ("released", "corrected"):
-        raise ValueError(f"variant={variant!r} is unknown; use 'released' or 'corrected'")
+        raise ValueError(f"variant={variant!r}: unknown; use 'released' or 'corrected'")
     return variant == "released"
 
 
 def _min_max(maps: Array) -> Array:
-    """Scaled to 0..1 over the whole array, so that a score depends on its neighbours: quirk 3."""
+    """Scale to 0..1 over the whole batch (quirk 3)."""
     shifted = maps - jnp.min(maps)
     return shifted / jnp.max(shifted)
 
 
 def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
-    """The parameters of a `DenseVAE` or `ConvVAE` from the state dict of a network of the released code.
+    """Convert the state dict of a network of the released code.
 
-    Linear weights [out, in] become kernels [in, out]; convolution weights [coarse, fine, 4, 4] and those of transposed
-    ones, which PyTorch lays out the same way, become [4, 4, fine, coarse]. Dense images have one channel, as released.
+    Linear weights [out, in] become kernels [in, out]. Convolution weights [coarse, fine, 4, 4] become
+    [4, 4, fine, coarse]; PyTorch stores those of transposed convolutions in the same order. Images of the dense network
+    have one channel.
 
     Args:
-      arrays: {name: array}: fc1 .. fc4 of the dense network, or encoder.* and decoder.* of the convolutional one.
+      arrays: by name: fc1 .. fc4 of the dense network, or encoder.* and decoder.* of the convolutional network.
+
     Returns:
-      Parameters as `init` makes them, float32.
+      Parameters of a `DenseVAE` or a `ConvVAE`, float32.
+
     Raises:
-      ValueError: neither of the two networks.
+      ValueError: the arrays are not of one of these networks.
     """
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
     try:
@@ -159,8 +182,11 @@ def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
         if "encoder.start.conv.weight" in arrays:
             return _conv_params(arrays)
     except KeyError as error:
-        raise ValueError(f"no {error.args[0]} among the arrays; not a released VAE") from None
-    raise ValueError(f"no fc1.weight and no encoder.start.conv.weight among {sorted(arrays)[:4]}; not a released VAE")
+        raise ValueError(f"arrays: not of a released VAE, because {error.args[0]} is missing") from None
+    raise ValueError(
+        f"arrays: not of a released VAE, because fc1.weight and encoder.start.conv.weight are missing; the first are "
+        f"{', '.join(sorted(arrays)[:4])}"
+    )
 
 
 def _dense_params(arrays: Mapping[str, np.ndarray]) -> Params:
@@ -183,5 +209,5 @@ def _conv_params(arrays: Mapping[str, np.ndarray]) -> Params:
     order = {f"encoder_{i}": f"encoder.{block}" for i, block in enumerate(["start", *blocks])}
     order |= {"encoder_latent": "encoder.end", "decoder_latent": "decoder.start"}
     order |= {f"decoder_{i}": f"decoder.{block}" for i, block in enumerate([*blocks, "end"])}
-    # PyTorch's first decoder weight is [latent, features, h, w], so that this puts its latent last too.
+    # PyTorch's first decoder weight is [latent, features, h, w], so this puts its latent last too.
     return {home: jnp.asarray(arrays[f"{name}.conv.weight"].transpose(2, 3, 1, 0)) for home, name in order.items()}

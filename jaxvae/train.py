@@ -1,15 +1,13 @@
 """Training: Adam on the negative ELBO, one step or many steps as one program.
 
-What changes shapes or the program is static (`TrainConfig`); what is a number is an array (`Hyperparams`), so that
-another learning rate, of the same type, does not compile again and a population of runs is one vmap. The step number is
-the clock: with the state's key it decides the batch, its augmentation and its noise, so a resumed run equals an
-uninterrupted one.
+Settings that change shapes or the program are static (`TrainConfig`). Numbers are traced (`Hyperparams`), so another
+learning rate does not compile again and a population of runs is one vmap. The step number and the state's key decide
+the batch of each step, its augmentation and its noise. So a resumed run equals an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -27,16 +25,20 @@ from jaxvae.sharding import over
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 
 Schedule = Literal["constant", "cosine", "exponential", "step"]
-_ORDER = 0xFFFFFFFF  # The stream of the epochs' orders; no step number reaches it.
-# (key, images [B, H, W, C]) -> images of the same shape; `data.augment.Augmentation` is one.
-Augment = Callable[[Key, Array], Array]
+_ORDER = 0xFFFFFFFF  # Folded into the key for the order of each epoch; no step number is as large.
+
+
+class Augment(Protocol):
+    """A random change of a batch [B, H, W, C], such as `augment.Augmentation`."""
+
+    def __call__(self, key: Key, images: Array, /) -> Array: ...
 
 
 class Objective(Protocol):
-    """What training asks of an objective: the two terms of a loss, of which the first is weighted with beta.
+    """A loss in two terms; the first one is weighted with beta.
 
-    `elbo_terms` is the default, `functools.partial(elbo_terms, likelihood=...)` has another likelihood, `parity` holds
-    the released code's.
+    `elbo_terms` is the default. `functools.partial(elbo_terms, likelihood=...)` uses another likelihood. `parity` has
+    the objective of the released code.
     """
 
     def __call__(
@@ -46,18 +48,19 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The static side of training.
+    """The static settings of training.
 
     Args:
-      batch_size: B; the paper's is 128 for FashionMNIST and 64 for brains.
-      clip_norm: gradients longer than this are shortened to it; None leaves them.
-      schedule: the learning rate is constant; or falls to 0 as half a cosine over decay_steps; or is multiplied by
-        decay_rate over decay_steps, continuously (exponential) or at once at the end of each (step).
-      warmup_steps: the learning rate first rises in as many equal parts, 1 / warmup_steps of it at the first step.
+      batch_size: B; in the paper 128 for FashionMNIST and 64 for brains.
+      clip_norm: gradients longer than this are shortened to it; None switches it off.
+      schedule: of the learning rate. "cosine" falls to 0 over decay_steps. "exponential" multiplies it by decay_rate
+        every decay_steps, continuously; "step" does so at the end of each decay_steps.
+      warmup_steps: steps in which the learning rate rises linearly; the first step has 1 / warmup_steps of it.
       decay_steps: see schedule; counted from the end of the warm-up.
       decay_rate: see schedule.
+
     Raises:
-      ValueError: a schedule of another name, or a number that it cannot be.
+      ValueError: an unknown schedule, or a number out of range.
     """
 
     batch_size: int = 128
@@ -69,21 +72,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule={self.schedule!r} is unknown; use {', '.join(map(repr, get_args(Schedule)))}")
+            raise ValueError(f"schedule={self.schedule!r}: unknown; use {', '.join(map(repr, get_args(Schedule)))}")
         for name, least in {"batch_size": 1, "warmup_steps": 0, "decay_steps": 1}.items():
             if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} is out of range; give a whole number from {least} on")
+                raise ValueError(f"{name}={getattr(self, name)}: must be a whole number of at least {least}")
         for name in ("clip_norm", "decay_rate"):
             value = getattr(self, name)
             is_off = name == "clip_norm" and value is None
             if not (is_off or (value is not None and value > 0)):
-                raise ValueError(f"{name}={value} is out of range; give a number above 0")
+                raise ValueError(f"{name}={value}: must be above 0")
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Hyperparams:
-    """The numbers of training, traced: [] each, or [R] for a population."""
+    """The traced numbers of training, [] each, or [R] for a population."""
 
     learning_rate: float | Array = 1e-3
     beta: float | Array = 1.0  # weight of the KL
@@ -93,16 +96,18 @@ class Hyperparams:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """What the next step needs, and nothing else."""
+    """The state that the next step needs."""
 
     step: Array  # [] int32, steps taken
     params: Params
     opt_state: Any
-    key: Key  # constant over a run
+    key: Key  # constant during a run
 
 
 def run_key(seed: int | Array) -> Key:
-    """The key of a run, of one generator whatever JAX's default: not all draw for a population what single runs draw.
+    """The key of a run, of the threefry generator whatever JAX's default is.
+
+    Other generators draw different numbers for a population than for single runs.
 
     >>> jax.random.key_impl(run_key(0))
     'threefry2x32'
@@ -111,7 +116,7 @@ def run_key(seed: int | Array) -> Key:
 
 
 def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> TrainState:
-    """The state before the first step; weights start uniform in +-1/sqrt(fan_in).
+    """The state before the first step, with weights uniform in +-1/sqrt(fan_in).
 
     Args:
       key: consumed; decides the weights, the order of the images and all noise of the run.
@@ -133,15 +138,15 @@ def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
 
 
 def _adam(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam's direction; `step` applies the learning rate, where the clock is, so that no schedule keeps a count."""
+    """Adam's direction; `step` applies the learning rate, so no counter is needed."""
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
-    # eps_root changes an update by 1e-6 of it at most; without it the derivative through one is 0 / 0 where a gradient
-    # is 0.
+    # eps_root changes an update by at most 1e-6 of it. Without it, the derivative of an update is 0 / 0 where the
+    # gradient is 0.
     return optax.chain(clip, optax.scale_by_adam(eps_root=1e-32))
 
 
 def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Array:
-    """The learning rate of a step, [], after the schedule of the config."""
+    """The learning rate of a step, [], from the schedule of the config."""
     factor: Any
     decay_step = jnp.maximum(step - config.warmup_steps, 0)
     if config.schedule == "cosine":
@@ -167,14 +172,16 @@ def step(
     objective: Objective = elbo_terms,
     augment: Augment | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """One update on one batch: Adam on mean(beta * KL + NLL).
+    """One update with Adam on mean(beta * KL + NLL) of a batch.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      objective: the two terms of the loss; a function, static under jit.
-      augment: changes the batch first; a function of (key, images), static under jit.
+      objective: the two terms of the loss; static under jit.
+      augment: changes the batch first; static under jit.
+
     Returns:
-      The next state, and metrics of the batch before the update, [] each.
+      The next state, and the metrics of the batch before the update, [] each.
+
     Reference: Kingma & Ba 2015, algorithm 1.
     """
     augment_key, objective_key = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -189,8 +196,8 @@ def step(
     (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     direction, opt_state = _adam(config).update(gradients, state.opt_state, state.params)
     norm = optax.tree.norm(gradients)
-    # By way of the norm every update waits for the last gradient. Without that XLA cannot know that a kernel has been
-    # read before it is written over, and copies the larger ones first: a twentieth of the FashionMNIST network's step.
+    # With the norm in the rate, every update waits for the last gradient. Otherwise XLA cannot know that a kernel is
+    # read before it is overwritten, and copies the large ones first: a twentieth of the FashionMNIST network's step.
     rate = jnp.where(jnp.isnan(norm), jnp.nan, learning_rate(config, hparams, state.step))
     params = jax.tree.map(lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction)
     metrics = StepMetrics(
@@ -203,7 +210,7 @@ def step(
 
 
 train_step = jax.jit(step, static_argnames=("model", "config", "objective", "augment"), donate_argnames="state")
-train_step.__doc__ = "`step`, compiled; the state is consumed."
+train_step.__doc__ = "`step`, compiled. It consumes the state."
 
 
 def epoch_order(key: Key, epoch: Array, count: int) -> Array:
@@ -224,22 +231,24 @@ def fit(
     augment: Augment | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """`steps` updates as one program over a data set that lies on the device.
+    """`steps` updates as one program, on a data set in device memory.
 
-    Each epoch goes through the images in a new order and leaves the remainder of its last batch out. Two calls of 10
-    steps equal one of 20. Under `vmap` the order is drawn anew at every step; `fit_many` draws it once an epoch.
+    Each epoch visits the images in a new order and drops an incomplete last batch. Two calls of 10 steps equal one of
+    20. Under `vmap`, the order is drawn again at every step; `fit_many` draws it once per epoch.
 
     Args:
       state: consumed.
       images: the data set, [N, H, W, C], uint8 or float; not consumed.
       steps: S.
       objective, augment: see `step`.
-      mesh: from `sharding.data_mesh`: each batch is spread over its devices, on which `sharding.replicate` has put the
-        state and the images before. The result is that of one device, to float tolerance.
+      mesh: from `sharding.data_mesh`; each batch is spread over its devices. Put the state and the images on them with
+        `sharding.replicate` first. The result equals that of one device, to float tolerance.
+
     Returns:
-      The state after them and their metrics, [S] each.
+      The state after the last step, and the metrics of each step, [S] each.
+
     Raises:
-      ValueError: fewer images than one batch, or a batch that the devices of the mesh cannot share.
+      ValueError: fewer images than one batch, or a batch that the mesh cannot share equally.
 
     >>> import jax, jaxvae
     >>> model, config = jaxvae.DenseVAE(image_shape=(8, 8, 1), latent_size=2), jaxvae.TrainConfig(batch_size=4)
@@ -267,21 +276,21 @@ def advance(
     index: Array | None = None,
     freeze: bool = False,
 ) -> tuple[TrainState, StepMetrics]:
-    """`fit`, not compiled, for programs that hold more than one run.
+    """`fit`, not compiled, for programs with several runs.
 
     Args:
-      index: [n] int, the images that the run has, where those are not all; equals a run on `images[index]`.
-      freeze: keeps the parameters from before the first loss or gradient that is not finite, after which all metrics
-        are NaN, and Adam's moments, by which a state that goes on is known to be frozen.
+      index: [n] int, the images of the run; equals a run on `images[index]`. None: all images.
+      freeze: at the first loss or gradient that is not finite, keep the parameters from before it. From then on the
+        metrics are NaN, and so are Adam's moments, which mark the state as frozen for later calls.
     """
     if not (isinstance(steps, int | np.integer) and steps >= 0):
-        raise ValueError(f"steps={steps} cannot be taken; give a whole number from 0 on")
+        raise ValueError(f"steps={steps}: must be a whole number of at least 0")
     count = len(images) if index is None else len(index)
     steps_per_epoch = count // config.batch_size
     if steps_per_epoch == 0:
-        raise ValueError(f"batch_size={config.batch_size} is more than the {count} images; make it smaller")
+        raise ValueError(f"batch_size={config.batch_size}: must be at most {count}, the number of images")
     if mesh is not None and config.batch_size % mesh.size:
-        raise ValueError(f"batch_size={config.batch_size} is no multiple of the mesh's {mesh.size} devices")
+        raise ValueError(f"batch_size={config.batch_size}: must be a multiple of {mesh.size}, the devices of the mesh")
 
     def order_of(step: Array) -> Array:
         return epoch_order(state.key, step // steps_per_epoch, count)
@@ -308,7 +317,7 @@ def advance(
 
 
 def _unless(alive: Array, leaf: Array) -> Array:
-    """The leaf of a run that is alive, else NaN; counts stay."""
+    """The leaf if the run is alive, else NaN; integer leaves stay."""
     return jnp.where(alive, leaf, jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 

@@ -1,6 +1,6 @@
-"""The words everything else is written in: arrays, keys, parameters, and the records that functions return.
+"""Arrays, keys, parameters, and the records that functions return.
 
-Shape letters, everywhere in jaxvae: B images, H W C rows, columns and channels, Z latent, R runs, S steps.
+Letters in shapes: B images; H, W, C rows, columns and channels; Z latents; R runs; S steps.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ Params = dict[str, Any]  # Nested dictionaries of arrays, as Flax makes them.
 
 
 class Posterior(NamedTuple):
-    """q(z|x): a Gaussian with diagonal covariance."""
+    """q(z|x), a Gaussian with diagonal covariance."""
 
     mean: Array  # [B, Z]
     log_std: Array  # [B, Z], natural logarithm of the standard deviation
 
 
 class ElboTerms(NamedTuple):
-    """The two halves of the negative ELBO, in nats."""
+    """The two terms of the negative ELBO, in nats."""
 
     kl: Array  # [B]
     nll: Array  # [B, H, W, C]
 
 
 class SampleScores(NamedTuple):
-    """One number an image, in nats; higher is more anomalous."""
+    """One number per image, in nats; higher is more anomalous."""
 
     elbo: Array  # [B], kl + nll: the NEGATIVE ELBO
     kl: Array  # [B]
@@ -37,7 +37,7 @@ class SampleScores(NamedTuple):
 
 
 class PixelScores(NamedTuple):
-    """One number a pixel, never negative; higher is more anomalous."""
+    """One number per pixel, at least 0; higher is more anomalous."""
 
     rec_error: Array  # [B, H, W, C], squared error of the reconstruction
     elbo_grad: Array  # [B, H, W, C], |d(KL + NLL)/dx|
@@ -46,7 +46,7 @@ class PixelScores(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What one training step reports; means over its batch, in nats."""
+    """The metrics of one training step: means over its batch, in nats."""
 
     loss: Array  # [], beta * kl + nll
     kl: Array  # []

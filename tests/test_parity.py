@@ -1,4 +1,4 @@
-"""The released code's own numbers, from `golden/` (its README says how they were made)."""
+"""Parity with the numbers of the released code in `golden/` (see its README)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import jaxvae
 from jaxvae import parity
+from jaxvae.models import NETWORKS
 
 pytestmark = pytest.mark.optimized
 
@@ -32,7 +33,7 @@ def channels_last(array):
 
 
 @pytest.mark.parametrize(("name", "features", "latent_size"), CONV)
-def test_the_networks_are_the_same(name, features, latent_size):
+def test_networks_equal_the_released_networks(name, features, latent_size):
     golden = np.load(GOLDEN / f"{name}.npz")
     images = channels_last(golden["input"])
     model = jaxvae.ConvVAE(images.shape[1:], latent_size, features)
@@ -47,7 +48,7 @@ def test_the_networks_are_the_same(name, features, latent_size):
 @pytest.mark.parametrize("variant", ["released", "corrected"])
 @pytest.mark.parametrize("log_scale", [0.0, -0.75])
 @pytest.mark.parametrize(("name", "features", "latent_size"), CONV)
-def test_every_score_of_the_brain_script(name, features, latent_size, log_scale, variant):
+def test_scores_equal_those_of_the_brain_script(name, features, latent_size, log_scale, variant):
     golden = np.load(GOLDEN / f"{name}.npz")
     images = channels_last(golden["input"])
     model = jaxvae.ConvVAE(images.shape[1:], latent_size, features)
@@ -60,7 +61,7 @@ def test_every_score_of_the_brain_script(name, features, latent_size, log_scale,
 
 
 @pytest.mark.parametrize("log_scale", [0.0, -0.75])
-def test_the_library_computes_the_corrected_numbers(log_scale):
+def test_library_scores_equal_the_corrected_scores(log_scale):
     golden = np.load(GOLDEN / "conv_64px.npz")
     images = channels_last(golden["input"])
     model, params = jaxvae.ConvVAE((64, 64, 1), 32, (8, 16, 32, 64)), torch_params(golden)
@@ -70,17 +71,17 @@ def test_the_library_computes_the_corrected_numbers(log_scale):
     assert relative_error(samples.kl, golden[prefix + "kl"]) < 1e-5
     assert relative_error(samples.nll, golden[prefix + "nll"]) < 1e-5
     for name in ("elbo_grad", "kl_grad", "rec_grad"):
-        # The released gradients are of the batch mean, ours of each image.
+        # The released gradients are gradients of the batch mean, ours of each image.
         expected = channels_last(golden[f"{prefix}{name}_raw"]) * len(images)
         assert relative_error(getattr(maps, name), expected) < 1e-4, name
 
 
-def test_25_steps_of_the_fashion_mnist_script():
+def test_25_training_steps_equal_those_of_the_fashion_mnist_script():
     golden = np.load(GOLDEN / "dense_train_25_steps.npz")
     model, config = jaxvae.DenseVAE((28, 28, 1)), jaxvae.TrainConfig(batch_size=32)
     hparams = jaxvae.Hyperparams(learning_rate=1e-3, log_scale=float(golden["log_scale"]))
     state = jaxvae.init(model, config, hparams, jax.random.key(0))
-    # A copy, because a leaf of the fresh optimiser state may not share its buffer with a parameter.
+    # A new state, because leaves of an initial state can share a buffer.
     state = jaxvae.TrainState(state.step, torch_params(golden), state.opt_state, state.key)
 
     def with_noise(noise):
@@ -128,16 +129,21 @@ def test_the_released_objective_draws_with_half_the_log_std():
     np.testing.assert_allclose(corrected.elbo, expected.elbo, rtol=1e-5)
 
 
-def test_a_strange_state_dict_is_refused():
-    with pytest.raises(ValueError, match=r"no fc1\.weight"):
+def test_an_unknown_state_dict_is_refused():
+    with pytest.raises(ValueError, match=r"not of a released VAE, because fc1\.weight"):
         parity.params_from_torch({"layer.weight": np.zeros((2, 2))})
 
 
-def test_a_variant_of_another_name_is_refused(vae, images):
+def test_an_unknown_variant_is_refused(vae, images):
     model, params = vae
     for call in (
         lambda: parity.pixel_scores(model, params, images, log_scale=0.0, variant="Released"),
         lambda: parity.sample_scores(model, params, images, jax.random.key(0), variant="Released"),
     ):
-        with pytest.raises(ValueError, match="variant='Released' is unknown; use 'released' or 'corrected'"):
+        with pytest.raises(ValueError, match="variant='Released': unknown; use 'released' or 'corrected'"):
             call()
+
+
+def test_each_arithmetic_has_a_model():
+    assert set(parity.ARITHMETICS) == {name for network in NETWORKS.values() for name in network.arithmetics}
+    assert {name for name, arithmetic in parity.ARITHMETICS.items() if arithmetic.at_draw} == {"released"}

@@ -1,4 +1,4 @@
-"""Laws of training: one program, no transfers, exact continuation, and Adam as others write it."""
+"""Training: the program, exact continuation, and Adam against optax."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def test_fit_in_parts_equals_fit_at_once_bit_for_bit():
     np.testing.assert_array_equal(np.concatenate([first.loss, second.loss]), whole_metrics.loss)
 
 
-def test_fit_is_step_after_step_over_the_order_of_each_epoch():
+def test_fit_equals_single_steps_over_the_order_of_each_epoch():
     images, state = data(), start()
     fitted, metrics = jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), images, steps=5)
     losses = []
     for number in range(5):
-        epoch, position = divmod(number, 2)  # Ten images are two batches of four, and two are left out.
+        epoch, position = divmod(number, 2)  # Ten images make two batches of four; two are dropped.
         order = epoch_order(state.key, jnp.int32(epoch), len(images))
         batch = images[order[4 * position : 4 * position + 4]]
         state, step_metrics = jaxvae.train_step(MODEL, CONFIG, HPARAMS, state, batch)
@@ -64,7 +64,7 @@ def test_fit_is_step_after_step_over_the_order_of_each_epoch():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_an_epoch_is_a_permutation_and_no_two_are_alike():
+def test_each_epoch_has_another_permutation():
     key = jax.random.key(0)
     orders = [np.asarray(epoch_order(key, jnp.int32(epoch), 50)) for epoch in range(3)]
     for order in orders:
@@ -112,7 +112,7 @@ def test_vmapped_runs_equal_single_runs():
             np.testing.assert_allclose(many[r], one, atol=1e-5)
 
 
-def test_other_numbers_do_not_compile_again(compilations):
+def test_other_hyperparameters_do_not_compile_again(compilations):
     images = data()
     state, _ = jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), images, steps=2)
     jax.block_until_ready(state)
@@ -123,7 +123,7 @@ def test_other_numbers_do_not_compile_again(compilations):
 
 
 @pytest.mark.parametrize("kind", ["step", "fit"])
-def test_a_run_compiles_once_moves_nothing_and_reuses_its_state(kind, compilations):
+def test_training_compiles_once_and_donates_its_state(kind, compilations):
     images = data(4)
     hparams = jax.device_put(jaxvae.Hyperparams(1e-2, 1.0, 0.0))
 
@@ -144,15 +144,15 @@ def test_a_run_compiles_once_moves_nothing_and_reuses_its_state(kind, compilatio
     assert not images.is_deleted()
 
 
-def test_the_program_calls_nobody_on_the_host():
+def test_the_program_does_not_call_the_host():
     text = jaxvae.fit.lower(MODEL, CONFIG, HPARAMS, start(), data(), steps=4).compile().as_text()
     assert "input_output_alias" in text
     for word in ("callback", "infeed", "outfeed"):
         assert word not in text
 
 
-def test_gradients_are_clipped_to_their_norm():
-    # Adam undoes a common factor, so the clip shows in its first moment: 0.1 of the gradient after one step.
+def test_gradients_are_clipped_to_the_norm():
+    # Adam cancels a common factor, so look at its first moment: 0.1 of the gradient after one step.
     clipped = jaxvae.TrainConfig(batch_size=4, clip_norm=0.5)
     state, metrics = jaxvae.train_step(MODEL, clipped, HPARAMS, start(clipped), data(4))
     assert metrics.grad_norm > 0.5
@@ -179,7 +179,7 @@ def test_schedules(config, expected):
         np.testing.assert_allclose(rate, 0.5 * factor, atol=1e-7, err_msg=f"step {step}")
 
 
-def test_an_augmentation_and_an_objective_are_arguments():
+def test_augmentation_and_objective_are_arguments():
     def black(key, images):
         return jnp.zeros_like(images)
 
@@ -192,19 +192,19 @@ def test_an_augmentation_and_an_objective_are_arguments():
     np.testing.assert_allclose(metrics.loss, expected, rtol=1e-5)
 
 
-def test_too_few_images_and_unknown_schedules_are_named():
-    with pytest.raises(ValueError, match="batch_size=4 is more than the 3 images"):
+def test_wrong_settings_are_refused():
+    with pytest.raises(ValueError, match="batch_size=4: must be at most 3"):
         jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(3), steps=1)
-    with pytest.raises(ValueError, match="schedule='linear' is unknown"):
+    with pytest.raises(ValueError, match="schedule='linear': unknown"):
         jaxvae.TrainConfig(schedule="linear")  # pyright: ignore[reportArgumentType]
     out_of_range = {"batch_size": 0, "decay_steps": 0, "warmup_steps": -1, "clip_norm": 0.0, "decay_rate": -1.0}
     for name, value in [*out_of_range.items(), ("batch_size", 4.5), ("decay_rate", None)]:
-        with pytest.raises(ValueError, match=f"{name}={value} is out of range"):
+        with pytest.raises(ValueError, match=f"{name}={value}: must be"):
             jaxvae.TrainConfig(**{name: value})
 
 
-def test_the_derivative_through_training_is_that_of_differences():
-    """With zeros in the images, so that some gradients are 0, and Adam's second moments with them."""
+def test_the_derivative_through_training_equals_differences():
+    """Zeros in the images make some gradients and second moments of Adam 0."""
     images = data().at[:, :4].set(0)
 
     @jax.jit
@@ -219,9 +219,9 @@ def test_the_derivative_through_training_is_that_of_differences():
 
 
 @pytest.mark.optimized
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a program for processors")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="reads a program for CPUs")
 @pytest.mark.parametrize("model", [MODEL, jaxvae.ConvVAE((8, 8, 1), 32, (16, 32))], ids=["dense", "conv"])
-def test_no_kernel_is_copied_before_it_is_written_over(model):
+def test_no_kernel_is_copied_before_its_update(model):
     state = jaxvae.init(model, CONFIG, HPARAMS, jax.random.key(0))
     program = jaxvae.fit.lower(model, CONFIG, HPARAMS, state, data(), steps=3).compile().as_text()
     kernels = {f"f32[{','.join(map(str, leaf.shape))}]" for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
@@ -229,14 +229,14 @@ def test_no_kernel_is_copied_before_it_is_written_over(model):
     assert not [line for line in copied for kernel in kernels if f"= {kernel}" in line]
 
 
-def test_a_gradient_that_is_no_number_spoils_all_weights_alike():
+def test_a_nan_gradient_makes_all_weights_nan():
     images = data().at[:].set(jnp.nan)
     state, metrics = jaxvae.train_step(MODEL, CONFIG, HPARAMS, start(), images[:4])
     assert jnp.isnan(metrics.grad_norm)
     assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
-def test_steps_that_cannot_be_taken_are_refused():
+def test_wrong_numbers_of_steps_are_refused():
     for steps in (-1, 1.5):
-        with pytest.raises(ValueError, match=f"steps={steps} cannot be taken"):
+        with pytest.raises(ValueError, match=f"steps={steps}: must be"):
             jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(), steps=steps)

@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import files, parity
+from jaxvae import files
 from jaxvae.augment import Augmentation
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models import Model
-from jaxvae.objectives.elbo import elbo_terms
+from jaxvae.parity import ARITHMETICS
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, checkpoint, signals
 from jaxvae.runs import settings as run_settings
@@ -32,7 +32,7 @@ from jaxvae.runs.config import Config, make_config, model_from_config, steps_per
 from jaxvae.runs.run import Run, claim, load
 from jaxvae.runs.settings import Settings
 from jaxvae.scores.batches import score_batches
-from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
+from jaxvae.train import Augment, Hyperparams, TrainConfig, TrainState, fit, init, run_key
 from jaxvae.types import Params, StepMetrics
 
 Record = dict[str, Any]
@@ -43,7 +43,6 @@ QUIET_SECONDS = 60.0  # Between two lines of progress if stderr is not a termina
 LONGEST_CHUNK = 500  # Steps per program; signals are answered and the bar moves between programs.
 LARGE = 512 * 512  # Pixels of an image that is usually resized.
 FEW_STEPS = 1000  # Fewer get a warning: the demo takes about 2,000, the paper's FashionMNIST 10,000.
-OBJECTIVES: dict[str, Objective] = {"corrected": elbo_terms, "released": parity.dense_elbo_terms}
 AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
 
 
@@ -142,7 +141,7 @@ def train(
     """
     model, train_config, hparams, state = _as_it_was_left(run_dir, config)
     # Runs of versions without augmentation do not name it.
-    objective, augment = OBJECTIVES[config["arithmetic"]], AUGMENTATIONS[config.get("augment", "none")]
+    objective, augment = ARITHMETICS[config["arithmetic"]].objective, AUGMENTATIONS[config.get("augment", "none")]
     step, total, epoch, patience = int(state.step), total_steps(config), steps_per_epoch(config), config["patience"]
     records = _rewind(run_dir / "metrics.jsonl", step)
     if step >= total or _gave_up(records, patience):

@@ -9,7 +9,7 @@ measures/                while whole volumes are being judged: what is measured 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import files, parity, sharding
+from jaxvae import files, sharding
 from jaxvae.data.dataset import Dataset, Fingerprint, contents, same_fingerprint
 from jaxvae.errors import InputError, command
 from jaxvae.models import Model
+from jaxvae.parity import ARITHMETICS
 from jaxvae.population.fit_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs import checkpoint
@@ -29,7 +30,7 @@ from jaxvae.runs.checkpoint import Run
 from jaxvae.scores import IMAGE_SCORES, MAPS
 from jaxvae.scores.batches import BATCH, score_batches
 from jaxvae.train import run_key
-from jaxvae.types import Params
+from jaxvae.types import Params, SampleScores
 
 SAMPLES = tuple(IMAGE_SCORES)
 # What there must be in evaluation.json.
@@ -97,9 +98,10 @@ def score_as_trained(
         batch_size=batch_size,
         name=name,
     )
-    if run.config["arithmetic"] == "released":
-        released = dict(zip(SAMPLES, _released_samples(run, images, log_scale), strict=True))
-        scored = replace(scored, samples=released)
+    arithmetic = ARITHMETICS[run.config["arithmetic"]]
+    if arithmetic.at_draw:
+        at_draw = _samples_at_draw(run, images, log_scale, arithmetic.sample_scores)
+        scored = replace(scored, samples=dict(zip(SAMPLES, at_draw, strict=True)))
     return scored
 
 
@@ -162,11 +164,13 @@ def take(scored: Scored, index: np.ndarray) -> Scored:
     return Scored(samples, maps, scored.reconstructions[:0])
 
 
-def _released_samples(run: Run, images: np.ndarray, log_scale: float) -> np.ndarray:
+def _samples_at_draw(
+    run: Run, images: np.ndarray, log_scale: float, sample_scores: Callable[..., SampleScores]
+) -> np.ndarray:
     """[3, N], as a sweep scores the runs of a population: the draws depend on the run's seed and an image's place."""
     params, keys = jax.tree.map(lambda leaf: leaf[None], (run.params, run_key(run.config["seed"])))
     on_device = jnp.asarray(images)
-    scores = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=parity.sample_scores)
+    scores = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=sample_scores)
     return np.stack(scores)[:, 0]
 
 

@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae import parity, sharding
+from jaxvae import sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models import Model
+from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import of_columns
 from jaxvae.population.fit_many import fit_many, score_many
 from jaxvae.progress import Bar
-from jaxvae.runs.training import OBJECTIVES, validation_elbo
-from jaxvae.scores.gradients import sample_scores
+from jaxvae.runs.training import validation_elbo
 from jaxvae.scoring.results import score_images
 from jaxvae.train import Augment, Hyperparams, TrainConfig, run_key
 from jaxvae.types import Params
@@ -34,7 +34,7 @@ def train_and_judge(
     runs: Sequence[dict[str, Any]],
     splits: Splits,
     epochs: int,
-    arithmetic: parity.Variant = "corrected",
+    arithmetic: str = "corrected",
     augment: Augment | None = None,
 ) -> list[Row]:
     """A row a run: its settings, its last loss, whether it diverged, and how well it finds what is wrong.
@@ -69,19 +69,18 @@ def train_and_judge(
             steps=epoch,
             states=states,
             mesh=mesh,
-            objective=OBJECTIVES[arithmetic],
+            objective=ARITHMETICS[arithmetic].objective,
             augment=augment,
         )
     assert states is not None
     assert metrics is not None
-    released = arithmetic == "released"
     scores = score_many(
         model,
         states.params,
         jnp.asarray(splits.test.images),
-        jax.vmap(run_key)(population.seed) if released else None,
+        jax.vmap(run_key)(population.seed) if ARITHMETICS[arithmetic].at_draw else None,
         log_scale=population.hparams.log_scale,
-        score=parity.sample_scores if released else sample_scores,
+        score=ARITHMETICS[arithmetic].sample_scores,
         mesh=mesh,
     )
     losses = np.asarray(metrics.loss)
