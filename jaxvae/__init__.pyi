@@ -33,9 +33,9 @@ from jaxvae.runs.run import load as load
 from jaxvae.runs.settings import Settings as Settings
 from jaxvae.runs.training import train_run as train_run
 from jaxvae.scores.batches import BatchScores as BatchScores
+from jaxvae.scores.batches import Scores as Scores
 from jaxvae.scores.batches import score_batch as score_batch
 from jaxvae.scores.batches import score_batches as score_batches
-from jaxvae.scores.batches import Scores as Scores
 from jaxvae.scores.batches import score_images as score_images
 from jaxvae.scores.combine import combine as combine
 from jaxvae.scores.gradients import pixel_scores as pixel_scores

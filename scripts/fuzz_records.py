@@ -26,7 +26,7 @@ from jaxvae.evaluation import thresholds, volume_measures
 from jaxvae.report import sweep_figures
 from jaxvae.runs import checkpoint, trained_on, training
 from jaxvae.scoring import results
-from jaxvae.sweeps import plan
+from jaxvae.sweeps import plan, ranking
 from jaxvae.train import Hyperparams, TrainConfig
 
 JSON: dict[str, list[Damager]] = {".json": [mutations.json_record], ".jsonl": [mutations.json_lines]}
@@ -149,7 +149,7 @@ def _scores(folder: Path) -> Format:
 
 def _sweep(folder: Path) -> Format:
     axes = {"seed": [0, 1], "beta": [0.5, 1.0]}
-    whole = {"jaxvae": "1", "epochs": 2, "programs": plan.programs_of({"width": [1.0]}, axes, together=2)}
+    whole = {"jaxvae": "1", "epochs": 2, "programs": plan.programs_of({"width": [1.0]}, axes, 2)}
     plan.claim(folder, whole)
     for number, program in enumerate(whole["programs"]):
         rows = [{**program["fixed"], **run, "loss": 1.5, "diverged": False} for run in program["runs"]]
@@ -157,12 +157,12 @@ def _sweep(folder: Path) -> Format:
 
     def read(folder: Path) -> Any:
         plan.claim(folder, whole)
-        plan.seconds_a_program(folder)
+        plan.seconds_per_program(folder)
         if plan.missing(folder, whole):
             raise InputError("not all parts are there, so they are made again")
         rows = plan.write_table(folder, whole)
         assert len(rows) == 4
-        sweep_figures.summary(rows, ["beta"], plan.score_of(rows))
+        sweep_figures.summary(rows, ["beta"], ranking.score_of(rows))
         return rows
 
     return Format(

@@ -77,7 +77,7 @@ class Sweep:
         from jaxvae import __version__, sharding
         from jaxvae.cli import train
         from jaxvae.report import evaluation_tables, sweep_figures
-        from jaxvae.sweeps import plan
+        from jaxvae.sweeps import plan, ranking
 
         try:
             process, processes = sharding.join(self.distributed)
@@ -120,7 +120,7 @@ class Sweep:
             return
         rows = plan.write_table(self.sweep, whole)
         axes = [name for name in (*fixed, *free) if name != "seed" and len({row[name] for row in rows}) > 1]
-        score = plan.score_of(rows)
+        score = ranking.score_of(rows)
         print(sweep_figures.summary(rows, axes, score))
         if test["test"] and (reason := evaluation_tables.why(test)):
             print(f"whole images are not in the table: {reason}")
@@ -271,7 +271,7 @@ def _announce(sweep: Sweep, whole: dict[str, Any], todo: list[int], memory: int,
     runs = sum(len(program["runs"]) for program in programs)
     left = sum(len(programs[number]["runs"]) for number in todo)
     done = f", {runs - left} of them done" if left < runs else ""
-    seconds = plan.seconds_a_program(sweep.sweep)
+    seconds = plan.seconds_per_program(sweep.sweep)
     in_turn = -(-len(todo) // processes)
     ahead = f", about {seconds * in_turn / 60:.1f} minutes to go" if seconds and todo else ""
     what = f"{counted(runs, 'run')} in {counted(len(programs), 'program')}{done}"
@@ -282,20 +282,21 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
     from jaxvae import TrainConfig
     from jaxvae.progress import Bar
     from jaxvae.runs import checkpoint, training
+    from jaxvae.runs.config import total_steps
     from jaxvae.sweeps import plan
-    from jaxvae.sweeps.program import train_and_judge
+    from jaxvae.sweeps.program import train_and_test
 
     bar = Bar(todo, "programs")
     for done, number in enumerate(bar, start=1):
         program = whole["programs"][number]
         config, splits = _config(sweep, program["fixed"], opened)
         started = time.perf_counter()
-        rows = train_and_judge(
+        rows = train_and_test(
             checkpoint.model_from_config(config["model"]),
             TrainConfig(**config["train"]),
             program["runs"],
             splits,
-            config["epochs"],
+            total_steps(config),
             sweep.recipe.arithmetic,
             training.AUGMENTATIONS[sweep.recipe.augment],
         )
@@ -309,9 +310,9 @@ def _run(sweep: Sweep, whole: dict[str, Any], todo: list[int], opened: Opened) -
 def _best(sweep: Sweep, rows: list[dict[str, Any]], axes: list[str], score: str) -> str | None:
     """The command that trains the best setting, with its first seed; None where all diverged."""
     from jaxvae.cli import train
-    from jaxvae.sweeps import plan
+    from jaxvae.sweeps import ranking
 
-    best = plan.over_seeds(rows, axes, score)[0]
+    best = ranking.over_seeds(rows, axes, score)[0]
     if best["mean"] is None:
         return None
     row = next(row for row in rows if all(row[name] == best[name] for name in axes))

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from jaxvae.report import style, tables
-from jaxvae.sweeps import plan
+from jaxvae.sweeps import ranking
 
 Row = dict[str, Any]
 
 
 def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
     """The settings of a sweep as text, best mean over the seeds first; `most` of them."""
-    settings = plan.over_seeds(rows, axes, score)
-    columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], plan.best_of(score)
+    settings = ranking.over_seeds(rows, axes, score)
+    columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], ranking.best_of(score)
     shown = tables.text(settings[:most], columns, best={"mean": best, "worst": best})
     more = f"\n... and {len(settings) - most} more settings" if len(settings) > most else ""
     return f"{score} over the seeds, best first\n{shown}{more}"
@@ -50,7 +50,7 @@ def along(rows: Sequence[Row], axes: Sequence[str], axis: str, score: str) -> tu
     >>> [round(mean, 2) for mean in means], [round(spread, 2) for spread in spreads]
     ([3.05, 4.05], [0.07, 0.07])
     """
-    settings = plan.over_seeds(rows, axes, score)
+    settings = ranking.over_seeds(rows, axes, score)
     groups = [[setting for setting in settings if setting[axis] == value] for value in _values(rows, axis)]
     means = [_mean(setting["mean"] for setting in group) for group in groups]
     return means, [math.sqrt(_mean(_square(setting["std"]) for setting in group)) for group in groups]

@@ -127,7 +127,7 @@ def explain(
         "rec_grad": (none, from_decoder),
     }
     names = wanted if len(wanted) < 2 else ("kl_grad", "rec_grad")
-    gradients = dict.fromkeys(GRADIENTS, jnp.zeros_like(images))
+    gradients: dict[str, Array] = dict.fromkeys(GRADIENTS, jnp.zeros_like(images))
     if names:
         stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(cotangents[name] for name in names))
         (through_encoder,) = jax.vmap(pull_encoder)(stacked)

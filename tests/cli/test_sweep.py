@@ -42,7 +42,7 @@ def test_a_sweep_goes_on_with_the_images_it_began_with(refused, tmp_path: Path, 
     command = ["sweep", tmp_path / "sweep", "--data", data, "--seed", "0", *SMALL[:3], *SMALL[5:]]
     assert main(list(map(str, command))) == 0
     (data / "train" / "good" / "000.png").unlink()
-    assert "sweep: holds another sweep, made with images" in refused(*command)
+    assert "sweep: was made from other images; bring those back, or name a new folder" in refused(*command)
 
 
 def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:
