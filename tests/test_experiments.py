@@ -16,6 +16,24 @@ from jaxvae.errors import InputError
 from scan_folders import head, write_volume
 
 
+QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.py"
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_and_is_short(tmp_path, monkeypatch, capsys):
+    source = QUICKSTART.read_text()
+    assert len(source.splitlines()) <= 100
+    for usual, small in {"train=1000, test=200": "train=64, test=20", "STEPS = 400": "STEPS = 5"}.items():
+        assert source.count(usual) == 1
+        source = source.replace(usual, small)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(source, str(QUICKSTART), "exec"), {})
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert all(f"{name}: pixel AUROC 0." in printed for name in ("elbo_grad", "combi", "rec_error"))
+    assert "custom network and likelihood: pixel AUROC of ELBO-Grad 0." in printed
+
+
 def test_the_mixture_is_scipys_and_its_score_the_gradient():
     points = np.random.default_rng(0).random((50, 2))
     logarithm, score = gaussian_mixture.log_density(points)
