@@ -90,7 +90,7 @@ class Evaluate:
         evaluation["contents"] = images
         results.write_scores(place / "scores", test, scored)
         evaluation["volumes"] = []
-        if tested is not None and (gone := cache.gone(tested, test.groups)):
+        if tested is not None and (gone := cache.missing_files(tested, test.groups)):
             there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"
             print(f"{where}: {there}; evaluated at the model's resolution, from the prepared slices\n")
             args = (tested, test, scored.maps, kept.thresholds, self._judging())
@@ -138,4 +138,4 @@ class Evaluate:
         except InputError:
             return []
         own, patients = cache.open_cache(run.config["data"]["data"]), splits.validation.groups
-        return [] if cache.gone(own, patients) else cache.scans(own, patients)
+        return [] if cache.missing_files(own, patients) else cache.scans(own, patients)

@@ -84,7 +84,7 @@ def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[
     from jaxvae.report.viewer import Shown, viewer
     from jaxvae.scoring.volume_scores import score_scans
 
-    if gone := cache.gone(opened, patients):
+    if gone := cache.missing_files(opened, patients):
         there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"
         print(f"{opened.directory}: {there}; the page is without its viewer of volumes")
         return ""

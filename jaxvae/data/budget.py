@@ -11,7 +11,7 @@ class Budget:
     """Bytes that threads take and give back. Who wants more than are left waits; who wants more than there are, alone.
 
     >>> budget = Budget(100)
-    >>> with budget.taking(300):
+    >>> with budget.reserve(300):
     ...     budget.free
     0
     >>> budget.free
@@ -23,7 +23,7 @@ class Budget:
         self._changed = Condition()
 
     @contextmanager
-    def taking(self, wanted: int) -> Iterator[None]:
+    def reserve(self, wanted: int) -> Iterator[None]:
         """Hold some bytes."""
         wanted = min(wanted, self.size)
         with self._changed:

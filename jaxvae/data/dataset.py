@@ -109,7 +109,7 @@ def is_sketch(value: object) -> TypeGuard[list[float]]:
     return isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) for number in value)
 
 
-def known(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
+def is_among(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
     """[N] bool: which sketches, [N, 3], are of the same pixels as one of others, [M, 3]."""
     order = sketched[np.argsort(sketched[:, 0])]
     reach = 2 * ROUNDING * found[:, 2]

@@ -19,7 +19,7 @@ import numpy as np
 from jaxvae import __version__
 from jaxvae.data.dataset import Dataset, contents
 from jaxvae.data.volumes import cache, slices
-from jaxvae.data.volumes.prepared_scan import Cut
+from jaxvae.data.volumes.prepared_scan import PreparedScan
 from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_measures
@@ -233,7 +233,7 @@ def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
     yield _View("model_resolution", planes, small[..., 0], inside, 1)
 
 
-def baseline_volumes(run: Run, cut: Cut) -> dict[str, np.ndarray]:
+def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
     """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `baselines` for the whole brain."""
     # Of the scan as it is: clipping is what the model is given, and would take from the baselines what they find.
     slicing = replace(slicing_of(run), clip=None, percentiles=None)

@@ -74,7 +74,7 @@ def open_other(run: Run, folder: Path) -> tuple[Dataset, tuple[str, ...]]:
         notices = ("the run is of an earlier version and its images are gone, so it may be trained on some of these",)
     if run.kind is kinds.VOLUMES:
         return _other_volumes(run, folder), notices
-    found, lines = images.load_judged(folder, preparation=kinds.preparation(run.source))
+    found, lines = images.load_test(folder, preparation=kinds.preparation(run.source))
     sketched = sketches(found.images)
     # Images with a single value, such as empty ones, look the same wherever they come from.
     sketched[[np.ptp(image) == 0 for image in found.images]] = np.nan

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvae import files
-from jaxvae.data.dataset import Splits, contents, is_sketch, known, sketches
+from jaxvae.data.dataset import Splits, contents, is_among, is_sketch, sketches
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError, command
 from jaxvae.runs.run import Run
@@ -55,7 +55,7 @@ def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Pat
     if not all(is_sketch(line["sketch"]) for line in lines):
         raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")
     theirs, sketched = {line["file"] for line in lines}, np.array([line["sketch"] for line in lines])
-    same_pixels = known(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
+    same_pixels = is_among(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
     for file, same in zip(found, same_pixels, strict=True):
         if same or os.path.realpath(file) in theirs:
             raise InputError(

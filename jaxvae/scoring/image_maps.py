@@ -193,7 +193,7 @@ def _scored(
 
     def taken(entry: Entry) -> np.ndarray | Rejected:
         try:
-            with budget.taking(bytes_to_prepare(entry.path, preparation)):
+            with budget.reserve(bytes_to_prepare(entry.path, preparation)):
                 image = read_prepared(entry.path, preparation)
             results.check_shape(run, image[None], str(entry.path))
         except InputError as error:
@@ -229,7 +229,7 @@ def _write(
     """The files of one image; why not, where they cannot be made and those of others may."""
     try:
         places = wanted.of(out, entry)
-        with budget.taking(size(entry.path).bytes_to_show):
+        with budget.reserve(size(entry.path).bytes_to_show):
             image = read(entry.path)
             first, *others = wanted.maps
             for name in others:  # One at a time, since a map of a photograph is large.

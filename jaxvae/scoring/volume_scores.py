@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxvae import sharding
 from jaxvae.data.volumes import slices
-from jaxvae.data.volumes.prepared_scan import Cut, read_scan
+from jaxvae.data.volumes.prepared_scan import PreparedScan, read_scan
 from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
@@ -43,7 +43,7 @@ class VolumeScores:
     """The scores of one volume."""
 
     scan: Scan
-    cut: Cut
+    cut: PreparedScan
     scores: SliceScores
     seconds: float  # of reading
 
@@ -85,7 +85,7 @@ def score_scans(
     Raises:
       InputError: the run was not trained on volumes.
     """
-    waiting: deque[tuple[Scan, Cut | Rejected, float]] = deque()
+    waiting: deque[tuple[Scan, PreparedScan | Rejected, float]] = deque()
     pauses = [0.0]  # how long scoring had to wait for reading, since the last batch
 
     def images() -> Iterator[np.ndarray]:
@@ -93,7 +93,7 @@ def score_scans(
         for read in _read_ahead(scans, slicing_of(run), keep_voxels):
             pauses[0] += time.perf_counter() - begin
             waiting.append(read)
-            if isinstance(read[1], Cut):
+            if isinstance(read[1], PreparedScan):
                 yield read[1].slices.images
             begin = time.perf_counter()
 
@@ -121,10 +121,10 @@ def score_scans(
 
 def _read_ahead(
     scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool
-) -> Iterator[tuple[Scan, Cut | Rejected, float]]:
+) -> Iterator[tuple[Scan, PreparedScan | Rejected, float]]:
     """Each scan, cut or rejected, with the seconds it took; some are read while those before are used."""
 
-    def read(scan: Scan) -> tuple[Scan, Cut | Rejected, float]:
+    def read(scan: Scan) -> tuple[Scan, PreparedScan | Rejected, float]:
         begin = time.perf_counter()
         try:
             cut = read_scan(scan, slicing)
@@ -136,7 +136,7 @@ def _read_ahead(
 
     pool = ThreadPoolExecutor(2)
     try:
-        ahead: deque[Future[tuple[Scan, Cut | Rejected, float]]] = deque()
+        ahead: deque[Future[tuple[Scan, PreparedScan | Rejected, float]]] = deque()
         for scan in scans:
             ahead.append(pool.submit(read, scan))
             if len(ahead) == AHEAD:
@@ -148,7 +148,7 @@ def _read_ahead(
 
 
 def _finished(
-    waiting: deque[tuple[Scan, Cut | Rejected, float]], scored: deque[SliceScores]
+    waiting: deque[tuple[Scan, PreparedScan | Rejected, float]], scored: deque[SliceScores]
 ) -> Iterator[VolumeScores | Rejected]:
     """The volumes at the head of the queue of which all slices are scored; those slices leave their queue."""
     while waiting:

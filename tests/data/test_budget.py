@@ -17,7 +17,7 @@ def test_threads_never_hold_more_than_there_is():
 
     def work(wanted: int) -> None:
         nonlocal held, most
-        with budget.taking(wanted):
+        with budget.reserve(wanted):
             with lock:
                 held += min(wanted, 100)
                 most = max(most, held)
@@ -33,6 +33,6 @@ def test_threads_never_hold_more_than_there_is():
 
 def test_what_was_taken_is_given_back_after_an_error():
     budget = Budget(10)
-    with pytest.raises(ValueError, match="damaged"), budget.taking(7):
+    with pytest.raises(ValueError, match="damaged"), budget.reserve(7):
         raise ValueError("damaged")
     assert budget.free == 10

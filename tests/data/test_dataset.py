@@ -11,7 +11,7 @@ from jaxvae.data.dataset import (
     Dataset,
     check_fraction,
     contents,
-    known,
+    is_among,
     same_contents,
     set_aside,
     sketches,
@@ -106,5 +106,5 @@ def test_contents_are_the_same_to_within_rounding(scale):
 def test_images_are_known_by_their_pixels():
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
     again = np.concatenate([images[[250, 3]], images[:1] ^ 1, 255 - images[:2]])
-    assert known(sketches(again), sketches(images)).tolist() == [True, True, False, False, False]
-    assert known(sketches(again), np.empty((0, 3))).tolist() == [False] * 5
+    assert is_among(sketches(again), sketches(images)).tolist() == [True, True, False, False, False]
+    assert is_among(sketches(again), np.empty((0, 3))).tolist() == [False] * 5

@@ -22,7 +22,7 @@ NAMED = 3  # links to nothing that a summary names
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """The images of a folder, by what they are for.
 
     Args:
@@ -40,7 +40,7 @@ class Found:
     left_out: list[LeftOut] = field(default_factory=list)
 
 
-def find(directory: str | Path) -> Found:
+def find(directory: str | Path) -> FolderContents:
     """The images of a folder.
 
     An image that is a link to nothing is left out, and so is one whose mask is.
@@ -51,13 +51,13 @@ def find(directory: str | Path) -> Found:
     """
     directory = _existing(directory)
     tree = walk(directory)
-    layout = layouts.of(tree)
+    layout = layouts.layout_of(tree)
     if layout is None:
         raise _no_layout(directory, tree)
-    return _without_links(tree, Found(layout, *layouts.LAYOUTS[layout](tree)))
+    return _without_links(tree, FolderContents(layout, *layouts.LAYOUTS[layout](tree)))
 
 
-def refuse_without_training(directory: Path, found: Found) -> None:
+def refuse_without_training(directory: Path, found: FolderContents) -> None:
     """Raise InputError if there is no image to train on, and say why."""
     if found.train:
         return
@@ -78,10 +78,10 @@ def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
     if path.is_file() and is_volume(path):
         raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
     if path.is_file():
-        return [layouts.alone(path, path.parent, "unknown")], []
+        return [layouts.single(path, path.parent, "unknown")], []
     tree = walk(_existing(path))
     found = [image for folder in tree.files for image in tree.images(folder) if not tree.is_for_masks(folder)]
-    entries = [layouts.alone(image, path, "unknown") for image in sorted(found, key=tree.order)]
+    entries = [layouts.single(image, path, "unknown") for image in sorted(found, key=tree.order)]
     if not entries and any(is_volume(one.path) for one in tree.left_out):
         raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
     if not entries:
@@ -118,7 +118,7 @@ def _words(count: int, kind: str, detail: str) -> str:
     return f"{count} {noun}" + (f" ({detail})" if detail else "")
 
 
-def _without_links(tree: Tree, found: Found) -> Found:
+def _without_links(tree: Tree, found: FolderContents) -> FolderContents:
     """What was found, without the images that are links to nothing or whose masks are; with the files not used."""
     links: list[LeftOut] = []
 
@@ -136,7 +136,7 @@ def _without_links(tree: Tree, found: Found) -> Found:
     train, validation, test = (kept(part) for part in (found.train, found.validation, found.test))
     used = train + validation + test
     left_out = [*tree.left_out, *links, *_unused(tree, used, but=[one.path for one in links])]
-    return Found(found.layout, train, validation, test, left_out)
+    return FolderContents(found.layout, train, validation, test, left_out)
 
 
 def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> list[LeftOut]:
@@ -167,7 +167,7 @@ def _existing(directory: str | Path) -> Path:
 
 def _no_layout(directory: Path, tree: Tree) -> InputError:
     for folder in sorted(tree.folders, key=lambda folder: (folder.count("/"), tree.order(Path(folder)))):
-        if folder.count("/") < 2 and layouts.of(walk(directory / folder)):
+        if folder.count("/") < 2 and layouts.layout_of(walk(directory / folder)):
             return InputError(
                 f"{directory}: no images to train on directly in it; pass a folder below it, like {directory / folder}"
             )

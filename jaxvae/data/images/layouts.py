@@ -50,7 +50,7 @@ class Entry(NamedTuple):
 Parts = tuple[list[Entry], list[Entry], list[Entry]]  # to train on, to validate on, to test on
 
 
-def of(tree: Tree) -> Layout | None:
+def layout_of(tree: Tree) -> Layout | None:
     """The layout of a folder; None if it has none."""
     train, test = tree.child("", "train"), tree.child("", *TEST)
     if test and (tree.child(train, *HEALTHY) or tree.child(test, *HEALTHY) or tree.child("", *TRUTH)):
@@ -64,7 +64,7 @@ def of(tree: Tree) -> Layout | None:
     return "flat" if tree.files.get("") else None
 
 
-def alone(path: Path, directory: Path, kind: str | None, masks: tuple[Path, ...] = ()) -> Entry:
+def single(path: Path, directory: Path, kind: str | None, masks: tuple[Path, ...] = ()) -> Entry:
     """An image that is a group by itself."""
     name = path.relative_to(directory).as_posix()
     return Entry(path, masks, name, name, kind)
@@ -85,7 +85,7 @@ def _benchmark(tree: Tree) -> Parts:
         needed = masks is not None and kind.casefold() not in HEALTHY
         pairs = _pairs(tree, _images_of(tree, place), masks, needed=needed, inside=True)
         name = "good" if kind.casefold() in HEALTHY else kind
-        tested += [alone(path, tree.root, name, found) for path, found in pairs]
+        tested += [single(path, tree.root, name, found) for path, found in pairs]
     if not tested:
         good = tree.child(tree.child("", "train"), *HEALTHY) or "train/good"
         raise InputError(f"{tree.root / test}: no folder of images; pass {tree.root / good} to go without")
@@ -101,7 +101,7 @@ def _halves(tree: Tree) -> Parts:
 
 def _paired(tree: Tree, folder: str) -> list[Entry]:
     pairs = _pairs(tree, folder, folder, needed=True)
-    return [alone(path, tree.root, None, masks) for path, masks in pairs]
+    return [single(path, tree.root, None, masks) for path, masks in pairs]
 
 
 def _cases(tree: Tree) -> Parts:
@@ -142,7 +142,7 @@ def _visa(tree: Tree) -> Parts:
         for path in (image,) if healthy else (image, mask):
             if path not in there:
                 raise InputError(f"{table}: names {path}, which is missing; copy it there, or take it out of the table")
-        entry = alone(image, tree.root, "good" if healthy else row["label"], () if healthy else (mask,))
+        entry = single(image, tree.root, "good" if healthy else row["label"], () if healthy else (mask,))
         parts[0 if row["split"] == "train" else 2].append(entry)
     if not parts[0] or any(entry.kind != "good" for entry in parts[0]):
         found = "trains on anomalous images" if parts[0] else f"has no training images of {tree.root.name}"
@@ -190,7 +190,7 @@ def _images_of(tree: Tree, folder: str) -> str:
 def _healthy(tree: Tree, folder: str | None) -> list[Entry]:
     """The images of a folder, all healthy; masks among them are left out. None where there is no such folder."""
     paths = [] if folder is None else tree.images(_images_of(tree, folder) if folder else "")
-    return [alone(path, tree.root, "good") for path in paths]
+    return [single(path, tree.root, "good") for path in paths]
 
 
 def _pairs(

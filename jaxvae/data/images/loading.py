@@ -83,7 +83,7 @@ def load(
     )
 
 
-def load_judged(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
+def load_test(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
     """All labelled images of a folder, those to test on or the slices of all its cases; and lines for the user.
 
     The lines count the files that are not used, and the masks whose values had to be cut.
@@ -179,13 +179,13 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
 
 def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _Image:
     """One image and the union of its masks, prepared."""
-    with budget.taking(bytes_to_prepare(entry.path, preparation)):
+    with budget.reserve(bytes_to_prepare(entry.path, preparation)):
         raw = read(entry.path)
         shape, image = raw.shape, _prepared(raw, entry.path, preparation)
         del raw
     mask, notices = None, []
     for path in entry.masks:
-        with budget.taking(size(path).bytes_to_read):
+        with budget.reserve(size(path).bytes_to_read):
             drawn, notice = read_mask(path)
         if drawn.shape[:2] != shape[:2]:
             raise InputError(_other_size(path, drawn.shape, entry.path, shape))

@@ -57,8 +57,8 @@ def prepare(image: np.ndarray, preparation: Preparation) -> np.ndarray:
     """
     if preparation.channels is not None:
         if max(preparation.channels) >= image.shape[-1]:
-            last = image.shape[-1] - 1
-            raise ArgumentError("channels", preparation.channels, f"the image has channels 0 to {last}")
+            count = image.shape[-1]
+            raise ArgumentError("channels", preparation.channels, f"channels are counted from 0; the image has {count}")
         image = image[..., list(preparation.channels)]
     if preparation.size is not None:
         image = resize(image, preparation.size, kind="image")

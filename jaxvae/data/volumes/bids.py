@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jaxvae.data.volumes import patterns, volume_files
-from jaxvae.data.volumes.pairing import Mask, present
+from jaxvae.data.volumes.pairing import Mask, fetched_mask
 from jaxvae.errors import InputError
 
 INDICES = {"run", "echo", "flip", "inv", "split", "chunk"}
@@ -141,7 +141,7 @@ def _one(scan: Name, masks: list[Name], alike: list[Name], directory: Path, kind
         raise InputError(f"{own[0].path.name} is also the {kind} mask of {paths}; rename one of the scans")
     if not own:
         return None
-    return present(own[0].path)
+    return fetched_mask(own[0].path)
 
 
 def _space(name: Name, scan: Name) -> str | None:

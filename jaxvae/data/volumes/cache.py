@@ -141,7 +141,7 @@ def images_of(cache: Cache, record: dict[str, Any]) -> np.ndarray:
     return cache.images[record["start"] : record["stop"]]
 
 
-def gone(cache: Cache, patients: Collection[str]) -> list[Path]:
+def missing_files(cache: Cache, patients: Collection[str]) -> list[Path]:
     """The files of these patients' scans that are no longer there."""
     scans = [scan_of(record) for record in cache.volumes if record["patient"] in set(patients)]
     paths = [path for scan in scans for path in (scan.image, scan.brain, scan.lesion) if path is not None]

@@ -21,7 +21,7 @@ Part = list[tuple[str, bool]]
 _ANY_FOLDERS: Part = [("**", False)]
 
 
-class Start(NamedTuple):
+class Prefix(NamedTuple):
     """The start of a mask's path, up to a text of the scan's own."""
 
     text: str
@@ -80,7 +80,7 @@ def _names(folder: Path) -> list[str]:
         raise InputError(patterns.cannot_be_opened(error)) from error
 
 
-def start_of(parts: list[Part]) -> Start:
+def prefix_of(parts: list[Part]) -> Prefix:
     """A path up to the last text of the scan's own that a wildcard follows; empty where there is none."""
     wild = [i for i, part in enumerate(parts) if any(_is_wild(piece) for piece in part)]
     ends = [
@@ -90,12 +90,12 @@ def start_of(parts: list[Part]) -> Start:
         if is_own and (any(k > i for k in wild) or any(_is_wild(piece) for piece in part[j:]))
     ]
     if not ends:
-        return Start("", "")
+        return Prefix("", "")
     i, j = ends[-1]
     before, last = parts[:i], parts[i][: j + 1]
     text = "/".join("".join(piece for piece, _ in part) for part in (*before, last))
     folders = ["(?:[^/]+/)*" if part == _ANY_FOLDERS else f"{_part_regex(part)}/" for part in before]
-    return Start(text, "".join(folders) + _part_regex(last) + (r"(?![^\W_])" if text[-1].isalnum() else ""))
+    return Prefix(text, "".join(folders) + _part_regex(last) + (r"(?![^\W_])" if text[-1].isalnum() else ""))
 
 
 def _part_regex(part: Part) -> str:

@@ -17,7 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from jaxvae.data.volumes import patterns
-from jaxvae.data.volumes.mask_patterns import Part, Start, files_at, parts_of, start_of
+from jaxvae.data.volumes.mask_patterns import Part, Prefix, files_at, parts_of, prefix_of
 from jaxvae.errors import ArgumentError, InputError
 
 Mask = Path | InputError | None  # the mask of a scan, why it has none that can be taken, or None where there is none
@@ -61,7 +61,7 @@ def pair(
     parts = [parts_of(pattern.lstrip("/"), own) for own in stars]
     wanted = [pattern.format(*own) for own in stars]
     claimed = [_claimed(base, own, image) for own, image in zip(parts, images, strict=True)]
-    claimed = _without_others(base, claimed, [start_of(own) for own in parts], images)
+    claimed = _without_others(base, claimed, [prefix_of(own) for own in parts], images)
     owners: dict[Path, set[str]] = {}
     for own, paths in zip(wanted, claimed, strict=True):
         for path in [] if isinstance(paths, InputError) else paths:
@@ -81,28 +81,28 @@ def _claimed(base: Path, parts: list[Part], image: Path) -> list[Path] | InputEr
 
 
 def _without_others(
-    base: Path, claimed: list[list[Path] | InputError], starts: list[Start], images: Sequence[Path]
+    base: Path, claimed: list[list[Path] | InputError], prefixes: list[Prefix], images: Sequence[Path]
 ) -> list[list[Path] | InputError]:
-    """The files that each scan claims, without those that start with the longer name of another scan."""
+    """The files that each scan claims, without those that prefix with the longer name of another scan."""
     owners: dict[str, list[int]] = {}
-    for i, start in enumerate(starts):
-        if start.text:
-            owners.setdefault(start.text, []).append(i)
+    for i, prefix in enumerate(prefixes):
+        if prefix.text:
+            owners.setdefault(prefix.text, []).append(i)
     names = sorted(owners)
 
     def is_anothers(path: Path, own: str) -> bool:
         place = path.relative_to(base).as_posix()
         longer = takewhile(lambda name: name.startswith(own), names[bisect_right(names, own) :])
         return any(
-            re.match(starts[owners[name][0]].regex, place) and any(images[i] != path for i in owners[name])
+            re.match(prefixes[owners[name][0]].regex, place) and any(images[i] != path for i in owners[name])
             for name in longer
         )
 
     return [
         paths
-        if isinstance(paths, InputError) or not start.text
-        else [path for path in paths if not is_anothers(path, start.text)]
-        for paths, start in zip(claimed, starts, strict=True)
+        if isinstance(paths, InputError) or not prefix.text
+        else [path for path in paths if not is_anothers(path, prefix.text)]
+        for paths, prefix in zip(claimed, prefixes, strict=True)
     ]
 
 
@@ -116,14 +116,14 @@ def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed:
         others = sorted(own for own in owners[paths[0]] if len(own) == len(wanted) and own != wanted)
         if others:
             return InputError(f"{paths[0].name} is at {wanted} and at {others[0]}; make the pattern fit one scan only")
-        return present(paths[0])
+        return fetched_mask(paths[0])
     if needed:
         other = f" ({claimed[0].name} belongs to another scan)" if claimed else ""
         return InputError(f"its mask {wanted} is missing{other}")
     return None
 
 
-def present(path: Path) -> Path | InputError:
+def fetched_mask(path: Path) -> Path | InputError:
     """The mask, or why it cannot be read where it is a link to nothing."""
     try:
         patterns.refuse_dangling(path)
@@ -132,7 +132,7 @@ def present(path: Path) -> Path | InputError:
     return path
 
 
-def taken(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
+def checked_masks(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
     """The masks of a scan, where it can be taken.
 
     Raises:

@@ -18,7 +18,7 @@ LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does"
 
 
 @dataclass(frozen=True)
-class Cut:
+class PreparedScan:
     """A scan that was read and cut."""
 
     volume: Volume
@@ -29,7 +29,7 @@ class Cut:
     warnings: tuple[str, ...]
 
 
-def read_scan(scan: Scan, slicing: Slicing) -> Cut:
+def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
     """A scan as a model sees it; its brain is found where no mask of it is given.
 
     Raises:
@@ -57,7 +57,7 @@ def read_scan(scan: Scan, slicing: Slicing) -> Cut:
         warnings.append(LIKE_A_MASK)
     if cut.clipped > 0.02:
         warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
-    return Cut(volume, brain, lesion, cut, guess == GUESSED, tuple(warnings))
+    return PreparedScan(volume, brain, lesion, cut, guess == GUESSED, tuple(warnings))
 
 
 def _empty_planes(brain: np.ndarray) -> int:

@@ -108,7 +108,7 @@ def find(
     found, rejected = [], _closed(errors)
     for (path, stars), brain, lesion in zip(matches, brain_masks, lesion_masks, strict=True):
         try:
-            brain, lesion = pairing.taken(path, brain, lesion)
+            brain, lesion = pairing.checked_masks(path, brain, lesion)
         except InputError as error:
             rejected.append(Rejected(path, str(error)))
             continue
@@ -215,7 +215,7 @@ def unlabelled(
         if image in taken:
             continue
         try:
-            (brain,) = pairing.taken(image, brain)
+            (brain,) = pairing.checked_masks(image, brain)
         except InputError as error:
             rejected.append(Rejected(image, str(error)))
             continue

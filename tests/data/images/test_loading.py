@@ -240,7 +240,7 @@ def test_two_numbers_of_channels_name_both_files_and_the_way_out(tmp_path):
     with pytest.raises(InputError, match=r"b\.png: 1 channels, but .*a\.png has 3; pass --channels"):
         images.read_folder(tmp_path)
     assert images.read_folder(tmp_path, preparation=Preparation(channels=(0,))).images.shape == (2, 4, 6, 1)
-    with pytest.raises(InputError, match=r"b\.png: channels=\(1,\): of an image of 1 channels"):
+    with pytest.raises(InputError, match=r"b\.png: channels=\(1,\): channels are counted from 0; the image has 1"):
         images.read_folder(tmp_path, preparation=Preparation(channels=(1,)))
 
 

@@ -46,7 +46,7 @@ def test_impossible_preparations_name_the_argument(arguments, named):
 
 
 def test_a_missing_channel_is_named():
-    with pytest.raises(InputError, match=r"channels=\(0, 3\): the image has channels 0 to 2"):
+    with pytest.raises(InputError, match=r"channels=\(0, 3\): channels are counted from 0; the image has 3"):
         prepare(np.zeros((2, 3, 3), np.uint8), Preparation(channels=(0, 3)))
 
 

@@ -13,7 +13,7 @@ import pytest
 from jaxvae import files
 from jaxvae.cli import main
 from jaxvae.data.volumes import cache, cache_writer, gzip_files, scans
-from jaxvae.data.volumes.prepared_scan import LIKE_A_MASK, Cut
+from jaxvae.data.volumes.prepared_scan import LIKE_A_MASK, PreparedScan
 from jaxvae.data.volumes.slices import Slicing, cut
 from jaxvae.errors import InputError
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
@@ -152,7 +152,7 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
     prepared(patients, tmp_path / "whole")
     read, calls = cache_writer.read_scan, []
 
-    def read_some(scan: scans.Scan, slicing: Slicing) -> Cut:
+    def read_some(scan: scans.Scan, slicing: Slicing) -> PreparedScan:
         calls.append(scan.name)
         if len(calls) > done:
             raise KeyboardInterrupt
