@@ -67,7 +67,7 @@ def pixel_rows(
         row: Row = {"score": name, **ranking.pixel_metrics(scores, masks)._asdict()}
         row["aupro"] = region_overlap.aupro(scores, masks, fpr_limit=0.3)
         if resamples and len(set(groups)) >= FEWEST_GROUPS:
-            intervals = bootstrap_pixels(scores, masks, groups, samples=resamples)
+            intervals = bootstrap_pixels(scores, masks, groups, resamples=resamples)
             for key, interval in intervals._asdict().items():
                 row[key] = (row[key], *interval)
         rows.append(row)
@@ -96,6 +96,6 @@ def sample_rows(
         for key, metric in (("auroc", ranking.auroc), ("average_precision", ranking.average_precision)):
             row[key] = metric(values, labels)
             if resamples and len(set(groups)) >= FEWEST_GROUPS:
-                row[key] = (row[key], *bootstrap(metric, values, labels, groups, samples=resamples))
+                row[key] = (row[key], *bootstrap(metric, values, labels, groups, resamples=resamples))
         rows.append(row)
     return rows

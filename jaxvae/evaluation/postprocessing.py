@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxvae.errors import InputError
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import as_volume_mask, bounding_box, lesions
+from jaxvae.metrics.lesions import as_volume_mask, bounding_box, components
 
 
 class Step(NamedTuple):
@@ -83,7 +83,7 @@ def remove_small(predicted: np.ndarray, smallest: int) -> np.ndarray:
     >>> remove_small(np.array([[[True, False, True, True]]]), smallest=2)
     array([[[False, False,  True,  True]]])
     """
-    return lesions(predicted, smallest=smallest).labels > 0
+    return components(predicted, smallest=smallest).labels > 0
 
 
 def erode(brain: np.ndarray, voxels: int) -> np.ndarray:

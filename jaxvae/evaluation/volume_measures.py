@@ -17,7 +17,7 @@ from jaxvae import files
 from jaxvae.errors import InputError
 from jaxvae.metrics import histograms
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, lesions, match
+from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, components, detect
 
 
 class AtThreshold(NamedTuple):
@@ -80,7 +80,7 @@ def measure(
       thresholds: named numbers for each score, or none (`{}`) where there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
       smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
-      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.lesions.detection`.
+      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.lesions.detect`.
       head: whether the region is a whole head, for want of a brain.
     Raises:
       InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.
@@ -96,7 +96,7 @@ def measure(
     box = bounding_box(region)
     inside = np.ascontiguousarray(region[box])
     marked = np.ascontiguousarray(lesion[box]) & inside
-    found = lesions(marked, smallest=smallest_lesion)
+    found = components(marked, smallest=smallest_lesion)
     lesion_of = found.labels[marked]
     sizes = np.bincount(lesion_of, minlength=found.number + 1)
     shares = np.where(lesion_of > 0, 1 / sizes[lesion_of], 0.0)
@@ -111,13 +111,13 @@ def measure(
         for key, threshold in thresholds.get(score, {}).items():
             predicted = np.zeros(inside.shape, dtype=bool)
             predicted[inside] = values >= np.float32(threshold)
-            components = lesions(predicted, smallest=smallest_component)
-            predicted = components.labels > 0
+            clusters = components(predicted, smallest=smallest_component)
+            predicted = clusters.labels > 0
             at[key] = AtThreshold(
                 float(threshold),
                 int(np.count_nonzero(predicted)),
                 int(np.count_nonzero(predicted & marked)),
-                match(components, found, marked, overlap=overlap),
+                detect(clusters, found, marked, overlap=overlap),
             )
         scores[score] = _score_measure(values, marked[inside], shares, at)
     anomalous = int(np.count_nonzero(marked))

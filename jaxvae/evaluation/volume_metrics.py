@@ -18,6 +18,7 @@ from jaxvae.evaluation.image_metrics import RATES, Row
 from jaxvae.evaluation.volume_measures import ScoreMeasure, VolumeMeasure
 from jaxvae.metrics import histograms, region_overlap
 from jaxvae.metrics.intervals import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
+from jaxvae.metrics.ranking import highest_dice
 from jaxvae.progress import Bar
 
 # Columns of the table for thresholds at `RATES`, with the heads they are printed under.
@@ -98,7 +99,7 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
     held = [np.bincount(group_of, weights=voxels) > 0 for voxels in (anomalous, healthy)]
     draws = None
     if resamples and names_of_groups.size >= FEWEST_GROUPS and all(holds.any() for holds in held):
-        draws = resample_groups(*held, samples=resamples, seed=seed)
+        draws = resample_groups(*held, resamples=resamples, seed=seed)
     return [
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
         for score in Bar(names, "volume metrics", leave=False, unit="score")
@@ -166,9 +167,8 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
 def _best_dice(bins: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     """(Dice, threshold): the highest Dice at a bin's lower edge, at the highest such edge where several are equal."""
     healthy, anomalous = np.cumsum(counts[:, ::-1], axis=1, dtype=np.int64)
-    values = 2 * anomalous / (anomalous + healthy + anomalous[-1])
-    best = int(np.argmax(values))
-    return float(values[best]), float(histograms.float_edges(bins[::-1][best]))
+    value, best = highest_dice(anomalous, healthy)
+    return value, float(histograms.float_edges(bins[::-1][best]))
 
 
 def _resampled(

@@ -1,4 +1,4 @@
-"""How well scores tell anomalous pixels, images and lesions from healthy ones."""
+"""Metrics of scores on labelled pixels, images and lesions, in NumPy on the host."""
 
 from jaxvae.metrics.baselines import brightness as brightness
 from jaxvae.metrics.baselines import equalised_brightness as equalised_brightness
@@ -17,11 +17,10 @@ from jaxvae.metrics.intervals import Interval as Interval
 from jaxvae.metrics.intervals import PixelIntervals as PixelIntervals
 from jaxvae.metrics.intervals import bootstrap as bootstrap
 from jaxvae.metrics.intervals import bootstrap_pixels as bootstrap_pixels
+from jaxvae.metrics.lesions import Components as Components
 from jaxvae.metrics.lesions import Detection as Detection
-from jaxvae.metrics.lesions import Lesions as Lesions
-from jaxvae.metrics.lesions import detection as detection
-from jaxvae.metrics.lesions import detection_rates as detection_rates
-from jaxvae.metrics.lesions import lesions as lesions
+from jaxvae.metrics.lesions import components as components
+from jaxvae.metrics.lesions import detect as detect
 from jaxvae.metrics.overlap import dice as dice
 from jaxvae.metrics.overlap import iou as iou
 from jaxvae.metrics.ranking import PixelMetrics as PixelMetrics

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves to draw: few points, each of them exact."""
+"""ROC and precision-recall curves for plots: few points, all exact."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvae.errors import InputError
-from jaxvae.metrics.ranking import sorted_by_class
+from jaxvae.metrics.ranking import counts_at, sorted_by_class
 
 
 class RocCurve(NamedTuple):
-    """[K] each, from the strictest threshold to the loosest; the first is infinite, where nothing is predicted."""
+    """[K] each, from the strictest threshold, which is infinite and predicts nothing, to the loosest."""
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
@@ -27,16 +27,16 @@ class PrCurve(NamedTuple):
 
 
 def roc_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> RocCurve:
-    """The ROC curve at no more than `points` thresholds, from (0, 0) to (1, 1).
+    """ROC curve at up to `points` thresholds, from (0, 0) to (1, 1).
 
-    Thresholds are evenly spaced ranks of the anomalous and of the healthy pixels, so that wherever scores do not tie,
-    neither rate moves by more than about 2 / points from one to the next. With fewer distinct scores than that, all are
-    kept and the curve is the whole one.
+    Thresholds are evenly spaced ranks of the anomalous and of the healthy pixels. Unless scores tie, neither rate
+    changes by more than about 2 / points from one to the next. If there are fewer distinct scores, all are kept.
 
     Args:
       scores: real numbers of any shape, higher is more anomalous.
       labels: bool, of the same shape, True where anomalous.
-      points: how many to keep at most, 5 or more.
+      points: the most points to keep, 5 or more.
+
     Raises:
       InputError: as `jaxvae.metrics.auroc`, or too few points.
 
@@ -53,12 +53,10 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> 
 
 
 def pr_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> PrCurve:
-    """The precision-recall curve at no more than `points` thresholds, chosen as in `roc_curve`.
+    """Precision-recall curve at up to `points` thresholds, chosen as in `roc_curve`; arguments as there.
 
-    No point is invented at a recall of 0: the curve begins at the highest score and ends at a recall of 1, where the
-    precision is the share of anomalous pixels.
-
-    Args, Raises: as `roc_curve`.
+    The curve begins at the highest score, without an invented point at a recall of 0. It ends at a recall of 1, where
+    the precision is the fraction of anomalous pixels.
 
     >>> pr_curve(np.array([0.1, 0.4, 0.8]), np.array([False, True, True])).precision.round(2)
     array([1.  , 1.  , 0.67])
@@ -69,7 +67,7 @@ def pr_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> P
 
 
 def evenly_ranked(ascending: np.ndarray, count: int) -> np.ndarray:
-    """`count` elements at evenly spaced ranks of a sorted array, both ends among them; all, if it has no more.
+    """`count` elements at evenly spaced ranks of a sorted array, with both ends; all if it has fewer.
 
     >>> evenly_ranked(np.array([1, 2, 3, 5, 8]), 3)
     array([1, 3, 8])
@@ -81,10 +79,9 @@ def evenly_ranked(ascending: np.ndarray, count: int) -> np.ndarray:
 def _sweep(scores: np.ndarray, labels: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(thresholds descending, true positives, false positives), [K] each, at evenly spaced ranks of both classes."""
     if points < 5:
-        raise InputError(f"points={points} is too few for a curve; give 5 or more")
+        raise InputError(f"points={points}: must be 5 or more")
     classes = sorted_by_class(scores, labels)
     thresholds = np.union1d(*classes)[::-1]
     if thresholds.size > points - 1:
         thresholds = np.union1d(*(evenly_ranked(ordered, (points - 1) // 2) for ordered in classes))[::-1]
-    true_positives, false_positives = (o.size - np.searchsorted(o, thresholds, "left") for o in classes)
-    return thresholds, true_positives, false_positives
+    return thresholds, *counts_at(classes, thresholds)

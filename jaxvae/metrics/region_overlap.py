@@ -1,4 +1,4 @@
-"""Area under the per-region-overlap curve."""
+"""AUPRO: area under the per-region-overlap curve, where small lesions count as much as large ones."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from jaxvae.metrics.histograms import descending
 
 
 def aupro(scores: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> float:
-    """Area under the per-region-overlap curve up to a false-positive rate: small lesions count as much as large ones.
+    """Area under the per-region-overlap curve up to a false-positive rate.
 
-    (1 / limit) * integral from 0 to limit of PRO(f) df, where f is the false-positive rate over the healthy pixels of
-    all images and PRO the mean, over lesions, of the share of the lesion that is found. A lesion is an 8-connected
-    component of one image's mask. The curve is exact: a corner at every distinct score, straight lines between them
-    (oblique where scores tie), cut on such a line at the limit itself. Perfect is 1, chance limit / 2.
+    (1 / limit) * integral from 0 to limit of PRO(f) df. f is the false-positive rate over the healthy pixels of all
+    images; PRO is the fraction of a lesion that is found, averaged over lesions. A lesion is an 8-connected component
+    of one image's mask. The curve is exact: it has a corner at every distinct score, straight lines between the corners
+    (oblique if scores tie), and ends at the limit. A perfect score has 1, chance limit / 2.
 
     Args:
       scores: [N, H, W] or [N, H, W, 1].
       masks: bool, of the same shape.
-      fpr_limit: where the integral ends and what it is divided by, in (0, 1].
+      fpr_limit: the end of the integral, in (0, 1].
+
     Raises:
       InputError: as `auroc`; arrays of another rank; a limit outside (0, 1].
-    Reference: Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, with its limit of 0.3.
+
+    References:
+      Bergmann et al., The MVTec anomaly detection dataset, IJCV 2021, with a limit of 0.3.
 
     >>> scores = np.array([[[0.9, 0.8, 0.1, 0.7]]])
     >>> aupro(scores, np.array([[[True, False, False, True]]]), fpr_limit=0.5)
     0.5
     """
-    if not 0 < fpr_limit <= 1:
-        raise InputError(
-            f"fpr_limit={fpr_limit} is no false-positive rate to stop at; give a number above 0 and up to 1"
-        )
+    _check(fpr_limit)
     scores, masks = checked(scores, masks, "masks")
     if scores.ndim != 3 and not (scores.ndim == 4 and scores.shape[-1] == 1):
-        raise InputError(f"scores has shape {scores.shape}; AUPRO takes one map an image, [N, H, W] or [N, H, W, 1]")
+        raise InputError(f"scores has shape {scores.shape}: AUPRO needs maps, [N, H, W] or [N, H, W, 1]")
     scores, masks = scores.reshape(scores.shape[:3]), masks.reshape(masks.shape[:3])
     regions = _regions(masks)
     negatives, positives = np.sort(scores[~masks]), scores[masks]
@@ -43,7 +43,7 @@ def aupro(scores: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> f
     order = np.argsort(positives)
     positives, regions = positives[order], regions[order]
     # PRO is a sum over lesion pixels of steps, each 1 / (lesions * pixels of its lesion) high. A step begins at the
-    # rate of healthy pixels above that pixel and, where some tie with it, climbs until those have been counted too.
+    # rate of healthy pixels above that pixel. If some tie with it, it climbs until they have been counted too.
     begin = (negatives.size - np.searchsorted(negatives, positives, "right")) / negatives.size
     end = (negatives.size - np.searchsorted(negatives, positives, "left")) / negatives.size
     sizes = np.bincount(regions)
@@ -52,41 +52,41 @@ def aupro(scores: np.ndarray, masks: np.ndarray, *, fpr_limit: float = 0.3) -> f
 
 
 def histogram_aupro(counts: np.ndarray, overlap: np.ndarray, *, fpr_limit: float = 0.3) -> float:
-    """AUPRO of binned scores, equal to `jaxvae.metrics.aupro` of scores rounded to their bins.
+    """AUPRO of binned scores; equal to `aupro` of scores rounded to their bins.
 
     Args:
-      counts: [2, B], healthy and anomalous pixels a bin, bins ascending; merge two by adding them.
-      overlap: [B], the sum over lesions of the share of the lesion that lies in the bin; merges in the same way.
-      fpr_limit: where the integral ends and what it is divided by, in (0, 1].
+      counts: [2, B], healthy and anomalous pixels per bin, bins ascending; add two to merge them.
+      overlap: [B], the fraction of a lesion that lies in the bin, summed over lesions; add two to merge them.
+      fpr_limit: the end of the integral, in (0, 1].
+
     Raises:
-      InputError: as `histogram_auroc`, or a limit outside (0, 1].
+      InputError: as `histogram_auroc`; no lesion; a limit outside (0, 1].
 
     >>> histogram_aupro(np.array([[2, 0, 0], [1, 0, 1]]), np.array([0.5, 0.0, 0.5]), fpr_limit=0.5)
     0.625
     """
-    if not 0 < fpr_limit <= 1:
-        raise InputError(
-            f"fpr_limit={fpr_limit} is no false-positive rate to stop at; give a number above 0 and up to 1"
-        )
+    _check(fpr_limit)
     healthy, _ = descending(counts)
     if not overlap.any():
         raise InputError("overlap holds no lesion; add images with some")
     rates = np.concatenate([[0.0], np.cumsum(healthy) / healthy.sum()])
     found = np.concatenate([[0.0], np.cumsum(overlap[::-1], dtype=np.float64)])
-    # The curve is cut on a straight line at the limit itself.
     inside = rates <= fpr_limit
-    area = np.trapezoid(
-        np.append(found[inside], np.interp(fpr_limit, rates, found)), np.append(rates[inside], fpr_limit)
-    )
-    return float(area / (found[-1] * fpr_limit))
+    heights = np.append(found[inside], np.interp(fpr_limit, rates, found))
+    return float(np.trapezoid(heights, np.append(rates[inside], fpr_limit)) / (found[-1] * fpr_limit))
+
+
+def _check(fpr_limit: float) -> None:
+    if not 0 < fpr_limit <= 1:
+        raise InputError(f"fpr_limit={fpr_limit}: must be above 0 and at most 1")
 
 
 def _regions(masks: np.ndarray) -> np.ndarray:
-    """The number, from 0, of the 8-connected component that each anomalous pixel of masks [N, H, W] belongs to."""
+    """Number, from 0, of the 8-connected component of each anomalous pixel of masks [N, H, W]."""
     from scipy import ndimage
 
     masks = masks[masks.any(axis=(1, 2))]
-    # Ones in the middle plane only: neighbours within the image, none in the image before or after.
+    # Neighbours are pixels of the same image only, so just the middle plane is set.
     structure = np.zeros((3, 3, 3), dtype=bool)
     structure[1] = True
     components = np.empty(masks.shape, dtype=np.int32)
@@ -95,7 +95,7 @@ def _regions(masks: np.ndarray) -> np.ndarray:
 
 
 def _area_of_climb(begin: np.ndarray, end: np.ndarray, limit: float) -> np.ndarray:
-    """The integral from 0 to `limit` of what climbs in a straight line from 0 at `begin` to 1 at `end`."""
+    """Integral from 0 to `limit` of a step that climbs in a straight line from 0 at `begin` to 1 at `end`."""
     inside = np.minimum(end, limit) - np.minimum(begin, limit)
     width = np.where(end > begin, end - begin, 1)
     return limit - np.minimum(end, limit) + inside**2 / (2 * width)

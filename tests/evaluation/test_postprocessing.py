@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from jaxvae.errors import InputError
 from jaxvae.evaluation.postprocessing import NAMES, erode, median, remove_small, step
-from jaxvae.metrics.lesions import lesions
+from jaxvae.metrics.lesions import components
 
 
 def brain(seed: int, shape: tuple[int, int, int] = (17, 19, 15)) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ def test_removing_small_components_keeps_the_others_whole(smallest):
     np.testing.assert_array_equal(remove_small(predicted, smallest), expected)
     # Nothing is left to remove the second time.
     np.testing.assert_array_equal(remove_small(expected, smallest), expected)
-    assert lesions(expected).number == lesions(predicted, smallest=smallest).number
+    assert components(expected).number == components(predicted, smallest=smallest).number
 
 
 @pytest.mark.parametrize("voxels", [0, 1, 2, 4, 12])

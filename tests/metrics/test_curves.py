@@ -1,4 +1,4 @@
-"""Every point of a thinned curve lies on the whole one."""
+"""Thinned curves: every point lies on the full curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def draw(size: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_few_scores_give_the_whole_roc_curve(ties):
+def test_few_scores_give_the_full_roc_curve(ties):
     scores, labels = draw(300, ties=ties)
     curve = roc_curve(scores, labels)
     for ours, theirs in zip(curve, whole_roc_curve(labels, scores, drop_intermediate=False), strict=True):
@@ -28,7 +28,7 @@ def test_few_scores_give_the_whole_roc_curve(ties):
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_few_scores_give_the_whole_precision_recall_curve(ties):
+def test_few_scores_give_the_full_precision_recall_curve(ties):
     scores, labels = draw(300, ties=ties)
     curve = pr_curve(scores, labels)
     precision, recall, thresholds = precision_recall_curve(labels, scores)
@@ -38,7 +38,7 @@ def test_few_scores_give_the_whole_precision_recall_curve(ties):
 
 
 @pytest.mark.parametrize("points", [5, 6, 101, 1000])
-def test_points_kept_are_exact_and_no_more_than_asked_for(points):
+def test_kept_points_are_exact_and_at_most_as_many_as_requested(points):
     scores, labels = draw(20_000, ties=False)
     roc, pr = roc_curve(scores, labels, points=points), pr_curve(scores, labels, points=points)
     assert len(roc.thresholds) <= points
@@ -54,7 +54,7 @@ def test_points_kept_are_exact_and_no_more_than_asked_for(points):
     assert pr.recall[-1] == 1
 
 
-def test_a_thinned_curve_strides_evenly_and_keeps_its_area():
+def test_a_thinned_curve_is_evenly_spaced_and_keeps_its_area():
     scores, labels = draw(20_000, ties=False)
     curve = roc_curve(scores, labels, points=1000)
     for rate, pixels in ((curve.false_positive_rate, np.sum(~labels)), (curve.true_positive_rate, np.sum(labels))):
@@ -63,15 +63,15 @@ def test_a_thinned_curve_strides_evenly_and_keeps_its_area():
 
 
 @pytest.mark.parametrize("curve", [roc_curve, pr_curve])
-def test_what_cannot_be_drawn_is_refused(curve):
+def test_errors_name_the_argument(curve):
     scores, labels = draw(100, ties=False)
-    with pytest.raises(InputError, match="points=2 is too few"):
+    with pytest.raises(InputError, match="points=2: must be 5 or more"):
         curve(scores, labels, points=2)
     with pytest.raises(InputError, match="labels lacks a class"):
         curve(scores, labels & False)
 
 
-def test_few_distinct_scores_are_all_kept_however_many_share_them():
+def test_all_of_a_few_distinct_scores_are_kept():
     scores = np.concatenate([np.zeros(9990), np.arange(1.0, 11.0), np.full(10, 0.5)]).astype(np.float32)
     labels = np.arange(scores.size) >= 10_000
     curve = roc_curve(scores, labels, points=1000)

@@ -1,4 +1,4 @@
-"""Histograms: they merge by addition, and the exact metric never leaves their bounds."""
+"""Histograms: they merge by addition, and the exact metric is within their bounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw(seed: int, *, share: float, ties: bool) -> tuple[np.ndarray, np.ndarray
     return np.round(scores * 16) / 16 if ties else scores, labels
 
 
-def test_counts_are_numpys():
+def test_counts_equal_those_of_numpy():
     scores, labels = draw(0, share=0.2, ties=False)
     edges = np.linspace(0, 4, 9)
     counts = histogram(scores, labels, edges)
@@ -38,14 +38,14 @@ def test_counts_are_numpys():
         np.testing.assert_array_equal(counts[row], np.histogram(of_class, [-np.inf, *edges, np.inf])[0])
 
 
-def test_parts_add_up_to_the_whole():
+def test_histograms_of_parts_add_up():
     scores, labels = draw(1, share=0.2, ties=True)
     edges = np.linspace(0.1, 3, 50)
     parts = [histogram(s, y, edges) for s, y in zip(np.split(scores, 8), np.split(labels, 8), strict=True)]
     np.testing.assert_array_equal(sum(parts), histogram(scores, labels, edges))
 
 
-def test_large_arrays_are_counted_part_by_part():
+def test_large_arrays_are_counted_in_parts():
     scores = np.arange((1 << 22) + 5, dtype=np.float64)
     counts = histogram(scores, scores % 2 == 1, np.array([10.0, 1e6]))
     np.testing.assert_array_equal(counts.sum(axis=0), [10, 999_990, scores.size - 1_000_000])
@@ -55,7 +55,7 @@ def test_large_arrays_are_counted_part_by_part():
 @pytest.mark.parametrize("bins", [2, 17, 300, 5000])
 @pytest.mark.parametrize("share", [0.003, 0.1, 0.9])
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_exact_metric_lies_within_the_bounds(estimate, exact, bins, share, ties):
+def test_the_exact_metric_is_within_the_bounds(estimate, exact, bins, share, ties):
     for seed in range(3):
         scores, labels = draw(seed, share=share, ties=ties)
         bounded = estimate(histogram(scores, labels, np.linspace(0, 6, bins)))
@@ -72,12 +72,12 @@ def test_the_value_is_exact_for_scores_rounded_to_their_bins(estimate, exact):
 
 
 def worst_and_best(metric, healthy: int, anomalous: int) -> tuple[float, float]:
-    """Of one bin: all anomalous pixels one by one below the healthy ones, and all of them tied above."""
+    """The metric of one bin: anomalous pixels one by one below the healthy ones, or all tied above them."""
     labels = np.arange(healthy + anomalous) < anomalous
     return metric(np.arange(labels.size), labels), metric(labels, labels)
 
 
-def test_bounds_are_those_of_the_worst_and_the_best_order():
+def test_bounds_equal_the_worst_and_the_best_order():
     counts = np.array([[30], [20]])
     low, high = worst_and_best(auroc, 30, 20)
     assert histogram_auroc(counts)[1:] == (low, high)
@@ -88,7 +88,7 @@ def test_bounds_are_those_of_the_worst_and_the_best_order():
     assert bounded.high == high
 
 
-def test_bounds_close_in_as_bins_narrow():
+def test_bounds_tighten_as_bins_narrow():
     scores, labels = draw(0, share=0.1, ties=False)
     for estimate, _ in PAIRS:
         widths = [
@@ -110,13 +110,13 @@ def test_bounds_close_in_as_bins_narrow():
         (lambda s, y: histogram_best_dice(np.zeros((3, 2))), r"counts has shape \(3, 2\)"),
     ],
 )
-def test_what_cannot_be_counted_is_refused(call, message):
+def test_errors_name_the_argument(call, message):
     scores, labels = draw(0, share=0.2, ties=False)
     with pytest.raises(InputError, match=message):
         call(scores, labels)
 
 
-def test_float_bins_ascend_and_hold_their_scores():
+def test_float_bins_ascend_and_contain_their_scores():
     generator = np.random.default_rng(0)
     scores = (generator.normal(size=5000) * 10.0 ** generator.integers(-30, 30, 5000)).astype(np.float32)
     scores = np.sort(np.concatenate([scores, np.float32([0.0, -0.0, 1e-44, -1e-44, 3.4e38, -3.4e38])]))

@@ -12,14 +12,14 @@ from sklearn import metrics as sklearn
 from jaxvae.errors import InputError
 from jaxvae.metrics import curves, histograms, ranking
 
-# Few distinct values, so that most inputs hold ties; the extremes and the smallest numbers of float32 among them.
+# Few distinct values, so that most inputs have ties, with the extremes and the smallest numbers of float32.
 TIES = st.sampled_from((-3.4e38, -1.0, -1e-45, -0.0, 0.0, 1e-45, 0.1, 0.5, 0.5000001, 1.0, 3.4e38))
 ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
 RATES = st.floats(0.001, 1.0)
 
 
 @st.composite
-def judged(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+def labelled(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """(scores, labels) with at least one entry of each class."""
     count = draw(st.integers(2, 24))
     dtype = draw(st.sampled_from((np.float32, np.float64)))
@@ -35,24 +35,24 @@ def at(scores: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[int, i
     return sum(found), len(found) - sum(found)
 
 
-@given(judged())
-def test_auroc_is_that_of_scikit_learn(judged):
-    scores, labels = judged
+@given(labelled())
+def test_auroc_equals_scikit_learns(labelled):
+    scores, labels = labelled
     assert ranking.auroc(scores, labels) == pytest.approx(
         sklearn.roc_auc_score(labels, scores.astype(float)), abs=1e-12
     )
 
 
-@given(judged())
-def test_average_precision_is_that_of_scikit_learn(judged):
-    scores, labels = judged
+@given(labelled())
+def test_average_precision_equals_scikit_learns(labelled):
+    scores, labels = labelled
     expected = sklearn.average_precision_score(labels, scores.astype(float))
     assert ranking.average_precision(scores, labels) == pytest.approx(expected, abs=1e-12)
 
 
-@given(judged())
-def test_best_dice_is_the_best_of_all_thresholds(judged):
-    scores, labels = judged
+@given(labelled())
+def test_best_dice_is_the_best_of_all_thresholds(labelled):
+    scores, labels = labelled
     dice = {}
     for threshold in scores.tolist():
         found, wrong = at(scores, labels, threshold)
@@ -62,9 +62,9 @@ def test_best_dice_is_the_best_of_all_thresholds(judged):
     assert threshold == max(at for at, one in dice.items() if one == max(dice.values()))
 
 
-@given(judged(), RATES)
-def test_the_threshold_at_a_false_positive_rate_is_the_lowest_that_keeps_to_it(judged, rate):
-    scores, labels = judged
+@given(labelled(), RATES)
+def test_the_threshold_at_fpr_is_the_lowest_allowed(labelled, rate):
+    scores, labels = labelled
     dice, threshold = ranking.dice_at_fpr(scores, labels, fpr=rate)
     healthy = np.count_nonzero(~labels)
     allowed = [one for one in scores.tolist() if at(scores, labels, one)[1] / healthy <= rate]
@@ -73,18 +73,18 @@ def test_the_threshold_at_a_false_positive_rate_is_the_lowest_that_keeps_to_it(j
     assert dice == pytest.approx(2 * found / (found + wrong + labels.sum()), abs=1e-12)
 
 
-@given(judged(), RATES)
-def test_the_false_positive_rate_at_a_share_found_is_the_lowest_that_finds_it(judged, share):
-    scores, labels = judged
+@given(labelled(), RATES)
+def test_fpr_at_tpr_is_the_lowest_possible(labelled, share):
+    scores, labels = labelled
     counts = [at(scores, labels, one) for one in scores.tolist()]
     enough = [wrong for found, wrong in counts if found / labels.sum() >= share]
     expected = min(enough) / np.count_nonzero(~labels)
     assert ranking.fpr_at_tpr(scores, labels, tpr=share) == pytest.approx(expected, abs=1e-12)
 
 
-@given(judged())
-def test_all_pixel_metrics_at_once_are_those_one_by_one(judged):
-    scores, labels = judged
+@given(labelled())
+def test_pixel_metrics_equal_the_single_metrics(labelled):
+    scores, labels = labelled
     every = ranking.pixel_metrics(scores, labels)
     assert (every.auroc, every.average_precision) == ranking.auroc_and_average_precision(scores, labels)
     assert (every.best_dice, every.best_dice_threshold) == ranking.best_dice(scores, labels)
@@ -93,27 +93,27 @@ def test_all_pixel_metrics_at_once_are_those_one_by_one(judged):
     assert every.fpr_at_tpr == ranking.fpr_at_tpr(scores, labels)
 
 
-@given(judged())
-def test_the_roc_curve_is_that_of_scikit_learn(judged):
-    scores, labels = judged
+@given(labelled())
+def test_the_roc_curve_equals_scikit_learns(labelled):
+    scores, labels = labelled
     curve = curves.roc_curve(scores, labels)
     expected = sklearn.roc_curve(labels, scores.astype(float), drop_intermediate=False)
     for found, wanted in zip(curve, expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
-@given(judged())
-def test_the_precision_recall_curve_is_that_of_scikit_learn(judged):
-    scores, labels = judged
+@given(labelled())
+def test_the_precision_recall_curve_equals_scikit_learns(labelled):
+    scores, labels = labelled
     curve = curves.pr_curve(scores, labels)
     precision, recall, thresholds = sklearn.precision_recall_curve(labels, scores.astype(float))
     for found, wanted in zip(curve, (recall[:-1], precision[:-1], thresholds), strict=True):
         np.testing.assert_allclose(found, wanted[::-1], atol=1e-12)
 
 
-@given(judged(), st.integers(5, 8))
-def test_every_point_of_a_short_curve_lies_on_the_whole_one(judged, points):
-    scores, labels = judged
+@given(labelled(), st.integers(5, 8))
+def test_every_point_of_a_short_curve_is_on_the_full_one(labelled, points):
+    scores, labels = labelled
     for draw in (curves.roc_curve, curves.pr_curve):
         whole = np.stack(draw(scores, labels), axis=1)
         short = np.stack(draw(scores, labels, points=points), axis=1)
@@ -121,9 +121,9 @@ def test_every_point_of_a_short_curve_lies_on_the_whole_one(judged, points):
         assert {*map(tuple, short.tolist())} <= {*map(tuple, whole.tolist())}
 
 
-@given(judged(), st.sampled_from((np.nan, np.inf, -np.inf)), st.integers(0, 1))
-def test_scores_that_are_no_numbers_are_refused_and_counted(judged, value, place):
-    scores, labels = judged
+@given(labelled(), st.sampled_from((np.nan, np.inf, -np.inf)), st.integers(0, 1))
+def test_scores_that_are_not_finite_are_counted_in_the_error(labelled, value, place):
+    scores, labels = labelled
     scores[place] = value
     word = "1 NaN and 0 infinite" if np.isnan(value) else "0 NaN and 1 infinite"
     for metric in (ranking.auroc, ranking.average_precision, ranking.best_dice, curves.roc_curve, curves.pr_curve):
@@ -131,9 +131,9 @@ def test_scores_that_are_no_numbers_are_refused_and_counted(judged, value, place
             metric(scores, labels)
 
 
-@given(judged())
-def test_binned_metrics_bound_the_exact_ones(judged):
-    scores, labels = judged
+@given(labelled())
+def test_binned_metrics_bound_the_exact_ones(labelled):
+    scores, labels = labelled
     scores = scores.astype(np.float32)
     bins = histograms.float_bins(scores).astype(np.int64)
     _, place = np.unique(bins, return_inverse=True)

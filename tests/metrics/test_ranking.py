@@ -1,4 +1,4 @@
-"""The metrics against scikit-learn, against direct counting, and against what must hold for any metric of ranks."""
+"""Metrics of ranks against scikit-learn, direct counts, and laws of any metric of ranks."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_areas_of_extreme_orders():
     assert auroc_and_average_precision(np.zeros(1000), labels) == (0.5, 0.1)
 
 
-def test_auroc_changes_sides_with_the_scores_and_with_the_labels():
+def test_auroc_is_symmetric_in_scores_and_labels():
     scores, labels = draw(0, values=100)
     assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels), abs=1e-15)
     assert auroc(scores, ~labels) == pytest.approx(1 - auroc(scores, labels), abs=1e-15)
 
 
 @pytest.mark.parametrize("metric", POOLED)
-def test_only_the_order_of_scores_counts(metric):
+def test_only_the_order_of_scores_matters(metric):
     scores, labels = draw(1, values=200)
     value = metric(scores, labels)
     stretched = metric(np.exp(scores.astype(np.float64)), labels)
@@ -93,7 +93,7 @@ def test_neither_the_shape_nor_the_order_of_pixels_matters(metric):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16, np.uint8, bool, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("metric", POOLED)
-def test_every_dtype_gives_the_numbers_of_its_values(metric, dtype):
+def test_the_dtype_of_scores_does_not_matter(metric, dtype):
     scores, labels = draw(3)
     scores = scores.astype(dtype)
     assert metric(scores, labels) == metric(scores.astype(np.float64), labels)
@@ -111,7 +111,7 @@ def test_best_dice_is_the_best_of_all_thresholds(seed, values):
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
 @pytest.mark.parametrize("fpr", [0.0, 0.01, 0.05, 0.3, 0.999, 1.0])
-def test_values_at_a_false_positive_rate_are_those_of_the_lowest_threshold_that_keeps_to_it(seed, values, fpr):
+def test_values_at_fpr_are_at_the_lowest_allowed_threshold(seed, values, fpr):
     scores, labels = draw(seed, size=400, values=values)
     allowed = [t for t in np.unique(scores) if np.mean(scores[~labels] >= t) <= fpr]
     threshold = min(allowed, default=np.inf)
@@ -120,7 +120,7 @@ def test_values_at_a_false_positive_rate_are_those_of_the_lowest_threshold_that_
     assert iou_at_fpr(scores, labels, fpr=fpr) == (pytest.approx(expected_iou, abs=1e-12), threshold)
 
 
-def test_a_rate_is_kept_to_the_last_pixel():
+def test_rates_are_exact_to_one_pixel():
     # 0.29 * 100 is 28.999999999999996 in floating point, yet 29 of 100 healthy pixels are a rate of 0.29.
     scores, labels = np.arange(101.0), np.arange(101) == 0
     assert dice_at_fpr(scores, labels, fpr=0.29)[1] == 72.0
@@ -129,7 +129,7 @@ def test_a_rate_is_kept_to_the_last_pixel():
     assert fpr_at_tpr(scores, ~labels, tpr=0.30) == 1.0
 
 
-def test_without_a_threshold_that_keeps_to_the_rate_nothing_is_predicted():
+def test_the_threshold_is_infinite_if_no_score_is_allowed():
     scores, labels = np.array([1.0, 1.0, 0.0]), np.array([True, False, False])
     assert dice_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
     assert iou_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
@@ -137,7 +137,7 @@ def test_without_a_threshold_that_keeps_to_the_rate_nothing_is_predicted():
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
 @pytest.mark.parametrize("tpr", [1e-9, 0.3, 0.95, 1.0])
-def test_fpr_at_tpr_is_that_of_the_highest_threshold_that_finds_enough(seed, values, tpr):
+def test_fpr_at_tpr_is_at_the_highest_sufficient_threshold(seed, values, tpr):
     scores, labels = draw(seed, size=400, values=values)
     threshold = max(t for t in np.unique(scores) if np.mean(scores[labels] >= t) >= tpr)
     assert fpr_at_tpr(scores, labels, tpr=tpr) == pytest.approx(np.mean(scores[~labels] >= threshold), abs=1e-15)
@@ -148,7 +148,7 @@ def test_fpr_at_tpr_is_that_of_the_highest_threshold_that_finds_enough(seed, val
     ("spoil", "message"),
     [
         (lambda s, m: (s[:1], m), r"scores has shape \(1, 6, 6\) and \w+ \(2, 6, 6\)"),
-        (lambda s, m: (s, m.astype(np.uint8)), r"has dtype uint8; give booleans, for example \w+ > 0"),
+        (lambda s, m: (s, m.astype(np.uint8)), r"has dtype uint8: must be bool, for example \w+ > 0"),
         (lambda s, m: (s, m & False), r"none of its 72 entries is anomalous"),
         (lambda s, m: (s, m | True), r"none of its 72 entries is healthy"),
         (lambda s, m: (np.where(m, np.nan, s), m), r"scores holds 3 NaN and 0 infinite values among 72"),
@@ -159,7 +159,7 @@ def test_fpr_at_tpr_is_that_of_the_highest_threshold_that_finds_enough(seed, val
         (lambda s, m: (s.astype(str), m), r"scores has dtype <U"),
     ],
 )
-def test_what_cannot_be_judged_is_refused_in_one_line(metric, spoil, message):
+def test_invalid_arrays_raise_one_line(metric, spoil, message):
     scores, masks = np.arange(72.0).reshape(2, 6, 6), np.zeros((2, 6, 6), dtype=bool)
     masks[0, 0, :3] = True
     with pytest.raises(InputError, match=message) as refused:
@@ -182,14 +182,14 @@ def test_what_cannot_be_judged_is_refused_in_one_line(metric, spoil, message):
         (lambda s, m: iou(m[0], m), r"predicted has shape \(6, 6\) and labels \(2, 6, 6\)"),
     ],
 )
-def test_arguments_out_of_range_are_named(call, message):
+def test_errors_name_the_argument(call, message):
     scores, masks = np.arange(72.0).reshape(2, 6, 6), np.zeros((2, 6, 6), dtype=bool)
     masks[0, 0, :3] = True
     with pytest.raises(InputError, match=message):
         call(scores, masks)
 
 
-def test_nothing_given_is_changed():
+def test_inputs_are_not_modified():
     scores, labels = draw(0)
     scores.flags.writeable = labels.flags.writeable = False
     before = scores.copy()
@@ -199,7 +199,7 @@ def test_nothing_given_is_changed():
 
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
-def test_all_of_a_pixels_metrics_at_once_are_each_alone(seed, values):
+def test_pixel_metrics_equal_the_single_metrics(seed, values):
     scores, labels = draw(seed, values=values)
     value, threshold = best_dice(scores, labels)
     assert pixel_metrics(scores, labels) == PixelMetrics(
@@ -215,7 +215,7 @@ def test_all_of_a_pixels_metrics_at_once_are_each_alone(seed, values):
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.29, 0.57, 0.999])
-def test_a_healthy_threshold_is_the_lowest_that_keeps_to_the_rate(seed, values, rate):
+def test_the_healthy_threshold_is_the_lowest_allowed(seed, values, rate):
     scores, _ = draw(seed, size=100, values=values)
     threshold = healthy_threshold(scores, rate=rate)
     assert (scores >= threshold).mean() <= rate

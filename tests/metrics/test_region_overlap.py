@@ -1,4 +1,4 @@
-"""AUPRO against the curve drawn corner by corner."""
+"""AUPRO against the area under a curve with every corner counted."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jaxvae.metrics.region_overlap import aupro, histogram_aupro
 SEEDS_AND_TIES = list(itertools.product(range(3), (None, 100, 3)))
 
 
-def lesions_of(mask: np.ndarray) -> list[np.ndarray]:
-    """8-connected components of one mask, by walking from pixel to pixel."""
+def components_of(mask: np.ndarray) -> list[np.ndarray]:
+    """8-connected components of one mask, found by walking from pixel to pixel."""
     left = set(zip(*np.nonzero(mask), strict=True))
     lesions = []
     while left:
@@ -34,8 +34,8 @@ def lesions_of(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def slow_aupro(scores: np.ndarray, masks: np.ndarray, limit: float) -> float:
-    """Corner after corner of the curve, each counted anew, and trapezoids up to the limit."""
-    lesions = [(image, lesion) for image, mask in enumerate(masks) for lesion in lesions_of(mask)]
+    """Area of trapezoids up to the limit, between corners that are counted one by one."""
+    lesions = [(image, lesion) for image, mask in enumerate(masks) for lesion in components_of(mask)]
     corners = [(0.0, 0.0)]
     for threshold in np.unique(scores)[::-1]:
         overlap = np.mean([np.mean(scores[image][lesion] >= threshold) for image, lesion in lesions])
@@ -58,14 +58,14 @@ def draw_maps(seed: int, values: int | None) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
-def test_aupro_is_the_area_under_the_curve_drawn_corner_by_corner(seed, values, limit):
+def test_aupro_equals_the_area_of_trapezoids(seed, values, limit):
     scores, masks = draw_maps(seed, values)
     expected = slow_aupro(scores, masks, limit)
     assert aupro(scores, masks, fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
     assert aupro(scores[..., None], masks[..., None], fpr_limit=limit) == pytest.approx(expected, abs=1e-12)
 
 
-def test_aupro_of_one_lesion_without_a_limit_is_the_auroc():
+def test_aupro_of_one_lesion_without_a_limit_equals_auroc():
     generator = np.random.default_rng(0)
     masks = np.zeros((3, 16, 16), dtype=bool)
     masks[1, 4:9, 5:11] = True
@@ -73,14 +73,14 @@ def test_aupro_of_one_lesion_without_a_limit_is_the_auroc():
     assert aupro(scores, masks, fpr_limit=1.0) == pytest.approx(auroc(scores, masks), abs=1e-12)
 
 
-def test_aupro_is_one_for_perfect_scores_and_nothing_for_inverted_ones():
+def test_aupro_of_perfect_inverted_and_constant_scores():
     _, masks = draw_maps(0, None)
     assert aupro(masks.astype(float), masks) == pytest.approx(1.0, abs=1e-15)
     assert aupro(-masks.astype(float), masks) == pytest.approx(0.0, abs=1e-15)
     assert aupro(np.zeros(masks.shape), masks, fpr_limit=0.3) == pytest.approx(0.15, abs=1e-15)
 
 
-def test_lesions_meet_at_corners_but_never_across_images():
+def test_lesions_connect_at_corners_but_not_across_images():
     masks = np.zeros((2, 4, 4), dtype=bool)
     masks[0, 0, 0] = masks[0, 1, 1] = True  # one lesion of two pixels
     masks[1, 0, 0] = True  # another, behind the first if images were slices of a volume
@@ -92,7 +92,7 @@ def test_lesions_meet_at_corners_but_never_across_images():
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("limit", [0.05, 0.3, 1.0])
-def test_aupro_of_bins_is_that_of_rounded_scores(ties, limit):
+def test_binned_aupro_equals_aupro_of_rounded_scores(ties, limit):
     generator = np.random.default_rng(4)
     masks = generator.random((5, 12, 13)) < 0.1
     scores = (generator.standard_exponential(masks.shape) + masks).astype(np.float32)
@@ -107,7 +107,7 @@ def test_aupro_of_bins_is_that_of_rounded_scores(ties, limit):
     assert value == pytest.approx(aupro(rounded, masks, fpr_limit=limit), abs=1e-12)
 
 
-def test_aupro_without_a_lesion_or_with_a_limit_out_of_range_is_refused():
+def test_binned_aupro_errors_name_the_argument():
     counts = np.array([[1, 1], [0, 1]])
     with pytest.raises(InputError, match="no lesion"):
         histogram_aupro(counts, np.zeros(2))
