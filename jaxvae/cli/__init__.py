@@ -1,4 +1,4 @@
-"""The `jaxvae` command. Flags are read before jax is imported, so that --help and typing errors answer at once."""
+"""The `jaxvae` command. Flags are parsed before jax is imported, so that --help and typing errors answer at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from jaxvae import __version__
@@ -19,10 +19,8 @@ from jaxvae.cli.complaints import as_typed, did_you_mean, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
 from jaxvae.cli.prepare import Prepare
-from jaxvae.cli.recipe import Recipe
 from jaxvae.cli.report import Report
 from jaxvae.cli.score import Score
-from jaxvae.cli.source import Source
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train, repeated
 from jaxvae.cli.words import flag
@@ -39,99 +37,107 @@ COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
 }
 _TILDE = re.compile(r"((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
-STOPPED = 75  # As sysexits.h has it: a failure that is none if one tries again.
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 HELP = """usage: jaxvae COMMAND [...]
 
-Train a variational auto-encoder on healthy images, then see, pixel by pixel,
-what in a new image does not fit.
+Train a variational auto-encoder on healthy images, then compute for every
+pixel of a new image how anomalous it is.
 
 {commands}
 
-Start with `jaxvae demo`, or with a folder of your own:
+Start with `jaxvae demo`, or with a folder of images:
 `jaxvae train RUN --data FOLDER`, then `jaxvae evaluate RUN`.
-`jaxvae COMMAND --help` says what a command takes, `jaxvae --version` which
-version this is."""
+`jaxvae COMMAND --help` lists the flags of a command, `jaxvae --version` shows
+the version."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Returns:
-      0 on success, 2 with one line on stderr for anything the user can put right, `STOPPED` for a training that a
-      signal has stopped and the same command goes on with, 130 after Ctrl-C.
+      0 on success; 2 with one line on stderr for anything the user can fix; `STOPPED` if a signal stopped training and
+      the same command can continue it; 130 after Ctrl-C.
     """
-    # Orbax tells of every save, and of every file it could not read in hundreds of lines; what matters of it we say.
-    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
-    for logger in ("absl", "asyncio", "nibabel.global", "tifffile"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    # Reads that a damaged checkpoint has broken off may end after the loop that waited for them.
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _but_of_closed_loops
-    # Of large images, and of letters that a figure's font lacks, nobody has to be warned.
-    for message in ("Image size .* exceeds limit", "Glyph .* missing from"):
-        warnings.filterwarnings("ignore", message)
-    # A file's name need not be text, and a message that names it has to be printed all the same.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _make_quiet()
     try:
         finished = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
     except InputError as error:
-        print(f"jaxvae: {as_typed(error, set().union(*map(_arguments_of, COMMANDS.values())))}", file=sys.stderr)
-        return 2
+        return _failed(as_typed(error, set().union(*map(_arguments_of, COMMANDS.values()))))
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone; there is nobody left to tell.
+        # The reader of our output (`| head`) has ended.
         _drop_output()
         return 1
     except Exception as error:
-        if system_error(error) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE):
+        if system_error(error) in SYSTEM_ERRORS:
             place = getattr(error, "filename", None) or "the output"
-            print(f"jaxvae: {cannot_be_written(place, error)}", file=sys.stderr)
+            code = _failed(cannot_be_written(place, error))
             _drop_output()
-            return 2
+            return code
         if platforms := _missing_platforms():
             way_out = 'install JAX for it, as with `pip install "jax[cuda13]"`, or set another'
-            print(f"jaxvae: JAX_PLATFORMS={platforms}: JAX finds no such device here; {way_out}", file=sys.stderr)
-            return 2
+            return _failed(f"JAX_PLATFORMS={platforms}: JAX finds no such device here; {way_out}")
         if not is_out_of_memory(error):
             raise
-        reason = next(iter(str(error).splitlines()), "no more can be had")
-        print(f"jaxvae: out of memory ({reason}); train on fewer or smaller images at a time", file=sys.stderr)
-        return 2
+        reason = next(iter(str(error).splitlines()), "all of it is in use")
+        return _failed(f"out of memory ({reason}); train on fewer or smaller images at a time")
     except KeyboardInterrupt:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130
     return 0 if finished else STOPPED
 
 
+def _failed(message: object) -> int:
+    print(f"jaxvae: {message}", file=sys.stderr)
+    return 2
+
+
+def _make_quiet() -> None:
+    """Hide logs and warnings of other libraries, and make every file name printable."""
+    # Orbax logs every save, and every file it cannot read in hundreds of lines. Our errors say what matters.
+    os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "1")
+    for logger in ("absl", "asyncio", "nibabel.global", "tifffile"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    # Reads of a damaged checkpoint may end after the event loop that waited for them.
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _hide_closed_loops
+    # Hide warnings about large images and missing glyphs.
+    for message in ("Image size .* exceeds limit", "Glyph .* missing from"):
+        warnings.filterwarnings("ignore", message)
+    # A file name can hold bytes that are not text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _drop_output() -> None:
-    """Drop what stdout cannot take, since Python would try to write it once more when it ends."""
+    """Drop output that cannot be written, since Python would try to write it again when it ends."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _but_of_closed_loops(raised: sys.UnraisableHookArgs) -> None:
+def _hide_closed_loops(raised: sys.UnraisableHookArgs) -> None:
     if str(raised.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(raised)
 
 
 def _missing_platforms() -> str | None:
-    """What the environment asks JAX to compute on, if there is no such device."""
+    """The JAX_PLATFORMS of the environment, if this machine has no such device."""
     if platforms := os.environ.get("JAX_PLATFORMS"):
         import jax
 
         try:
             jax.devices()
-        except (RuntimeError, AssertionError):  # The latter where nothing for the platform is installed
+        except (RuntimeError, AssertionError):  # AssertionError: no plugin for the platform
             return platforms
     return None
 
 
 def _run(arguments: list[str]) -> bool:
-    """Whether nothing is left to do."""
+    """Run one command. Returns False if it was interrupted and can be continued."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<10}{_summary(kind)}" for name, kind in COMMANDS.items())))
     elif "--version" in arguments:
@@ -146,7 +152,7 @@ def _summary(command: type[Command]) -> str:
 
 
 def _parse(name: str, *arguments: str) -> Command | None:
-    """The command with its flags; none where its help was asked for, and printed."""
+    """The command with its flags, or None if its help was printed."""
     import tyro
 
     if name not in COMMANDS:
@@ -178,13 +184,13 @@ def _repeated(arguments: Sequence[str]) -> Train | None:
 
 
 def _at_home(word: str) -> str:
-    """A word with the home folder for `~`, where shells leave it: `--data=~/images`, `fashion_mnist:~/images`."""
+    """Replace `~` by the home folder where shells leave it: `--data=~/images`, `fashion_mnist:~/images`."""
     found = _TILDE.fullmatch(word)
     return found[1] + os.path.expanduser(found[2]) if found else word
 
 
 def _check_words(name: str, arguments: Sequence[str]) -> None:
-    """Refuses what tyro lets pass, or says otherwise: unknown flags, those that are given twice, and empty words."""
+    """Raise InputError for unknown flags, flags that are given twice, and empty words."""
     arguments_of = _arguments_of(COMMANDS[name])
     known = {*map(flag, arguments_of), "--help"}
     typed = [flag(word[2:].partition("=")[0]) for word in arguments if word.startswith("--") and word != "--"]
@@ -192,7 +198,7 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
         if one not in known and "tyro" not in one:
             raise InputError(_see(f"{one}: no such flag{did_you_mean(one, known)}", f"jaxvae {name} --help"))
     for argument, takes_several in arguments_of.items():
-        # Of a flag with one value the last counts, as elsewhere; of one with several, others would be lost.
+        # A flag with one value may be repeated: the last one counts. Repeating a list would lose its first values.
         if takes_several and (times := typed.count(flag(argument))) > 1:
             raise InputError(f"{flag(argument)}: is given {times} times; give it once, with all its values")
     for before, word in zip(("jaxvae", *arguments), arguments, strict=False):
@@ -201,9 +207,9 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
 
 
 def _arguments_of(command: type[Command]) -> dict[str, bool]:
-    """Its arguments, those of the records within it too, and whether they take several values."""
-    nested = {"source": Source, "recipe": Recipe}
-    own = [part for it in fields(command) for part in (fields(nested[it.name]) if it.name in nested else [it])]
+    """The arguments of a command, those of its nested records too, and whether they take several values."""
+    nested = [(it, it.default_factory) for it in fields(command)]
+    own = [part for it, kind in nested for part in (fields(kind) if is_dataclass(kind) else [it])]
     return {field.name: "tuple[" in str(field.type) for field in own}
 
 

@@ -1,4 +1,4 @@
-"""`jaxvae demo`: the main job on the embedded images, in minutes."""
+"""`jaxvae demo`: train, evaluate and report on synthetic images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jaxvae.cli.train import Train
 
 @dataclass(frozen=True)
 class Demo:
-    """Train, evaluate and report on embedded phantom brains, in minutes."""
+    """Train, evaluate and report on synthetic brain slices, in minutes."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = Path("demo")
-    """the folder to leave"""
+    """the run folder"""
     epochs: int = 40
-    """times to go through 2,000 slices; more is better and slower"""
+    """passes through 2,000 slices; more is better and slower"""
 
     def execute(self) -> bool:
         finished = Train(

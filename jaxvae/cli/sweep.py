@@ -187,11 +187,7 @@ def _config(sweep: Sweep, fixed: dict[str, Any], opened: Opened) -> tuple[dict[s
     like = _as_train(sweep, fixed)
     train.check_flags(like)
     splits = opened(like.source)
-    try:
-        return train.run_config(like, splits), splits
-    except InputError as error:
-        # Here sizes are an axis.
-        raise InputError(str(error).replace("add --size", "give --image-size")) from error
+    return train.run_config(like, splits), splits
 
 
 def _opened(source: Source) -> Splits:
@@ -247,9 +243,9 @@ def _memory_of(sweep: Sweep, fixed: dict[str, Any], largest: int, opened: Opened
         return capacity.population_bytes(
             model,
             of_device,
-            together=together,
+            side_by_side=together,
             batch_size=batch_size,
-            judged=len(splits.test),
+            scored=len(splits.test),
             image_bytes=image_bytes,
         )
 

@@ -196,11 +196,20 @@ def describe(source: Source, splits: Splits) -> dict[str, Any]:
         "train": len(splits.train),
         "validation": len(splits.validation),
         "test": len(splits.test),
-        "learnt_from": fingerprint(splits),
+        "image_names": fingerprint(splits),
         # Prepared volumes have a hash, and too many slices to read all of them.
         "contents": None if volumes else contents(splits.train.images, splits.validation.images),
     }
     return {"data": to_config(source), "volumes": volumes, "images": images}
+
+
+def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json or plan.json with the names of this version: `learnt_from` is `image_names` now."""
+    images = config.get("images")
+    if not isinstance(images, dict) or "learnt_from" not in images:
+        return config
+    renamed = {("image_names" if name == "learnt_from" else name): value for name, value in images.items()}
+    return {**config, "images": renamed}
 
 
 def fingerprint_of(config: Mapping[str, Any]) -> Fingerprint | None:

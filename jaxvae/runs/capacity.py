@@ -1,4 +1,4 @@
-"""How much memory a population takes, and how much there is."""
+"""The memory that a population takes, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ import jax.numpy as jnp
 from jaxvae.models import Model, decode, encode, param_shapes
 from jaxvae.scores.gradients import AT_ONCE
 
-# Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU). In copies of the parameters: a
-# run is its parameters and Adam's two moments; where runs are trained in turn, those that are done lie beside those to
-# come.
+# Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU), in copies of the parameters. The
+# state of a run is its parameters and Adam's two moments. If runs are trained in turn, the states of finished runs are
+# held beside the initial ones.
 STATE, IN_TRAINING = 3, 2
-# In copies of what the layers of a model give for each image of a batch.
+# In copies of the outputs of all layers, per image of a batch.
 FEATURES_IN_TRAINING, FEATURES_IN_SCORING = 2.5, 0.65
 
 
-def population_bytes(model: Model, runs: int, *, together: int, batch_size: int, judged: int, image_bytes: int) -> int:
-    """What `fit_many` and then `score_many` hold at most.
+def population_bytes(
+    model: Model, runs: int, *, side_by_side: int, batch_size: int, scored: int, image_bytes: int
+) -> int:
+    """Bytes that `fit_many` and then `score_many` hold at most.
 
     Args:
-      runs: of the program.
-      together: how many of them train side by side; they are scored one after the other.
-      batch_size: images of a step.
-      judged: images that are scored.
-      image_bytes: of all images that are trained on and judged.
+      model: of all runs.
+      runs: number of runs in the program.
+      side_by_side: how many of them a device trains at once; they are scored one after the other.
+      batch_size: images per step.
+      scored: number of images that are scored.
+      image_bytes: of all training and test images.
 
     >>> import jaxvae
     >>> model = jaxvae.DenseVAE((28, 28, 1))
-    >>> round(population_bytes(model, 8, together=1, batch_size=128, judged=10_000, image_bytes=0) / 1e6)
+    >>> round(population_bytes(model, 8, side_by_side=1, batch_size=128, scored=10_000, image_bytes=0) / 1e6)
     140
     """
     shapes, parameters = param_shapes(model), parameter_bytes(model)
     image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
     forward = jax.make_jaxpr(lambda params, image: decode(model, params, encode(model, params, image).mean))
     features = _product_bytes(forward(shapes, image).jaxpr)
-    states = STATE * runs if together >= runs else 2 * STATE * runs + STATE * together
-    training = parameters * (states + IN_TRAINING * together) + FEATURES_IN_TRAINING * features * batch_size * together
-    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(judged, AT_ONCE)
+    states = STATE * runs if side_by_side >= runs else 2 * STATE * runs + STATE * side_by_side
+    training = parameters * (states + IN_TRAINING * side_by_side)
+    training += FEATURES_IN_TRAINING * features * batch_size * side_by_side
+    scoring = parameters * STATE * runs + FEATURES_IN_SCORING * features * min(scored, AT_ONCE)
     return image_bytes + int(max(training, scoring))
 
 
 def parameter_bytes(model: Model) -> int:
-    """Of one copy of a model's parameters, in float32."""
+    """Bytes of one copy of a model's parameters, in float32."""
     return sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(model)))
 
 
 def _product_bytes(program: Any) -> int:
-    """Of the results of all matrix products and convolutions of a program, those within its functions too."""
+    """Bytes of the results of all matrix products and convolutions in a program and its inner functions."""
     total = 0
     for equation in program.eqns:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
@@ -62,7 +66,7 @@ def _product_bytes(program: Any) -> int:
 
 
 def free_bytes() -> int | None:
-    """Memory that is free where JAX computes; None where neither the device nor the system says."""
+    """Free memory of the device that JAX uses; None if neither the device nor the system reports it."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         meminfo = Path("/proc/meminfo")
@@ -74,9 +78,9 @@ def free_bytes() -> int | None:
 
 
 def _left_to_the_container(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What each limit on this container or job leaves it; the pages of files that it may drop count as free.
+    """Free memory under each limit on this container or job. Cached pages of files count as free.
 
-    A limit holds for all groups below it, and a job is a group somewhere below the root: /slurm/job_7 and so on.
+    A limit applies to all groups below it, and a job is a group somewhere below the root, such as /slurm/job_7.
     """
     found = []
     for line in own.read_text().splitlines() if own.exists() else []:
@@ -91,5 +95,5 @@ def _left_to_the_container(groups: Path = Path("/sys/fs/cgroup"), own: Path = Pa
                 kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
                 found.append(limit - used + int(kept["total_inactive_file" if kinds else "inactive_file"]))
             except (OSError, ValueError, KeyError):
-                continue  # No such group is to be seen from here, or "max": no limit.
+                continue  # The group is not visible from here, or its limit is "max": none.
     return found

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import jaxvae
 from jaxvae import files
 from jaxvae.data.dataset import Splits
-from jaxvae.data.kinds import Source, describe, from_config, kind_of
+from jaxvae.data.kinds import Source, describe, from_config, kind_of, with_new_names
 from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.models import MODELS, Model
 from jaxvae.runs.settings import EPOCHS, Settings, network_of
@@ -179,7 +179,7 @@ def read_config(run_dir: str | os.PathLike[str]) -> Config:
             raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
         raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
     way_out = "restore it, or train into another folder"
-    config = files.read_json(path, FACTS, way_out=way_out)
+    config = with_new_names(files.read_json(path, FACTS, way_out=way_out))
     if (config["epochs"] is None) == (config.get("steps") is None):
         raise InputError(f"{path}: needs either epochs or steps; {way_out}")
     return config

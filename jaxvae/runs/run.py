@@ -13,7 +13,6 @@ scores/ report/    what was computed from it
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from jaxvae.runs.config import Config, model_from_config, read_config, total_ste
 from jaxvae.types import Params
 
 # Entries of config.json about the images that are not settings.
-IMAGES = ("images.train", "images.validation", "images.test", "images.learnt_from", "images.contents")
+IMAGES = ("images.train", "images.validation", "images.test", "images.image_names", "images.contents")
 
 
 class Run(NamedTuple):
@@ -58,16 +57,11 @@ def claim(run_dir: Path, config: Config) -> None:
     Raises:
       InputError: the folder holds something else, or a run made with another configuration.
     """
-    if not (run_dir / "config.json").exists():
-        try:
-            os.fspath(run_dir).encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{run_dir}: checkpoints need a name that is text; name another folder") from None
-        if run_dir.exists() and (
-            not run_dir.is_dir() or any(not path.name.startswith(".") for path in run_dir.iterdir())
-        ):
-            raise InputError(f"{run_dir}: is there already and is no run (no config.json); name a new folder")
-        files.write_json(run_dir / "config.json", config)
+    try:
+        os.fspath(run_dir).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{run_dir}: checkpoints need a name that is text; name another folder") from None
+    if files.claim(run_dir, "config.json", config, what="a run") is None:
         return
     there = read_config(run_dir)
     if checkpoint.latest_step(run_dir / "checkpoints" / "last") is None:
@@ -81,28 +75,21 @@ def claim(run_dir: Path, config: Config) -> None:
     same = same_images(there, config)
     # The settings of the images first, because the others depend on the images too. The folder may have moved.
     of_data = [name for name in now if name.startswith("data.") and not (same and name == "data.data")]
-    _refuse_changed(run_dir, before, now, of_data)
-    named = "images.learnt_from" in before
+    way_out = "use those settings again to continue it, or name a new folder"
+    files.refuse_other_settings(run_dir, before, now, of_data, way_out=way_out)
+    named = "images.image_names" in before
     if same is None and named:
-        same = before["images.learnt_from"] == now["images.learnt_from"]
+        same = before["images.image_names"] == now["images.image_names"]
     if same is False:
         raise InputError(
             f"{run_dir}: was made from other images than there are now in {now['data.data']}; "
             "bring those back to continue it, or name a new folder"
         )
     free = ("jaxvae", "epochs", "steps", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
-    _refuse_changed(run_dir, before, now, [name for name in now if name not in free])
+    rest = [name for name in now if name not in free]
+    files.refuse_other_settings(run_dir, before, now, rest, way_out=way_out)
     if there != config:
         files.write_json(run_dir / "config.json", config)
-
-
-def _refuse_changed(run_dir: Path, before: Config, now: Config, names: Sequence[str]) -> None:
-    for name in names:
-        if before.get(name) != now[name]:
-            raise InputError(
-                f"{run_dir}: was made with {name} {before.get(name)} and now it is {now[name]}; "
-                "repeat the flags it was made with to continue it, or name a new folder"
-            )
 
 
 def _refuse_length(run_dir: Path, there: Config, here: Config) -> None:

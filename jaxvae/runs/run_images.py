@@ -37,7 +37,7 @@ def open_own(run: Run) -> Splits:
                 f"{source.data}: holds other images than when the run was trained; bring those back, or train a new run"
             )
         return splits
-    if was.get("learnt_from") not in (None, fingerprint(splits)):
+    if was.get("image_names") not in (None, fingerprint(splits)):
         raise InputError(
             f"{source.data}: holds other images than when the run was trained, so that some of these would be tested; "
             "bring those back, or train a new run"

@@ -89,7 +89,7 @@ def check(settings: Settings, source: Source) -> None:
     for name in ("hidden_size", "epochs", "steps", "batch_size", "decay_epochs", "decay_rate", "clip_norm"):
         refuse_unless_positive(name, getattr(settings, name))
     if settings.epochs is not None and settings.steps is not None:
-        raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} says how long too; leave one out")
+        raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} is given too; give one of the two")
     for other in NETWORKS.values():
         refuse_unless(other == network, settings, other.widths, f"`model` {other.name}")
     refuse_unless(decays, settings, ("decay_epochs", "decay_rate"), "`schedule` exponential or step")

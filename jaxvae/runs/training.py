@@ -7,6 +7,7 @@ bar and the answer to signals. A continued run reads metrics.jsonl for all that 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import time
@@ -54,7 +55,7 @@ class Ending(NamedTuple):
 
 
 def train_run(
-    run_dir: Path,
+    run_dir: str | os.PathLike[str],
     source: kinds.Source,
     settings: Settings,
     *,
@@ -77,6 +78,7 @@ def train_run(
     Raises:
       InputError: settings or images are wrong, the folder holds something else, or the loss became NaN or infinite.
     """
+    run_dir = Path(run_dir)
     refuse_below_zero("checkpoint_seconds", checkpoint_seconds)
     run_settings.check(settings, source)
     splits = kinds.open_training(source)
@@ -106,7 +108,7 @@ def _announced(run_dir: Path, source: kinds.Source, config: Config) -> list[str]
     lines = [f"{run_dir}: {images}, {size}, {epochs}, {counted(steps, 'step')}"]
     if steps < FEW_STEPS:
         few = f"only {counted(steps, 'step')}: expect an undertrained model"
-        lines.append(f"  {few}. `epochs` {-(-FEW_STEPS // epoch)} gives {FEW_STEPS} steps")
+        lines.append(f"  {few}; give `steps` {FEW_STEPS} or more")
     return lines
 
 
@@ -235,7 +237,7 @@ def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
     rest, place = ("", "") if kept is None else (f" (the checkpoint of step {kept} is kept)", ", in a new folder")
     way_out = "give a lower `learning_rate`, or `clip_norm`"
     if step == 1:
-        rest, way_out = ", before anything was learnt", "give a `log_scale` nearer to 0, or look at the images"
+        rest, way_out = ", before the first update", "give a `log_scale` nearer to 0, or look at the images"
     raise InputError(f"{run}: {name} became {value} at step {step}{rest}; {way_out}{place}")
 
 

@@ -140,7 +140,7 @@ def test_a_damaged_config_is_named(refused, run: Path, folder: Path, content: st
         ["report", run],
         ["train", run, "--data", folder, *SMALL],
     ):
-        assert re.search(r"run/config.json: (not JSON|lacks )", refused(*arguments))
+        assert re.search(r"run/config.json: (not JSON|lacks |holds a list)", refused(*arguments))
 
 
 @pytest.mark.parametrize("change", [{"channels": "missing"}, {"colour": True}])
@@ -174,7 +174,7 @@ def test_who_was_learnt_from_is_never_judged(refused, tmp_path: Path) -> None:
     for command in (["evaluate", run], ["report", run], ["score", run]):
         assert "data: holds other images than when the run was trained" in refused(*command)
     assert "run: was made from other images than there are now in" in refused(*train)
-    assert "data.split_seed 0 and now it is 1" in refused(*train, "--split-seed", 1)
+    assert "data.split_seed 0, now 1" in refused(*train, "--split-seed", 1)
     shutil.rmtree(data / "case6")
     assert main(train) == main(["report", str(run)]) == 0
 

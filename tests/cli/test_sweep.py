@@ -172,7 +172,7 @@ def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
 def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
     model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
     images = 12 * SIDE * SIDE * 4
-    needed = capacity.population_bytes(model, 6, together=1, batch_size=12, judged=8, image_bytes=images)
+    needed = capacity.population_bytes(model, 6, side_by_side=1, batch_size=12, scored=8, image_bytes=images)
     monkeypatch.setattr(capacity, "free_bytes", lambda: int(share * needed))
     command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8", "--latent-size", "64"]
     assert re.search(way_out, refused(*command, "--seed", *range(6)))

@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+import jaxvae
 from folders import healthy, write_benchmark, write_png
 from jaxvae import files
 from jaxvae.cli import main
@@ -33,7 +35,7 @@ def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
         "features": [4, 8],
         "dtype": "float32",
     }
-    assert len(config["images"].pop("learnt_from")) == 64
+    assert len(config["images"].pop("image_names")) == 64
     assert len(config["images"].pop("contents")) == 3
     assert config["images"] == {"shape": [SIDE, SIDE, 1], "train": 11, "validation": 1, "test": 8}
     assert config["augment"] == "none"
@@ -45,7 +47,33 @@ def test_augmentation_is_a_flag_and_stays_with_the_run(tmp_path: Path, folder: P
     command = ["train", tmp_path / "run", "--data", folder, *SMALL, "--epochs", "1"]
     assert main([*map(str, command), "--augment", "paper"]) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"] == "paper"
-    assert "run: was made with augment paper and now it is none" in refused(*command)
+    assert 'run: was made with augment "paper", now "none"' in refused(*command)
+
+
+def test_a_config_repeats_its_run(evaluated: Path, tmp_path: Path, refused, capsys) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    assert main(["train", str(again), "--config", str(evaluated / "config.json")]) == 0
+    assert json.loads((again / "config.json").read_text()) == json.loads((evaluated / "config.json").read_text())
+    one, two = checkpoint.load(again), checkpoint.load(evaluated)
+    jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
+    assert main(["train", str(other), f"--config={evaluated}", "--steps", "3", "--model", "dense", "--beta", "2"]) == 0
+    assert "3 steps" in capsys.readouterr().out
+    config = json.loads((other / "config.json").read_text())
+    assert (config["model"]["name"], config["epochs"], config["steps"]) == ("DenseVAE", None, 3)
+    assert (config["hparams"]["beta"], config["train"]["batch_size"]) == (2, 4)
+    assert "RUN is missing" in refused("train", "--config", evaluated)
+    assert "nowhere: no such folder" in refused("train", other, "--config", tmp_path / "nowhere")
+    assert "--steps 3: --epochs 4 is given too" in refused("train", other, "--steps", "3", "--epochs", "4")
+
+
+def test_python_trains_what_the_command_trains(evaluated: Path, folder: Path, tmp_path: Path) -> None:
+    settings = jaxvae.Settings(features=(4, 8), latent_size=4, batch_size=4, epochs=2)
+    lines: list[str] = []
+    ending = jaxvae.train_run(tmp_path / "run", jaxvae.Source(str(folder)), settings, say=lines.append)
+    assert ending.finished
+    assert "give `steps` 1000 or more" in lines[1]
+    assert (tmp_path / "run" / "config.json").read_bytes() == (evaluated / "config.json").read_bytes()
+    jax.tree.map(np.testing.assert_array_equal, jaxvae.load(tmp_path / "run").params, jaxvae.load(evaluated).params)
 
 
 def without_images(folder: Path) -> str:
@@ -191,7 +219,7 @@ def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Pa
     (tmp_path / "thesis" / "main.tex").write_text("mine")
     for name in ("file", "thesis"):
         line = refused("train", tmp_path / name, "--data", folder, *SMALL)
-        assert line.endswith(f"{name}: is there already and is no run (no config.json); name a new folder")
+        assert line.endswith(f"{name}: exists and is not a run (no config.json in it); name a new folder")
         assert "is no run" in refused("evaluate", tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["main.tex"]
@@ -211,8 +239,8 @@ def test_a_place_that_is_read_only_is_named(refused, run: Path, folder: Path, tm
 def test_another_configuration_is_refused_by_the_value(refused, run: Path, folder: Path) -> None:
     before = (run / "config.json").read_bytes()
     line = refused("train", run, "--data", folder, *SMALL, "--beta", 2)
-    assert "run: was made with hparams.beta 1.0 and now it is 2.0; repeat" in line
-    assert "data.split_seed 0 and now it is 1" in refused("train", run, "--data", folder, *SMALL, "--split-seed", 1)
+    assert "run: was made with hparams.beta 1.0, now 2.0; use those settings again" in line
+    assert "data.split_seed 0, now 1" in refused("train", run, "--data", folder, *SMALL, "--split-seed", 1)
     assert "--epochs 1: " in refused("train", run, "--data", folder, *SMALL, "--epochs", 1)
     assert (run / "config.json").read_bytes() == before
 
@@ -227,7 +255,7 @@ def test_a_run_that_is_being_trained_is_left_to_it(refused, run: Path, folder: P
     ("flags", "message"),
     [
         (["--learning-rate", "1e30"], r"at step 2; .*--learning-rate"),
-        (["--log-scale", "-60"], r"at step 1, before anything was learnt; .*--log-scale"),
+        (["--log-scale", "-60"], r"at step 1, before the first update; .*--log-scale"),
     ],
 )
 def test_a_loss_that_is_no_number_is_told_by_its_step(tmp_path: Path, folder: Path, capsys, flags, message) -> None:
@@ -235,7 +263,7 @@ def test_a_loss_that_is_no_number_is_told_by_its_step(tmp_path: Path, folder: Pa
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"jaxvae: .*run: \w+ became (nan|inf) {message}.*\n", err)
     assert "11 healthy images" in out
-    assert "only 4 steps: expect an undertrained model. --epochs 500 gives 1000 steps" in out
+    assert "only 4 steps: expect an undertrained model; give --steps 1000 or more" in out
 
 
 def test_images_need_not_be_square(tmp_path: Path, folder: Path, refused) -> None:

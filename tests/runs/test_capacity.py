@@ -57,7 +57,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, ba
     moments = sum(leaf.nbytes for leaf in jax.tree.leaves(states.opt_state))
     most = max(held(training.compile()), held(scoring.compile()) + moments)
     expected = capacity.population_bytes(
-        model, runs, together=together, batch_size=batch_size, judged=2000, image_bytes=images.nbytes
+        model, runs, side_by_side=together, batch_size=batch_size, scored=2000, image_bytes=images.nbytes
     )
     assert 0.95 * most < expected < 2 * most
 

@@ -116,7 +116,7 @@ def test_something_else_is_not_touched(tmp_path: Path, kind: str) -> None:
         place.mkdir()
     mine = place if kind == "file" else place / "thesis.tex"
     mine.write_text("mine")
-    with pytest.raises(InputError, match="thesis: is there already and is no run"):
+    with pytest.raises(InputError, match="thesis: exists and is not a run"):
         training.claim(place, CONFIG)
     assert mine.read_text() == "mine"
     assert sorted(tmp_path.rglob("*")) == sorted({place, mine})
@@ -125,12 +125,12 @@ def test_something_else_is_not_touched(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hparams": {**CONFIG["hparams"], "beta": 2.0}}, "hparams.beta 1.0 and now it is 2.0"),
-        ({"seed": 1}, "seed 0 and now it is 1"),
-        ({"data": {"data": "others"}}, "data.data healthy blobs and now it is others"),
-        ({"model": checkpoint.model_to_config(DenseVAE((16, 16, 1)))}, "model.name ConvVAE and now it is DenseVAE"),
-        ({"images": {"train": 11}}, "images.train 10 and now it is 11"),
-        ({"patience": 3}, "patience None and now it is 3"),
+        ({"hparams": {**CONFIG["hparams"], "beta": 2.0}}, "hparams.beta 1.0, now 2.0"),
+        ({"seed": 1}, "seed 0, now 1"),
+        ({"data": {"data": "others"}}, 'data.data "healthy blobs", now "others"'),
+        ({"model": checkpoint.model_to_config(DenseVAE((16, 16, 1)))}, 'model.name "ConvVAE", now "DenseVAE"'),
+        ({"images": {"train": 11}}, "images.train 10, now 11"),
+        ({"patience": 3}, "patience null, now 3"),
     ],
 )
 def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: dict, message: str) -> None:
@@ -232,6 +232,21 @@ def test_raising_the_epochs_continues(tmp_path: Path, whole: Path, splits: Split
     assert train(tmp_path / "run", splits, epochs=6).finished
     (tmp_path / "run" / "config.json").write_text(json.dumps(CONFIG))
     assert_same(tmp_path / "run", whole)
+
+
+def test_steps_need_not_be_whole_epochs(tmp_path: Path, whole: Path, splits: Splits) -> None:
+    shorter = {"epochs": None, "steps": 5}
+    assert train(tmp_path / "run", splits, **shorter) == training.Ending(True, "trained for 5 steps")
+    assert [record["step"] for record in records(tmp_path / "run")] == [2, 4, 5]
+    assert "validation_elbo" in records(tmp_path / "run")[-1]
+    assert records(tmp_path / "run")[:2] == records(whole)[:2]
+    with pytest.raises(InputError, match=r"steps=4: .*run was made for 5; give as many or more"):
+        train(tmp_path / "run", splits, epochs=None, steps=4)
+    with pytest.raises(InputError, match=r"epochs=2: .*run was made for 5 steps"):
+        train(tmp_path / "run", splits, epochs=2, steps=None)
+    assert train(tmp_path / "run", splits, epochs=None, steps=12).finished
+    one, two = last_state(tmp_path / "run").params, last_state(whole).params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, two)
 
 
 def test_a_finished_run_is_left_as_it_is(whole: Path, splits: Splits) -> None:
@@ -381,7 +396,7 @@ def test_the_augmentation_is_that_of_the_configuration(
 def test_a_run_that_names_no_augmentation_goes_on_without_one(tmp_path: Path) -> None:
     training.claim(tmp_path / "run", CONFIG)
     (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
-    with pytest.raises(InputError, match="run: was made with augment none and now it is paper"):
+    with pytest.raises(InputError, match='run: was made with augment "none", now "paper"'):
         training.claim(tmp_path / "run", {**CONFIG, "augment": "paper"})
     training.claim(tmp_path / "run", {**CONFIG, "augment": "none"})
     assert checkpoint.read_config(tmp_path / "run")["augment"] == "none"

@@ -1,0 +1,107 @@
+"""config.json: made from settings, turned back into settings, and read from runs of earlier versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from folders import healthy
+from jaxvae import InputError, Settings, Source
+from jaxvae.data import kinds
+from jaxvae.data.dataset import Dataset, Splits, take
+from jaxvae.runs import settings
+from jaxvae.runs.config import make_config, read_config, settings_of, steps_per_epoch, total_steps
+
+SOURCE = Source(size=(16,))
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    """10 images to train on and 3 to validate on, 16 x 16."""
+    names = tuple(map(str, range(13)))
+    everything = Dataset(healthy(13, size=16)[..., None], np.zeros(13, bool), None, names, names, ("good",) * 13)
+    return Splits(take(everything, np.arange(10)), take(everything, np.arange(10, 13)), take(everything, np.arange(0)))
+
+
+def test_the_defaults_are_the_papers(splits: Splits) -> None:
+    dense = make_config(SOURCE, splits, Settings(model="dense"))
+    assert (dense["model"]["latent_size"], dense["hparams"]["learning_rate"]) == (20, 1e-3)
+    conv = make_config(SOURCE, splits, Settings(features=(4, 8)))
+    assert (conv["model"]["latent_size"], conv["hparams"]["learning_rate"]) == (256, 1e-4)
+    assert (conv["epochs"], conv["steps"], conv["train"]["batch_size"]) == (25, None, 10)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Settings(features=(4, 8), seed=3, patience=2, augment="paper", clip_norm=1.0),
+        Settings(features=(4,), epochs=7, batch_size=3, schedule="cosine", warmup_epochs=1.5, latent_size=2),
+        Settings(features=(4,), steps=10, batch_size=4, schedule="cosine", warmup_epochs=1.0, log_scale=-1.0),
+        Settings(model="dense", schedule="exponential", decay_epochs=2.5, decay_rate=0.5, beta=2.0),
+        Settings(model="dense", hidden_size=8, steps=3, arithmetic="released", learning_rate=0.1),
+    ],
+)
+def test_settings_of_a_config_make_the_same_config(splits: Splits, given: Settings) -> None:
+    settings.check(given, SOURCE)
+    config = json.loads(json.dumps(make_config(SOURCE, splits, given)))
+    source, again = settings_of(config)
+    assert source == SOURCE
+    settings.check(again, source)
+    assert make_config(source, splits, again) == config
+
+
+def test_steps_take_the_place_of_epochs(splits: Splits) -> None:
+    config = make_config(SOURCE, splits, Settings(features=(4,), steps=7, batch_size=4))
+    assert (config["epochs"], config["steps"]) == (None, 7)
+    assert (steps_per_epoch(config), total_steps(config)) == (2, 7)
+    of_epochs = make_config(SOURCE, splits, Settings(features=(4,), epochs=3, batch_size=4))
+    assert total_steps(of_epochs) == 6
+    del of_epochs["steps"]  # as in earlier versions
+    assert total_steps(of_epochs) == 6
+
+
+def test_a_warm_up_longer_than_the_cosine_schedule_is_refused(splits: Splits) -> None:
+    given = Settings(features=(4,), steps=4, batch_size=4, schedule="cosine", warmup_epochs=2.0)
+    with pytest.raises(InputError, match=r"warmup_epochs=2.0: are 4 steps, and must be fewer than `steps` 4"):
+        make_config(SOURCE, splits, given)
+
+
+def test_configs_of_earlier_versions_are_read(tmp_path: Path, splits: Splits) -> None:
+    config = make_config(SOURCE, splits, Settings(features=(4,)))
+    older = {**config, "images": {**config["images"], "learnt_from": config["images"]["image_names"]}}
+    del older["images"]["image_names"], older["steps"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    found = read_config(tmp_path)
+    assert found["images"] == config["images"]
+    assert settings_of(found) == settings_of(config)
+
+
+def test_a_config_without_a_length_is_refused(tmp_path: Path, splits: Splits) -> None:
+    config = make_config(SOURCE, splits, Settings(features=(4,)))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "epochs": None}))
+    with pytest.raises(InputError, match=r"config.json: needs either epochs or steps; restore it"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [{"train": {}}, {"model": {"name": "ConvVAE"}}, {"hparams": {"gamma": 1}}])
+def test_a_config_that_gives_no_settings_is_refused(splits: Splits, damage: dict) -> None:
+    config = make_config(SOURCE, splits, Settings(features=(4,)))
+    with pytest.raises(InputError, match=r"config.json: its settings are not as this version writes them"):
+        settings_of(config | damage)
+
+
+def test_each_kind_of_data_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "cache.json").write_text("{}")
+    for data, kind in {
+        "phantom": kinds.PHANTOM,
+        "fashion_mnist:d": kinds.FASHION_MNIST,
+        str(tmp_path): kinds.VOLUMES,
+        "folder": kinds.IMAGES,
+    }.items():
+        source = Source(data=data)
+        assert kinds.kind_of(source) is kind
+        config = {"data": kinds.to_config(source), "volumes": {} if kind is kinds.VOLUMES else None}
+        assert kinds.kind_of_config(config) is kind
