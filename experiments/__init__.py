@@ -1,1 +1,1 @@
-"""The paper's figures and tables, one module each; what they produced is kept in results/."""
+"""The paper's figures and tables, one module each. Their results are in results/ and README.md."""

@@ -1,22 +1,22 @@
-"""Brain MRI: learnt from healthy scans, judged on tumours and lesions; the paper's protocol, and one on open data.
+"""Brain MRI: trained on healthy scans, tested on tumours and lesions, with the paper's protocol and with open data.
 
-    python -m experiments.brain_mri                               # open data below $JAXVAE_DATA, the base settings
-    python -m experiments.brain_mri --axes latent_size log_scale size        # and the paper's sweeps
+    python -m experiments.brain_mri                                      # open data below $JAXVAE_DATA, base settings
+    python -m experiments.brain_mri --axes latent_size log_scale size    # and the paper's sweeps
     python -m experiments.brain_mri --tasks paper --hcp DIR --brats DIR --isles DIR
 
-Tasks, each with what is learnt from and what is judged:
-
+    task    trained on                                        tested on
     t1      IXI brains (T1, 22 healthy subjects)              lesions inserted into 8 other IXI brains
     head    IXI heads (T1, 30 healthy subjects)               LGG tumours, pre-contrast T1
     flair   LGG slices without tumour (FLAIR, 20 patients)    LGG tumours of 8 others, BraTS-2015, open MS lesions
-            (of those learnt from, 15 % of the subjects are for validation and thresholds)
     paper   HCP (T2)                                          BraTS-2017 and ISLES-2015 (T2)
 
-The paper's network and settings (64x64, z 256, log_scale 0), three seeds; patients are split once. Every run is a
-folder below `--work`; started again, only what is missing is done, row by row in results/brain_mri_runs.jsonl.
-Intervals are over patients, each end the mean over the seeds. Volumes are judged inside the brain, on their own grid
-and at the model's resolution; LGG's are not skull-stripped, so there it is the head. Writes results/brain_mri.json, .md
-and .png, and brain_mri_settings.png over the axes.
+The base settings are the paper's: its network, 64x64 pixels, z 256, log_scale 0. Patients are split once, and 15 % of
+the training subjects are for validation and thresholds. There are three seeds. Each run has a folder below `--work`,
+and the same command continues; finished runs are in results/brain_mri_runs.jsonl.
+
+Volumes are tested inside the brain, on their own grid and at the model's resolution. LGG is not skull-stripped, so
+there it is the head. Intervals are over patients, and each end is averaged over the seeds. Writes
+results/brain_mri.json, .md and .png, and brain_mri_settings.png over the axes.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ METRICS = {"auroc": "AUROC", "average_precision": "AP", "best_dice": "best Dice"
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Prepare, train, judge, tabulate."""
+    """Prepare, train, test, tabulate."""
 
     data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data"
     """the folder of the open data sets"""
     work: Path = Path("runs/brain_mri")
-    """prepared volumes, and a folder a run"""
+    """folder of the prepared volumes and the runs"""
     tasks: tuple[Literal["t1", "head", "flair", "paper"], ...] = ("t1", "head", "flair")
     hcp: Path | None = None
     """task paper: the folder of HCP subjects"""
@@ -91,13 +91,13 @@ class Config:
     isles: Path | None = None
     """task paper: the training folder of ISLES-2015 SISS"""
     axes: tuple[Literal["latent_size", "size", "log_scale"], ...] = ()
-    """which of the paper's sweeps to go through, besides its base settings"""
+    """sweeps of the paper to run besides its base settings"""
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 80
     patience: int = 10
     resamples: int = 1000
     train: bool = True
-    """train and judge what is missing; else only summarise what is there"""
+    """train and test the missing runs; otherwise only summarize the finished ones"""
 
 
 def settings(config: Config) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def settings(config: Config) -> list[dict[str, Any]]:
 
 
 def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
-    """Trains and judges one run: a row a test set, table and score."""
+    """Train and test one run; yields one row per test set, table and score."""
     data = brain_scans.prepare(task, config, setting["size"])
     name = "-".join(f"{axis}_{setting[axis]:g}" for axis in BASE)
     folder = config.work / "runs" / task / f"{name}-seed_{seed}"
@@ -141,7 +141,7 @@ def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterat
 
 
 def rows(config: Config) -> list[dict[str, Any]]:
-    """Every row there is to be, from the file or made now; the base of all tasks comes first."""
+    """All rows, from the file or computed now. The base settings of all tasks come first."""
     path = record.RESULTS / "brain_mri_runs.jsonl"
     done = files.read_lines(path)
     there = {_key(row) for row in done}
@@ -153,14 +153,14 @@ def rows(config: Config) -> list[dict[str, Any]]:
         started = time.perf_counter()
         made = list(run(config, task, setting, seed))
         seconds = round(time.perf_counter() - started, 1)
-        # All rows of a run or none: half a line at the end is passed over when the file is read.
+        # Written together, so that the file has all rows of a run or none.
         done += [{**row, "seconds": seconds} for row in made]
         files.write_lines(path, done)
     return done
 
 
 def _decides(config: Config, task: str, setting: dict[str, Any], seed: int) -> dict[str, Any]:
-    """What a run is known by."""
+    """What identifies a run."""
     return {"task": task, **setting, "seed": seed, "epochs": config.epochs, "patience": config.patience}
 
 
@@ -175,7 +175,7 @@ def value(row: dict[str, Any], metric: str) -> float | None:
 
 
 def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a task, test, table, setting and score: mean, spread, and mean ends of the interval, over the seeds."""
+    """One row per task, test, table, setting and score: mean, spread and mean interval over the seeds."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in done:
         key = (row["task"], row["test"], row["table"], *(row[axis] for axis in BASE), row["score"])
@@ -200,11 +200,11 @@ def over_seeds(done: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) -> list[dict[str, Any]]:
-    """At how many tests and settings, seeds averaged, each score wins, beats the reconstruction error, both baselines.
+    """At how many tests and settings each score wins, beats the reconstruction error, and beats both baselines.
 
     Args:
-      summary: of `over_seeds`, as everywhere below.
-      test: one of the tests alone.
+      summary: from `over_seeds`, as in all functions below.
+      test: count the settings of this test only.
     """
     cases = _cases(summary, metric, test)
     rows = robustness.wins(cases, [*BASELINES, *MAPS])
@@ -220,7 +220,7 @@ def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) ->
 
 
 def _cases(summary: list[dict[str, Any]], metric: str, test: str | None) -> list[dict[str, float]]:
-    """The scores' values on whole volumes, raw, one case a test and setting."""
+    """Values of the scores on whole volumes without post-processing: one case per test and setting."""
     by_case: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in summary:
         if row["table"] == "own_grid" and test in (None, row["test"]) and row[f"{metric}_mean"] is not None:
@@ -230,7 +230,7 @@ def _cases(summary: list[dict[str, Any]], metric: str, test: str | None) -> list
 
 
 def by_test(summary: list[dict[str, Any]], metric: str) -> str:
-    """Markdown: a metric at the base settings, own grid, raw; a row a test set, a column a score, and chance."""
+    """Markdown table of a metric at the base settings on the scans' grids: one row per test, one column per score."""
     chance = {"average_precision": lambda prevalence: prevalence, "auroc": lambda _: 0.5}[metric]
     table: dict[str, dict[str, Any]] = {}
     for row in _at_base(summary):
@@ -242,7 +242,7 @@ def by_test(summary: list[dict[str, Any]], metric: str) -> str:
 
 
 def markdown(summary: list[dict[str, Any]]) -> str:
-    """A table a test set at the base settings, and who beats whom over everything that was run."""
+    """All tables in Markdown: each test at the base settings, and the comparison of scores over all settings."""
     parts, base = [by_test(summary, "average_precision"), by_test(summary, "auroc")], _at_base(summary)
     for test, table in dict.fromkeys((row["test"], row["table"]) for row in base):
         found = [row for row in base if (row["test"], row["table"]) == (test, table)]
@@ -253,7 +253,7 @@ def markdown(summary: list[dict[str, Any]]) -> str:
         if any("paper_auroc" in row for row in found):
             shown = [line | {"paper": row.get("paper_auroc")} for line, row in zip(shown, found, strict=True)]
             columns["paper"] = "AUROC in the paper"
-        words = "mean ± standard deviation over seeds, in brackets the 95 % interval over patients"
+        words = "mean ± standard deviation over seeds, with the 95 % interval over patients in brackets"
         words = f"{found[0]['volumes']} volumes, {found[0]['seeds']} seeds; {words}"
         parts.append(f"**{test}.** {found[0]['caption']}; {words}:\n\n{tables.markdown(shown, columns, best={})}")
     parts += [over_settings(summary, metric) for metric in ("average_precision", "auroc")]
@@ -263,8 +263,7 @@ def markdown(summary: list[dict[str, Any]]) -> str:
 
 
 def pairs(summary: list[dict[str, Any]], tests: list[str]) -> str:
-    """Markdown: at how many settings of a test the first of two scores has the higher AP, and by how much at the least
-    and at the most."""
+    """Markdown table: at how many settings of a test one score has a higher AP than another, and the range of gains."""
     rows = []
     for one, other in PAIRS:
         row: dict[str, Any] = {"pair": f"{style.display(one)} over {style.display(other)}"}
@@ -274,12 +273,12 @@ def pairs(summary: list[dict[str, Any]], tests: list[str]) -> str:
             won = sum(gain > 0 for gain in gains)
             row[test] = f"{won} of {len(gains)} ({min(gains):+.3f} to {max(gains):+.3f})"
         rows.append(row)
-    words = "Settings at which the first has the higher AP, in brackets its smallest and largest gain"
+    words = "Settings at which the first score has the higher AP, with its smallest and largest gain in brackets"
     return f"{words}:\n\n{tables.markdown(rows, {'pair': 'AP', **{test: test for test in tests}})}"
 
 
 def by_axis(summary: list[dict[str, Any]], tests: list[str], score: str = "elbo_grad") -> str:
-    """Markdown: the AP of a score along each axis, the others at their base."""
+    """Markdown table: the AP of a score along each axis, with the others at their base."""
     rows = []
     for axis in BASE:
         found = [row for row in summary if row["table"] == "own_grid" and row["score"] == score]
@@ -292,10 +291,12 @@ def by_axis(summary: list[dict[str, Any]], tests: list[str], score: str = "elbo_
 
 
 def over_settings(summary: list[dict[str, Any]], metric: str) -> str:
-    """Markdown: at how many of all settings each score wins and beats others, over all tests and for each."""
+    """Markdown tables: at how many settings each score wins and beats others, over all tests and for each test."""
     columns = ["score", "settings", "wins", "beats Rec-Error", "beats both baselines", "mean", "worst"]
-    words = f"By {METRICS[metric]}, tests and settings counted once, seeds averaged (shares with 95 % intervals, as if "
-    parts = [f"{words}they were independent):\n\n{tables.markdown(wins(summary, metric), columns, best={})}"]
+    words = (
+        f"By {METRICS[metric]}, over tests and settings, averaged over seeds (95 % intervals treat them as independent"
+    )
+    parts = [f"{words}:\n\n{tables.markdown(wins(summary, metric), columns, best={})}"]
     for test in _varied(summary):
         counted = wins(summary, metric, test)
         parts.append(f"{test} alone:\n\n{tables.markdown(counted, columns, best={})}")
@@ -341,7 +342,7 @@ def figure(path: Path, summary: list[dict[str, Any]]) -> None:
 
 
 def settings_figure(path: Path, summary: list[dict[str, Any]]) -> None:
-    """Average precision over each axis, the others at their base: a row a test, a column an axis, a line a score."""
+    """Average precision along each axis: one row per test, one column per axis, one line per score."""
     own, tests = [row for row in summary if row["table"] == "own_grid"], _varied(summary)
     names = ["equalised_brightness", *MAPS]
     lines = style.lines(names)
@@ -380,7 +381,7 @@ def settings_figure(path: Path, summary: list[dict[str, Any]]) -> None:
 
 
 def _varied(summary: list[dict[str, Any]]) -> list[str]:
-    """The tests that were run at more settings than one."""
+    """The tests that were run at several settings."""
     settings: dict[str, set[tuple[Any, ...]]] = {}
     for row in summary:
         settings.setdefault(row["test"], set()).add(tuple(row[axis] for axis in BASE))
@@ -389,14 +390,14 @@ def _varied(summary: list[dict[str, Any]]) -> list[str]:
 
 def main(config: Config) -> None:
     if config.train and "paper" in config.tasks and None in (config.hcp, config.brats, config.isles):
-        raise InputError("--tasks paper needs --hcp, --brats and --isles: where each data set lies")
+        raise InputError("--tasks paper needs --hcp, --brats and --isles: the folder of each data set")
     decides = {"epochs": config.epochs, "patience": config.patience}
     done = [row for row in rows(config) if decides.items() <= row.items() and row["seed"] in config.seeds]
     if not done:
-        raise SystemExit("nothing has been run yet; leave --no-train out")
+        raise SystemExit("no run is finished; run without --no-train")
     summary = over_seeds(done)
     text = markdown(summary)
-    # Of a few runs of the first days the time was not kept.
+    # The time of a few early runs is unknown.
     seconds = {_key(row): row["seconds"] for row in done}
     record.write("brain_mri.json", summary, seconds=list(seconds.values()) if config.train else None)
     files.write(record.RESULTS / "brain_mri.md", (text + "\n").encode())

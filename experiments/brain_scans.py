@@ -1,7 +1,7 @@
-"""The scans of `experiments.brain_mri`, brought into prepared volumes: what is learnt from, and what is judged.
+"""The training and test scans of `experiments.brain_mri` as prepared volumes.
 
-Made below the experiment's folder: LGG's TIFF slices as NIfTI volumes, a patient each; lesions inserted into healthy
-brains; and a cache for every task, size and part.
+Written below the experiment's folder: LGG's TIFF slices as NIfTI volumes, one per patient; healthy brains with inserted
+lesions; and one cache per task, size and part.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from jaxvae.errors import InputError
 if TYPE_CHECKING:
     from experiments.brain_mri import Config
 
-HELD_OUT = 8  # IXI subjects that get lesions
-KINDS = {"bright": 1.5, "dark": -1.5}  # what a lesion adds, in standard deviations of the brain
+HELD_OUT = 8  # IXI subjects with inserted lesions
+KINDS = {"bright": 1.5, "dark": -1.5}  # added by a lesion, in standard deviations of the brain
 
 
 class Prepared(NamedTuple):
-    """Caches of one task: that of training, and those of its tests by name."""
+    """Caches of one task: the training cache, and the test caches by name."""
 
     train: Path
     tests: dict[str, Path]
 
 
 def prepare(task: str, config: Config, size: int) -> Prepared:
-    """The caches of a task, made where they are not there yet."""
+    """The caches of a task; missing ones are made."""
     made = config.work / "scans"
     parts: dict[str, list[Scan]]
     if task == "paper":
         missing = [f"--{name}" for name in ("hcp", "brats", "isles") if getattr(config, name) is None]
         if missing:
-            raise InputError(f"{' '.join(missing)}: missing, the folder of the data set that task paper needs")
+            raise InputError(f"{' '.join(missing)}: missing; task paper needs the folders of its data sets")
         parts = {
             "train": find(config.hcp, "hcp"),
             "BraTS-2017": find(config.brats, "brats2017"),
@@ -65,7 +65,7 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
     paths = {
         name: config.work / "caches" / f"{task}-{size}" / name.replace(", ", "_").replace(" ", "_") for name in parts
     }
-    # The scans of LGG have a third of the planes of the others, of which a head's cross-section changes little.
+    # LGG's scans have a third as many planes as the others, but a head's cross-section changes little between planes.
     slicing = Slicing(size=size, clip=1.5 if task == "paper" else None)
     for name, found in parts.items():
         whole(cache_writer.prepare(paths[name], found, [], slicing))
@@ -73,20 +73,20 @@ def prepare(task: str, config: Config, size: int) -> Prepared:
 
 
 def find(*where: Any, **patterns: Any) -> list[Scan]:
-    """`scans.find`, of which nothing may be left out: a result is that of all scans of a data set."""
+    """`scans.find`, but a skipped scan is an error: results are of all scans of a data set."""
     found, left_out = scans.find(*where, **patterns)
     whole(left_out)
     return found
 
 
 def whole(left_out: list[Rejected]) -> None:
-    """Refuses to go on where a scan was left out."""
+    """Raise InputError if a scan was left out."""
     if left_out:
         raise InputError(f"{left_out[0].reason} ({len(left_out)} scans would be left out); complete the data set")
 
 
 def ixi(data: Path, *, masks: bool) -> list[Scan]:
-    """IXI's T1 volumes, with the brain masks or as whole heads."""
+    """IXI's T1 volumes, with brain masks or as whole heads."""
     brains = "DLMUSE/{0}_T1_DLMUSE.nii.gz" if masks else None
     return find(data / "ixi-t1-2mm", images="T1/*_T1.nii.gz", brains=brains)
 
@@ -94,7 +94,7 @@ def ixi(data: Path, *, masks: bool) -> list[Scan]:
 def lgg(data: Path, made: Path, *, channel: int) -> list[Scan]:
     """LGG's slices of one channel (0: T1 before contrast, 1: FLAIR) as volumes of 1x1x5 mm, with their lesions.
 
-    The data set does not say how large its voxels are, or which side is left; both are assumed.
+    The data set does not give the size of its voxels or the side of the patient; both are assumed.
     """
     found = []
     for patient in sorted(path for path in (data / "lgg-mri-segmentation" / "kaggle_3m").iterdir() if path.is_dir()):
@@ -114,7 +114,7 @@ def lgg(data: Path, made: Path, *, channel: int) -> list[Scan]:
 
 
 def insert(scan: Scan, made: Path, number: int) -> Scan:
-    """The scan with three soft-edged lesions of 5 to 11 mm radius, bright and dark by turns from scan to scan."""
+    """Insert three soft-edged lesions of 5 to 11 mm radius, bright in scans of even number and dark in the others."""
     image, lesion = (made / f"{volume_files.stem(scan.image)}_{kind}.nii.gz" for kind in ("image", "lesion"))
     if not (image.is_file() and lesion.is_file()):
         from scipy import ndimage
@@ -128,7 +128,7 @@ def insert(scan: Scan, made: Path, number: int) -> Scan:
         grid = np.indices(brain.shape).reshape(3, -1).T * volume.spacing
         extent = np.zeros(brain.shape)
         for centre in places[rng.choice(len(places), 3, replace=False)]:
-            # An ellipsoid with a rim of 2 mm in which the change fades.
+            # An ellipsoid whose change fades over a rim of 2 mm.
             axes = rng.uniform(5, 11) * rng.uniform(0.8, 1.2, 3)
             distance = np.linalg.norm((grid - centre * volume.spacing) / axes, axis=1).reshape(brain.shape)
             extent = np.maximum(extent, np.clip((1 - distance) * axes.min() / 2 + 0.5, 0, 1))
@@ -140,7 +140,7 @@ def insert(scan: Scan, made: Path, number: int) -> Scan:
 
 
 def save(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    """A volume under a temporary name, then under its own."""
+    """Write a volume under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}")
     nib.Nifti1Image(voxels, affine).to_filename(part)

@@ -1,14 +1,15 @@
-"""The paper's FashionMNIST figure, whole: one class held out, and found again among the test images.
+"""The paper's FashionMNIST figure: one class is held out of training and detected among the test images.
 
     python -m experiments.fashion_mnist --data DIR      # the folder of the four IDX files
 
-Four panels: the size of the latent, the scaling (how often an image is stacked), the decoder's log_scale, and the held-
-out class, with class 5 once more as the paper tuned it (log_scale 1.4). 25 epochs, batch 128, Adam 1e-3, three seeds,
-with the released code's arithmetic and with the corrected one (`jaxvae/parity.py` says how they differ): 150 runs. The
-seeds of a setting train as one program, or as many runs as `--together` says; on two cores a run takes 40 s and more,
-of scaling 16 eleven minutes, all of them 8.5 hours. Every finished program is kept in results/fashion_mnist_runs.jsonl;
-started again, only what is missing there is trained. Writes results/fashion_mnist.json, .md and .png, and prints how
-far each panel is from the paper: `paper` is the value digitised from its figure, accurate to about 0.01.
+Four panels: latent size, scaling (how often an image is stacked), log_scale of the decoder, and held-out class. Class 5
+is there twice, the second time with the paper's tuned log_scale of 1.4. Each run takes 25 epochs with batch 128 and
+Adam 1e-3. Three seeds and two arithmetics (`jaxvae/parity.py` explains them) make 150 runs.
+
+On two cores a run takes 40 s or more, up to eleven minutes at scaling 16, and all of them 8.5 hours. Finished programs
+are kept in results/fashion_mnist_runs.jsonl, and the same command continues from there. Writes
+results/fashion_mnist.json, .md and .png, and prints the distance of each panel from the paper. `paper` is a value
+digitised from its figure, to about 0.01.
 """
 
 from __future__ import annotations
@@ -87,28 +88,28 @@ WINS = ["arithmetic", "score", "settings", "wins", "share", "mean", "spread", "w
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Train what is missing, compare with the paper."""
+    """Train the missing runs, compare with the paper."""
 
     data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data" / "fashion-mnist"
     """the folder of the four IDX files"""
     panels: tuple[str, ...] = ("held_out_class", "log_scale", "latent_size", "scaling")
-    """which panels, in this order"""
+    """panels to train, in this order"""
     arithmetics: tuple[Arithmetic, ...] = ("released", "corrected")
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 25
-    together: int = 3
-    """runs a program; as many as fit on an accelerator"""
+    runs_per_program: int = 3
+    """runs that train as one program; more on an accelerator"""
     train: bool = True
-    """train what is missing; else only summarise what is there"""
+    """train the missing runs; otherwise only summarize the finished ones"""
 
 
 def settings_of(panel: str) -> dict[Any, Setting]:
-    """What is trained for each value of a panel."""
+    """The setting of each value of a panel."""
     return {value: TUNED if value == "5*" else {**DEFAULT, panel: value} for value in PAPER[panel]}
 
 
 def missing(config: Config, done: list[Setting]) -> Iterator[tuple[Setting, list[dict[str, Any]]]]:
-    """(what decides the program, its runs): the programs that are still to be trained, each setting once."""
+    """(program, its runs): the programs that remain to be trained, each setting once."""
     have = {json.dumps(row["run"], sort_keys=True) for row in done}
     for panel, arithmetic in itertools.product(config.panels, config.arithmetics):
         runs: list[dict[str, Any]] = []
@@ -120,12 +121,12 @@ def missing(config: Config, done: list[Setting]) -> Iterator[tuple[Setting, list
         for (scaling, latent_size), alike in itertools.groupby(runs, lambda run: (run["scaling"], run["latent_size"])):
             program = {"arithmetic": arithmetic, "scaling": scaling, "latent_size": latent_size}
             members = list(alike)
-            for start in range(0, len(members), config.together):
-                yield program, members[start : start + config.together]
+            for start in range(0, len(members), config.runs_per_program):
+                yield program, members[start : start + config.runs_per_program]
 
 
 def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, ...], epochs: int) -> list[Setting]:
-    """Trains some runs as one program and scores the test images: a row a run."""
+    """Train runs as one program and score the test images; returns one row per run."""
     images, classes, test, test_classes = data
     scaling, arithmetic = program["scaling"], parity.ARITHMETICS[program["arithmetic"]]
     model = jaxvae.DenseVAE((28 * scaling, 28, 1), latent_size=program["latent_size"])
@@ -169,7 +170,7 @@ def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, 
 
 
 def summary(config: Config, done: list[Setting]) -> list[dict[str, Any]]:
-    """A row a panel, value, arithmetic and score: mean and spread over the seeds, the paper's value beside it."""
+    """One row per panel, value, arithmetic and score: mean and spread over the seeds, and the paper's value."""
     by_run = {json.dumps(row["run"], sort_keys=True): row["auroc"] for row in done}
     rows = []
     for panel, arithmetic in itertools.product(PAPER, config.arithmetics):
@@ -198,7 +199,7 @@ def summary(config: Config, done: list[Setting]) -> list[dict[str, Any]]:
 
 
 def distances(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mean absolute difference from the paper, a row a panel and arithmetic, a column a score."""
+    """Mean absolute difference from the paper: one row per panel and arithmetic, one column per score."""
     table = []
     for panel, arithmetic in itertools.product(PAPER, ("released", "corrected")):
         part = [row for row in rows if (row["panel"], row["arithmetic"]) == (panel, arithmetic)]
@@ -213,7 +214,7 @@ def distances(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def over_settings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How often each score wins, a row an arithmetic and score; a setting that stands in several panels counts once."""
+    """How often each score wins: one row per arithmetic and score. A setting of several panels counts once."""
     table = []
     for arithmetic in ("released", "corrected"):
         cases: dict[str, dict[str, float]] = {}
@@ -228,7 +229,7 @@ def over_settings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def by_class(rows: list[dict[str, Any]]) -> str:
-    """Markdown: the paper's value and ours of every held-out class, mean over seeds."""
+    """Markdown table of every held-out class: the paper's value and ours, averaged over seeds."""
     values = PAPER["held_out_class"]
     table = [
         {"score": score, "AUROC": "paper", **{str(value): paper[place] for value, paper in values.items()}}
@@ -248,7 +249,7 @@ def by_class(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The paper's bars: a row an arithmetic, a column a panel; error bars over seeds, the paper's values as dashes."""
+    """Draw bars, one row per arithmetic and one column per panel, with error bars over seeds and the paper's values."""
     from matplotlib.figure import Figure
 
     arithmetics = list(dict.fromkeys(row["arithmetic"] for row in rows))

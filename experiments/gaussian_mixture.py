@@ -1,10 +1,10 @@
-"""The supplement's example in two dimensions: does the gradient of the ELBO point where the density rises?
+"""Gradients of the ELBO compared with the true score of a Gaussian mixture in two dimensions.
 
     python -m experiments.gaussian_mixture      # half a minute on two cores
 
-Samples of a mixture of three Gaussians in the unit square, whose log density and its gradient, the score, are known; a
-VAE trained on them; and how far the gradients of its ELBO, of the KL and of the likelihood are from the score at fresh
-samples and at points of the whole square: the angle between the two, and the ratio of their lengths. Writes
+The example of the paper's supplement. A VAE is trained on samples of three Gaussians in the unit square, whose log
+density and its gradient (the score) are known. The gradients of its ELBO, KL and likelihood are compared with the
+score, by angle and by ratio of lengths, at fresh samples and at points of the whole square. Writes
 results/gaussian_mixture.json and .png.
 """
 
@@ -32,12 +32,12 @@ MODEL = jaxvae.DenseVAE(image_shape=(1, 2, 1), latent_size=2, hidden_size=256)
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Train on samples, compare the fields."""
+    """Train on samples, compare the gradients."""
 
     samples: int = 20_000
     steps: int = 12_000
     log_scale: float = -2.5
-    """natural logarithm of the decoder's standard deviation; the mixture's is -2.53"""
+    """natural logarithm of the decoder's standard deviation; that of each Gaussian is -2.53"""
     seed: int = 0
 
 
@@ -67,7 +67,7 @@ def train(config: Config) -> Any:
 
 
 def fields(config: Config, params: Any, points: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(value [N], gradient [N, 2]) of the ELBO and of its two halves, -KL and -NLL, by name."""
+    """(value [N], gradient [N, 2]) of the ELBO and of its two terms, -KL and -NLL, by name."""
 
     def halves(image: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = jaxvae.sample_scores(MODEL, params, image[None], log_scale=config.log_scale)
@@ -80,7 +80,7 @@ def fields(config: Config, params: Any, points: np.ndarray) -> dict[str, tuple[n
 
 
 def errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Medians over points: the angle between two fields [N, 2] in degrees, and the ratio of their lengths."""
+    """Median angle between two vector fields [N, 2] in degrees, share within 45°, and median ratio of lengths."""
     lengths = np.linalg.norm(found, axis=1), np.linalg.norm(truth, axis=1)
     cosine = (found * truth).sum(axis=1) / (lengths[0] * lengths[1])
     angles = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
@@ -92,7 +92,7 @@ def errors(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def compare(config: Config, params: Any) -> list[dict[str, Any]]:
-    """A row a field and a set of points."""
+    """One row per field and set of points."""
     side = np.linspace(0.05, 0.95, 25)
     places = {
         "samples": draw(2000, config.seed + 1),
@@ -120,7 +120,7 @@ def plot(path: Path, config: Config, params: Any) -> None:
         heights = np.maximum(heights, np.percentile(heights, 20))
         axes.contourf(fine, fine, heights.reshape(len(fine), -1), levels=20, cmap="Blues")
         axes.scatter(*samples.T, s=2, color="#d55e00", alpha=0.5, linewidths=0)
-        # Directions; the lengths, which grow with the distance, would hide the middle.
+        # Directions only: lengths grow with the distance and would hide the middle.
         unit = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
         axes.quiver(*few.T, *unit.T, scale=28, width=0.004, color="#222222")
         axes.set(title=f"{name} and its gradient", xticks=[], yticks=[], aspect="equal", xlim=(0, 1), ylim=(0, 1))

@@ -1,12 +1,12 @@
-"""Tumours in FLAIR slices, learnt from tumour-free slices of other patients (TCGA-LGG, the `kaggle_3m` layout).
+"""Tumours in FLAIR slices: trained on tumour-free slices of other patients (TCGA-LGG, the `kaggle_3m` layout).
 
     python -m experiments.lgg_flair --data DIR          # the folder of patients; 8 minutes on two cores
 
-64x64 pixels, z-score per image, the paper's brain network with z 256, Adam 3e-4, batch 32, stopped on the ELBO of
-tumour-free slices of validation patients, at two decoder scales. The patients are split once; the seeds differ in
-weights and noise. Every run is a folder under `--runs`; started again, only what is missing is trained. Writes
-results/lgg_flair.json (mean and standard deviation over seeds) and results/lgg_flair.md, with the no-model baselines in
-the same table.
+The paper's brain network with z 256 on 64x64 pixels, z-scored per image, with Adam 3e-4 and batch 32, at two decoder
+scales. Training stops early on the ELBO of tumour-free slices of validation patients. Patients are split once; seeds
+differ in weights and noise. Each run has a folder below `--runs`, and the same command continues. Writes
+results/lgg_flair.json (mean and standard deviation over seeds) and results/lgg_flair.md, with baselines that need no
+model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Config:
     data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data" / "lgg-mri-segmentation" / "kaggle_3m"
     """the folder of patients"""
     runs: Path = Path("runs/lgg_flair")
-    """one folder a run"""
+    """one folder per run"""
     log_scales: tuple[float, ...] = (0.0, -1.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     size: int = 64
@@ -49,7 +49,7 @@ def folder(config: Config, log_scale: float, seed: int) -> Path:
 
 
 def evaluation(config: Config, log_scale: float, seed: int) -> dict[str, Any]:
-    """Trains and evaluates one run where that is not done yet; its evaluation.json."""
+    """Train and evaluate one run unless that is done; returns its evaluation.json."""
     run = str(folder(config, log_scale, seed))
     train = ["train", run, "--data", str(config.data), "--size", str(config.size), "--channels", "1"]
     train += ["--normalise", "zscore", "--learning-rate", "3e-4", "--batch-size", "32", "--log-scale", str(log_scale)]
@@ -61,7 +61,7 @@ def evaluation(config: Config, log_scale: float, seed: int) -> dict[str, Any]:
 
 
 def summary(level: str, log_scale: float, evaluations: list[dict]) -> list[dict]:
-    """Rows of one table (pixels or samples) with mean and standard deviation over the seeds."""
+    """Rows of one table (pixels or samples): mean and standard deviation over the seeds."""
     rows = []
     for number, first in enumerate(evaluations[0][level]):
         row = {"level": level, "log_scale": log_scale, "score": first["score"], "seeds": len(evaluations)}
@@ -74,7 +74,7 @@ def summary(level: str, log_scale: float, evaluations: list[dict]) -> list[dict]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """A table of pixels and one of samples: mean ± standard deviation over the seeds."""
+    """A table of pixels and a table of samples: mean ± standard deviation over the seeds."""
     parts = []
     for level in ("pixels", "samples"):
         metrics = METRICS if level == "pixels" else {key: METRICS[key] for key in ("auroc", "average_precision")}
@@ -95,7 +95,7 @@ def main(config: Config) -> None:
     for log_scale in config.log_scales:
         evaluations = [evaluation(config, log_scale, seed) for seed in config.seeds]
         for level in ("pixels", "samples"):
-            # A baseline needs no model, so it stands there once.
+            # Baselines do not depend on the model, so they are listed once.
             found = summary(level, log_scale, evaluations)
             rows += [row for row in found if log_scale == config.log_scales[0] or row["score"] not in BASELINES]
     trained = (folder(config, log_scale, seed) for log_scale in config.log_scales for seed in config.seeds)

@@ -1,4 +1,4 @@
-"""What an experiment leaves in results/: its rows, and under which circumstances they came about."""
+"""Write the rows of an experiment to results/, with the command, the time and the machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write(name: str, rows: list[dict[str, Any]], *, seconds: Sequence[float | None] | None) -> None:
-    """Writes results/NAME, a list of rows, and how they were made beside it, with `.context` before its `.json`.
+    """Write a list of rows to results/NAME, and how they were computed beside it, to NAME with `.context.json`.
 
     Args:
-      seconds: that each run took, whenever it was made, None where that is not known; None for all where rows are only
-        tabulated anew, which leaves the context of those who made them.
+      seconds: of each run, None where unknown. None instead of a list leaves the context file unchanged, for rows that
+        are only tabulated again.
     """
     files.write_json(RESULTS / name, rows)
     if seconds is None:

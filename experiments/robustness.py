@@ -1,4 +1,4 @@
-"""How often a score wins over many settings, and how sure that is."""
+"""How often a score wins over many settings, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Case = Mapping[str, float]  # the metric of every score at one setting
 
 
 def wins(cases: Sequence[Case], scores: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a score: at how many of the settings it is the best of all, and how it does at the average and worst one.
+    """One row per score: the number of settings it wins, and its mean, spread and worst value over settings.
 
-    `share` is (value, low, high) with the 95 % interval of Clopper and Pearson, which takes settings as draws of those
-    one could have chosen; settings that share a panel are not independent, so it is rather too narrow.
+    `share` is (value, low, high), with the 95 % interval of Clopper and Pearson. The interval treats settings as
+    independent draws. Settings of one panel are not, so it is too narrow.
     """
     best = [max(scores, key=case.__getitem__) for case in cases]
     rows = []
@@ -28,7 +28,7 @@ def wins(cases: Sequence[Case], scores: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def beats(cases: Sequence[Case], score: str, rivals: Sequence[str]) -> tuple[float, float, float]:
-    """The share of the settings at which a score is above every rival, with its interval as in `wins`."""
+    """The share of settings at which a score is above every rival, with an interval as in `wins`."""
     return _share(sum(case[score] > max(case[rival] for rival in rivals) for case in cases), len(cases))
 
 

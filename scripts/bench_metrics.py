@@ -1,16 +1,15 @@
-"""How long the exact metrics take, beside scikit-learn where it is installed. No JAX, one core.
+"""Benchmark of the exact metrics, beside scikit-learn if it is installed. No JAX, one core.
 
     python scripts/bench_metrics.py                      # 10^6, 10^7 and 10^8 pixels: about three minutes
     python scripts/bench_metrics.py --quick              # 10^5 and 10^6 pixels: seconds
-    python scripts/bench_metrics.py --pixels 5e7 --json timings.json      # and scikit-learn, whatever it takes
+    python scripts/bench_metrics.py --pixels 5e7 --json timings.json      # with scikit-learn
 
 Maps are float32, 64 x 64, with one lesion of 9 x 9 pixels each (2 % of all). Libraries take turns, so that a busy
-moment of the machine meets both. scikit-learn, which takes minutes above 10^7 pixels, is left out there unless the
-number of pixels was asked for.
+moment of the machine slows both. Above 10^7 pixels scikit-learn takes minutes and only runs with `--pixels`.
 
-Nearly all of the time is `numpy.sort`. On AMD processors of the Zen 4 generation its AVX-512 form is several times
-slower than its AVX2 form, which `NPY_DISABLE_CPU_FEATURES=X86_V4` in the environment selects (NumPy 2.4; on such an
-EPYC, 7 s become 2 s for 10^8 pixels).
+`numpy.sort` takes nearly all of the time. On AMD Zen 4 its AVX-512 form is several times slower than its AVX2 form,
+which `NPY_DISABLE_CPU_FEATURES=X86_V4` in the environment selects (NumPy 2.4; on such an EPYC, 2 s instead of 7 s for
+10^8 pixels).
 """
 
 from __future__ import annotations
@@ -46,37 +45,37 @@ def pixels(text: str) -> int:
     try:
         count = float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no number; give one such as 1e8") from None
+        raise argparse.ArgumentTypeError(f"{text}: must be a number such as 1e8") from None
     if not SIDE**2 <= count <= 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is out of range; give {SIDE**2} to 1e9, which takes 25 GB of memory")
+        raise argparse.ArgumentTypeError(f"{text}: must be {SIDE**2} to 1e9, which takes 25 GB of memory")
     return int(count) // SIDE**2 * SIDE**2
 
 
 def rounds(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of rounds; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number, 1 or more")
     return int(text)
 
 
 def new_file(text: str) -> Path:
     path = Path(text)
     if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} cannot be written; give a file in a folder that exists and is yours")
+        raise argparse.ArgumentTypeError(f"{text}: cannot be written; give a file in a writable folder")
     return path
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description="Times jaxvae's metrics, beside scikit-learn's where it is installed.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--pixels", type=pixels, help="time this many pixels only, e.g. 1e8")
+    size.add_argument("--pixels", type=pixels, help="only this number of pixels, such as 1e8")
     size.add_argument("--quick", action="store_true", help="small sizes only; seconds")
-    parser.add_argument("--rounds", type=rounds, default=3, help="how often to time each (default 3)")
-    parser.add_argument("--json", type=new_file, metavar="FILE", help="also write the timings here")
+    parser.add_argument("--rounds", type=rounds, default=3, help="timings of each contender (default 3)")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the timings to this file too")
     return parser.parse_args()
 
 
 def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(scores, masks), both [count / 64^2, 64, 64]: exponential scores, one higher within each map's lesion."""
+    """(scores, masks), both [count / 64^2, 64, 64]: exponential scores, higher by one inside each map's lesion."""
     generator = np.random.default_rng(0)
     maps = count // SIDE**2
     corners = generator.integers(SIDE - LESION + 1, size=(2, maps, 1))
@@ -133,14 +132,14 @@ def machine() -> dict[str, str]:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    # Which sort NumPy runs, and so most of the time, depends on these.
+    # NumPy chooses its sort, and with it most of the time, by these.
     numpy_build: Any = np.show_config(mode="dicts")
     return {
         "processor": models[0] if models else platform.processor() or platform.machine(),
         "simd": " ".join(numpy_build["SIMD Extensions"].get("found", [])),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "scikit-learn": scikit_learn_version() or "not installed; timing jaxvae alone",
+        "scikit-learn": scikit_learn_version() or "not installed, only jaxvae is timed",
     }
 
 

@@ -1,15 +1,17 @@
-"""How fast all maps of a batch can be had, smoothing and Combi included, beside PyTorch where it is installed.
+"""Benchmark of all maps of a batch, with smoothing and Combi, beside PyTorch if it is installed.
 
     python scripts/bench_scores.py                        # batches of 1 to 1024: minutes on two cores
-    python scripts/bench_scores.py --quick                # batches of 1 and 64, nothing compiled by PyTorch: seconds
+    python scripts/bench_scores.py --quick                # batches of 1 and 64, no torch.compile: seconds
     python scripts/bench_scores.py --batch 64 --json scores.json --plot scores.png
     python scripts/bench_scores.py --device gpu --batch 1 64 1024 16384 --precision tensorfloat32
 
-The paper's brain network (64x64x1, 16-32-64-256, z 256) with random weights, the same in every contender. Their maps
-are compared with jaxvae's in full float32 before anything is timed; `error` is the largest relative difference of a
-map. Contenders take turns. Work is counted from the layers, for one encoder forward, one decoder forward, one decoder
-pullback and two encoder pullbacks; two ceilings, a large matrix product and a large copy, are timed in the same run,
-and `of the ceiling` is the time that the lower one asks for over the time taken.
+The paper's brain network (64x64x1, 16-32-64-256, z 256), with the same random weights in every contender. Before
+anything is timed, the maps are compared with jaxvae's in full float32; `error` is the largest relative difference of a
+map. Contenders take turns.
+
+Work is counted from the layers: one forward pass of encoder and decoder, one pullback of the decoder and two of the
+encoder. Two ceilings, a large matrix product and a large copy, are timed in the same run. `of the ceiling` is the time
+that the lower ceiling allows, divided by the time taken.
 """
 
 # pyright: reportMissingImports=false
@@ -43,37 +45,37 @@ from jaxvae.machine import machine
 
 MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
 LOG_SCALE = -0.5
-# The relative difference from full float32 above which a contender is not timed. Single precision keeps 1e-5, and 1e-4
-# and more where a feature is so close to zero that it falls on either side of LeakyReLU's kink.
+# The largest relative difference from full float32 at which a contender is timed. Single precision reaches 1e-5, and
+# 1e-4 or more where a feature is so close to zero that its sign, and LeakyReLU's slope, differ.
 TOLERANCE = {"float32": 1e-3, "tensorfloat32": 1e-1, "bfloat16": 5e-1}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Which batches, and how often."""
+    """Batch sizes, contenders and output."""
 
     batch: tuple[int, ...] = (1, 8, 64, 256, 1024)
     """batch sizes"""
     rounds: int = 12
-    """each contender's turns"""
+    """turns of each contender"""
     quick: bool = False
     """batches of 1 and 64, fewer turns, no torch.compile"""
     device: Device = "default"
-    """where to compute; default is what JAX finds"""
+    """device; default is JAX's choice"""
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     """of products and convolutions (tensorfloat32: accelerators only), or of all features (bfloat16)"""
     torch: bool = True
     """time the PyTorch peers too"""
     json: Path | None = None
-    """write the rows there"""
+    """file for the rows"""
     plot: Path | None = None
-    """draw images per second against the batch size there"""
+    """file for a plot of images per second against batch size"""
 
 
 def work_per_batch(model: jaxvae.ConvVAE, batch: int) -> tuple[float, float]:
-    """(FLOP, bytes) of all maps: by definition, of which Winograd spares some, and what no cache could spare."""
+    """(FLOP, bytes) of all maps: by definition (Winograd's form needs fewer), and the least that memory must move."""
     height, width, fine = model.image_shape
-    layers = []  # FLOP an image, kernel elements, elements in and out an image: of one level each
+    layers = []  # per level: FLOP per image, kernel elements, elements in and out per image
     for coarse in model.features:
         height, width = height // 2, width // 2
         kernel, positions = 16 * fine * coarse, height * width
@@ -92,7 +94,7 @@ def work_per_batch(model: jaxvae.ConvVAE, batch: int) -> tuple[float, float]:
 
 
 def jax_contender(model: jaxvae.ConvVAE, params: Any, images: np.ndarray, precision: str) -> Any:
-    """All maps, on the device, as `score_batches` computes them."""
+    """All maps on the device, as in `score_batches`."""
     on_device, log_scale = jnp.asarray(images), jnp.float32(LOG_SCALE)
 
     def run() -> dict[str, jax.Array]:
@@ -104,7 +106,7 @@ def jax_contender(model: jaxvae.ConvVAE, params: Any, images: np.ndarray, precis
 
 
 def torch_contenders(params: Any, images: np.ndarray, precision: str, compiled: bool) -> Contenders:
-    """The released procedure and the best ones we know, by name."""
+    """The released procedure and the fastest ones we know, by name."""
     import torch
     import torch_peers
 
@@ -142,7 +144,7 @@ def torch_contenders(params: Any, images: np.ndarray, precision: str, compiled: 
         "PyTorch, stacked pullbacks": stacked(torch_peers.stacked_pullbacks, frozen, x),
     }
     if compiled:
-        torch.compiler.reset()  # Each batch size is compiled anew, which a function is only so many times.
+        torch.compiler.reset()  # Each batch size compiles again, and torch limits compilations per function.
         function = torch.compile(torch_peers.stacked_pullbacks, dynamic=False)
         contenders["PyTorch, stacked, compiled"] = stacked(function, frozen, x)
         contenders["PyTorch, stacked, compiled, channels last"] = stacked(function, last, last_x)
@@ -153,7 +155,7 @@ def torch_contenders(params: Any, images: np.ndarray, precision: str, compiled: 
 
 
 def errors_of(contenders: Contenders, expected: dict[str, np.ndarray]) -> dict[str, float]:
-    """The largest relative difference of a map from the expected one, a contender."""
+    """The largest relative difference of a map from the expected one, for each contender."""
 
     def difference(got: Any, wanted: np.ndarray) -> float:
         got = got.float().cpu() if hasattr(got, "cpu") else got
@@ -168,10 +170,10 @@ def errors_of(contenders: Contenders, expected: dict[str, np.ndarray]) -> dict[s
 def measure(
     batch: int, config: Config, rounds: int, peers: bool, ceilings: tuple[float, float]
 ) -> list[dict[str, Any]]:
-    """A row a contender for one batch size."""
+    """One row per contender, for one batch size."""
     exact = jaxvae.ConvVAE((64, 64, 1))
     model = jaxvae.ConvVAE((64, 64, 1), dtype=jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32)
-    # Three times the usual start: near the prior, the gradient of the KL is mostly rounding error in float32.
+    # Three times the usual weights: near the prior, the KL's gradient is mostly rounding error in float32.
     params = jaxvae.init(exact, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
     params = jax.tree.map(lambda kernel: 3 * kernel, params)
     images = np.random.default_rng(0).random((batch, 64, 64, 1), np.float32)
@@ -207,11 +209,11 @@ def main(config: Config) -> int:
     batches, rounds = ((1, 64), 4) if config.quick else (config.batch, config.rounds)
     wrong = complaint(config.device)
     if min(batches, default=0) < 1 or rounds < 1:
-        wrong = "--batch and --rounds take numbers of at least 1"
+        wrong = "--batch, --rounds: must be at least 1"
     if wrong:
         print(f"bench_scores: {wrong}", file=sys.stderr)
         return 2
-    # bfloat16 is a choice of the networks' own; the products around them are in full.
+    # With bfloat16 only the networks use it; all other products use full precision.
     multiply_alike("tensorfloat32" if config.precision == "tensorfloat32" else "float32")
     peers = torch_facts(config.torch)
     ceilings = matrix_rate(config.precision), copy_rate()
@@ -246,7 +248,7 @@ def main(config: Config) -> int:
 
 
 def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Images per second against the batch size, a line a contender."""
+    """Plot images per second against the batch size, one line per contender."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -1,11 +1,11 @@
-"""Whether an image costs as much among many as among few, in time and in memory.
+"""Benchmark of long streams of slices: time and memory against the number of images.
 
     python scripts/bench_slices.py                        # 1,000, 10,000 and 100,000 slices: minutes on two cores
     python scripts/bench_slices.py --images 1000 10000    # half a minute
 
-Slices of 64x64 pixels, uint8, in a memory-mapped file, through `score_batches` with the paper's brain network and
-random weights. Each number of images has a process of its own, whose highest anonymous memory (RssAnon) leaves out the
-pages of the mapped file; Linux only. Processes take turns, and compilation is left out of the times.
+`score_batches` reads uint8 slices of 64x64 pixels from a memory-mapped file, with the paper's brain network and random
+weights. Each number of images has its own process. Its highest anonymous memory (RssAnon, Linux only) excludes the
+pages of the mapped file. Processes take turns, and compilation is not timed.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Config:
-    """How many images, and how often."""
+    """Numbers of images, maps and output."""
 
     images: tuple[int, ...] = (1000, 10_000, 100_000)
     """numbers of images"""
     maps: tuple[str, ...] = ("combi", "elbo_grad")
-    """the maps of each"""
+    """maps to compute"""
     rounds: int = 3
-    """each number's turns"""
+    """turns of each number of images"""
     json: Path | None = None
-    """write the rows there"""
+    """file for the rows"""
     of: Path | None = None
-    """used by the script itself: score this file of slices and print the row"""
+    """internal: score this file of slices and print the row"""
 
 
 def measure(path: Path, maps: tuple[str, ...]) -> dict[str, Any]:
-    """Time and memory of all slices in a file."""
+    """Measure time and memory of scoring all slices of a file."""
     images = np.load(path, mmap_mode="r")
     model = jaxvae.ConvVAE((SIDE, SIDE, 1))
     params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
@@ -67,7 +67,7 @@ def main(config: Config) -> int:
         print(json.dumps(measure(config.of, config.maps)))
         return 0
     if min(config.images, default=0) < 100 or config.rounds < 1:
-        print("bench_slices: --images takes numbers of at least 100, --rounds of at least 1", file=sys.stderr)
+        print("bench_slices: --images must be at least 100, --rounds at least 1", file=sys.stderr)
         return 2
     found: dict[int, list[dict[str, Any]]] = {count: [] for count in config.images}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""What a population costs: model-steps per second against its size, beside single runs and a PyTorch loop.
+"""Benchmark of populations: training steps per second against the number of runs.
 
     python scripts/bench_sweep.py                     # both networks, populations of 1 to 64: long on two cores
     python scripts/bench_sweep.py --quick             # the dense network, populations of 1 to 8: under a minute
     python scripts/bench_sweep.py --device gpu --runs 1 16 64 256 --json sweep.json
 
 A model-step is one training step of one run. `side by side` trains all runs of a population at once (vmap), `in turn`
-one after the other in one program, `single runs` in one call of `fit` each; the PyTorch loop is one run, eager, fused
-Adam. The dense network is FashionMNIST's (batch 128), the convolutional one the brain network (batch 64).
+one after the other in one program, `single runs` with one call of `fit` each. The PyTorch loop is one run, eager, with
+fused Adam. The dense network is FashionMNIST's (batch 128), the convolutional one the brain network (batch 64).
 """
 
 # pyright: reportMissingImports=false
@@ -32,26 +32,26 @@ from jaxvae.machine import machine
 
 @dataclass(frozen=True)
 class Config:
-    """Which populations, and how often."""
+    """Networks, sizes of populations and output."""
 
     networks: tuple[str, ...] = ("dense", "conv")
     """dense, conv or both"""
     runs: tuple[int, ...] = (1, 4, 16, 64)
     """sizes of the population"""
     steps: int = 40
-    """steps a run of the dense network; a quarter of the convolutional one"""
+    """steps per run of the dense network; the convolutional one takes a quarter"""
     rounds: int = 3
-    """each contender's turns"""
+    """turns of each contender"""
     quick: bool = False
     """the dense network and small populations"""
     device: Device = "default"
-    """where to compute; default is what JAX finds"""
+    """device; default is JAX's choice"""
     precision: Precision = "float32"
-    """of matrix products and convolutions on an accelerator, in JAX and PyTorch alike"""
+    """of products and convolutions on an accelerator, in JAX and PyTorch"""
     torch: bool = True
     """time the PyTorch loop too"""
     json: Path | None = None
-    """write the rows there"""
+    """file for the rows"""
 
 
 def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Contenders:
@@ -75,9 +75,9 @@ def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Co
 def main(config: Config) -> int:
     wrong = complaint(config.device)
     if not set(config.networks) <= set(BATCH) or not config.networks or min(config.runs, default=0) < 1:
-        wrong = "--networks takes conv and dense, --runs numbers of at least 1"
+        wrong = "--networks must be conv or dense, --runs at least 1"
     if wrong or min(config.steps, config.rounds) < 1:
-        print(f"bench_sweep: {wrong or '--steps and --rounds take numbers of at least 1'}", file=sys.stderr)
+        print(f"bench_sweep: {wrong or '--steps, --rounds: must be at least 1'}", file=sys.stderr)
         return 2
     multiply_alike(config.precision)
     peers = torch_facts(config.torch)
@@ -108,7 +108,7 @@ def main(config: Config) -> int:
         "network": "network",
         "runs": "runs",
         "contender": "contender",
-        "ms": "ms a model-step",
+        "ms": "ms per model-step",
         "steps_per_s": "model-steps/s",
         "times_singles": "times single runs",
     }

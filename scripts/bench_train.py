@@ -1,12 +1,12 @@
-"""How fast both networks train, beside the best PyTorch loop where PyTorch is installed.
+"""Benchmark of training steps of both networks, beside PyTorch loops if PyTorch is installed.
 
     python scripts/bench_train.py                # minutes on two cores
     python scripts/bench_train.py --quick        # under a minute
 
-The brain network (64x64x1, z 256, batch 64) and the FashionMNIST network (784-400-20, batch 128), Adam, random images.
-jaxvae takes `--steps` steps in one call of `fit`, with its data on the device, PyTorch as many in a loop over batches
-gathered by index, with fused Adam and the loss fetched at the end; and, as it is usually written, over a DataLoader,
-with Adam as it comes and the loss fetched at every step. Contenders take turns.
+The brain network (64x64x1, z 256, batch 64) and the FashionMNIST network (784-400-20, batch 128), with Adam and random
+images. jaxvae takes `--steps` steps in one call of `fit`, with its data on the device. The best PyTorch loop gathers
+batches by index, uses fused Adam and fetches the loss at the end. The usual one has a DataLoader and unfused Adam, and
+fetches the loss at every step. Contenders take turns.
 """
 
 # pyright: reportMissingImports=false
@@ -34,24 +34,24 @@ IMAGES = 2048
 
 @dataclass(frozen=True)
 class Config:
-    """Which networks, and how often."""
+    """Networks, steps and output."""
 
     networks: tuple[str, ...] = ("conv", "dense")
     """conv, dense or both"""
     steps: int = 20
-    """steps a call; ten times as many of the dense network"""
+    """steps per call; the dense network takes ten times as many"""
     rounds: int = 9
-    """each contender's turns"""
+    """turns of each contender"""
     quick: bool = False
     """fewer steps and turns, no torch.compile"""
     device: Device = "default"
-    """where to compute; default is what JAX finds"""
+    """device; default is JAX's choice"""
     precision: Precision = "float32"
-    """of matrix products and convolutions on an accelerator, in JAX and PyTorch alike"""
+    """of products and convolutions on an accelerator, in JAX and PyTorch"""
     torch: bool = True
     """time the PyTorch peers too"""
     json: Path | None = None
-    """write the rows there"""
+    """file for the rows"""
 
 
 def model_of(network: str) -> jaxvae.ConvVAE | jaxvae.DenseVAE:
@@ -59,7 +59,7 @@ def model_of(network: str) -> jaxvae.ConvVAE | jaxvae.DenseVAE:
 
 
 def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], Any]:
-    """`steps` steps of `fit`; the state goes from call to call."""
+    """`steps` steps of `fit`; each call continues from the state of the one before."""
     model, config = model_of(network), jaxvae.TrainConfig(batch_size=BATCH[network])
     hparams = jaxvae.Hyperparams(learning_rate=1e-4)
     held = [jaxvae.init(model, config, hparams, jax.random.key(0))]
@@ -73,7 +73,7 @@ def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], 
 
 
 def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: bool) -> dict[str, Callable[[], Any]]:
-    """The same steps in PyTorch: eager and compiled, and of convolutions in its usual layout and with channels last."""
+    """The same steps in PyTorch, eager and compiled; convolutions in the usual layout and with channels last."""
     import torch
     import torch_peers
 
@@ -122,7 +122,7 @@ def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: boo
 def main(config: Config) -> int:
     wrong = complaint(config.device)
     if not set(config.networks) <= set(BATCH) or not config.networks or min(config.steps, config.rounds) < 1:
-        wrong = "--networks takes conv and dense, --steps and --rounds at least 1"
+        wrong = "--networks must be conv or dense, --steps and --rounds at least 1"
     if wrong:
         print(f"bench_train: {wrong}", file=sys.stderr)
         return 2
@@ -153,7 +153,7 @@ def main(config: Config) -> int:
     heads = {
         "network": "network",
         "contender": "contender",
-        "median_ms": "median ms a step",
+        "median_ms": "median ms per step",
         "minimum_ms": "minimum ms",
         "steps_per_s": "steps/s",
         "times_jaxvae": "times jaxvae",

@@ -1,11 +1,11 @@
-"""How long a scan takes from its .nii.gz to its map's, by stage, and how much memory folders of scans take.
+"""Benchmark of scans: time from the .nii.gz of a scan to that of its map, and memory of scoring folders.
 
     python scripts/bench_volumes.py                  # one volume, then folders of 5 and 50
     python scripts/bench_volumes.py --folders 5      # quicker
 
-Scans are 240x240x155 voxels at 1 mm, skull-stripped, made on the spot; the model is the paper's brain network,
-untrained. Compilation is left out of the times. Memory is the highest anonymous memory (RssAnon) of a process of its
-own for each folder, which leaves out the pages of mapped files; Linux only.
+Scans are synthetic, skull-stripped, 240x240x155 voxels at 1 mm. The model is the paper's brain network, untrained.
+Compilation is not timed. Each folder has its own process, whose highest anonymous memory (RssAnon, Linux only) excludes
+the pages of mapped files.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Config:
     """Time one volume, then measure the memory of folders."""
 
     folders: tuple[int, ...] = (5, 50)
-    """how many scans each folder has"""
+    """numbers of scans in the folders"""
     maps: tuple[str, ...] = ("combi",)
-    """what is written of each scan"""
+    """maps to write for each scan"""
     rounds: int = 5
-    """how often the one volume is scored; the median counts"""
+    """how often the single volume is scored; the median is printed"""
     of: Path | None = None
-    """used by the script itself: score this folder and print the memory"""
+    """internal: score this folder and print the memory"""
 
 
 def write_scans(folder: Path, count: int) -> None:
-    """Ellipsoids of tissue with smooth structure and noise, int16, different in every scan."""
+    """Write ellipsoids of tissue with smooth structure and noise, int16, different in every scan."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")).astype(np.float32)
     brain = np.square(grid / np.reshape([0.6, 0.72, 0.75], (3, 1, 1, 1))).sum(axis=0) < 1
     structure = 300 + 60 * np.cos(9 * grid[0]) * np.cos(7 * grid[1]) * np.cos(8 * grid[2])
@@ -62,7 +62,7 @@ def write_scans(folder: Path, count: int) -> None:
 
 
 def untrained() -> checkpoint.Run:
-    """The paper's network as a run on volumes."""
+    """The paper's network as a run on volumes, untrained."""
     model = jaxvae.ConvVAE((64, 64, 1))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
     config = {
@@ -75,18 +75,18 @@ def untrained() -> checkpoint.Run:
 
 
 def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -> volume_maps.Summary:
-    """Every scan of a folder, from file to file."""
+    """Score every scan of a folder, from file to file."""
     return volume_maps.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
 
 
 def memory(folder: Path, maps: tuple[str, ...]) -> None:
-    """Scores a folder and prints the highest memory on the way."""
+    """Score a folder and print the highest memory."""
     run = untrained()
     with tempfile.TemporaryDirectory() as out, highest_memory() as peak:
         started = time.perf_counter()
         count = score(run, folder, Path(out), maps).written
         seconds = time.perf_counter() - started
-    print(f"{count} scans: peak RssAnon {peak[0] / 1e6:.0f} MB, {seconds / count:.2f} s a scan, compilation included")
+    print(f"{count} scans: peak RssAnon {peak[0] / 1e6:.0f} MB, {seconds / count:.2f} s per scan, compilation included")
 
 
 def main(config: Config) -> None:

@@ -1,11 +1,11 @@
-"""Damages files of every format that jaxvae reads and looks at what comes of it.
+"""Fuzzer: read damaged files of every format that jaxvae reads.
 
     python scripts/fuzz.py --seconds 60 --seed 0
 
-Each input ends in one of two ways: `refused`, InputError with a message of one line, or `read`, finite numbers of the
-right shape. Everything else is a fault: another exception, more than 10 seconds, more than 1 GB of memory, a program
-that is run from a data file, a file that is written elsewhere, or other pixels read from a file that was cut. Faulty
-inputs are kept below --keep. `python scripts/fuzz.py --only png --first 17` repeats input 17.
+Each input must end in one of two ways: `refused` (InputError with a message of one line) or `read` (finite numbers of
+the right shape). Anything else is a fault: another exception, more than 10 seconds, more than 1 GB of memory, a program
+run from a data file, a file written elsewhere, or other pixels from a truncated file. Faulty inputs are kept below
+--keep. `python scripts/fuzz.py --only png --first 17` repeats input 17.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from typing import Any
 
 LIMIT_SECONDS = 10.0
 LIMIT_BYTES = 1 << 30
-BACKSTOP_BYTES = 16 << 30  # of address space, so that a fault does not take the machine down
+BACKSTOP_BYTES = 16 << 30  # of address space, to protect the machine
 RUNS_CODE = ("pickle.find_class", "os.system", "os.exec", "subprocess.Popen", "socket.connect")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="stop after so many seconds")
-    parser.add_argument("--inputs", type=int, help="stop after so many inputs per format")
+    parser.add_argument("--seconds", type=float, default=60.0, help="stop after this time")
+    parser.add_argument("--inputs", type=int, help="stop after this number of inputs per format")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input of each format")
-    parser.add_argument("--only", help="formats whose names contain this")
-    parser.add_argument("--keep", type=Path, default=Path("fuzz-faults"), help="folder for faulty inputs")
+    parser.add_argument("--only", help="only formats whose names contain this")
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-faults"), help="folder that keeps faulty inputs")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.worker:
@@ -74,7 +74,7 @@ def _fuzz(flags: argparse.Namespace, scratch: Path) -> int:
 
 
 class _Worker:
-    """A process that reads damaged files, started anew where one ended it."""
+    """A process that reads damaged files. It is started again if a file ends it."""
 
     def __init__(self, seed: int, scratch: Path) -> None:
         self._command = [sys.executable, __file__, "--worker", str(scratch), "--seed", str(seed)]
@@ -88,7 +88,7 @@ class _Worker:
         self.formats: list[str] = json.loads(self._answer(120) or b"[]")
 
     def _answer(self, seconds: float) -> bytes:
-        """One line; nothing where none comes in time or the process has ended."""
+        """Read one line; empty if none comes in time or the process has ended."""
         out = self._process.stdout
         assert out is not None
         return out.readline() if select.select([out], [], [], seconds)[0] else b""
@@ -123,7 +123,7 @@ class _Worker:
 
 
 def _work(seed: int, scratch: Path) -> int:
-    """Reads the inputs that are asked for on stdin, and answers on stdout."""
+    """Read the inputs that stdin names, and write the outcomes to stdout."""
     from fuzz_formats import formats
 
     answers, sys.stdout = sys.stdout, sys.stderr
@@ -142,7 +142,7 @@ def _work(seed: int, scratch: Path) -> int:
 
 
 def _watch(scratch: Path) -> list[str]:
-    """What is done that no reader may do, appended as it happens."""
+    """Actions that are forbidden to readers, appended as they happen."""
     events: list[str] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -196,7 +196,7 @@ def _try(form: Any, name: str, seed: int, number: int, folder: Path, events: lis
 
 
 def _good(form: Any, folder: Path) -> Any:
-    """What is read from the good sample, once for each format."""
+    """The content of the good sample, read once for each format."""
     if form.read not in _GOOD:
         _write(folder, form.files)
         _GOOD[form.read] = form.read(folder)

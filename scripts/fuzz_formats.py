@@ -1,4 +1,4 @@
-"""The formats that jaxvae reads: a good sample of each, how it is damaged, and how it is read and checked."""
+"""The formats that jaxvae reads: a good sample of each, ways to damage it, and a function that reads and checks it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Format(NamedTuple):
 
     Args:
       files: a good sample, by path within its folder.
-      damage: by the ending of a file's name, how its fields are damaged; files with no such ending stay as they are.
-      read: reads the sample from its folder, returns what was read, and fails where that is not sound.
-      whole: the format tells a file that was cut from a good one.
-      checked: the format has checksums, so any flipped bit is noticed or changes nothing.
+      damage: functions that damage a field, by the suffix of the file; files with other suffixes stay unchanged.
+      read: reads the sample from its folder, returns the content, and fails if it is unsound.
+      whole: the format can tell a truncated file from a good one.
+      checked: the format has checksums, so a flipped bit is detected or changes nothing.
     """
 
     files: dict[str, bytes]
@@ -41,7 +41,7 @@ class Format(NamedTuple):
 
 
 def formats(scratch: Path) -> dict[str, Format]:
-    """All formats by name; `scratch` is a folder for making the samples."""
+    """All formats by name. `scratch` is a folder for making the samples."""
     from fuzz_records import records
 
     return {**_volumes(scratch), **_images(scratch), "idx": _idx(), **records(scratch)}
@@ -54,7 +54,7 @@ def sample(folder: Path) -> dict[str, bytes]:
 
 
 def damaged(draw: Draw, form: Format) -> tuple[dict[str, bytes], str, bool]:
-    """(the sample with one file damaged, in words how, whether it must be refused or read as the good one)."""
+    """(sample with one damaged file, description, whether it must be refused or read as the good one)."""
     targets = [name for name in form.files if any(name.endswith(suffix) for suffix in form.damage)]
     name = draw.choice(targets)
     content = form.files[name]

@@ -1,4 +1,4 @@
-"""Ways to damage a file: at random, and by the fields of its format. Everything is drawn from one `random.Random`."""
+"""Ways to damage a file: at random, and by the fields of its format. All draws come from one `random.Random`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Draw = random.Random
 
 
 class Damage(NamedTuple):
-    """A damaged file. `cut`: it is the beginning of the good one, so it must be refused or read as the good one is."""
+    """A damaged file. `cut`: it is the beginning of the good one, so it must be refused or read as the good one."""
 
     content: bytes
     what: str
@@ -83,17 +83,17 @@ JSON_VALUES: tuple[Any, ...] = (
 
 @cache
 def bomb() -> bytes:
-    """A gzip of 2 GB of zeros, a thousandth as long: 32 members, one after the other."""
+    """A gzip of 2 GB of zeros, a thousandth as long, in 32 members."""
     return gzip.compress(bytes(1 << 26)) * 32
 
 
 def at_random(draw: Draw, content: bytes) -> Damage:
-    """Bytes changed, removed, repeated or replaced, with no knowledge of the format."""
+    """Change, remove, repeat or replace bytes, without knowledge of the format."""
     kind = draw.choice(("flip", "flip", "overwrite", "number", "cut", "cut", "remove", "repeat", "append", "other"))
     if kind == "other" or not content:
         name = draw.choice(list(OTHERS))
         return Damage(OTHERS[name], name)
-    # The first bytes hold most of what decides how the rest is read.
+    # The first bytes decide most about how the rest is read.
     place = draw.randrange(min(len(content), draw.choice((64, 512, len(content)))))
     end = min(len(content), place + draw.choice((1, 2, 4, 8, 64, 1000)))
     damaged = bytearray(content)
@@ -119,7 +119,7 @@ def at_random(draw: Draw, content: bytes) -> Damage:
 
 
 def _packed(form: str, value: float) -> bytes:
-    """The number as bytes, cut to what fits."""
+    """The number as bytes, cut to the width of the type."""
     size = struct.calcsize(form)
     if form[1] in "fd":
         try:
@@ -130,7 +130,7 @@ def _packed(form: str, value: float) -> bytes:
 
 
 def field(name: str, offset: int, form: str) -> Callable[[Draw, bytes], Damage]:
-    """Damages one field of a header of fixed places."""
+    """Damage one field of a header with fixed places."""
 
     def damage(draw: Draw, content: bytes) -> Damage:
         value = draw.choice(REAL_NUMBERS if form[1] in "fd" else WHOLE_NUMBERS)
@@ -141,7 +141,7 @@ def field(name: str, offset: int, form: str) -> Callable[[Draw, bytes], Damage]:
 
 
 def fields(order: str, start: int, names: str) -> list[Callable[[Draw, bytes], Damage]]:
-    """`field` for names with their types, in the order in which they follow each other: "width:i height:i"."""
+    """`field` for consecutive names with their types: "width:i height:i"."""
     made = []
     for word in names.split():
         name, form = word.split(":")
@@ -175,7 +175,7 @@ IDX = fields(">", 0, "magic:i dims:3i")
 
 
 def png(draw: Draw, content: bytes) -> Damage:
-    """A field of IHDR, or a chunk removed, repeated, moved or damaged inside, each with its right checksum."""
+    """Damage a field of IHDR, or remove, repeat, move or damage a chunk, with valid checksums."""
     chunks, place = [], 8
     while place + 8 <= len(content):
         length, name = struct.unpack_from(">I4s", content, place)
@@ -222,7 +222,7 @@ def _zeros(width: int, height: int, colour: int) -> bytes:
 
 
 def tiff(draw: Draw, content: bytes) -> Damage:
-    """A tag of the first directory: its number, type, count or value."""
+    """Damage a tag of the first directory: its number, type, count or value."""
     if len(content) < 16 or content[:4] not in (b"II*\0", b"MM\0*"):
         return at_random(draw, content)
     order = "<" if content[:1] == b"I" else ">"
@@ -238,7 +238,7 @@ def tiff(draw: Draw, content: bytes) -> Damage:
 
 
 def npy(draw: Draw, content: bytes) -> Damage:
-    """Another dtype, shape or order in the header, or a header that is no dict of them."""
+    """Write another dtype, shape or order into the header, or a header that is not such a dict."""
     head, body = content[: content.index(b"\n") + 1], content[content.index(b"\n") + 1 :]
     text = head[10:].decode().rstrip()
     value = draw.choice(WHOLE_NUMBERS)
@@ -277,7 +277,7 @@ DTYPES = (
 
 
 def json_record(draw: Draw, content: bytes) -> Damage:
-    """One value of a JSON object replaced or removed, at any depth."""
+    """Replace or remove one value of a JSON object, at any depth."""
     record = json.loads(content)
     places: list[tuple[Any, Any]] = []
 
@@ -299,7 +299,7 @@ def json_record(draw: Draw, content: bytes) -> Damage:
 
 
 def json_lines(draw: Draw, content: bytes) -> Damage:
-    """One record damaged, repeated or removed."""
+    """Damage, repeat or remove one record."""
     lines = content.split(b"\n")[:-1]
     if not lines:
         return at_random(draw, content)

@@ -1,4 +1,4 @@
-"""The files that jaxvae writes itself and reads again: JSON, JSONL, npy, npz and checkpoints."""
+"""The formats that jaxvae writes and reads again: JSON, JSONL, npy, npz and checkpoints."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CONFIG: dict[str, Any] = {
 
 
 def records(scratch: Path) -> dict[str, Format]:
-    """These formats by name; `scratch` is a folder for making the samples."""
+    """These formats by name. `scratch` is a folder for making the samples."""
     run = {"config.json": _json(CONFIG), "checkpoints/last/4/x": b""}
     logged = [{"step": step, "loss": 2.5, "nll": 2.0, "kl": 0.5, "seconds": 0.1 * step} for step in range(1, 5)]
     kept: dict[str, Any] = {"step": 4, "images": "0" * 64, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
@@ -178,7 +178,7 @@ def _sweep(folder: Path) -> Format:
 
 
 def _scans(folder: Path) -> list[Scan]:
-    """Six small brains, of which two have lesions."""
+    """Six small brains, two of them with lesions."""
     folder.mkdir(parents=True)
     scans = []
     for number in range(6):
@@ -209,7 +209,7 @@ def _cache(folder: Path) -> Format:
 
 
 def _parts(folder: Path) -> Format:
-    """A preparation that was stopped before its last step."""
+    """A preparation that stopped before its last step."""
     scans = _scans(folder / "scans")
     kept: dict[str, bytes] = {}
     assemble = cache_writer._assemble

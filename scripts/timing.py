@@ -1,4 +1,4 @@
-"""What the benchmarks share: how they take time, whether PyTorch is there, and what they print."""
+"""Timing, memory, ceilings and output of the benchmarks."""
 
 # pyright: reportMissingImports=false
 
@@ -25,7 +25,7 @@ Precision = Literal["float32", "tensorfloat32"]
 
 
 class Timing(NamedTuple):
-    """Seconds a call."""
+    """Seconds per call."""
 
     median: float
     minimum: float
@@ -34,11 +34,11 @@ class Timing(NamedTuple):
 def alternate(
     contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2, turn_s: float = 0.1
 ) -> dict[str, Timing]:
-    """Times every contender, `rounds` turns each, in alternating order, so that a slow minute of the machine hits all.
+    """Time every contender in alternating order, `rounds` turns each, so that a slow minute of the machine hits all.
 
-    A turn takes as many calls as fill `turn_s` seconds; its time is their mean. Where a call is shorter than that, the
-    turn begins with one that is not timed, since the threads of the contender before may still spin on the processor. A
-    contender returns when its work is done.
+    The time of a turn is the mean of as many calls as fill `turn_s` seconds. If a call is shorter than that, the turn
+    begins with an untimed call, because threads of the previous contender may still spin on the processor. A contender
+    returns when its work is done.
     """
     for run in contenders.values():
         for _ in range(warm_up):
@@ -55,7 +55,7 @@ def alternate(
 
 
 def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
-    """How long one of so many calls takes."""
+    """Mean seconds per call."""
     start = time.perf_counter()
     for _ in range(calls):
         run()
@@ -64,7 +64,7 @@ def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
 
 @contextmanager
 def highest_memory() -> Iterator[list[int]]:
-    """The highest anonymous memory of this process (RssAnon, without the pages of mapped files) so far, [bytes]."""
+    """Watch the highest anonymous memory of this process (RssAnon, without mapped files); yields [bytes]."""
     peak, done = [0], threading.Event()
 
     def watch() -> None:
@@ -83,18 +83,18 @@ def highest_memory() -> Iterator[list[int]]:
 
 
 def complaint(device: Device) -> str | None:
-    """Makes JAX compute on a device; what to say where it cannot."""
+    """Make JAX compute on a device. Returns an error message if it cannot, else None."""
     if device != "default":
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
     try:
         jax.devices()
-    except (RuntimeError, AssertionError):  # The latter where the plugin for a platform is not installed
-        return f"--device {device}: JAX finds none here; install jax[cuda13] or jax[tpu], or use --device cpu"
+    except (RuntimeError, AssertionError):  # AssertionError if the platform's plugin is not installed
+        return f"--device {device}: JAX finds no such device; install jax[cuda13] or jax[tpu], or use --device cpu"
     return None
 
 
 def multiply_alike(precision: Precision) -> None:
-    """Makes JAX and PyTorch multiply float32 alike, in full or, on accelerators, rounded to ten bits."""
+    """Set the precision of float32 products in JAX and PyTorch; tensorfloat32 rounds to ten bits on accelerators."""
     jax.config.update("jax_default_matmul_precision", precision)
     try:
         import torch
@@ -130,19 +130,19 @@ def _best_of_ten(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def torch_facts(wanted: bool) -> dict[str, Any] | None:
-    """Version and threads of PyTorch; None where it is not wanted, or not installed, which is said on stderr."""
+    """Version and threads of PyTorch; None if not wanted or not installed, with a line on stderr."""
     if not wanted:
         return None
     try:
         import torch
     except ImportError:
-        print("torch is not installed, so jaxvae runs alone (`pip install torch`)", file=sys.stderr)
+        print("torch is not installed, only jaxvae is timed (`pip install torch`)", file=sys.stderr)
         return None
     return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
 
 
 def publish(rows: list[dict[str, Any]], heads: dict[str, str], context: dict[str, Any], path: Path | None) -> None:
-    """Prints the table in Markdown and what it was measured on, and writes both to a JSON file where one is named."""
+    """Print the table in Markdown and the machine it was measured on; write both to a JSON file if `path` is given."""
     print(tables.markdown(rows, heads, best={}))
     print("\n" + json.dumps(context))
     if path is not None:

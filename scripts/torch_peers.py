@@ -1,15 +1,16 @@
-"""The PyTorch side of the benchmarks, written for this project from the paper: the same networks, the same weights.
+"""The PyTorch contenders of the benchmarks: jaxvae's networks, with the same weights.
 
-`released_scores` follows the procedure of the code released with the paper: a forward pass a map, and backward passes
-with the parameters' gradients switched on. `two_pullbacks` is what a careful user writes: one forward pass, two calls
-of autograd, frozen parameters. `stacked_pullbacks` is the fastest we could write: the pullbacks as layers, both
-cotangents in one batch, no autograd, so that `torch.compile` and CUDA graphs take it whole.
+`released_scores` follows the procedure of the code released with the paper: one forward pass per map, and backward
+passes that also compute the parameters' gradients. `two_pullbacks` is a careful user's code: one forward pass, two
+calls of autograd, frozen parameters. `stacked_pullbacks` is the fastest that we could write. It has the pullbacks as
+layers, both cotangents in one batch and no autograd, so that `torch.compile` and CUDA graphs can take all of it.
 """
 
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -78,26 +79,28 @@ def nll_of(images: torch.Tensor, means: torch.Tensor, log_scale: float) -> torch
     return 0.5 * ((images - means) * math.exp(-log_scale)) ** 2 + log_scale + 0.5 * math.log(2 * math.pi)
 
 
-def _kernel() -> torch.Tensor:
+@functools.cache
+def _kernel(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The Gaussian of 7 weights. It stays on the device, because a CUDA graph cannot capture a copy from the host."""
     kernel = torch.exp(-0.5 * (torch.arange(-3, 4) / 3.0) ** 2)
-    return kernel / kernel.sum()
+    return (kernel / kernel.sum()).to(device, dtype)
 
 
 def smooth_square(maps: torch.Tensor) -> torch.Tensor:
-    """7x7 at once, as released."""
-    kernel = torch.outer(_kernel(), _kernel())[None, None].to(maps)
-    return F.conv2d(maps, kernel, padding=3)
+    """Smooth with the 7x7 kernel in one convolution, as the released code does."""
+    kernel = _kernel(maps.device, maps.dtype)
+    return F.conv2d(maps, torch.outer(kernel, kernel)[None, None], padding=3)
 
 
 def smooth_separable(maps: torch.Tensor) -> torch.Tensor:
-    kernel = _kernel().to(maps)
+    kernel = _kernel(maps.device, maps.dtype)
     return F.conv2d(
         F.conv2d(maps, kernel[None, None, :, None], padding=(3, 0)), kernel[None, None, None], padding=(0, 3)
     )
 
 
 def released_scores(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Maps:
-    """All maps by the released procedure; per-image gradients, so that the numbers are those of jaxvae."""
+    """All maps by the released procedure, with gradients per image so that they equal jaxvae's."""
 
     def gradient(kl_weight: float, nll_weight: float) -> torch.Tensor:
         x = images.clone().requires_grad_()
@@ -116,7 +119,7 @@ def released_scores(model: ConvVAE, images: torch.Tensor, log_scale: float) -> M
 
 
 def two_pullbacks(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Maps:
-    """All maps from one forward pass and two pullbacks; the parameters are to be frozen."""
+    """All maps from one forward pass and two pullbacks. The parameters must be frozen."""
     x = images.clone().requires_grad_()
     mean, log_std = model.encode(x)
     means = model.decode(mean)
@@ -126,7 +129,7 @@ def two_pullbacks(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Map
 
 
 def stacked_pullbacks(model: ConvVAE, images: torch.Tensor, log_scale: float) -> Maps:
-    """All maps without autograd: every pullback is the transpose of its layer times the slope of LeakyReLU."""
+    """All maps without autograd: a pullback is the transpose of its layer times the slope of LeakyReLU."""
 
     def slope(features: torch.Tensor) -> torch.Tensor:
         return torch.where(features > 0, 1.0, 0.01).to(features.dtype)
@@ -164,7 +167,7 @@ def finished(images: torch.Tensor, means: torch.Tensor, kl_grad: torch.Tensor, r
 
 
 def as_graph(function: Callable[[], Maps]) -> Callable[[], Maps]:
-    """A function without arguments as one CUDA graph, which spares the launches."""
+    """Capture a function without arguments in one CUDA graph, which saves launches."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -185,7 +188,7 @@ def as_graph(function: Callable[[], Maps]) -> Callable[[], Maps]:
 def trainer(
     model: ConvVAE | DenseVAE, log_scale: float, learning_rate: float, *, compiled: bool = False, fused: bool = True
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that takes one Adam step on the negative ELBO of a batch and returns the loss."""
+    """Make a function that takes one Adam step on the negative ELBO of a batch and returns the loss."""
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=fused)
 
     def loss_of(images: torch.Tensor) -> torch.Tensor:

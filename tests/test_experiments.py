@@ -1,4 +1,4 @@
-"""The experiments' own arithmetic; what they take minutes or hours for is only begun here."""
+"""The arithmetic, tables and figures of the experiments, on small or invented rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from scan_folders import head, write_volume
-
 
 QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.py"
 
@@ -34,7 +33,7 @@ def test_the_quickstart_runs_and_is_short(tmp_path, monkeypatch, capsys):
     assert "custom network and likelihood: pixel AUROC of ELBO-Grad 0." in printed
 
 
-def test_the_mixture_is_scipys_and_its_score_the_gradient():
+def test_the_mixtures_density_and_score_equal_scipys():
     points = np.random.default_rng(0).random((50, 2))
     logarithm, score = gaussian_mixture.log_density(points)
     parts = [multivariate_normal(mean, gaussian_mixture.STD**2).pdf(points) for mean in gaussian_mixture.MEANS]
@@ -45,7 +44,7 @@ def test_the_mixture_is_scipys_and_its_score_the_gradient():
         np.testing.assert_allclose(score[:, axis], (shifted[0] - shifted[1]) / (2 * step), rtol=1e-5, atol=1e-5)
 
 
-def test_errors_of_fields_that_are_known():
+def test_errors_of_known_fields():
     truth = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert gaussian_mixture.errors(0.5 * truth, truth) == {
         "angle_median": pytest.approx(0, abs=1e-5),
@@ -56,7 +55,7 @@ def test_errors_of_fields_that_are_known():
     assert gaussian_mixture.errors(turned, truth)["angle_median"] == pytest.approx(90)
 
 
-def test_the_gradient_of_the_elbo_points_where_the_density_rises():
+def test_the_elbos_gradient_points_up_the_density():
     config = gaussian_mixture.Config(samples=5000, steps=2000)
     rows = gaussian_mixture.compare(config, gaussian_mixture.train(config))
     of = {(row["field"], row["points"]): row for row in rows}
@@ -65,14 +64,14 @@ def test_the_gradient_of_the_elbo_points_where_the_density_rises():
     assert of["ELBO", "samples"]["angle_median"] < of["-KL", "samples"]["angle_median"]
 
 
-def test_the_figure_is_150_runs_and_what_is_done_is_not_done_again():
+def test_the_figure_has_150_runs_and_skips_finished_ones():
     config = fashion_mnist.Config()
     programs = list(fashion_mnist.missing(config, []))
     runs = [run for _, members in programs for run in members]
     assert len(runs) == 2 * 3 * (5 + 4 + 5 + 11)
     assert len({json.dumps(run, sort_keys=True) for run in runs}) == len(runs)
     for program, members in programs:
-        assert len(members) <= config.together
+        assert len(members) <= config.runs_per_program
         assert {(run["scaling"], run["latent_size"], run["arithmetic"]) for run in members} == {
             (program["scaling"], program["latent_size"], program["arithmetic"])
         }
@@ -81,7 +80,7 @@ def test_the_figure_is_150_runs_and_what_is_done_is_not_done_again():
     assert left == runs[40:]
 
 
-def test_a_panel_is_summarised_beside_the_paper():
+def test_a_panel_is_summarized_beside_the_paper():
     config = fashion_mnist.Config(arithmetics=("released",))
     runs = [run for _, members in fashion_mnist.missing(config, []) for run in members]
     done = [{"run": run, "auroc": {"rec": 0.5 + 0.1 * run["seed"], "kl": 0.4, "elbo": 0.3}} for run in runs]
@@ -96,18 +95,18 @@ def test_a_panel_is_summarised_beside_the_paper():
     assert classes["kl"] == pytest.approx(np.mean(np.abs(0.4 - np.array(papers))))
 
 
-def test_who_wins_over_settings():
+def test_wins_over_settings_are_counted_with_intervals():
     cases = [{"kl": 0.6, "rec": 0.5}, {"kl": 0.7, "rec": 0.5}, {"kl": 0.4, "rec": 0.5}]
     kl, rec = robustness.wins(cases, ["kl", "rec"])
     assert (kl["settings"], kl["wins"], kl["worst"], rec["wins"]) == (3, 2, 0.4, 1)
     share, low, high = kl["share"]
     assert share == pytest.approx(2 / 3)
-    # Clopper and Pearson's ends are quantiles of beta distributions.
+    # Clopper and Pearson's limits are quantiles of beta distributions.
     assert (low, high) == pytest.approx((beta.ppf(0.025, 2, 2), beta.ppf(0.975, 3, 1)))
     assert robustness.beats(cases, "kl", ["rec"])[0] == pytest.approx(2 / 3)
 
 
-def test_an_inserted_lesion_is_where_its_mask_says(tmp_path):
+def test_an_inserted_lesion_agrees_with_its_mask(tmp_path):
     voxels, brain, _ = head(0, shape=(40, 44, 36))
     scan = Scan("p", "p", write_volume(tmp_path / "p.nii.gz", voxels), write_volume(tmp_path / "b.nii.gz", brain), None)
     made = brain_scans.insert(scan, tmp_path / "made", 0)
@@ -125,7 +124,7 @@ def test_an_inserted_lesion_is_where_its_mask_says(tmp_path):
     assert (volume_files.read(darker.image).voxels - before.voxels)[brain].min() < -deviation
 
 
-def test_brain_settings_are_the_papers_one_axis_at_a_time():
+def test_brain_settings_vary_one_axis_at_a_time():
     config = brain_mri.Config(axes=("latent_size", "size", "log_scale"))
     settings = brain_mri.settings(config)
     assert len(settings) == 1 + 4 + 3 + 5
@@ -133,7 +132,7 @@ def test_brain_settings_are_the_papers_one_axis_at_a_time():
 
 
 def brain_rows(test: str, setting: dict[str, float], captions: tuple[str, ...]) -> list[dict]:
-    """Three seeds of every score, whose captions differ, as those of tables that leave other voxels out do."""
+    """Rows of every score, one seed per caption. Captions differ because tables leave out different voxels."""
     scores = {**dict.fromkeys(brain_mri.MAPS, 0.5), "brightness": 0.4, "equalised_brightness": 0.55}
     return [
         {"task": "t1", "test": test, **setting, "seed": seed, "epochs": 80, "patience": 10}
@@ -145,7 +144,7 @@ def brain_rows(test: str, setting: dict[str, float], captions: tuple[str, ...]) 
     ]
 
 
-def test_brain_rows_are_summed_up_over_seeds():
+def test_brain_rows_are_averaged_over_seeds():
     done = brain_rows("x", brain_mri.BASE, ("a", "a; 3 voxels lie outside", "a"))
     rows = brain_mri.over_seeds(done)
     assert len(rows) == 7
@@ -160,7 +159,7 @@ def test_brain_rows_are_summed_up_over_seeds():
     assert " 0.050 " in text
 
 
-def test_the_papers_auroc_stands_beside_ours_where_it_can_be_compared():
+def test_the_papers_auroc_is_shown_where_comparable():
     own = brain_rows("BraTS-2017", brain_mri.BASE, ("a", "a"))
     done = [{**row, "task": "paper", "table": table} for table in ("own_grid", "model_resolution") for row in own]
     text = brain_mri.markdown(brain_mri.over_seeds(done))
@@ -170,12 +169,12 @@ def test_the_papers_auroc_stands_beside_ours_where_it_can_be_compared():
     assert next(line for line in lines if line.startswith("| Rec-Error")).endswith(" 0.710 |")
 
 
-def test_the_paper_task_says_what_it_needs():
+def test_the_paper_task_names_the_folders_it_needs():
     with pytest.raises(InputError, match="--tasks paper needs --hcp, --brats and --isles"):
         brain_mri.main(brain_mri.Config(tasks=("paper",)))
 
 
-def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
+def test_a_setting_counts_once_whatever_its_captions():
     other = {**brain_mri.BASE, "latent_size": 64}
     done = brain_rows("x", brain_mri.BASE, ("a", "a")) + brain_rows("x", other, ("b", "c; 3 voxels"))
     done += brain_rows("y", brain_mri.BASE, ("a",))
@@ -187,13 +186,13 @@ def test_a_setting_of_a_test_counts_once_whatever_its_tables_leave_out():
     assert "y alone:" not in brain_mri.markdown(brain_mri.over_seeds(done))
 
 
-def test_figures_of_the_brain_experiment_are_drawn(tmp_path):
+def test_brain_figures_are_drawn(tmp_path):
     done = [row for size in (32, 64, 128) for row in brain_rows("x", {**brain_mri.BASE, "size": size}, ("a", "a"))]
     brain_mri.figure(tmp_path / "base.png", brain_mri.over_seeds(done))
     brain_mri.settings_figure(tmp_path / "settings.png", brain_mri.over_seeds(done))
     assert {path.name for path in tmp_path.iterdir()} == {"base.png", "settings.png"}
 
 
-def test_a_data_set_of_which_scans_are_left_out_gives_no_result():
+def test_a_data_set_with_skipped_scans_is_refused():
     with pytest.raises(InputError, match=r"no mask \(2 scans would be left out\); complete the data set"):
         brain_scans.whole([Rejected(Path("a.nii"), "a.nii: no mask"), Rejected(Path("b.nii"), "b.nii: no mask")])

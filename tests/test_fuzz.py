@@ -1,4 +1,4 @@
-"""Damaged files of every format: refused in one line or read right, by `scripts/fuzz.py`."""
+"""Damaged files of every format are refused in one line or read correctly, by `scripts/fuzz.py`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_thousands_of_damaged_files_have_no_fault(tmp_path):
         ("other values", lambda folder: (folder / "a.txt").read_bytes()),
     ],
 )
-def test_what_becomes_of_a_damaged_file_is_told(tmp_path, monkeypatch, outcome, read):
+def test_the_outcome_of_a_damaged_file_is_named(tmp_path, monkeypatch, outcome, read):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     fuzz, formats = importlib.import_module("fuzz"), importlib.import_module("fuzz_formats")
     good = {"a.txt": b"a" * 100}
