@@ -135,7 +135,7 @@ def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, 
         jaxvae.grid(
             seed=[run["seed"]],
             log_scale=[run["log_scale"]],
-            held_out_class=[run["held_out_class"]],
+            hold_out=[run["held_out_class"]],
             labels=classes,
         )
         for run in runs

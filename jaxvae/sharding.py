@@ -1,6 +1,6 @@
-"""Devices and processes: the mesh, how arrays lie on it, and how processes find each other.
+"""Meshes of devices, arrays spread over them, and jobs of several processes.
 
-A mesh has one axis, "run" for the members of a population or "data" for the images of a batch.
+A mesh has one axis: "run" for the runs of a population, or "data" for the images of a batch.
 """
 
 from __future__ import annotations
@@ -19,29 +19,37 @@ from jaxvae import rendezvous
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.types import Array
 
-RUN = "run"  # The axis over which a population is spread.
-DATA = "data"  # The axis over which a batch is spread.
+RUN = "run"  # the axis of the runs of a population
+DATA = "data"  # the axis of the images of a batch
 
 Tree = TypeVar("Tree")
 Result = TypeVar("Result")
 
 
 def run_mesh(devices: int | None = None) -> Mesh:
-    """A mesh with the one axis "run": the devices of this process, or the first so many.
+    """A mesh with the axis "run" over the first devices of this process.
+
+    Args:
+      devices: how many; None: all.
 
     Raises:
-      ValueError: there are not so many.
+      ValueError: this process has fewer devices.
 
     >>> run_mesh(1).shape["run"]
     1
     """
     if devices is not None and not 1 <= devices <= jax.local_device_count():
-        raise ValueError(f"devices={devices}: this process has {jax.local_device_count()}; give 1 to that many")
+        raise ValueError(
+            f"devices={devices}: must be from 1 to {jax.local_device_count()}, the devices of this process"
+        )
     return Mesh(np.array(jax.local_devices()[:devices]), (RUN,), axis_types=(AxisType.Auto,))
 
 
 def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh with the one axis "data": the devices of all processes, or those given, such as `jax.local_devices()`.
+    """A mesh with the axis "data".
+
+    Args:
+      devices: such as `jax.local_devices()`. None: the devices of all processes.
 
     >>> data_mesh(jax.devices()[:1]).shape["data"]
     1
@@ -50,33 +58,34 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def own_mesh(axis: str = DATA) -> Mesh | None:
-    """A mesh with one axis, "data" or "run", of the devices of this process; None where there is one alone."""
+    """A mesh of the devices of this process; None if it has one device."""
     if jax.local_device_count() == 1:
         return None
     return run_mesh() if axis == RUN else data_mesh(jax.local_devices())
 
 
 def over(mesh: Mesh) -> NamedSharding:
-    """Of arrays whose first axis, of runs or of images, is shared out; its length is a multiple of the mesh's size."""
+    """The sharding that splits the first axis, a multiple of the mesh's size."""
     return NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
 
 
 def spread(tree: Tree, mesh: Mesh) -> Tree:
-    """Arrays [R, ...] or [B, ...] with their first axis spread over the mesh."""
+    """Put arrays [R, ...] or [B, ...] on the mesh, split along the first axis."""
     return _put(tree, over(mesh))
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Arrays that every device of the mesh holds whole."""
+    """Put whole arrays on every device of the mesh."""
     return _put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shared_out(function: Callable[..., Result], mesh: Mesh | None, *, whole: tuple[bool, ...]) -> Callable[..., Result]:
-    """A function that each device computes for its part of the runs or images, and as it is without a mesh.
+    """A function that each device computes for its part of the runs or images.
 
     Args:
-      whole: of each argument, whether every device has all of it, or its part of the first axis. Of the result, each
-        device has its part.
+      mesh: None returns the function unchanged.
+      whole: for each argument, whether each device gets all of it or its part of the first axis. The first axis of the
+        result is split in the same way.
     """
     if mesh is None:
         return function
@@ -86,7 +95,7 @@ def shared_out(function: Callable[..., Result], mesh: Mesh | None, *, whole: tup
 
 
 def _put(tree: Tree, sharding: NamedSharding) -> Tree:
-    """Arrays laid out so; where the mesh spans processes, each of them has the whole arrays and gives its part."""
+    """Put arrays on devices; each of several processes has the whole arrays."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
@@ -99,15 +108,30 @@ def _put(tree: Tree, sharding: NamedSharding) -> Tree:
     return jax.tree.map(put, tree)
 
 
-def join(where: str) -> tuple[int, int]:
-    """(number of this process, number of processes) of a job of several processes. Call it before JAX is used.
+def filled(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
+    """Leaves [count, ...], padded with the first to a multiple of the mesh's size."""
+    if mesh is None or count % mesh.size == 0:
+        return tree
+    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // mesh.size) * mesh.size) % count], tree)
 
-    A process that is lost ends all others within half a minute.
+
+def cut(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
+    """The leaves without the padding of `filled`."""
+    return tree if mesh is None or count % mesh.size == 0 else jax.tree.map(lambda leaf: leaf[:count], tree)
+
+
+def join(where: str) -> tuple[int, int]:
+    """Join a job of several processes. Call it before JAX is used.
+
+    If a process is lost, all others end within half a minute.
 
     Args:
-      where: "off" for one process; "auto" under SLURM, Open MPI, Kubernetes and on TPU pods; else HOST:PORT/I/N, the
-        address of process 0, the number of this process and the number of processes. Process 0 waits a minute for the
-        others; the others give up after some seconds if process 0 does not answer, so start process 0 first.
+      where: "off" for one process; "auto" under SLURM, Open MPI, Kubernetes and on TPU pods; or HOST:PORT/I/N, the
+        address of process 0, the number of this process and the number of processes. Start process 0 first: it waits a
+        minute for the others, and the others give up after some seconds without an answer.
+
+    Returns:
+      The number of this process, and the number of processes.
 
     Raises:
       InputError: `where` is none of these, or the processes do not find each other.
@@ -119,7 +143,7 @@ def join(where: str) -> tuple[int, int]:
         if where != "auto":
             found = re.fullmatch(r"([^/]+:\d+)/(\d+)/(\d+)", where)
             if not found or not int(found[2]) < int(found[3]):
-                raise InputError("must be off, auto or HOST:PORT/I/N with I below N")
+                raise InputError("must be off, auto or HOST:PORT/I/N, with I below N")
             rendezvous.meet(found[1], int(found[2]), int(found[3]))
             arguments = {
                 "coordinator_address": found[1],
@@ -137,6 +161,6 @@ def join(where: str) -> tuple[int, int]:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when every process has come to this point."""
+    """Return when every process has made this call."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

@@ -61,7 +61,7 @@ def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Co
 
     def together(number: int | None) -> Callable[[], Any]:
         return lambda: jax.block_until_ready(
-            jaxvae.fit_many(model, config, population, on_device, steps=steps, together=number)
+            jaxvae.fit_many(model, config, population, on_device, steps=steps, side_by_side=number)
         )
 
     def singly() -> None:

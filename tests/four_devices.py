@@ -1,4 +1,4 @@
-"""Run by test_sharding.py: what is spread over four devices is what one device computes, and is restored on fewer."""
+"""Run by test_sharding.py: results on four devices equal those on one device."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def assert_close(got, expected):
 
 model, config = jaxvae.DenseVAE((8, 8, 1), 4, 16), jaxvae.TrainConfig(batch_size=4)
 images = jax.random.uniform(jax.random.key(9), (12, 8, 8, 1))
-runs = jaxvae.grid(seed=[0, 1, 2], latent_size=[2, 4])  # Six runs do not fill four devices twice.
+runs = jaxvae.grid(seed=[0, 1, 2], latent_size=[2, 4])  # Six runs are no multiple of four devices.
 states, metrics = jaxvae.fit_many(model, config, runs, images, steps=5, mesh=run_mesh())
 expected_states, expected = jaxvae.fit_many(model, config, runs, images, steps=5)
 np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-5)
 assert_close(states.params, expected_states.params)
 print(len(jax.devices()), "devices,", len(runs), "runs: equal")
 
-# The images of a batch, in training: parameters lie whole on every device, gradients are summed over them.
+# Training with the batch spread over devices: each has all parameters, and gradients are summed.
 mesh, hparams = data_mesh(), jaxvae.Hyperparams()
 conv = jaxvae.ConvVAE((16, 16, 1), 4, (8, 16))
 pictures = jax.random.uniform(jax.random.key(9), (24, 16, 16, 1))
@@ -52,7 +52,7 @@ np.testing.assert_allclose(shared.loss, alone.loss, rtol=1e-5)
 assert_close(four.params, one.params)
 print("training: equal")
 
-# A state saved from four devices is restored on one, on two, and goes on there.
+# A state saved from four devices is restored and trained further on one device and on two.
 with tempfile.TemporaryDirectory() as folder:
     checkpoint.save(folder, four)
     two = data_mesh(jax.devices()[:2])
@@ -65,13 +65,13 @@ with tempfile.TemporaryDirectory() as folder:
         images = pictures if place is None else replicate(pictures, place)
         _, more = jaxvae.fit(conv, config, hparams, there, images, steps=2, mesh=place)
         assert np.isfinite(more.loss).all()
-    # Of shapes alone nobody knows where they lay: on the first device.
+    # Without shardings, a state is restored on the first device.
     there = checkpoint.restore(folder, jax.eval_shape(begin))
     assert {device for leaf in jax.tree.leaves(there.params) for device in leaf.devices()} == {jax.devices()[0]}
     assert_close(there.params, four.params)
 print("restored: equal")
 
-# The images of a batch, in scoring: no device needs to hear of another.
+# Scoring with the batch spread over devices, which do not communicate.
 scores = [
     list(
         jaxvae.score_batches(
@@ -82,6 +82,6 @@ scores = [
 ]
 assert [len(batch.samples.elbo) for batch in scores[1]] == [12, 10]
 assert_close(scores[1], scores[0])
-lowered = jaxvae.scores.score_batch.lower(conv, replicate(one.params, mesh), spread(pictures, mesh), mesh=mesh)
+lowered = jaxvae.score_batch.lower(conv, replicate(one.params, mesh), spread(pictures, mesh), mesh=mesh)
 assert not any(word in lowered.compile().as_text() for word in ("all-reduce", "all-gather", "collective-permute"))
 print("scores: equal")

@@ -1,4 +1,4 @@
-"""More than one device, more than one process: results are those of one, and a lost peer ends the job."""
+"""Several devices and processes give the results of one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def started() -> Iterator[list[subprocess.Popen[str]]]:
-    """The processes that a test starts: none of them outlives it, whatever becomes of the test."""
+    """The processes that a test starts; they are killed at its end."""
     processes: list[subprocess.Popen[str]] = []
     yield processes
     for process in processes:
@@ -60,13 +60,13 @@ def read(sweep: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder, started):
+def test_a_sweep_on_two_processes_equals_a_sweep_on_one(tmp_path, folder, started):
     port = free_port()
     started += [start(tmp_path / "two", folder, port=port, process=i, flags=FLAGS) for i in (0, 1)]
     (first, complaint), (second, _) = (process.communicate(timeout=240) for process in started)
     assert [process.returncode for process in started] == [0, 0], complaint[-2000:]
     assert "6 runs in 3 programs" in first
-    # Only the first process speaks of the sweep. Gloo, which carries the messages, prints on its own, in broken lines.
+    # Only the first process reports the sweep. Gloo prints its own, broken lines.
     assert "runs" not in second
     assert main(["sweep", str(tmp_path / "one"), "--data", str(folder), *FLAGS]) == 0
     for got, expected in zip(read(tmp_path / "two"), read(tmp_path / "one"), strict=True):
@@ -77,7 +77,7 @@ def test_two_processes_of_two_devices_make_the_table_of_one(tmp_path, folder, st
 
 @pytest.mark.slow
 def test_four_devices_equal_one():
-    """In a process of its own, since the number of devices is set before JAX starts."""
+    """Run in another process, because the number of devices is set before JAX starts."""
     script = Path(__file__).with_name("four_devices.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -90,7 +90,7 @@ def test_four_devices_equal_one():
 
 
 @pytest.mark.slow
-def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(tmp_path, started):
+def test_training_on_two_processes_equals_training_on_one(tmp_path, started):
     script, port = Path(__file__).with_name("two_processes.py"), free_port()
     commands = [[sys.executable, str(script), str(port), str(process), str(tmp_path)] for process in (0, 1)]
     started += [
@@ -114,7 +114,7 @@ def test_one_training_over_two_processes_is_that_of_one_and_is_restored_by_one(t
 
 
 @pytest.mark.slow
-def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder, started):
+def test_a_lost_process_ends_the_job_within_40_seconds(tmp_path, folder, started):
     port, flags = free_port(), [*FLAGS, "--epochs", "100000"]
     started += [start(tmp_path / "sweep", folder, port=port, process=i, flags=flags) for i in (0, 1)]
     deadline = time.monotonic() + 120
@@ -131,17 +131,17 @@ def test_a_lost_peer_ends_the_job_within_half_a_minute_or_so(tmp_path, folder, s
 
 
 @pytest.mark.parametrize("where", ["here", "host:1/2/2", "host/0/1", "host:1/-1/2"])
-def test_an_address_that_is_none_is_refused(where):
+def test_a_wrong_address_is_refused(where):
     with pytest.raises(jaxvae.InputError, match=r"where=.*: must be off, auto or HOST:PORT/I/N"):
         sharding.join(where)
 
 
-def test_auto_where_there_is_nothing_to_find_is_refused():
+def test_auto_without_a_cluster_is_refused():
     with pytest.raises(jaxvae.InputError, match="where='auto': the processes do not find each other"):
         sharding.join("auto")
 
 
-def test_one_process_is_the_first_of_one():
+def test_off_is_process_0_of_1():
     assert sharding.join("off") == (0, 1)
     sharding.wait_for_all("nothing")
     assert sharding.run_mesh(1).shape == {"run": 1}

@@ -1,6 +1,8 @@
-"""Run twice by test_sharding.py, `two_processes.py PORT PROCESS FOLDER`: one training, spread over two processes.
+"""Run twice by test_sharding.py: one training spread over two processes.
 
-Each has two devices. Both save one checkpoint together; whoever reads it need not be two processes.
+`two_processes.py PORT PROCESS FOLDER`
+
+Each has two devices. Both save one checkpoint together, which a single process can read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The runs of a population: which values each has of what may differ within one program."""
+"""A population of runs: the seed, hyperparameters, images and latents of each."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ from jaxvae.errors import ArgumentError, InputError
 from jaxvae.train import Hyperparams
 from jaxvae.types import Array
 
-AXES = ("seed", "learning_rate", "beta", "log_scale", "held_out_class", "latent_size")
+AXES = ("seed", "learning_rate", "beta", "log_scale", "hold_out", "latent_size")
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Runs:
-    """A population; leaves [R], or None where the axis was not asked for."""
+class Population:
+    """Many runs as one program; R is their number."""
 
     hparams: Hyperparams  # [R] each
     seed: Array  # [R] uint32
-    index: Array | None  # [R, n] int32, the images that each run is trained on; None: all
-    latent_mask: Array | None  # [R, Z] bool, the latents that each run has; None: all
-    of: int | None = field(default=None, metadata={"static": True})  # how many images the index chooses from
+    index: Array | None  # [R, n] int32, the training images of each run; None: all
+    latent_mask: Array | None  # [R, Z] bool, the latents of each run; None: all
+    image_count: int | None = field(default=None, metadata={"static": True})  # of the images that `index` selects from
 
     def __len__(self) -> int:
         return len(self.seed)
 
-    def __getitem__(self, which: slice | np.ndarray) -> Runs:
-        """Some of the runs."""
+    def __getitem__(self, which: slice | np.ndarray) -> Population:
+        """The selected runs."""
         return jax.tree.map(lambda leaf: leaf[which], self)
 
 
-def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
-    """Every combination of the values of the axes, the last axis fastest.
+def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Population:
+    """One run for each combination of the values of the axes, the last axis fastest.
 
     Args:
-      axes: seed, learning_rate, beta, log_scale, held_out_class, latent_size; each a number of values. Those left out
-        have the default of `Hyperparams`, seed 0, all images and all latents.
-      labels: [N] int, the class of every image that `fit_many` will be given; needed for held_out_class.
+      labels: [N] int, the class of each image that `fit_many` will get; needed for hold_out.
+      axes: the values of seed, learning_rate, beta, log_scale, hold_out (a class that is left out of training) and
+        latent_size. The defaults are seed 0, those of `Hyperparams`, all images and all latents.
+
     Returns:
-      R runs, the product of the numbers of values.
+      R runs; R is the product of the numbers of values.
+
     Raises:
       InputError: an unknown or empty axis, a value out of range, or classes of different sizes.
 
-    >>> runs = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
-    >>> len(runs), runs.hparams.learning_rate.shape
+    >>> population = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
+    >>> len(population), population.hparams.learning_rate.shape
     (6, (6,))
     """
     values = {name: _checked(name, values) for name, values in axes.items()}
@@ -60,11 +62,13 @@ def grid(*, labels: np.ndarray | None = None, **axes: Iterable[float]) -> Runs:
 
 def of_columns(
     columns: Mapping[str, Sequence[float]], labels: np.ndarray | None = None, *, latents: int | None = None
-) -> Runs:
-    """Runs that are no product: of each axis the values of all runs, checked by `grid` or by whoever wrote them.
+) -> Population:
+    """A population of any runs, without the checks of `grid`.
 
     Args:
-      latents: the model's latent_size, where no run has as many.
+      columns: for each axis, the value of every run.
+      labels: see `grid`.
+      latents: the model's latent_size, if no run has as many latents.
     """
     count = len(next(iter(columns.values())))
     defaults = Hyperparams()
@@ -76,25 +80,25 @@ def of_columns(
     )
     seed = jnp.asarray(columns.get("seed", [0] * count), jnp.uint32)
     index = mask = None
-    if "held_out_class" in columns:
-        index = jnp.asarray(_all_but(labels, columns["held_out_class"]))
+    if "hold_out" in columns:
+        index = jnp.asarray(_all_but(labels, columns["hold_out"]))
     if "latent_size" in columns:
         sizes = np.array(columns["latent_size"], int)
         mask = jnp.asarray(np.arange(latents or sizes.max()) < sizes[:, None])
-    return Runs(hparams, seed, index, mask, None if index is None or labels is None else len(labels))
+    return Population(hparams, seed, index, mask, None if index is None or labels is None else len(labels))
 
 
 def _checked(name: str, values: Iterable[float]) -> list[float]:
-    """The values of one axis, or what is wrong with them."""
+    """Check the values of one axis and return them as a list."""
     if name not in AXES:
         raise InputError(f"{name}: no such axis; the axes are {', '.join(AXES)}")
     if not isinstance(values, Iterable) or isinstance(values, str):
-        raise InputError(f"{name}={values!r} is a value; give a list of them, [{values!r}]")
+        raise InputError(f"{name}={values!r}: is one value; give a list, [{values!r}]")
     found = list(values)
     if not found:
         raise InputError(f"{name}: no values; give at least one")
-    whole = name in ("seed", "held_out_class", "latent_size")
-    least = {"seed": 0, "held_out_class": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
+    whole = name in ("seed", "hold_out", "latent_size")
+    least = {"seed": 0, "hold_out": 0, "latent_size": 1, "learning_rate": 0, "beta": 0}.get(name, -math.inf)
     for value in found:
         is_number = np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
         if not (is_number and math.isfinite(value) and value >= least and (not whole or value == int(value))):
@@ -105,19 +109,19 @@ def _checked(name: str, values: Iterable[float]) -> list[float]:
     return found
 
 
-def _all_but(labels: np.ndarray | None, held_out: Iterable[float]) -> np.ndarray:
-    """[R, n] int32: the images of all classes but one."""
+def _all_but(labels: np.ndarray | None, hold_out: Iterable[float]) -> np.ndarray:
+    """[R, n] int32: the indices of the images of all classes but one."""
     if labels is None:
-        raise InputError("held_out_class needs the labels of the images; give labels=")
+        raise InputError("hold_out: needs the classes of the images; give `labels`")
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     tables = {}
-    for held in dict.fromkeys(int(value) for value in held_out):
+    for held in dict.fromkeys(int(value) for value in hold_out):
         if held not in classes:
             known = ", ".join(map(str, classes))
-            raise ArgumentError("held_out_class", held, f"no image is of that class; choose from {known}")
+            raise ArgumentError("hold_out", held, f"no image has this class; choose from {known}")
         tables[held] = np.flatnonzero(labels != held).astype(np.int32)
     if len({len(table) for table in tables.values()}) > 1:
         sizes = ", ".join(f"{c}: {n}" for c, n in zip(classes, counts, strict=True))
-        raise InputError(f"the classes have different numbers of images ({sizes}); train each of these runs on its own")
-    return np.stack([tables[int(held)] for held in held_out])
+        raise InputError(f"hold_out: the classes have different numbers of images ({sizes}); train each run alone")
+    return np.stack([tables[int(held)] for held in hold_out])

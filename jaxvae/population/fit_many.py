@@ -1,18 +1,17 @@
-"""Many runs as one program: all combinations of seeds, hyperparameters, held-out classes and sizes of the latent.
+"""Train many runs as one program.
 
-    runs = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
-    states, metrics = fit_many(model, config, runs, images, steps=10_000)
-    scores = score_many(model, states.params, images, log_scale=runs.hparams.log_scale)
+    population = grid(seed=range(3), learning_rate=[1e-3, 1e-4])
+    states, metrics = fit_many(model, config, population, images, steps=10_000)
+    scores = score_many(model, states.params, images, log_scale=population.hparams.log_scale)
 
-Every run of a population equals, to float tolerance, the same run on its own. What changes shapes (the images, the
-features, the batch) is an outer loop in Python.
+Each run equals the same run trained alone, to float tolerance. A program has one shape of images, features and batches,
+so loop over these in Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,41 +22,38 @@ from jax.sharding import Mesh
 from jaxvae.errors import InputError
 from jaxvae.models import Model, param_shapes
 from jaxvae.objectives.elbo import elbo_terms
-from jaxvae.population.axes import Runs
-from jaxvae.scores.gradients import AT_ONCE, sample_scores
-from jaxvae.sharding import replicate, shared_out, spread
+from jaxvae.population.axes import Population
+from jaxvae.sharding import cut, filled, replicate, shared_out, spread
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
-from jaxvae.types import Array, ElboTerms, Key, Params, SampleScores, StepMetrics
+from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 
-Member = tuple[Runs, tuple[Params, Any, Key]]  # a run, and where it stands: parameters, Adam's moments, key
-Tree = TypeVar("Tree")
+Start = tuple[Params, Any, Key]  # parameters, Adam's moments, key
 
 
-def init_many(model: Model, config: TrainConfig, runs: Runs) -> TrainState:
-    """The states before the first step, leaves [R]; those of a smaller latent padded with zeros.
+def init_many(model: Model, config: TrainConfig, population: Population) -> TrainState:
+    """The states before the first step, padded with zeros for smaller latents.
 
-    With zeros for its kernels a latent has mean 0, log_std 0 and so no KL, and moves nothing in the image.
+    A latent with a kernel of zeros has mean 0, log_std 0 and KL 0, and does not change the image.
     """
-    if runs.latent_mask is None:
-        return jax.vmap(lambda seed: init(model, config, Hyperparams(), run_key(seed)))(runs.seed)
-    if runs.latent_mask.shape[1] != model.latent_size:
+    if population.latent_mask is None:
+        return jax.vmap(lambda seed: init(model, config, Hyperparams(), run_key(seed)))(population.seed)
+    if population.latent_mask.shape[1] != model.latent_size:
         raise InputError(
-            f"the largest latent_size is {runs.latent_mask.shape[1]} and the model's {model.latent_size}; "
-            "build the model with the largest"
+            f"latent_size={population.latent_mask.shape[1]}: the largest must be that of the model, {model.latent_size}"
         )
-    sizes = np.asarray(runs.latent_mask).sum(axis=1)
+    sizes = np.asarray(population.latent_mask).sum(axis=1)
     like = jax.eval_shape(lambda: init(model, config, Hyperparams(), run_key(0)))
     parts = []
     for size in np.unique(sizes):
         smaller = model.clone(latent_size=int(size))
-        states = init_many(smaller, config, replace(runs[sizes == size], latent_mask=None))
+        states = init_many(smaller, config, replace(population[sizes == size], latent_mask=None))
         parts.append(jax.tree.map(lambda leaf, whole, size=size: _padded(leaf, whole, int(size)), states, like))
     order = np.argsort(np.concatenate([np.flatnonzero(sizes == size) for size in np.unique(sizes)]))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
 
 
 def _padded(leaf: Array, whole: jax.ShapeDtypeStruct, size: int) -> Array:
-    """[R, ...] of a smaller latent in the shape of a larger one; of an axis of 2 Z, each half is padded."""
+    """Pad leaves [R, ...] to a larger latent; each half of an axis of 2 Z is padded."""
     for axis, (have, want) in enumerate(zip(leaf.shape[1:], whole.shape, strict=True), start=1):
         if have != want:
             halves = leaf.reshape(*leaf.shape[:axis], have // size, size, *leaf.shape[axis + 1 :])
@@ -70,7 +66,7 @@ def _padded(leaf: Array, whole: jax.ShapeDtypeStruct, size: int) -> Array:
 def fit_many(
     model: Model,
     config: TrainConfig,
-    runs: Runs,
+    population: Population,
     images: Array,
     *,
     steps: int,
@@ -78,26 +74,28 @@ def fit_many(
     mesh: Mesh | None = None,
     objective: Objective = elbo_terms,
     augment: Augment | None = None,
-    together: int | None = None,
+    side_by_side: int | None = None,
 ) -> tuple[TrainState, StepMetrics]:
-    """`fit` for every run of a population, as one program.
+    """`fit` for each run of a population, as one program.
 
-    A run whose loss or gradient stops being finite keeps the parameters it had and has NaN for its metrics from then
-    on; no other run notices. Two calls of 10 steps, the second with the states of the first, equal one of 20.
+    If the loss or the gradient of a run is not finite, the run keeps its parameters and its metrics are NaN from then
+    on. The other runs go on. Two calls of 10 steps, the second with the states of the first, equal one of 20.
 
     Args:
       model: with the largest latent_size of the runs.
-      images: the data set, [N, H, W, C], uint8 or float, shared by all.
+      images: the data set of all runs, [N, H, W, C], uint8 or float.
       steps: S.
-      states: what an earlier call returned, to go on from; consumed. None begins with `init_many`.
+      states: from an earlier call, to continue it; consumed. None: from `init_many`.
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
       objective, augment: see `step`.
-      together: how many runs each device trains side by side. By default all on an accelerator, where one small run
-        does not fill it, and one after the other on a processor, whose caches hold no more than one.
+      side_by_side: runs that each device trains at once. The default is all on an accelerator, which one small run
+        does not fill, and one on a CPU, whose caches hold one run.
+
     Returns:
-      States and metrics with a leading axis R; metrics [R, S].
+      States with a leading axis R, and metrics [R, S].
+
     Raises:
-      InputError: latents that are not the model's, or images that the runs' labels are not of.
+      InputError: a largest latent_size other than the model's, or another number of images than of `grid`'s labels.
       ValueError: fewer images than one batch.
 
     >>> import jax, jaxvae
@@ -107,78 +105,73 @@ def fit_many(
     >>> metrics.loss.shape
     (3, 6)
     """
-    if runs.of not in (None, len(images)):
-        raise InputError(f"labels: there were {runs.of}, and there are {len(images)} images; give a label to each")
-    count = len(runs)
-    filled = _filled(runs, count, mesh)
-    if together is None:
-        together = 1 if jax.default_backend() == "cpu" else len(filled) // (1 if mesh is None else mesh.size)
+    if population.image_count not in (None, len(images)):
+        raise InputError(f"labels: {population.image_count} for {len(images)} images; give one label per image")
+    count = len(population)
+    population, images, step, start = _placed(model, config, population, images, states, mesh)
+    if side_by_side is None:
+        side_by_side = 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
+    settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
+    result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
+    return cut(result, count, mesh)
+
+
+def _placed(
+    model: Model,
+    config: TrainConfig,
+    population: Population,
+    images: Array,
+    states: TrainState | None,
+    mesh: Mesh | None,
+) -> tuple[Population, Array, Array, Start]:
+    """The arguments of `_fit_many`, on the devices of the mesh."""
+    count = len(population)
+    population = filled(population, count, mesh)
     if mesh is not None:
-        # The states are made where they will be: all of them may be more than one device holds.
-        filled, images = spread(filled, mesh), replicate(images, mesh)
-    states = init_many(model, config, filled) if states is None else _filled(states, count, mesh)
-    # The clock is the same for all; as one number it decides without a choice a run.
-    clock, start = states.step[0], (states.params, states.opt_state, states.key)
+        # The states are made on their own devices, because all of them may not fit one device.
+        population, images = spread(population, mesh), replicate(images, mesh)
+    states = init_many(model, config, population) if states is None else filled(states, count, mesh)
+    # All runs have taken the same number of steps. As one number it needs no branch per run.
+    step, start = states.step[0], (states.params, states.opt_state, states.key)
     if mesh is not None:
-        start, clock = spread(start, mesh), replicate(clock, mesh)
-    result = _fit_many(
-        model,
-        config,
-        filled,
-        start,
-        images,
-        clock,
-        steps=steps,
-        mesh=mesh,
-        objective=objective,
-        augment=augment,
-        together=together,
-    )
-    return _cut(result, count, mesh)
+        start, step = spread(start, mesh), replicate(step, mesh)
+    return population, images, step, start
 
 
 @jax.jit(
-    static_argnames=("model", "config", "steps", "mesh", "objective", "augment", "together"), donate_argnames="start"
+    static_argnames=("model", "config", "steps", "mesh", "objective", "augment", "side_by_side"),
+    donate_argnames="start",
 )
 def _fit_many(
     model: Model,
     config: TrainConfig,
-    runs: Runs,
-    start: tuple[Params, Any, Key],
+    population: Population,
+    start: Start,
     images: Array,
-    clock: Array,
+    step: Array,
     *,
     steps: int,
     mesh: Mesh | None,
     objective: Objective,
     augment: Augment | None,
-    together: int,
+    side_by_side: int,
 ) -> tuple[TrainState, StepMetrics]:
-    def one(member: Member, images: Array, clock: Array) -> tuple[TrainState, StepMetrics]:
+    def one(member: tuple[Population, Start], images: Array, step: Array) -> tuple[TrainState, StepMetrics]:
         run, (params, opt_state, key) = member
-        state = TrainState(clock, params, opt_state, key)
+        state = TrainState(step, params, opt_state, key)
         masked = objective if run.latent_mask is None else _masked(objective, model, run.latent_mask)
-        return advance(
-            model,
-            config,
-            run.hparams,
-            state,
-            images,
-            steps=steps,
-            objective=masked,
-            augment=augment,
-            index=run.index,
-            freeze=True,
-        )
+        settings = {"objective": masked, "augment": augment, "index": run.index, "freeze": True}
+        return advance(model, config, run.hparams, state, images, steps=steps, **settings)
 
-    def several(members: Member, shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
-        return lax.map(lambda member: one(member, *shared), members, batch_size=together if together > 1 else None)
+    def several(members: tuple[Population, Start], shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
+        batch_size = side_by_side if side_by_side > 1 else None
+        return lax.map(lambda member: one(member, *shared), members, batch_size=batch_size)
 
-    return shared_out(several, mesh, whole=(False, True))((runs, start), (images, clock))
+    return shared_out(several, mesh, whole=(False, True))((population, start), (images, step))
 
 
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
-    """The objective with the padding of a latent held at zero: what it would add has no gradient."""
+    """The objective, with zeros as padding of smaller latents, so it has no gradient."""
 
     def hold(leaf: Array, one_more: jax.ShapeDtypeStruct) -> Array:
         for axis, (have, more) in enumerate(zip(leaf.shape, one_more.shape, strict=True)):
@@ -192,83 +185,3 @@ def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
         return objective(model, params, images, key, log_scale=log_scale)
 
     return held
-
-
-def score_many(
-    model: Model,
-    params: Params,
-    images: Array,
-    keys: Key | None = None,
-    *,
-    log_scale: float | Array = 0.0,
-    batch_size: int = AT_ONCE,
-    score: Callable[..., SampleScores] = sample_scores,
-    mesh: Mesh | None = None,
-) -> SampleScores:
-    """`sample_scores` of the same images by every run of a population, as one program.
-
-    Args:
-      params: leaves [R, ...], as `fit_many` returns them.
-      images: [N, H, W, C].
-      keys: [R], for a draw of z a run and a batch; None scores at z = mean.
-      log_scale: one number, or [R].
-      batch_size: images at a time, which bounds the memory.
-      score: another function of (model, params, images, key, log_scale=...), static.
-      mesh: from `sharding.run_mesh`; the runs are spread over its devices.
-    Returns:
-      [R, N] each.
-    Raises:
-      ValueError: a batch_size below 1.
-    """
-    count = len(jax.tree.leaves(params)[0])
-    own = params, keys, jnp.broadcast_to(log_scale, (count,))
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} is no number of images; give 1 or more")
-    if len(images) == 0:
-        return SampleScores(*jnp.zeros((3, count, 0)))
-    if mesh is not None:
-        own, images = spread(_filled(own, count, mesh), mesh), replicate(images, mesh)
-    result = _score_many(model, own, images, batch_size=batch_size, score=score, mesh=mesh)
-    return _cut(result, count, mesh)
-
-
-def _filled(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
-    """Leaves [R, ...] with some runs a second time at the end, so that every device of the mesh has as many."""
-    if mesh is None or count % mesh.size == 0:
-        return tree
-    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // mesh.size) * mesh.size) % count], tree)
-
-
-def _cut(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
-    """Without the runs that `_filled` added."""
-    return tree if mesh is None or count % mesh.size == 0 else jax.tree.map(lambda leaf: leaf[:count], tree)
-
-
-@jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))
-def _score_many(
-    model: Model,
-    runs: tuple[Params, Key | None, Array],
-    images: Array,
-    *,
-    batch_size: int,
-    score: Callable[..., SampleScores],
-    mesh: Mesh | None,
-) -> SampleScores:
-    count, batch_size = len(images), min(batch_size, len(images))
-    numbers = jnp.arange(-(-count // batch_size))
-
-    def one(run: tuple[Params, Key | None, Array], images: Array) -> SampleScores:
-        params, key, log_scale = run
-
-        def batch(number: Array) -> SampleScores:
-            # The last batch is filled with images that have been scored already.
-            place = (number * batch_size + jnp.arange(batch_size)) % count
-            draw = None if key is None else jax.random.fold_in(key, number)
-            return score(model, params, images[place], draw, log_scale=log_scale)
-
-        return jax.tree.map(lambda values: values.reshape(-1)[:count], lax.map(batch, numbers))
-
-    def several(runs: tuple[Params, Key | None, Array], images: Array) -> SampleScores:
-        return lax.map(lambda run: one(run, images), runs)
-
-    return shared_out(several, mesh, whole=(False, True))(runs, images)

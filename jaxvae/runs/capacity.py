@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.models import Model, decode, encode, param_shapes
-from jaxvae.scores.gradients import AT_ONCE
+from jaxvae.population.score_many import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU), in copies of the parameters. The
 # state of a run is its parameters and Adam's two moments. If runs are trained in turn, the states of finished runs are

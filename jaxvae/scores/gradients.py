@@ -1,4 +1,4 @@
-"""Pixel and image scores from one forward pass and the pullbacks of the encoder and the decoder.
+"""Pixel and image scores from one forward pass and two pullbacks.
 
 Higher is always more anomalous. At z = mean, the score of an image does not depend on the batch. At a draw of z, the
 noise depends on the position in the batch. Gradients are taken per image, of the image's own KL and likelihood and with
@@ -22,7 +22,6 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 Result = TypeVar("Result")
 BLOCK = 64  # Images whose features fit a processor's caches: 256 at once took a fifth longer than four times 64.
 GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
-AT_ONCE = 1000  # Images scored with one key for their draws of z: the released scores depend on it.
 
 
 @jax.jit(static_argnames=("model", "likelihood"))
@@ -63,7 +62,7 @@ def pixel_scores(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> PixelScores:
-    """The squared error and the absolute gradients of the ELBO and its terms, not smoothed.
+    """The squared error and the gradients of the ELBO and its terms, not smoothed.
 
     rec_error = (x - reconstruction)^2, kl_grad = |dKL/dx|, rec_grad = |dNLL/dx|, elbo_grad = |d(KL + NLL)/dx|. The NLL
     is summed over pixels. x is both the input of the encoder and the target of the likelihood.
@@ -103,9 +102,9 @@ def explain(
     likelihood: Likelihood,
     wanted: tuple[str, ...],
 ) -> tuple[PixelScores, SampleScores, Array]:
-    """All scores and the reconstructions. Gradients that are not in `wanted` are zero.
+    """All scores and the reconstructions.
 
-    The compiler removes all results that a caller does not use.
+    Gradients that are not in `wanted` are zero. The compiler removes all results that a caller does not use.
     """
 
     def infer(images: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ from jaxvae.data.dataset import Dataset, Fingerprint, contents, same_fingerprint
 from jaxvae.errors import InputError, command
 from jaxvae.models import Model
 from jaxvae.parity import ARITHMETICS
-from jaxvae.population.fit_many import score_many
+from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs import checkpoint
 from jaxvae.runs.checkpoint import Run

@@ -18,7 +18,8 @@ from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models import Model
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Runs, of_columns
-from jaxvae.population.fit_many import fit_many, score_many
+from jaxvae.population.fit_many import fit_many
+from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.training import validation_elbo
 from jaxvae.scoring.results import score_images

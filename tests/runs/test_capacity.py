@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import jaxvae
-from jaxvae.population import fit_many
+from jaxvae.population import fit_many, score_many
 from jaxvae.runs import capacity
-from jaxvae.scores import gradients
 
 DENSE, CONV = jaxvae.DenseVAE((28, 28, 1), 20, 200), jaxvae.ConvVAE((64, 64, 1), 16)
 
@@ -44,13 +43,13 @@ def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, ba
         mesh=None,
         objective=jaxvae.elbo_terms,
         augment=None,
-        together=together,
+        side_by_side=together,
     )
-    scoring = fit_many._score_many.lower(
+    scoring = score_many._score_many.lower(
         model,
         (states.params, None, jnp.zeros(runs)),
         jax.ShapeDtypeStruct((2000, *model.image_shape), jnp.uint8),
-        batch_size=gradients.AT_ONCE,
+        batch_size=score_many.AT_ONCE,
         score=jaxvae.sample_scores,
         mesh=None,
     )

@@ -1,0 +1,87 @@
+"""Score images with many runs as one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from jaxvae.models import Model
+from jaxvae.scores.gradients import sample_scores
+from jaxvae.sharding import cut, filled, replicate, shared_out, spread
+from jaxvae.types import Array, Key, Params, SampleScores
+
+AT_ONCE = 1000  # Images scored with one key for their draws of z: the released scores depend on this number.
+Trained = tuple[Params, Key | None, Array]  # parameters, key and log_scale, leaves [R, ...]
+
+
+def score_many(
+    model: Model,
+    params: Params,
+    images: Array,
+    keys: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    batch_size: int = AT_ONCE,
+    score: Callable[..., SampleScores] = sample_scores,
+    mesh: Mesh | None = None,
+) -> SampleScores:
+    """`sample_scores` of the same images for each run, as one program.
+
+    Args:
+      params: leaves [R, ...], as `fit_many` returns them.
+      images: [N, H, W, C].
+      keys: [R]. The key of a run and the number of a batch give the draws of z. None scores at z = mean.
+      log_scale: one number, or [R].
+      batch_size: images at a time; smaller needs less memory.
+      score: another function of (model, params, images, key, log_scale=...), static.
+      mesh: from `sharding.run_mesh`; the runs are spread over its devices.
+
+    Returns:
+      [R, N] each.
+
+    Raises:
+      ValueError: a batch_size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    count = len(jax.tree.leaves(params)[0])
+    if len(images) == 0:
+        return SampleScores(*jnp.zeros((3, count, 0)))
+    runs = params, keys, jnp.broadcast_to(log_scale, (count,))
+    if mesh is not None:
+        runs, images = spread(filled(runs, count, mesh), mesh), replicate(images, mesh)
+    return cut(_score_many(model, runs, images, batch_size=batch_size, score=score, mesh=mesh), count, mesh)
+
+
+@jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))
+def _score_many(
+    model: Model,
+    runs: Trained,
+    images: Array,
+    *,
+    batch_size: int,
+    score: Callable[..., SampleScores],
+    mesh: Mesh | None,
+) -> SampleScores:
+    count, batch_size = len(images), min(batch_size, len(images))
+    numbers = jnp.arange(-(-count // batch_size))
+
+    def one(run: Trained, images: Array) -> SampleScores:
+        params, key, log_scale = run
+
+        def batch(number: Array) -> SampleScores:
+            # The last batch is padded with the first images.
+            place = (number * batch_size + jnp.arange(batch_size)) % count
+            draw = None if key is None else jax.random.fold_in(key, number)
+            return score(model, params, images[place], draw, log_scale=log_scale)
+
+        return jax.tree.map(lambda values: values.reshape(-1)[:count], lax.map(batch, numbers))
+
+    def several(runs: Trained, images: Array) -> SampleScores:
+        return lax.map(lambda run: one(run, images), runs)
+
+    return shared_out(several, mesh, whole=(False, True))(runs, images)
