@@ -19,6 +19,7 @@ from jaxvae.data import phantom
 
 splits = phantom.load(train=1000, test=200, size=64, seed=0)
 train_images, test = jnp.asarray(splits.train.images), splits.test  # [N, 64, 64, 1] in 0..1
+masks = np.asarray(test.masks)  # [N, 64, 64, 1] bool
 print(f"{len(train_images)} training images, {len(test)} test images, {test.labels.sum()} of them with a lesion")
 
 # %% Model: the paper's convolutional VAE. `config` holds what changes shapes, `hparams` the numbers.
@@ -36,17 +37,17 @@ print(f"loss {metrics.loss[0]:.0f} at the first step, {metrics.loss[-1]:.0f} at 
 # %% Scores: every map and every image score in one program.
 scores = jaxvae.score_batch(model, state.params, jnp.asarray(test.images), log_scale=LOG_SCALE, reconstructions=True)
 for name, maps in scores.maps.items():
-    dice, _ = jaxvae.best_dice(np.asarray(maps), test.masks)
-    print(f"{name:>15}: pixel AUROC {jaxvae.auroc(np.asarray(maps), test.masks):.3f}, best Dice {dice:.3f}")
+    dice, _ = jaxvae.best_dice(np.asarray(maps), masks)
+    print(f"{name:>15}: pixel AUROC {jaxvae.auroc(np.asarray(maps), masks):.3f}, best Dice {dice:.3f}")
 print(f"{'elbo':>15}: image AUROC {jaxvae.auroc(np.asarray(scores.samples.elbo), test.labels):.3f}")
 
 # %% Picture: the test image with the largest lesion.
-which = int(np.argmax(test.masks.sum(axis=(1, 2, 3))))
+which = int(np.argmax(masks.sum(axis=(1, 2, 3))))
 panels = {
     "image": test.images[which],
     "reconstruction": scores.reconstructions[which],
     "ELBO-Grad": scores.maps["elbo_grad"][which],
-    "lesion": test.masks[which],
+    "lesion": masks[which],
 }
 figure = Figure(figsize=(10, 3), layout="constrained")
 for axes, (title, pixels) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
@@ -81,4 +82,4 @@ objective = functools.partial(jaxvae.elbo_terms, likelihood=laplace_nll)
 state, metrics = jaxvae.fit(small, config, hparams, state, train_images, steps=STEPS, objective=objective)
 maps = jaxvae.pixel_scores(small, state.params, jnp.asarray(test.images), log_scale=LOG_SCALE, likelihood=laplace_nll)
 smooth = np.asarray(jaxvae.filters.gaussian_smooth(maps.elbo_grad, sigma=3.0, window=7))
-print(f"custom network and likelihood: pixel AUROC of ELBO-Grad {jaxvae.auroc(smooth, test.masks):.3f}")
+print(f"custom network and likelihood: pixel AUROC of ELBO-Grad {jaxvae.auroc(smooth, masks):.3f}")

@@ -17,7 +17,7 @@ from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models import Model
 from jaxvae.parity import ARITHMETICS
-from jaxvae.population.axes import Runs, of_columns
+from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import fit_many
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
@@ -80,7 +80,7 @@ def train_and_test(
 def _trained(
     model: Model,
     config: TrainConfig,
-    population: Runs,
+    population: Population,
     splits: Splits,
     steps: int,
     arithmetic: str,
