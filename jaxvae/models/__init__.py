@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxvae.models.conv import ConvVAE as ConvVAE
     from jaxvae.models.dense import DenseVAE as DenseVAE
-    from jaxvae.models.initialization import init_params as init_params
-    from jaxvae.models.initialization import param_shapes as param_shapes
     from jaxvae.models.model import Model as Model
     from jaxvae.models.model import decode as decode
     from jaxvae.models.model import encode as encode
+    from jaxvae.models.model import init_params as init_params
+    from jaxvae.models.model import param_shapes as param_shapes
     from jaxvae.models.model import reparameterize as reparameterize
 
 
@@ -57,8 +57,7 @@ MODELS = {network.class_name: network for network in NETWORKS.values()}  # as co
 
 _HOMES = {
     **{network.class_name: network.name for network in NETWORKS.values()},
-    **dict.fromkeys(("init_params", "param_shapes"), "initialization"),
-    **dict.fromkeys(("Model", "decode", "encode", "reparameterize"), "model"),
+    **dict.fromkeys(("Model", "decode", "encode", "init_params", "param_shapes", "reparameterize"), "model"),
 }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxvae.models.initialization import uniform
-from jaxvae.models.model import checked_sizes
+from jaxvae.models.model import checked_sizes, uniform
 from jaxvae.ops.activations import leaky_relu
 from jaxvae.ops.convolutions import KERNEL, convolve, convolve_transposed
 from jaxvae.ops.filters import flat

@@ -6,8 +6,7 @@ import math
 
 import flax.linen as nn
 
-from jaxvae.models.initialization import uniform
-from jaxvae.models.model import checked_sizes
+from jaxvae.models.model import checked_sizes, uniform
 from jaxvae.ops.activations import relu
 from jaxvae.ops.filters import flat
 from jaxvae.types import Array, Posterior

@@ -12,6 +12,7 @@ import pytest
 
 import jaxvae
 from jaxvae import parity
+from jaxvae.models.model import uniform
 
 
 def test_images_of_another_shape_are_refused(vae):
@@ -102,3 +103,20 @@ def test_uint8_images_are_divided_by_255(vae):
     for function in (jaxvae.encode, jaxvae.elbo_terms, parity.dense_elbo_terms):
         got, expected = (function(model, params, images) for images in (raw, raw / np.float32(255)))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
+
+
+def test_weights_are_uniform_within_one_over_the_root_of_fan_in():
+    model = jaxvae.ConvVAE((64, 64, 1), 256)
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
+    # Fan-ins as PyTorch counts them: of a transposed convolution on its output side.
+    fan_ins = {"encoder_0": 16, "encoder_3": 64 * 16, "encoder_latent": 4096, "decoder_latent": 4096, "decoder_0": 1024}
+    for name, fan_in in fan_ins.items():
+        bound = fan_in**-0.5
+        weights = np.asarray(params[name])
+        assert np.abs(weights).max() <= bound
+        np.testing.assert_allclose(weights.std(), bound / np.sqrt(3), rtol=0.15)
+
+
+def test_weights_drawn_as_one_row_equal_a_draw_of_their_shape():
+    key, shape = jax.random.key(3), (4, 4, 3, 5)
+    np.testing.assert_array_equal(uniform(25)(key, shape), jax.random.uniform(key, shape, minval=-0.2, maxval=0.2))
