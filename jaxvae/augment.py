@@ -1,4 +1,4 @@
-"""Augmentation on the device, inside the training step: geometry in one resampling, then brightness, then noise."""
+"""Augmentation of batches on the device: geometry, brightness and noise."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from jaxvae.types import Array, Key
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far images are changed; called with (key, images) it is the `augment` of `jaxvae.fit`.
+    """The ranges of random changes, for the argument `augment` of `jaxvae.fit`.
 
-    Every image has its own draw of everything, uniform in the range given. The defaults are those for brains in
-    Zimmerer et al. 2019. Their script could bend the images and does not; the bending here moves pixels as far as
-    theirs would, by 0.8 pixels (root mean square) along each axis. It takes its variances of noise for standard
-    deviations and adds a second noise, up to 0.2, which together come to about the noise here. Its clipping of
-    z-scored images to +-1.5 is left out.
+    Each image has its own draws, uniform in these ranges. The defaults are those for brains in Zimmerer et al. 2019.
+    Their script has elastic deformation switched off; ours moves pixels as far as theirs would, by 0.8 pixels (root
+    mean square) along each axis. Their script uses its noise variances as standard deviations and adds a second noise,
+    up to 0.2; the sum is about the noise here. Their clipping of z-scored images to +-1.5 is left out.
 
     Args:
       mirror: probability of a left-right mirror; 0 is off.
-      rotation: in radians, up to so much in either direction; 0 is off.
-      scale: factor of the distance from the centre at which a pixel is looked up: above 1 things get smaller and more
-        of the border shows. (1, 1) is off.
-      elastic: in pixels, no pixel moves further along either axis before it is turned and scaled; 0 is off.
-      elastic_spacing: in pixels, the distance between the knots that are moved at random; larger is smoother.
+      rotation: the largest angle in either direction, in radians; 0 is off.
+      scale: factor of the distance from the centre where a pixel is looked up. Above 1, the content gets smaller and
+        more of the border shows. (1, 1) is off.
+      elastic: the largest displacement of a pixel along each axis, in pixels, before rotation and scaling; 0 is off.
+      elastic_spacing: distance between the randomly moved knots, in pixels; larger is smoother.
       brightness: factor of all values of an image; (1, 1) is off.
-      noise_variance: of Gaussian noise, in the squared unit of the images; for z-scored ones, as in the paper, in
-        variances of the image. (0, 0) is off.
+      noise_variance: of Gaussian noise, in the squared unit of the images; in the paper, of z-scored images. (0, 0) is
+        off.
+
     Raises:
       InputError: a value out of range, by the name of its field.
     """
@@ -50,7 +50,7 @@ class Augmentation:
         if not 0 <= self.mirror <= 1:
             raise ArgumentError("mirror", self.mirror, "must be a probability, 0..1; 0 switches it off")
         if not 0 <= self.rotation <= math.pi:
-            raise ArgumentError("rotation", self.rotation, "must lie in 0..pi radians; 0 switches it off")
+            raise ArgumentError("rotation", self.rotation, "must be in 0..pi radians; 0 switches it off")
         for name, off in (("scale", 1.0), ("brightness", 1.0), ("noise_variance", 0.0)):
             low, high = getattr(self, name)
             if not (min(off, 1e-6) <= low <= high < math.inf):
@@ -65,7 +65,7 @@ class Augmentation:
         most = self.elastic_spacing / 2.0464
         if not 0 <= self.elastic <= most:
             raise InputError(
-                f"elastic={self.elastic}: must lie in 0..{most:.4g} pixels, since more could fold the image with "
+                f"elastic={self.elastic}: must be in 0..{most:.4g} pixels, since more could fold the image with "
                 f"elastic_spacing={self.elastic_spacing}; 0 switches it off"
             )
 
@@ -77,15 +77,16 @@ PAPER = Augmentation()
 
 
 def augment(key: Key, images: Array, augmentation: Augmentation = PAPER) -> Array:
-    """Every image changed by a draw of its own, all its channels alike but for the noise.
+    """Change each image at random; its channels differ in the noise only.
 
-    What lies beyond the border repeats it.
+    Pixels beyond the border repeat it.
 
     Args:
       key: consumed; the same key gives the same images.
       images: [B, H, W, C], float32.
+
     Returns:
-      [B, H, W, C]; bit for bit the same images where everything is switched off.
+      [B, H, W, C]; bit for bit the same images if everything is switched off.
 
     >>> import jax, jax.numpy as jnp
     >>> ramp = jnp.arange(4.0).reshape(1, 1, 4, 1)
@@ -106,16 +107,17 @@ def augment(key: Key, images: Array, augmentation: Augmentation = PAPER) -> Arra
 
 
 def places(key: Key, shape: tuple[int, ...], augmentation: Augmentation) -> tuple[Array, Array]:
-    """Where in the old image each pixel of the new one is looked up.
+    """The place in the old image of each pixel of the new image.
 
-    A pixel, counted from the centre, is moved by the elastic field, then turned, scaled and mirrored. All that becomes
-    one pair of coordinates, so that nothing is interpolated twice.
+    A pixel is moved by the elastic field, then rotated, scaled and mirrored around the centre. This gives one pair of
+    coordinates, so the image is interpolated once.
 
     Args:
       key: consumed.
       shape: of the images, (B, H, W, C).
+
     Returns:
-      rows and columns, [B, H, W] each, in pixels.
+      Rows and columns, [B, H, W] each, in pixels.
     """
     mirror_key, rotation_key, scale_key, elastic_key = jax.random.split(key, 4)
     count, height, width, _ = shape
@@ -132,43 +134,46 @@ def places(key: Key, shape: tuple[int, ...], augmentation: Augmentation) -> tupl
 
 
 def elastic_field(key: Key, shape: tuple[int, ...], *, amplitude: float, spacing: float) -> Array:
-    """Smooth random displacements: a coarse grid of uniform ones, joined by cubic B-splines.
+    """Smooth random displacements, from a coarse grid of knots and cubic B-splines.
 
     Args:
       key: consumed.
       shape: of the images, (B, H, W, C).
-      amplitude: in pixels; no displacement exceeds it, since the splines are non-negative and sum to 1.
+      amplitude: the largest displacement in pixels, since the splines are non-negative and sum to 1.
       spacing: of the grid, in pixels.
+
     Returns:
       [2, B, H, W], along rows and along columns.
+
     Reference: Rueckert et al. 1999, free-form deformations.
     """
     count, height, width, _ = shape
     rows, columns = (jnp.asarray(_cubic_splines(size, spacing), jnp.float32) for size in (height, width))
     knots = _uniform(key, (2, count, rows.shape[1], columns.shape[1]), (-amplitude, amplitude))
-    # Full precision, because a GPU would otherwise round to ten bits; the products are small.
+    # Full precision, because a GPU would otherwise round to ten bits. The products are small.
     field = jnp.einsum("hk,nbkl->nbhl", rows, knots, precision=lax.Precision.HIGHEST)
     return jnp.einsum("wl,nbhl->nbhw", columns, field, precision=lax.Precision.HIGHEST)
 
 
 def warp(images: Array, rows: Array, columns: Array) -> Array:
-    """The images looked up at other places, by bilinear interpolation; beyond the border its values are repeated.
+    """Bilinear interpolation of images at other places; the border repeats.
 
     Equals `scipy.ndimage.map_coordinates(order=1, mode="nearest")`.
 
     Args:
       images: [B, H, W, C].
       rows, columns: [B, h, w], in pixels; (0, 0) is the centre of the first pixel.
+
     Returns:
-      [B, h, w, C]; exact, not only close, at whole coordinates.
+      [B, h, w, C]; bit for bit the pixels at whole coordinates.
     """
     count, height, width, channels = images.shape
     top, bottom, down = _neighbours(rows, height)
     left, right, across = _neighbours(columns, width)
     pixels = images.reshape(count, height * width, channels)
 
-    # Four look-ups of single pixels: on a CPU ten times faster than one of 2 x 2 blocks, and fifty times faster than
-    # products with dense interpolation matrices.
+    # Four look-ups of single pixels. On a CPU they are ten times faster than one look-up of 2 x 2 blocks, and fifty
+    # times faster than products with dense interpolation matrices.
     def at(row: Array, column: Array) -> Array:
         index = (row * width + column).reshape(count, -1, 1)
         return jnp.take_along_axis(pixels, index, axis=1, mode="promise_in_bounds").reshape(*rows.shape, channels)
@@ -179,7 +184,7 @@ def warp(images: Array, rows: Array, columns: Array) -> Array:
 
 
 def _neighbours(places: Array, size: int) -> tuple[Array, Array, Array]:
-    """The pixel before each place and the one after it, [B, h, w] int32, and the way between them, [B, h, w, 1]."""
+    """The pixels before and after each place, int32, and the fraction, [B, h, w, 1]."""
     places = jnp.clip(places, 0, size - 1)
     before = jnp.floor(places).astype(jnp.int32)
     return before, jnp.minimum(before + 1, size - 1), (places - before)[..., None]
@@ -191,7 +196,7 @@ def _uniform(key: Key, shape: tuple[int, ...], limits: tuple[float, float]) -> A
 
 def _cubic_splines(size: int, spacing: float) -> np.ndarray:
     """[size, knots]: the weight of each knot at each pixel; rows sum to 1."""
-    # Four knots have a weight anywhere, so that there is one before the first pixel and two after the last one's.
+    # Four knots have a weight at every pixel, so one knot is before the first pixel and two are after the last.
     knots = np.arange(-1, math.floor((size - 1) / spacing) + 3)
     distance = np.abs(np.subtract.outer(np.arange(size) / spacing, knots))
     near, far = 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6

@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, accelerator and versions; never the name of a host."""
+"""The processor, accelerator and versions of a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax
 
 
 def machine() -> dict[str, Any]:
-    """To be written beside every number that depends on it.
+    """The hardware and the versions to write beside a measured number.
 
     >>> sorted(machine())[:4]
     ['cores', 'device', 'flax', 'jax']

@@ -1,4 +1,4 @@
-"""Progress bars on stderr. They are silent where stderr is no terminal."""
+"""Progress bars on stderr, silent if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):
-    """tqdm's bar with a lock of its own, for threads.
+    """tqdm's bar with its own lock, for threads only.
 
-    The lock that tqdm makes by itself is a semaphore of multiprocessing too. Where processes are spawned, a killed
-    command would leave a warning about a leaked semaphore on stderr. tqdm's own bars keep their lock, since other code
-    in the process may hand it to its workers.
+    tqdm's default lock includes a multiprocessing semaphore. With spawned processes, a killed command would leave a
+    warning about a leaked semaphore on stderr. The lock of `tqdm` itself is unchanged, since other code in the process
+    can pass it to its workers.
     """
 
     def __init__(self, *args: Any, disable: bool | None = None, **kwargs: Any) -> None:

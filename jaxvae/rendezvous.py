@@ -1,7 +1,7 @@
-"""Processes of one job find each other over TCP before JAX is started.
+"""The processes of one job find each other over TCP before JAX is started.
 
-JAX aborts a process with a C++ stack where a port is taken or another process is missing. So process 0 listens at the
-address first, and every process says there which one it is. Then all of them start JAX, which uses the same address.
+JAX aborts a process with a C++ stack if a port is taken or another process is missing. So process 0 listens at the
+address first, and every process sends it its number. Then all processes start JAX, which uses the same address.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from collections.abc import Container, Iterable
 
 from jaxvae.errors import InputError
 
-REACH_SECONDS = 6.0  # How long a process tries to reach process 0, which can start a little later.
-TELL_SECONDS = 5.0  # After which process 0 says for whom it waits.
-GATHER_SECONDS = 60.0  # How long process 0 waits for the others.
+REACH_SECONDS = 6.0  # in which a process tries to reach process 0, which can start a little later
+TELL_SECONDS = 5.0  # after which process 0 prints the processes it waits for
+GATHER_SECONDS = 60.0  # in which process 0 waits for the others
 HELLO = "jaxvae {process}/{count}\n"
 GO = "go\n"
 
 
 def meet(address: str, process: int, count: int) -> None:
-    """Return once all processes of the job have met.
+    """Wait for all processes of the job.
 
     Args:
       address: HOST:PORT of process 0.
@@ -33,7 +33,7 @@ def meet(address: str, process: int, count: int) -> None:
       count: number of processes.
 
     Raises:
-      InputError: process 0 cannot be reached within `REACH_SECONDS`, its port is taken, a process does not come within
+      InputError: process 0 cannot be reached in `REACH_SECONDS`, its port is taken, a process does not connect in
         `GATHER_SECONDS`, or the processes have different counts or equal numbers.
     """
     host, _, port = address.rpartition(":")
@@ -43,7 +43,7 @@ def meet(address: str, process: int, count: int) -> None:
             _wait_for_go(connection, address)
         return
     with _listen(int(port)) as server, _reach(host.strip("[]"), int(port)) as own:
-        # Process 0 calls itself too: its own call does not arrive if HOST is another machine.
+        # Process 0 connects to itself too. This fails if HOST is another machine.
         own.sendall(HELLO.format(process=0, count=count).encode())
         _gather(server, count)
 
@@ -55,11 +55,11 @@ def _listen(port: int) -> socket.socket:
             ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=1024
         )
     except (OSError, OverflowError) as error:
-        raise InputError(f"port {port} is not free ({_reason(error)}); give all processes another") from error
+        raise InputError(f"port {port} is in use ({_reason(error)}); give all processes another") from error
 
 
 def _reach(host: str, port: int) -> socket.socket:
-    """A connection to process 0, tried again while nobody answers."""
+    """Connect to process 0, and try again until it answers."""
     end = time.monotonic() + REACH_SECONDS
     while True:
         try:
@@ -67,7 +67,7 @@ def _reach(host: str, port: int) -> socket.socket:
         except (OSError, OverflowError, UnicodeError) as error:
             if time.monotonic() >= end or not isinstance(error, OSError):
                 raise InputError(
-                    f"nothing answers at {host}:{port} ({_reason(error)}); "
+                    f"no answer at {host}:{port} ({_reason(error)}); "
                     "start process 0 first, and give its address to all processes"
                 ) from error
         time.sleep(0.2)
@@ -80,11 +80,11 @@ def _wait_for_go(connection: socket.socket, address: str) -> None:
     except (OSError, UnicodeError) as error:
         answer = _reason(error)
     if answer != GO:
-        raise InputError(f"process 0 at {address} does not go on ({answer.strip() or 'it has ended'})")
+        raise InputError(f"process 0 at {address} stopped ({answer.strip() or 'without a message'})")
 
 
 def _gather(server: socket.socket, count: int) -> None:
-    """Accept the calls of all processes, then tell all of them to go on, or why not."""
+    """Accept the connections of all processes, then send them GO or an error."""
     came: dict[int, socket.socket] = {}
     start, told = time.monotonic(), False
     try:
@@ -95,7 +95,9 @@ def _gather(server: socket.socket, count: int) -> None:
                 connection, _ = server.accept()
             except TimeoutError:
                 if told:
-                    raise InputError(f"process {missing} of {count} did not come in {GATHER_SECONDS:.0f} s") from None
+                    raise InputError(
+                        f"process {missing} of {count} missing after {GATHER_SECONDS:.0f} s"
+                    ) from None
                 print(f"process 0 of {count} waits for process {missing}", file=sys.stderr, flush=True)
                 told = True
                 continue
@@ -112,7 +114,7 @@ def _gather(server: socket.socket, count: int) -> None:
 
 
 def _introduced(connection: socket.socket, count: int, came: Container[int]) -> int | None:
-    """The number of the process that calls. None for other programs, such as a scan of ports, which are sent away."""
+    """The number of the process that connects; None for a port scan or the like."""
     connection.settimeout(1)
     try:
         hello = connection.makefile().readline(100)
@@ -124,7 +126,7 @@ def _introduced(connection: socket.socket, count: int, came: Container[int]) -> 
         return None
     number, of, problem = int(found[1]), int(found[2]), ""
     if of != count:
-        problem = f"process {number} is one of {of}, and process 0 one of {count}; give all the same"
+        problem = f"process {number} was started for {of} processes and process 0 for {count}; give all the same number"
     elif number in came:
         problem = f"two processes have the number {number}; number them from 0 to {count - 1}"
     if problem:
@@ -134,14 +136,14 @@ def _introduced(connection: socket.socket, count: int, came: Container[int]) -> 
 
 
 def _tell(connections: Iterable[socket.socket], line: str) -> None:
-    """Send a line to processes and hang up."""
+    """Send a line to processes and close the connections."""
     for connection in connections:
-        with connection, contextlib.suppress(OSError):  # It has ended meanwhile, which JAX notices.
+        with connection, contextlib.suppress(OSError):  # It has ended; JAX will notice.
             connection.sendall(line.encode())
 
 
 def _reason(error: BaseException) -> str:
     number = getattr(error, "errno", None)
     if isinstance(number, int) and number in errno.errorcode and not isinstance(error, socket.gaierror):
-        return os.strerror(number)  # Python adds the address to its own text.
+        return os.strerror(number)  # Python's own text has the address too.
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -11,7 +11,7 @@ from jax import lax
 
 from jaxvae.ops import convolutions
 
-# Compiled, because operation by operation each would be a program of its own: a minute more for this file.
+# Compiled, because a program per operation would take a minute longer.
 convolve = jax.jit(convolutions.convolve, static_argnums=(2, 3))
 convolve_transposed = jax.jit(convolutions.convolve_transposed, static_argnums=(2, 3, 4))
 
@@ -39,7 +39,7 @@ def assert_close(got, expected, tolerance=1e-5):
 
 
 def assert_second_derivatives(layer, data, kernel):
-    """Of a penalty on the gradient, which takes every pullback and theirs, against those of the plain layer."""
+    """Compare the gradient of a gradient penalty with that of the plain layer."""
 
     def penalty(function):
         return lambda data, kernel: (jax.grad(lambda d: (function(d, kernel) ** 3).sum())(data) ** 2).sum()

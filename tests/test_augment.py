@@ -1,4 +1,4 @@
-"""Augmentation against SciPy in float64, its draws against the ranges they promise to fill, and training with it."""
+"""Augmentation against SciPy and its ranges, and training with it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def random_images(shape):
 
 
 def drawn_affines(rows, columns):
-    """angle, scale and sign (-1 is mirrored) of each image, [B] float64, read off coordinates without elastic moves."""
+    """Angle, scale and sign (-1: mirrored) of each image, from rigid coordinates."""
     rows, columns = np.asarray(rows, np.float64), np.asarray(columns, np.float64)
     cos, sin = rows[:, -1, 0] - rows[:, 0, 0], -(rows[:, 0, -1] - rows[:, 0, 0])
     cos, sin = cos / (rows.shape[1] - 1), sin / (rows.shape[2] - 1)
     return np.arctan2(sin, cos), np.hypot(sin, cos), np.sign(columns[:, 0, -1] - columns[:, 0, 0])
 
 
-# Looking up
+# Interpolation
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8, 1), (2, 7, 12, 3), (1, 1, 9, 2), (2, 5, 1, 1)])
-def test_warping_is_scipys(shape):
+def test_warping_matches_scipy(shape):
     count, height, width, channels = shape
     images = random_images(shape)
-    # Well beyond the border too, and of another size than the images.
+    # Also far beyond the border, and of another size than the images.
     rng = np.random.default_rng(2)
     rows = rng.uniform(-3, height + 2, (count, 11, 6)).astype(np.float32)
     columns = rng.uniform(-3, width + 2, (count, 11, 6)).astype(np.float32)
@@ -58,7 +58,7 @@ def test_warping_is_scipys(shape):
             np.testing.assert_allclose(warped[b, ..., c], expected, atol=1e-5)
 
 
-def test_whole_coordinates_give_the_pixels_themselves():
+def test_whole_coordinates_give_exact_pixels():
     images = jnp.asarray(random_images((2, 5, 7, 2)))
     rows, columns = jnp.meshgrid(jnp.arange(5.0), jnp.arange(7.0), indexing="ij")
     rows, columns = (jnp.broadcast_to(place, (2, 5, 7)) for place in (rows, columns))
@@ -69,7 +69,7 @@ def test_whole_coordinates_give_the_pixels_themselves():
 # Geometry
 
 
-def test_turning_scaling_and_mirroring_are_scipys():
+def test_rotating_scaling_and_mirroring_match_scipy():
     images = random_images(shape := (6, 15, 22, 2))
     augmentation = only(mirror=0.5, rotation=0.4, scale=(0.7, 1.4))
     # `augment` gives its first subkey to the geometry.
@@ -93,39 +93,38 @@ def test_the_draws_fill_their_ranges():
         assert high - 0.01 * (high - low) < values.max() < high + 1e-5
         np.testing.assert_allclose(values.mean(), (low + high) / 2, atol=0.02 * (high - low))
     np.testing.assert_allclose((signs < 0).mean(), 0.5, atol=0.03)
-    # Independent of each other, too: four standard errors.
+    # They are independent of each other: four standard errors.
     assert np.abs(np.triu(np.corrcoef([angles, scales, signs]), 1)).max() < 4 / np.sqrt(4000)
 
 
-def test_mirroring_is_exact_and_twice_is_none(images):
+def test_mirroring_is_exact_and_its_own_inverse(images):
     mirrored = augment(KEY, images, only(mirror=1.0))
     np.testing.assert_array_equal(mirrored, images[:, :, ::-1])
     np.testing.assert_array_equal(augment(KEY, mirrored, only(mirror=1.0)), images)
 
 
 @pytest.mark.parametrize(("height", "width", "spacing"), [(33, 20, 8.0), (5, 16, 2.5), (9, 9, 30.0)])
-def test_the_elastic_field_is_scipys_spline(height, width, spacing):
+def test_the_elastic_field_matches_scipys_spline(height, width, spacing):
     field = np.asarray(elastic_field(KEY, (2, height, width, 1), amplitude=3.0, spacing=spacing))
     counts = [int((size - 1) // spacing) + 4 for size in (height, width)]
     knots = np.asarray(jax.random.uniform(KEY, (2, 2, *counts), minval=-3, maxval=3), np.float64)
     for axis, size in ((2, height), (3, width)):
-        # Knots of the spline at -3, -2, ... times the spacing: the basis function of the first coefficient has its
-        # middle at -1.
+        # The spline's knots are at -3, -2, ... times the spacing, so the first basis function is centred at -1.
         spline = BSpline(np.arange(knots.shape[axis] + 4) - 3.0, knots, 3, axis=axis)
         knots = spline(np.arange(size) / spacing)
     assert field.shape == (2, 2, height, width)
     np.testing.assert_allclose(field, knots, atol=1e-5)
 
 
-def test_nothing_moves_further_than_the_amplitude_and_little_by_much():
+def test_displacements_stay_within_the_amplitude():
     field = np.asarray(elastic_field(KEY, (200, 64, 64, 1), amplitude=3.0, spacing=20.0))
     assert np.abs(field).max() <= 3
-    # A uniform number has a variance of a third, and the squares of a B-spline's values sum to 151/315 on average.
+    # A uniform number has a variance of 1/3. The squares of a B-spline's values sum to 151/315 on average.
     np.testing.assert_allclose(field.std(axis=(1, 2, 3)), 3 * np.sqrt(1 / 3) * 151 / 315, rtol=0.05)
     assert np.abs(field.mean(axis=(1, 2, 3))).max() < 0.1
 
 
-def test_the_strongest_elastic_field_folds_nothing():
+def test_the_strongest_elastic_field_does_not_fold():
     strongest = only(elastic=8 / 2.0464, elastic_spacing=8.0)
     rows, columns = np.asarray(places(KEY, (500, 33, 33, 1), strongest), np.float64)
     down = np.diff(rows, axis=1)[:, :, :-1], np.diff(columns, axis=1)[:, :, :-1]
@@ -133,7 +132,7 @@ def test_the_strongest_elastic_field_folds_nothing():
     assert (down[0] * across[1] - down[1] * across[0]).min() > 0
 
 
-def test_geometry_invents_no_values_and_moves_all_channels_alike(images):
+def test_geometry_interpolates_all_channels_alike(images):
     masks = (images[..., :1] > 0.5).astype(jnp.float32)
     moved = np.asarray(augment(KEY, jnp.concatenate([masks, 1 - masks, masks], axis=-1), GEOMETRY))
     assert moved.min() >= 0
@@ -147,7 +146,7 @@ def test_geometry_invents_no_values_and_moves_all_channels_alike(images):
 # Values
 
 
-def test_brightness_is_one_factor_an_image():
+def test_brightness_is_one_factor_per_image():
     images = random_images((2000, 3, 4, 2))
     factors = np.asarray(augment(KEY, jnp.asarray(images), only(brightness=(0.95, 1.1)))) / images
     np.testing.assert_allclose(factors, np.broadcast_to(factors[:, :1, :1, :1], factors.shape), rtol=1e-6)
@@ -173,7 +172,7 @@ def test_the_variance_of_the_noise_is_drawn_per_image():
     np.testing.assert_allclose((scaled**4).mean(), 3, atol=0.05)
 
 
-def test_a_fixed_variance_is_that_variance():
+def test_the_variance_can_be_fixed():
     noise = np.asarray(augment(KEY, jnp.zeros((4, 64, 64, 1)), only(noise_variance=(0.04, 0.04))))
     np.testing.assert_allclose(noise.std(axis=(1, 2, 3)), 0.2, rtol=0.05)
 
@@ -181,12 +180,12 @@ def test_a_fixed_variance_is_that_variance():
 # As a function
 
 
-def test_switched_off_it_changes_not_a_bit(images):
+def test_switched_off_augmentation_keeps_every_bit(images):
     np.testing.assert_array_equal(augment(KEY, images, OFF), images)
     np.testing.assert_array_equal(jax.jit(OFF)(KEY, images), images)
 
 
-def test_the_key_decides_and_every_image_has_its_own_draw(images):
+def test_each_key_and_each_image_has_its_own_draw(images):
     once = augment(KEY, images)
     assert once.shape == images.shape
     assert once.dtype == jnp.float32
@@ -197,7 +196,7 @@ def test_the_key_decides_and_every_image_has_its_own_draw(images):
         assert not np.array_equal(copies[0], copies[b])
 
 
-def test_jit_and_vmap_change_nothing(images):
+def test_jit_and_vmap_equal_a_loop(images):
     keys, per_run = jax.random.split(KEY, 2), jnp.stack([images, 2 * images[::-1]])
     looped = np.stack([augment(key, run) for key, run in zip(keys, per_run, strict=True)])
     np.testing.assert_allclose(jax.jit(PAPER)(keys[0], per_run[0]), looped[0], atol=2e-5)
@@ -217,11 +216,11 @@ def test_jit_and_vmap_change_nothing(images):
         ({"brightness": (1.0, float("inf"))}, r"brightness=\(1.0, inf\)"),
         ({"noise_variance": (-0.1, 0.05)}, r"noise_variance=\(-0.1, 0.05\): .* not below 0; \(0.0, 0.0\) switches"),
         ({"elastic": -1.0}, "elastic=-1.0"),
-        ({"elastic": 5.0, "elastic_spacing": 10.0}, r"elastic=5.0: must lie in 0..4.887 pixels, .* fold"),
+        ({"elastic": 5.0, "elastic_spacing": 10.0}, r"elastic=5.0: must be in 0..4.887 pixels, .* fold"),
         ({"elastic_spacing": 0.0}, "elastic_spacing=0.0"),
     ],
 )
-def test_values_out_of_range_are_named(fields, message):
+def test_values_out_of_range_are_refused(fields, message):
     with pytest.raises(jaxvae.InputError, match=message):
         Augmentation(**fields)
 
@@ -242,7 +241,7 @@ def fit(state, steps, augment):
     return jaxvae.fit(MODEL, CONFIG, HPARAMS, state, IMAGES, steps=steps, augment=augment)
 
 
-def test_training_sees_the_augmented_images_and_goes_on_where_it_was_left():
+def test_training_with_augmentation_can_be_continued():
     whole, metrics = fit(start(), 6, Augmentation())
     state, first = fit(start(), 3, Augmentation())
     state, second = fit(state, 3, Augmentation())
@@ -253,14 +252,14 @@ def test_training_sees_the_augmented_images_and_goes_on_where_it_was_left():
     assert (np.asarray(plain.loss) != np.asarray(first.loss)).all()
 
 
-def test_bytes_are_augmented_as_fractions():
+def test_uint8_images_are_divided_before_augmentation():
     white, grey = jnp.full((4, 8, 8, 1), 255, jnp.uint8), jnp.full((4, 8, 8, 1), 0.5)
     _, metrics = jaxvae.train_step(MODEL, CONFIG, HPARAMS, start(), white, augment=only(brightness=(0.5, 0.5)))
     _, expected = jaxvae.train_step(MODEL, CONFIG, HPARAMS, start(), grey)
     np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-6)
 
 
-def test_equal_augmentations_are_one_program(compilations):
+def test_equal_augmentations_share_a_program(compilations):
     state, _ = jax.block_until_ready(fit(start(), 2, only(brightness=(0.9, 1.1))))
     compilations.clear()
     state, _ = jax.block_until_ready(fit(state, 2, only(brightness=(0.9, 1.1))))

@@ -1,4 +1,4 @@
-"""Progress bars: silent without a terminal, and nothing left of them in the system."""
+"""Progress bars are silent without a terminal and make no semaphore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jaxvae
 from jaxvae.progress import Bar
 
 
-def test_a_bar_is_silent_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(Bar(range(3), "count")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
 
@@ -32,12 +32,12 @@ assert resource_tracker._resource_tracker._pid is None
 
 
 def test_a_bar_makes_no_semaphore() -> None:
-    """A killed process would leave the semaphore, and Python would warn of it on stderr."""
+    """A killed process would leave a semaphore, and Python would warn on stderr."""
     done = subprocess.run([sys.executable, "-c", SPAWNED], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "a line\n"), done.stderr
 
 
-def test_all_bars_are_made_in_one_place() -> None:
+def test_only_progress_imports_tqdm() -> None:
     package = Path(jaxvae.__file__).parent
     users = [path.name for path in package.rglob("*.py") if re.search(r"(from|import) tqdm", path.read_text())]
     assert users == ["progress.py"]

@@ -1,4 +1,4 @@
-"""Processes that find each other, and one line each where they do not. Threads stand for processes here."""
+"""Processes meet, or each fails with one line. Threads represent processes here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outcome(address: str, process: int, count: int) -> str:
 
 
 def outcomes(address: str, *processes: tuple[int, int]) -> list[str]:
-    """What each process (number, count) is told, all started at once."""
+    """The outcome of each process (number, count), all started at once."""
     with ThreadPoolExecutor(len(processes)) as pool:
         return list(pool.map(lambda one: outcome(address, *one), processes))
 
@@ -41,7 +41,7 @@ def outcomes(address: str, *processes: tuple[int, int]) -> list[str]:
 def test_processes_of_one_job_meet(host: str) -> None:
     address = f"{host}:{free_port()}"
     assert outcomes(address, (2, 3), (0, 3), (1, 3)) == ["go"] * 3
-    # The port is free at once, for JAX.
+    # The port is free again at once, for JAX.
     assert outcomes(address, (1, 2), (0, 2)) == ["go"] * 2
 
 
@@ -54,27 +54,27 @@ def test_process_0_can_start_a_little_later() -> None:
         assert early.result() == "go"
 
 
-def test_a_wrong_address_is_one_line() -> None:
+def test_a_wrong_address_fails_with_one_line() -> None:
     port = free_port()
     line = outcome(f"127.0.0.1:{port}", 1, 2)
-    assert line.startswith(f"nothing answers at 127.0.0.1:{port} (Connection refused); start process 0 first")
-    assert outcome("no-such-host.invalid:1234", 1, 2).startswith("nothing answers at no-such-host.invalid:1234 (")
-    assert outcome("127.0.0.1:99999", 1, 2).startswith("nothing answers at 127.0.0.1:99999 (")
-    assert outcome("127.0.0.1:99999", 0, 2).startswith("port 99999 is not free (")
+    assert line.startswith(f"no answer at 127.0.0.1:{port} (Connection refused); start process 0 first")
+    assert outcome("no-such-host.invalid:1234", 1, 2).startswith("no answer at no-such-host.invalid:1234 (")
+    assert outcome("127.0.0.1:99999", 1, 2).startswith("no answer at 127.0.0.1:99999 (")
+    assert outcome("127.0.0.1:99999", 0, 2).startswith("port 99999 is in use (")
 
 
-def test_a_host_that_is_not_this_machine_is_one_line_for_process_0() -> None:
-    assert outcome(f"no-such-host.invalid:{free_port()}", 0, 2).startswith("nothing answers at no-such-host.invalid")
+def test_another_machines_host_fails_for_process_0() -> None:
+    assert outcome(f"no-such-host.invalid:{free_port()}", 0, 2).startswith("no answer at no-such-host.invalid")
 
 
-def test_a_taken_port_is_one_line() -> None:
+def test_a_port_in_use_fails_with_one_line() -> None:
     with socket.create_server(("0.0.0.0", 0)) as other:
         port = other.getsockname()[1]
         line = outcome(f"127.0.0.1:{port}", 0, 1)
-    assert line == f"port {port} is not free (Address already in use); give all processes another"
+    assert line == f"port {port} is in use (Address already in use); give all processes another"
 
 
-def test_another_program_at_the_address_is_one_line() -> None:
+def test_another_program_at_the_address_fails_with_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def answer() -> None:
@@ -84,10 +84,10 @@ def test_another_program_at_the_address_is_one_line() -> None:
 
         threading.Thread(target=answer).start()
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        assert outcome(address, 1, 2) == f"process 0 at {address} does not go on (SSH-2.0-OpenSSH)"
+        assert outcome(address, 1, 2) == f"process 0 at {address} stopped (SSH-2.0-OpenSSH)"
 
 
-def test_other_callers_of_the_port_are_sent_away() -> None:
+def test_other_connections_to_the_port_are_closed() -> None:
     port = free_port()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(outcome, f"127.0.0.1:{port}", 0, 2)
@@ -98,17 +98,17 @@ def test_other_callers_of_the_port_are_sent_away() -> None:
         assert first.result() == "go"
 
 
-def test_a_process_that_does_not_come_is_named_to_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_processes_name_a_missing_process(capsys: pytest.CaptureFixture[str]) -> None:
     address = f"127.0.0.1:{free_port()}"
-    missing = "process 1, 3 of 4 did not come in 1 s"
-    assert outcomes(address, (0, 4), (2, 4)) == [missing, f"process 0 at {address} does not go on ({missing})"]
+    missing = "process 1, 3 of 4 missing after 1 s"
+    assert outcomes(address, (0, 4), (2, 4)) == [missing, f"process 0 at {address} stopped ({missing})"]
     assert capsys.readouterr().err == "process 0 of 4 waits for process 1, 3\n"
 
 
-def test_processes_that_disagree_are_told_so() -> None:
+def test_processes_with_other_counts_or_equal_numbers_fail() -> None:
     address = f"127.0.0.1:{free_port()}"
-    counts = "process 1 is one of 3, and process 0 one of 2; give all the same"
-    assert outcomes(address, (0, 2), (1, 3)) == [counts, f"process 0 at {address} does not go on ({counts})"]
+    counts = "process 1 was started for 3 processes and process 0 for 2; give all the same number"
+    assert outcomes(address, (0, 2), (1, 3)) == [counts, f"process 0 at {address} stopped ({counts})"]
     address = f"127.0.0.1:{free_port()}"
     twice = "two processes have the number 1; number them from 0 to 2"
     assert outcomes(address, (0, 3), (1, 3), (1, 3))[0] == twice
@@ -116,5 +116,5 @@ def test_processes_that_disagree_are_told_so() -> None:
 
 def test_join_names_its_argument() -> None:
     where = f"127.0.0.1:{free_port()}/1/2"
-    with pytest.raises(InputError, match=f"where='{where}': nothing answers at 127.0.0.1"):
+    with pytest.raises(InputError, match=f"where='{where}': no answer at 127.0.0.1"):
         sharding.join(where)

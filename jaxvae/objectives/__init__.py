@@ -1,1 +1,1 @@
-"""What training minimizes."""
+"""Training objectives."""

@@ -1,4 +1,4 @@
-"""The evidence lower bound: KL(q(z|x) || p(z)) - E log p(x|z), kept as its two terms, in nats."""
+"""The negative ELBO in two terms, KL(q(z|x) || p(z)) and -E log p(x|z)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Likelihood(Protocol):
-    """-log p(x|z) in nats, per pixel, of images and the decoder's output, [B, H, W, C] each; `gaussian_nll` is one."""
+    """-log p(x|z) per pixel, in nats, such as `gaussian_nll`.
+
+    The arguments are the images and the decoder's output, [B, H, W, C] each.
+    """
 
     def __call__(self, images: Array, means: Array, /, *, log_scale: float | Array) -> Array: ...
 
@@ -27,9 +30,11 @@ def gaussian_kl(posterior: Posterior) -> Array:
     0.5 * sum(exp(2 s) + m^2 - 1 - 2 s), with m = mean and s = log_std.
 
     Args:
-      posterior: mean and log_std, each [B, Z].
+      posterior: mean and log_std, [B, Z] each.
+
     Returns:
-      [B], never negative; zero where q is the prior.
+      [B], at least 0; 0 if q is the prior.
+
     Reference: Kingma & Welling 2014, appendix B.
 
     >>> import jax.numpy as jnp, jaxvae
@@ -38,20 +43,21 @@ def gaussian_kl(posterior: Posterior) -> Array:
     [0.0]
     """
     mean, log_std = posterior
-    # expm1 keeps the digits that exp(2 s) - 1 would lose near the prior.
+    # expm1 keeps the digits that exp(2 s) - 1 loses near the prior.
     return 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=-1)
 
 
 def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Array:
-    """-log N(x; mean, exp(log_scale)^2) in nats, per pixel and with its constants.
+    """-log N(x; mean, exp(log_scale)^2) per pixel, in nats, with its constants.
 
     (x - mean)^2 / (2 exp(2 log_scale)) + log_scale + 0.5 log(2 pi).
 
     Args:
       images, means: [B, H, W, C].
       log_scale: natural logarithm of the decoder's standard deviation, one number.
+
     Returns:
-      [B, H, W, C]; negative where a small scale meets a small error.
+      [B, H, W, C]; negative for a small error at a small scale.
     """
     return 0.5 * jnp.square((images - means) * jnp.exp(-log_scale)) + log_scale + HALF_LOG_2PI
 
@@ -65,15 +71,17 @@ def elbo_terms(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> ElboTerms:
-    """The KL and the negative log likelihood of images, at one draw of z, or at z = mean without a key.
+    """The KL and the NLL of images, at a draw of z or at its mean.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      key: consumed for the draw of z; None takes the mean.
+      key: consumed for the draw of z; None uses the mean.
       log_scale: natural logarithm of the decoder's standard deviation.
-      likelihood: another -log p(x|z) than the Gaussian's.
+      likelihood: of the decoder's output.
+
     Returns:
       kl [B] and nll [B, H, W, C], in nats.
+
     Reference: Kingma & Welling 2014, equation 10.
     """
     images = unit_range(images)
@@ -86,28 +94,28 @@ def per_pixel(likelihood: Likelihood, images: Array, means: Array, log_scale: fl
     """The negative log likelihood of each pixel, [B, H, W, C].
 
     Raises:
-      ValueError: it has another shape, as of a log_scale for each run of a population: NumPy's rules would count pixels
-        several times and say nothing.
+      ValueError: the likelihood has another shape, such as for a log_scale per run. Broadcasting would count pixels
+        several times.
     """
     nll = likelihood(images, means, log_scale=log_scale)
     if nll.shape != images.shape:
         scale = f" with a log_scale of shape {jnp.shape(log_scale)}" if jnp.ndim(log_scale) else ""
-        raise ValueError(
-            f"the likelihood{scale} gives {nll.shape} for images {images.shape}; one number a pixel is needed"
-        )
+        raise ValueError(f"likelihood{scale}: {nll.shape} for images {images.shape}; must be one number per pixel")
     return nll
 
 
 def pixel_sum(maps: Array) -> Array:
-    """[B]: the sum over pixels and channels of maps [B, H, W, C]."""
-    # As a product with ones: the CPU backend of jax 0.10 gives a sum to a library that takes 2 ms of 50 for 64 images.
-    # In full precision, because a GPU would otherwise round the maps to ten bits.
+    """The sum over pixels and channels of maps [B, H, W, C]: [B]."""
+    # A product with ones, because the CPU backend of jax 0.10 computes a sum in a library that takes 2 ms of 50 for 64
+    # images. In full precision, because a GPU would otherwise round the maps to ten bits.
     pixels = flat(maps)
     return jnp.matmul(pixels, jnp.ones(pixels.shape[1], pixels.dtype), precision=lax.Precision.HIGHEST)
 
 
 def negative_elbo(terms: ElboTerms, *, beta: float | Array = 1.0) -> Array:
-    """beta * KL + NLL summed over pixels and channels, in nats: [B]; what training minimises, averaged over the batch.
+    """beta * KL + NLL, summed over pixels and channels, in nats: [B].
+
+    Training minimises its mean over the batch.
 
     Reference: Higgins et al. 2017 (beta-VAE), equation 4.
     """

@@ -1,1 +1,1 @@
-"""Operations on arrays that the models and scores are made of."""
+"""Array operations of the models and scores."""

@@ -1,7 +1,8 @@
-"""What stands between the layers; derivatives are read off the sign of the output, which is kept anyway.
+"""ReLU and LeakyReLU whose gradient uses the sign of the output.
 
-As a factor such a derivative transposes into one product, where that of a maximum would keep the input too, choose
-twice and add. And a factor hands on what is no number, where a choice makes a gradient of 0 of it: the healthiest.
+The output is stored anyway, so the backward pass keeps no extra array. It is one product with the derivative; for a
+maximum, JAX keeps the input, selects twice and adds. A product also passes NaN on. A selection would turn NaN into a
+gradient of 0, the score of a healthy pixel.
 """
 
 from __future__ import annotations

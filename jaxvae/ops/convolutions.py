@@ -1,26 +1,26 @@
-"""The strided convolution of the encoder and its transpose, the layer of the decoder.
+"""The strided convolution of the encoder, and its transpose for the decoder.
 
-Both are one triple of linear maps that share a kernel k [h, w, fine, coarse]:
+Both use three linear maps with a kernel k [h, w, fine, coarse]:
 
-    F(x, k)  convolve               [B, H, W, fine]    -> [B, H/2, W/2, coarse]
+    F(x, k)  convolve               [B, H, W, fine]       -> [B, H/2, W/2, coarse]
     I(y, k)  pull back to the input [B, H/2, W/2, coarse] -> [B, H, W, fine]
-    W(x, y)  pull back to the kernel                   -> [h, w, fine, coarse]
+    W(x, y)  pull back to the kernel                      -> [h, w, fine, coarse]
 
-`convolve` is F with the pullbacks I and W. `convolve_transposed` is I with the pullbacks F and W, its two arrays
-exchanged. Left to itself, XLA derives the weight gradient of the transposed layer from a dilated convolution, which on
-a CPU is 10 to 40 times slower than W; so the rules are written out here.
+`convolve` is F with the pullbacks I and W. `convolve_transposed` is I with the pullbacks F and W, with the two arrays
+exchanged. XLA would derive the weight gradient of the transposed layer from a dilated convolution, which on a CPU is 10
+to 40 times slower than W. So this module defines the pullbacks.
 
-The networks' case, a kernel of 4, a stride of 2, a padding of 1 and even sizes, comes in the forms that ran fastest;
-every other case is XLA's own convolution and its transposes.
+The networks use a kernel of 4, a stride of 2, a padding of 1 and even sizes. This case has the fastest forms that we
+measured (below). All other cases use XLA's convolution and its transposes.
 
-          up to 4 fine channels    more: large batch, processor, 32 bits  otherwise
+          up to 4 fine channels    more: large batch, CPU, 32 bits        otherwise
     F     product with patches     Winograd's nine products               plain
-    I     product and overlap-add  Winograd's from 17 channels on         where 4 fine <= coarse as on the left,
+    I     product and overlap-add  Winograd's from 17 channels on         if 4 fine <= coarse as on the left,
                                                                           else a 2x2 convolution to four phases
     W     product with patches     Winograd's nine products               convolution with explicit transpositions
 
-The numbers are the same to rounding; what was measured is in experiments/results/performance-log.md. Derivatives are
-taken backwards, as often as one likes; `jax.jvp` is refused.
+The results are the same to rounding. The measurements are in experiments/results/performance-log.md. Reverse-mode
+derivatives of any order work; forward mode (`jax.jvp`) does not.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def convolve(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PADDING) -> Array:
-    """A strided convolution: F in the module's notes.
+    """A strided convolution: F in the notes of this module.
 
     Args:
       images: [B, H, W, fine].
       kernel: [h, w, fine, coarse].
-      stride, padding: of both dimensions; zeros are padded.
+      stride, padding: of both dimensions; the padding is zeros.
+
     Returns:
-      [B, (H + 2 padding - h) // stride + 1, the like of W, coarse]; half of H and W by default.
+      [B, (H + 2 padding - h) // stride + 1, the same of W, coarse]; half of H and W by default.
     """
     return _convolution(images, kernel, stride, padding)
 
@@ -59,15 +60,16 @@ def convolve_transposed(
     padding: int = PADDING,
     output_padding: tuple[int, int] = (0, 0),
 ) -> Array:
-    """The transpose of `convolve`, with the same kernel: I in the module's notes.
+    """The transpose of `convolve` with its kernel: I in the notes of this module.
 
     Args:
       features: [B, H, W, coarse].
-      kernel: [h, w, fine, coarse], laid out as the kernel of the convolution this is the transpose of.
-      stride, padding: of that convolution.
-      output_padding: rows and columns that the convolution leaves out at the end, less than stride each.
+      kernel: [h, w, fine, coarse], the kernel of `convolve`.
+      stride, padding: of `convolve`.
+      output_padding: rows and columns that `convolve` ignores at the end, fewer than stride each.
+
     Returns:
-      [B, (H - 1) stride + h - 2 padding + output_padding, the like of W, fine]; twice H and W by default.
+      [B, (H - 1) stride + h - 2 padding + output_padding, the same of W, fine]; twice H and W by default.
     """
     return _transposed_convolution(features, kernel, stride, padding, output_padding)
 
@@ -97,15 +99,15 @@ def _input_pullback(
         images = jax.ShapeDtypeStruct(shape, features.dtype)
         return jax.linear_transpose(lambda images: _plain(images, kernel, stride, padding), images)(features)[0]
     usual = _overlap_added if 4 * fine <= coarse else _by_phases
-    # What Winograd's form adds up afterwards grows with the image, so that with few fine channels it costs the gain.
+    # The additions after Winograd's products grow with the image. With few fine channels they cost more than they save.
     if fine > 16 and _many(features.shape, features.dtype):
         return lax.platform_dependent(features, kernel, cpu=winograd.input_pullback, default=usual)
     return usual(features, kernel)
 
 
 def _overlap_added(features: Array, kernel: Array) -> Array:
-    # One product gives what every feature sends to its 4x4 pixels; the four that meet in a pixel are then summed. The
-    # kernel is used as it lies, and no product is wasted on the border. Few channels are best done so.
+    # One product gives the 4x4 contributions of each feature to the pixels; the four contributions to each pixel are
+    # then added. This needs no other layout of the kernel and no products at the border. This suits few channels.
     (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
     sent = features.reshape(-1, coarse) @ kernel.reshape(-1, coarse).T
     rows = _pixel_pair(sent.reshape(batch, height, width, 4, 4, fine), 1)
@@ -113,23 +115,23 @@ def _overlap_added(features: Array, kernel: Array) -> Array:
 
 
 def _pixel_pair(sent: Array, axis: int) -> tuple[Array, Array]:
-    """Pixels 2i and 2i + 1 along an axis, from what is sent to the four 2i - 1 to 2i + 2, the fourth axis."""
-    # Shifts, not one sum over the padded image: that would keep four arrays of its size for as long as its pixels are
-    # needed, and past 32 MiB of intermediate results glibc's malloc asks the system anew in every call of a program.
+    """Pixels 2i and 2i + 1 of an axis; axis 3 is contributions to 2i - 1 .. 2i + 2."""
+    # These are shifts, not one sum over the padded image, which would keep four arrays of its size. Above 32 MiB of
+    # intermediate results, glibc requests the memory from the system again in each call of a program.
     even = sent[:, :, :, 1] + _shifted(sent[:, :, :, 3], 1, axis)
     odd = sent[:, :, :, 2] + _shifted(sent[:, :, :, 0], -1, axis)
     return even, odd
 
 
 def _shifted(array: Array, by: int, axis: int) -> Array:
-    """Moved along an axis, with zeros where there was none."""
+    """Shift along an axis and fill with zeros."""
     edges = [(by, -by, 0) if dimension == axis else (0, 0, 0) for dimension in range(array.ndim)]
     return lax.pad(array, jnp.zeros((), array.dtype), edges)
 
 
 def _by_phases(features: Array, kernel: Array) -> Array:
-    # For each of the 2x2 phases a, b the transpose is a 2x2 convolution over the features, and the four together are
-    # one to four times the channels. What is written is smaller than above by 4.
+    # For each of the 2x2 phases a, b, the transpose is a 2x2 convolution over the features. The four phases are one
+    # convolution with four times the output channels. It writes a quarter of what `_overlap_added` writes.
     fine, coarse = kernel.shape[2:]
     phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t, u reversed
     phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
@@ -140,7 +142,7 @@ def _by_phases(features: Array, kernel: Array) -> Array:
 
 
 def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
-    """W, [h, w, fine, coarse] = shape."""
+    """W: [h, w, fine, coarse], which is `shape`."""
     if not _halves(images.shape, shape, stride, padding):
         kernel = jax.ShapeDtypeStruct(shape, images.dtype)
         return jax.linear_transpose(lambda kernel: _plain(images, kernel, stride, padding), kernel)(features)[0]
@@ -153,10 +155,9 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
 
 
 def _weights_transposed(images: Array, features: Array) -> Array:
-    # Every kernel element is a sum over the batch and all positions of features: a convolution of the images with the
-    # features as its kernel, where the batch takes the place of the contracted channels. The transpositions are
-    # explicit because inside a loop XLA's CPU compiler does not put them in by itself, and a convolution in any other
-    # layout is 100 times slower there.
+    # Each kernel element is a sum over the batch and all positions: a convolution of the images with the features as
+    # kernel, which contracts the batch instead of the channels. The transpositions are explicit because XLA's CPU
+    # compiler does not insert them inside a loop, where a convolution in any other layout is 100 times slower.
     kernel = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
         features.transpose(1, 2, 0, 3),
@@ -169,14 +170,14 @@ def _weights_transposed(images: Array, features: Array) -> Array:
 
 
 def _halves(images: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int) -> bool:
-    """Whether shapes are those of the networks: a 4x4 kernel that halves an even size."""
+    """Whether this is the networks' case: a 4x4 kernel that halves even sizes."""
     even = images[1] % 2 == 0 and images[2] % 2 == 0
     return even and (kernel[0], kernel[1], stride, padding) == (KERNEL, KERNEL, STRIDE, PADDING)
 
 
 def _many(features: tuple[int, ...], dtype: Any) -> bool:
-    """Whether there are enough features for Winograd's sums to cost less than the products they spare."""
-    # What is summed first is rounded before it is multiplied: in 16 bits scores would depend on the size of the batch.
+    """Whether there are enough features for Winograd's form to be faster."""
+    # Winograd's form rounds sums before it multiplies them. In 16 bits, scores would depend on the batch size.
     return math.prod(features) >= 2**16 and jnp.finfo(dtype).bits >= 32
 
 
@@ -186,7 +187,7 @@ def _plain(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PA
 
 
 def _patches(images: Array) -> Array:
-    """[B H/2 W/2, 16 c]: the pixels that meet the kernel at each position of F, as four blocks."""
+    """[B H/2 W/2, 16 c]: the pixels under the kernel at each position of F."""
     batch, height, width, fine = images.shape
     blocks = winograd.blocks(images)
     shifted = [blocks[:, t : t + height // 2, u : u + width // 2] for t in (0, 1) for u in (0, 1)]

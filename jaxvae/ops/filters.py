@@ -1,4 +1,4 @@
-"""Small operations on images and maps [B, H, W, C]."""
+"""Scaling, flattening and smoothing of images and maps [B, H, W, C]."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from jaxvae.types import Array
 
 
 def unit_range(images: Array) -> Array:
-    """uint8 images as float32 in 0..1, divided by 255; floats of 16 bits as float32; other float images unchanged.
+    """Convert uint8 images to float32 in 0..1, divided by 255.
+
+    16-bit floats become float32; other float images stay unchanged.
 
     Raises:
-      ValueError: integers of another kind, of which nobody knows the range.
+      ValueError: other integers, because their range is unknown.
     """
     if images.dtype == jnp.uint8:
         return images.astype(jnp.float32) / 255
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}; give uint8, or float in the range the model was trained on")
+        raise ValueError(f"images: {images.dtype}; give uint8, or float in the range of the training images")
     return images.astype(jnp.promote_types(images.dtype, jnp.float32))
 
 
 def flat(images: Array) -> Array:
-    """[B, H W C] of [B, H, W, C], of no images too."""
+    """Reshape [B, H, W, C] to [B, H W C]; B can be 0."""
     return images.reshape(len(images), math.prod(images.shape[1:]))
 
 
 @jax.jit(static_argnames=("sigma", "window"))
 def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
-    """Gaussian smoothing, separable, with zeros beyond the border and a kernel that sums to 1.
+    """Gaussian smoothing with zeros beyond the border and a kernel that sums to 1.
 
     Args:
       maps: [B, H, W, C].
-      sigma: standard deviation of the kernel, in pixels.
-      window: its odd size; the paper smooths with sigma 3 and 7 pixels.
+      sigma: standard deviation of the kernel, in pixels; 3 in the paper.
+      window: odd size of the kernel, in pixels; 7 in the paper.
+
     Returns:
-      [B, H, W, C]; constants are kept away from the border and darkened at it.
+      [B, H, W, C]; constants stay the same, but become smaller near the border.
+
     Raises:
       ValueError: sigma is not positive, window is not odd and positive, or maps are not four-dimensional.
 
@@ -50,13 +54,13 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     1.0
     """
     if not sigma > 0:
-        raise ValueError(f"sigma={sigma} must be positive; window=1 smooths nothing")
+        raise ValueError(f"sigma={sigma}: must be positive; window=1 switches smoothing off")
     if window < 1 or window % 2 == 0:
-        raise ValueError(f"window={window} must be odd and positive; the paper uses 7")
+        raise ValueError(f"window={window}: must be odd and positive; the paper uses 7")
     if maps.ndim != 4:
-        raise ValueError(f"maps are {list(maps.shape)}; give [B, H, W, C], of one map maps[None]")
-    # One weight at a time, along the rows and then across them: elementwise, so that XLA fuses it with what makes the
-    # maps, and no device rounds it as it may a product of matrices.
+        raise ValueError(f"maps: {list(maps.shape)}; must be [B, H, W, C], for one map maps[None]")
+    # One weight at a time, along the rows and then along the columns. These operations are elementwise, so XLA fuses
+    # them with the operations that make the maps, and no device rounds them as it may round a matrix product.
     reach = window // 2
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     weights /= weights.sum()

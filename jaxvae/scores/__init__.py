@@ -1,4 +1,4 @@
-"""The table of scores: the name, label, formula and colour of each, and what it is computed from.
+"""The table of scores: name, label, formula, colour and inputs of each.
 
 The command, the tables, the figures and the report read their scores from here. A new way to combine maps is a variant
 in `combine` and a line here; a new gradient is a field of `PixelScores`, its pullback in `gradients`, and a line here.
@@ -7,13 +7,14 @@ Importing the table does not import JAX.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 # Okabe & Ito 2008: distinct with any colour vision. Their yellow is left out because it is lost on white.
 ORANGE, SKY, GREEN, BLUE, VERMILLION = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
 LIGHT, DARK = "#b0b0b0", "#7a7a7a"
+Dashes = Literal["-", "--", ":", "-."] | tuple[float, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,13 @@ class Score:
     label: str
     formula: str
     colour: str
-    dashes: Any = "-"
+    dashes: Dashes = "-"
     gradient: str | None = None
     combination: Mapping[str, Any] | None = None
+
+
+def _combi(name: str, label: str, formula: str, dashes: Dashes, **combination: str) -> Score:
+    return Score(name, label, formula, VERMILLION, dashes, "kl_grad", combination)
 
 
 def _by_name(*scores: Score) -> dict[str, Score]:
@@ -49,34 +54,10 @@ PIXEL_SCORES = _by_name(
     Score("elbo_grad", "ELBO-Grad", "|∂(KL + NLL)/∂x|", GREEN, gradient="elbo_grad"),
     Score("kl_grad", "KL-Grad", "|∂KL/∂x|", BLUE, gradient="kl_grad"),
     Score("rec_grad", "Rec-Grad", "|∂NLL/∂x|", SKY, gradient="rec_grad"),
-    Score("combi", "Combi", "(x − x̂)² · |∂KL/∂x|", VERMILLION, gradient="kl_grad", combination={}),
-    Score(
-        "combi_smoothed",
-        "Combi smooth",
-        "(x − x̂)² · |∂KL/∂x|, both smoothed",
-        VERMILLION,
-        dashes="--",
-        gradient="kl_grad",
-        combination={"smoothed": "both"},
-    ),
-    Score(
-        "combi_nll",
-        "Combi NLL",
-        "−log p(x|z) · |∂KL/∂x|",
-        VERMILLION,
-        dashes=":",
-        gradient="kl_grad",
-        combination={"variant": "nll_product"},
-    ),
-    Score(
-        "combi_sum",
-        "Combi sum",
-        "((x − x̂)² + |∂KL/∂x|) / 2",
-        VERMILLION,
-        dashes=(0, (3, 1, 1, 1)),
-        gradient="kl_grad",
-        combination={"variant": "weighted_sum"},
-    ),
+    _combi("combi", "Combi", "(x − x̂)² · |∂KL/∂x|", "-"),
+    _combi("combi_smoothed", "Combi smooth", "(x − x̂)² · |∂KL/∂x|, both smoothed", "--", smoothed="both"),
+    _combi("combi_nll", "Combi NLL", "−log p(x|z) · |∂KL/∂x|", ":", variant="nll_product"),
+    _combi("combi_sum", "Combi sum", "((x − x̂)² + |∂KL/∂x|) / 2", (0, (3, 1, 1, 1)), variant="weighted_sum"),
 )
 # One value per image, in nats: the fields of `SampleScores`.
 IMAGE_SCORES = _by_name(

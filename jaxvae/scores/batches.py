@@ -1,4 +1,4 @@
-"""All scores of one batch, of any number of images batch by batch, and of many images in arrays on the host."""
+"""All scores of a batch, and of any number of images."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def _check_names(maps: Sequence[str]) -> None:
 def _batches(
     images: np.ndarray | Array | Iterable[np.ndarray], batch_size: int, devices: int
 ) -> tuple[int, Iterable[np.ndarray | Array]]:
-    """The number of images per batch on all devices, and the batches; the last one can be smaller."""
+    """The images per batch on all devices, and the batches; the last can be smaller."""
     if not isinstance(images, np.ndarray | Array):
         return devices * batch_size, _refilled(images, devices * batch_size)
     # A few images are padded to a power of two, so that few programs serve all numbers of images.
@@ -204,7 +204,7 @@ def _batches(
 
 
 def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    """The images of all arrays, [n, H, W, C] each, in batches of `batch_size`; the last one can be smaller."""
+    """The images of arrays [n, H, W, C] in batches; the last can be smaller."""
     waiting: list[np.ndarray] = []
     for array in arrays:
         if waiting and array.dtype != waiting[0].dtype:
@@ -222,7 +222,7 @@ def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndar
 def _one_ahead(
     score: Callable[[np.ndarray | Array], BatchScores], batches: Iterable[np.ndarray | Array]
 ) -> Iterator[BatchScores]:
-    """The scores of each batch on the host, fetched while the scores of the next batch are computed."""
+    """The scores of each batch on the host, fetched while the next is computed."""
     pending: tuple[int, BatchScores] | None = None
     for batch in batches:
         scores = score(batch)

@@ -21,7 +21,7 @@ from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Result = TypeVar("Result")
 BLOCK = 64  # Images whose features fit a processor's caches: 256 at once took a fifth longer than four times 64.
-GRADIENTS = ("elbo_grad", "kl_grad", "rec_grad")
+GRADIENTS: tuple[str, ...] = ("elbo_grad", "kl_grad", "rec_grad")
 
 
 @jax.jit(static_argnames=("model", "likelihood"))

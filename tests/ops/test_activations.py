@@ -1,4 +1,4 @@
-"""Each against its definition, and what they make of numbers that are none."""
+"""Activations against their definitions, and NaN."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxvae.ops.activations import leaky_relu, relu
 
 
 @pytest.mark.parametrize(("activation", "below"), [(relu, 0.0), (leaky_relu, 0.01)])
-def test_values_and_slopes(activation, below):
+def test_values_and_derivatives(activation, below):
     x = np.array([-2.0, -0.5, 0.0, 0.5, 2.0, np.inf], np.float32)
     np.testing.assert_allclose(activation(x), np.where(x > 0, x, np.float32(below) * np.minimum(x, 0)))
     slopes = np.where(x > 0, 1, below)
@@ -21,7 +21,7 @@ def test_values_and_slopes(activation, below):
 
 
 @pytest.mark.parametrize("activation", [relu, leaky_relu])
-def test_what_is_no_number_stays_none(activation):
+def test_nan_stays_nan(activation):
     value, pullback = jax.vjp(activation, np.float32("nan"))
     assert np.isnan(value)
     assert np.isnan(pullback(np.float32("nan"))[0])

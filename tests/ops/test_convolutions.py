@@ -1,4 +1,4 @@
-"""One triple of linear maps: held against XLA's plain convolution, against float64, and against each other."""
+"""The three linear maps against XLA's convolution, float64 and each other."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from convolution_cases import (
 
 pytestmark = pytest.mark.optimized
 
-# Height, width, fine and coarse channels: one of each form that the fast case takes.
+# Height, width, fine and coarse channels: one case for each form.
 SIZES = [(2, 2, 1, 1), (4, 6, 3, 5), (16, 8, 2, 7), (32, 32, 1, 16), (8, 4, 6, 9), (6, 10, 3, 12), (4, 8, 34, 3)]
-# The same and kernel, stride and padding: odd sizes, and layers that are not the networks'.
+# The same with kernel, stride and padding: odd sizes, and layers that the networks do not have.
 GENERAL = [
     (7, 9, 3, 5, 4, 2, 1),
     (8, 7, 2, 3, 4, 2, 1),
@@ -32,7 +32,7 @@ GENERAL = [
 
 
 @pytest.mark.parametrize(("height", "width", "fine", "coarse"), SIZES)
-def test_both_layers_against_float64(height, width, fine, coarse):
+def test_both_layers_match_float64(height, width, fine, coarse):
     images, kernel = draw(2, height, width, fine), draw(4, 4, fine, coarse, seed=1)
     features = draw(2, height // 2, width // 2, coarse, seed=2)
     assert_close(
@@ -43,7 +43,7 @@ def test_both_layers_against_float64(height, width, fine, coarse):
 
 
 @pytest.mark.parametrize(("height", "width", "fine", "coarse"), SIZES)
-def test_every_pullback_is_that_of_the_plain_convolution(height, width, fine, coarse):
+def test_pullbacks_equal_those_of_the_plain_convolution(height, width, fine, coarse):
     images, kernel = draw(3, height, width, fine), draw(4, 4, fine, coarse, seed=1)
     cotangent = draw(3, height // 2, width // 2, coarse, seed=2)
     for got, expected in zip(
@@ -54,7 +54,7 @@ def test_every_pullback_is_that_of_the_plain_convolution(height, width, fine, co
 
 
 @pytest.mark.parametrize(("height", "width", "fine", "coarse", "extent", "stride", "padding"), GENERAL)
-def test_any_kernel_stride_and_size(height, width, fine, coarse, extent, stride, padding):
+def test_other_kernels_strides_and_sizes(height, width, fine, coarse, extent, stride, padding):
     images, kernel = draw(2, height, width, fine), draw(extent, extent, fine, coarse, seed=1)
 
     def layer(images, kernel):
@@ -69,7 +69,7 @@ def test_any_kernel_stride_and_size(height, width, fine, coarse, extent, stride,
     cotangent = draw(*expected.shape, seed=2)
     for a, b in zip(pullback(cotangent), plain_pullback(cotangent), strict=True):
         assert_close(a, b)
-    # The transposed layer, told how many rows and columns the other leaves out, and both of its pullbacks.
+    # The transposed layer with output padding, and both of its pullbacks.
     left_out = tuple((size + 2 * padding - extent) % stride for size in (height, width))
     transposed, pullback = jax.vjp(
         lambda features, kernel: convolve_transposed(features, kernel, stride, padding, left_out), cotangent, kernel
@@ -87,7 +87,7 @@ def test_the_transposed_layer_is_the_adjoint():
     np.testing.assert_allclose(left, right, rtol=1e-4)
 
 
-@pytest.mark.parametrize("fine", [1, 3, 34])  # Each form of every map
+@pytest.mark.parametrize("fine", [1, 3, 34])  # each form of each map
 @pytest.mark.parametrize("layer", [convolve, convolve_transposed])
 def test_second_derivatives(layer, fine):
     data = draw(2, 4, 4, fine) if layer is convolve else draw(2, 4, 4, 5)

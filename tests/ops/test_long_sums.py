@@ -1,7 +1,7 @@
-"""Sums of products over more than 32,768 rows are right in every compiled program.
+"""Compiled sums of products over more than 32,768 rows are correct.
 
 On CPUs, jax 0.10.2 is wrong from row 32,768 on for some sums after a product with a 3x3 matrix (jax-ml/jax#39103).
-The shapes here are those that bring the fault out: three channels, three latents, 36,865 rows.
+Three channels, three latents and 36,865 rows trigger the fault.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxvae.objectives.elbo import elbo_terms, negative_elbo
 from jaxvae.scores.gradients import pixel_scores, sample_scores
 from jaxvae.types import Params
 
-pytestmark = pytest.mark.optimized  # The fault is one of an optimization.
+pytestmark = pytest.mark.optimized  # An optimization causes the fault.
 ROWS = 36_865
 
 
@@ -30,7 +30,7 @@ def params_and_images(model: Model, count: int) -> tuple[Params, np.ndarray]:
 
 
 def dense_in_float64(params: Params, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, Params]:
-    """KL [N], NLL [N, P] and the gradient of mean(KL + sum of NLL), with z = mean, of a DenseVAE."""
+    """KL [N], NLL [N, P] and the gradient of a DenseVAE's mean ELBO, at z = mean."""
     weights: Any = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def linear(name: str, x: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_the_dense_elbo_and_its_gradient_equal_float64(shape: tuple[int, int, in
     ids=["dense", "conv, many images", "conv, many pixels"],
 )
 def test_many_rows_equal_parts_of_them(model: Model, count: int, part: int) -> None:
-    """Scores of an image do not depend on the batch, and the gradient of a mean is the mean of the gradients."""
+    """Scores do not depend on the batch, and gradients of a mean are means."""
     params, images = params_and_images(model, count)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Scores of batches: independent of the batch size, and computed without redundant passes."""
+"""Scores of batches do not depend on the batch size and need few passes."""
 
 from __future__ import annotations
 
