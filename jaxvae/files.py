@@ -173,11 +173,6 @@ def identity(path: Path) -> list[Any]:
     return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
-def is_dangling(path: Path) -> bool:
-    """Whether a path is a link to nothing, as git-annex and datalad leave for files that were not fetched."""
-    return os.path.islink(path) and not os.path.exists(path)
-
-
 def below(directory: Path, name: str) -> Path:
     """The place of a result below a folder.
 

@@ -1,7 +1,4 @@
-"""Where images come from. Each module stands alone and returns `dataset.Dataset` records of NumPy arrays.
-
-They are imported when they are first used: `jaxvae.data.phantom.load()`.
-"""
+"""Sources of images. Each module returns `dataset.Dataset` records and is imported on first use."""
 
 from importlib import import_module
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Memory that threads share."""
+"""A memory budget for threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from threading import Condition
 
 
 class Budget:
-    """Bytes that threads take and give back. Who wants more than are left waits; who wants more than there are, alone.
+    """A number of bytes that threads reserve and release.
+
+    A thread waits until the bytes it reserves are free. A request larger than the budget reserves all of it.
 
     >>> budget = Budget(100)
     >>> with budget.reserve(300):
@@ -24,7 +26,7 @@ class Budget:
 
     @contextmanager
     def reserve(self, wanted: int) -> Iterator[None]:
-        """Hold some bytes."""
+        """Reserve bytes within a `with` block."""
         wanted = min(wanted, self.size)
         with self._changed:
             self._changed.wait_for(lambda: wanted <= self.free)

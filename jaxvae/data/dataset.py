@@ -1,4 +1,4 @@
-"""The record every data module returns: images, what is known about them, and how they belong together."""
+"""Dataset and Splits, the records of all data modules: images, labels, masks, names; splits by group; fingerprints."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Dataset:
     """Images on the host with their labels.
 
     Args:
-      images: [N, H, W, C], uint8 (read as 0..1, divided by 255 on the device) or float32.
-      labels: [N] bool, True where the image holds an anomaly.
-      masks: [N, H, W, 1] bool, True on anomalous pixels; None where nobody drew any.
-      names: N names, unique, as a user would recognise them (a path inside the folder, `test/00017`).
-      groups: N names of the unit that is independent of the others (the patient, the place, the image itself): what a
-        split keeps together and a bootstrap resamples.
-      kinds: N names of what the image shows (`good`, `pitting`, `Bag`), for tables and figures.
+      images: [N, H, W, C], uint8 (divided by 255 on the device) or float32.
+      labels: [N] bool, True for images with an anomaly.
+      masks: [N, H, W, 1] bool, True for anomalous pixels; None without masks.
+      names: N unique names that a user recognises (a path inside the folder, `test/00017`).
+      groups: N names of independent units (the patient, the place, the image itself). A split keeps a group together
+        and the bootstrap resamples groups.
+      kinds: N names for tables and figures of what the images show (`good`, `pitting`, `Bag`).
     """
 
     images: np.ndarray
@@ -44,8 +44,8 @@ class Splits:
     """Healthy images to train on, healthy ones to validate on, and the test images.
 
     Args:
-      notices: lines for the user about how files were read.
-      left_out: `path` and `reason` of each file that is not used.
+      notices: lines for the user about the files.
+      left_out: `path` and `reason` of each unused file.
     """
 
     train: Dataset
@@ -55,8 +55,8 @@ class Splits:
     left_out: tuple[dict[str, str], ...] = ()
 
 
-Fingerprint = str | list[float]  # What tells images from others: the hash of prepared volumes, else `contents`.
-ROUNDING = 1e-7  # Of the norm: 20 times what rounding each value of float32 otherwise changes in a weighted sum.
+Fingerprint = str | list[float]  # identifies images: the hash of prepared volumes, else `contents`
+ROUNDING = 1e-7  # fraction of the norm; 20 times the effect of float32 rounding on a weighted sum
 
 
 def fingerprint(splits: Splits) -> str:
@@ -64,15 +64,15 @@ def fingerprint(splits: Splits) -> str:
 
     The test set is left out because it may grow. Names say nothing about pixels: see `contents`.
     """
-    learnt = [list(zip(part.names, part.groups, strict=True)) for part in (splits.train, splits.validation)]
-    return hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
+    names = [list(zip(part.names, part.groups, strict=True)) for part in (splits.train, splits.validation)]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def sketches(images: np.ndarray) -> np.ndarray:
     """[N, 3] float64: two weighted sums of each image's pixels and their norm, for images [N, H, W, C].
 
-    The weights are fixed pseudorandom numbers, so images with other pixels have other sums. A hash would change with
-    the last bit of a float, and resized or normalised images differ by that much between processors.
+    The weights are fixed pseudorandom numbers, so different images have different sums. A hash would change with the
+    last bit of a float, and resized or normalised images differ by that much between processors.
     """
     count, height, width, channels = images.shape
     across, down = _weights(2 * width * channels).reshape(-1, 2), _weights(height)
@@ -87,30 +87,30 @@ def sketches(images: np.ndarray) -> np.ndarray:
 
 
 def contents(*parts: np.ndarray) -> list[float]:
-    """What tells the pixels of all images, [N, H, W, C] each, from others: a sketch that depends on their order too."""
+    """A sketch [3] of the pixels and the order of all images, [N, H, W, C] in each part."""
     found = np.concatenate([sketches(part) for part in parts])
     return [*(_weights(len(found)) @ found[:, :2]).tolist(), float(np.linalg.norm(found[:, 2]))]
 
 
 def same_contents(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two sketches are of the same pixels, to within rounding."""
+    """Whether two sketches are of equal pixels, up to rounding."""
     return bool(np.abs(np.subtract(one, other)).max() <= ROUNDING * max(one[2], other[2]))
 
 
 def same_fingerprint(one: Fingerprint | None, other: Fingerprint | None) -> bool | None:
-    """Whether two fingerprints are of the same images; None if one of them is missing, as in earlier versions."""
+    """Whether two fingerprints are of the same images; None if one is missing, as in earlier versions."""
     if one is None or other is None:
         return None
     return one == other or (is_sketch(one) and is_sketch(other) and same_contents(one, other))
 
 
 def is_sketch(value: object) -> TypeGuard[list[float]]:
-    """Whether a JSON value is what `contents` returns, and not damaged."""
+    """Whether a JSON value has the form that `contents` returns."""
     return isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) for number in value)
 
 
 def is_among(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
-    """[N] bool: which sketches, [N, 3], are of the same pixels as one of others, [M, 3]."""
+    """[N] bool: whether each sketch, [N, 3], is of the same pixels as one of the others, [M, 3]."""
     order = sketched[np.argsort(sketched[:, 0])]
     reach = 2 * ROUNDING * found[:, 2]
     lows, highs = (np.searchsorted(order[:, 0], found[:, 0] + side * reach) for side in (-1, 1))
@@ -119,15 +119,15 @@ def is_among(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
 
 
 def _weights(count: int) -> np.ndarray:
-    """[count] float64 in -0.5..0.5, the same in every version of NumPy, which promises that of raw numbers only."""
+    """[count] float64 in -0.5..0.5. Raw numbers are the same in every version of NumPy."""
     return np.random.PCG64(0).random_raw(count) / 2.0**64 - 0.5
 
 
 def take(dataset: Dataset, index: np.ndarray) -> Dataset:
-    """The images at `index` ([M] int, or [N] bool), everything known about them with them."""
+    """The images at `index` ([M] int or [N] bool) with their labels, masks, names, groups and kinds."""
     index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
     if np.array_equal(index, np.arange(len(dataset))):
-        return dataset  # Not a copy: the images may be a file that is memory-mapped.
+        return dataset  # A copy could read a whole memory-mapped file.
     return Dataset(
         images=dataset.images[index],
         labels=dataset.labels[index],
@@ -139,24 +139,24 @@ def take(dataset: Dataset, index: np.ndarray) -> Dataset:
 
 
 def check_fraction(name: str, fraction: float) -> None:
-    """Refuses what is no fraction to set aside, by the name of its argument."""
+    """Raise InputError if the argument `name` is not a fraction in [0, 1)."""
     if not 0 <= fraction < 1:
-        raise ArgumentError(name, fraction, "pass a fraction from 0 up to, but not including, 1")
+        raise ArgumentError(name, fraction, "must be at least 0 and below 1")
 
 
 def set_aside(
     directory: str | Path, dataset: Dataset, name: str, fraction: float, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """`split_groups`, where there are groups enough for both sides; messages name the folder and the argument."""
+    """`split_groups`. Raises InputError with the folder and the argument's name if there are fewer than two groups."""
     if fraction and len(set(dataset.groups)) < 2:
-        raise ArgumentError(name, fraction, f"{directory} has too few images or cases to set so many aside; pass 0")
+        raise ArgumentError(name, fraction, f"{directory} has too few images or cases for it; pass 0")
     return split_groups(dataset, fraction, seed)
 
 
 def split_groups(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    """(the rest, about `fraction` of the groups), drawn at random, no group on both sides.
+    """(the rest, about `fraction` of the groups), drawn at random. No group is in both parts.
 
-    With a fraction of 0 the second part is empty; with any other it holds at least one group, and so does the first.
+    With a fraction of 0 the second part is empty. Otherwise both parts hold at least one group.
     """
     names = sorted(set(dataset.groups))
     count = 0 if fraction == 0 else min(max(1, round(fraction * len(names))), len(names) - 1)

@@ -1,27 +1,28 @@
-"""Masks of images and volumes: the one rule that says which values are positive."""
+"""The rule for positive values in masks of images and volumes."""
 
 from __future__ import annotations
 
 import numpy as np
 
-WHOLE = 1e-3  # How far a label may be from its whole number.
-SMALL = 32  # Whole numbers up to this one are labels, however few pixels have them.
-LARGEST = 1 << 16  # No label is larger.
-PLATEAU = 0.1  # The share of a label's pixels that lie among their equals.
+WHOLE = 1e-3  # the largest distance of a label from a whole number
+SMALL = 32  # whole numbers up to this one are labels, even of few pixels
+LARGEST = 1 << 16  # the largest label
+PLATEAU = 0.1  # at least this fraction of a label's pixels have equal neighbours
 
 
 def binary(values: np.ndarray, *, lossy: bool = False) -> tuple[np.ndarray, str | None]:
-    """Where a mask is positive, and a notice if its values had to be cut.
+    """The positive pixels of a mask, and a notice if its values had to be thresholded.
 
-    Labels are positive above 0. All other values are positive from half of their range on, which includes 0.
+    Labels are positive above 0. Other values are positive from half of their range (which includes 0) upwards.
 
-    Values are labels if all are whole numbers and at least one of these holds: none is above 32; there are at most
-    three of them; most of them fill areas. The values between 0 and 1 of an interpolated or antialiased edge fill none.
-    A mask of 0 and one other value is labels too.
+    Values are labels if all are whole numbers and one of these holds: none is above 32, there are at most three
+    different ones, or most of them fill areas. The values of an interpolated or antialiased edge fill no areas. The
+    values of a mask with 0 and one other value are labels too.
 
     Args:
-      values: [X, Y] or [X, Y, Z], finite numbers of any type; of a colour, its largest component.
-      lossy: the file format changes values (JPEG): none are labels, and those up to 32 are noise.
+      values: [X, Y] or [X, Y, Z], finite numbers of any type; the largest component of colours.
+      lossy: the file format changes values (JPEG): none are labels, and values up to 32 are noise.
+
     Returns:
       (bool of the same shape, one line without the file's name or None).
 
@@ -30,22 +31,24 @@ def binary(values: np.ndarray, *, lossy: bool = False) -> tuple[np.ndarray, str 
     >>> binary(np.array([0.0, 0.1, 0.4, 0.6, 1.0]))[0]
     array([False, False, False,  True,  True])
     >>> binary(np.array([0.0, 0.1, 0.4, 0.6, 1.0]))[1]
-    'its values, from 0 to 1, are no labels; those from 0.5 on are positive'
+    'its values, from 0 to 1, are not labels; those from 0.5 upwards were taken as positive'
     """
     if values.dtype == bool or values.size == 0:
         return values.astype(bool), None
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     if high <= (SMALL if lossy else WHOLE):
         noise = high > 0 and not (values == values.flat[0]).all()
-        return np.zeros(values.shape, bool), f"its values reach only {high:.3g}, so none is positive" if noise else None
+        return np.zeros(
+            values.shape, bool
+        ), f"its values are at most {high:.3g}, so none is positive" if noise else None
     between = (values != 0) & (values != high)
     if not between.any() or (not lossy and _are_labels(values, low, high)):
         return values > WHOLE, None
     cut = (low + high) / 2
-    return (
-        values >= cut,
-        f"its values, from {low:.6g} to {high:.6g}, are no labels; those from {cut:.6g} on are positive",
+    notice = (
+        f"its values, from {low:.6g} to {high:.6g}, are not labels; those from {cut:.6g} upwards were taken as positive"
     )
+    return values >= cut, notice
 
 
 def _are_labels(values: np.ndarray, low: float, high: float) -> bool:
@@ -58,12 +61,12 @@ def _are_labels(values: np.ndarray, low: float, high: float) -> bool:
     counts = np.bincount(whole.ravel())
     found = np.flatnonzero(counts)
     between = found[(found != -round(low)) & (found != found[-1])]
-    # Background and the inside of a blurred mask fill areas too, so they tell nothing.
+    # The background and the inside of a blurred mask fill areas too, so only values between them count.
     return len(found) <= 3 or bool(np.mean(_among_equals(whole)[between] >= PLATEAU * counts[between]) > 0.5)
 
 
 def _among_equals(whole: np.ndarray) -> np.ndarray:
-    """For each value, how many pixels have it that equal the next pixel along every axis."""
+    """For each value, the number of its pixels that equal the next pixel along every axis."""
     first = whole[(slice(-1),) * whole.ndim]
     equal = np.ones(first.shape, bool)
     for axis in range(whole.ndim):

@@ -1,4 +1,4 @@
-"""The file format of tensorflow-datasets that keeps every example and needs no TensorFlow."""
+"""The file format of tensorflow-datasets that works without TensorFlow and keeps every example."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ FORMAT = "array_record"
 
 
 def checked(file_format: Any) -> str:
-    """The format, as a string.
+    """The name of a file format of tensorflow-datasets, which must be array_record.
 
     Args:
-      file_format: what a builder of tensorflow-datasets was given; None for its default.
+      file_format: the argument of a builder; None for its default.
 
     Raises:
-      ArgumentError: another format than array_record.
+      InputError: another format.
 
     >>> checked(None)
     'array_record'

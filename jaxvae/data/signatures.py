@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its name says."""
+"""The kind of a file by its first bytes, and whether it fits the file's name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import NamedTuple
 class Kind(NamedTuple):
     """A kind of file."""
 
-    name: str  # with its article
-    offset: int  # of `start` in the file
+    name: str  # with its article, such as "a PNG file"
+    offset: int  # the byte at which `start` begins
     start: bytes
-    way_out: str
+    way_out: str  # what to do with such a file that has the name of another kind
+    is_stand_in: bool = False  # a pointer or a web page that stands in for a file that was not fetched
 
 
 KINDS = (
-    Kind("a Git LFS pointer", 0, b"version https://git-lfs.github.com/spec/", "fetch it with `git lfs pull`"),
-    Kind("a Git LFS pointer", 0, b"version https://hawser.github.com/spec/", "fetch it with `git lfs pull`"),
-    Kind("a git-annex pointer", 0, b"/annex/objects/", "fetch it with `git annex get`"),
+    Kind("a Git LFS pointer", 0, b"version https://git-lfs.github.com/spec/", "fetch it with `git lfs pull`", True),
+    Kind("a Git LFS pointer", 0, b"version https://hawser.github.com/spec/", "fetch it with `git lfs pull`", True),
+    Kind("a git-annex pointer", 0, b"/annex/objects/", "fetch it with `git annex get`", True),
     Kind("a PNG file", 0, b"\x89PNG\r\n\x1a\n", "rename it to .png"),
     Kind("a JPEG file", 0, b"\xff\xd8\xff", "rename it to .jpg"),
     Kind("a GIF file", 0, b"GIF8", "save it as PNG"),
@@ -48,16 +49,16 @@ KINDS = (
     Kind("a Python pickle", 0, b"\x80\x04\x95", "save it as npy; pickles are never opened"),
 )
 _TEXTS = (
-    Kind("a git-annex pointer", 0, b".git/annex/objects/", "fetch it with `git annex get`"),
-    Kind("an HTML page", 0, b"<!doctype html", "download the file itself again"),
-    Kind("an HTML page", 0, b"<html", "download the file itself again"),
-    Kind("an XML file", 0, b"<?xml", "download the file itself again"),
+    Kind("a git-annex pointer", 0, b".git/annex/objects/", "fetch it with `git annex get`", True),
+    Kind("an HTML page", 0, b"<!doctype html", "download the file itself again", True),
+    Kind("an HTML page", 0, b"<html", "download the file itself again", True),
+    Kind("an XML file", 0, b"<?xml", "download the file itself again", True),
     Kind("a JSON file", 0, b"{", "download the file itself again"),
 )
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its first bytes; None for one that is not known.
+    """The kind of a file by its first bytes, None if unknown.
 
     Raises:
       OSError: the file cannot be opened.
@@ -82,16 +83,24 @@ def _is_text(head: bytes) -> bool:
     return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)
 
 
-def contradiction(path: Path, *expected: str) -> str | None:
-    """What is wrong with a file that should be of one of some kinds, and what to do; None if nothing is known to be.
+class Mismatch(NamedTuple):
+    """A file whose content is not what its name promises."""
+
+    problem: str  # what the file is, and what to do about it
+    is_stand_in: bool
+
+
+def mismatch(path: Path, *expected: str) -> Mismatch | None:
+    """How a file differs from the expected kinds. None if it does not, or its kind is unknown.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.png")
     >>> _ = path.write_bytes(b"BM6")
-    >>> contradiction(path, "a PNG file")
+    >>> mismatch(path, "a PNG file").problem
     'is a BMP file, despite its name; rename it to .bmp'
     """
     kind = kind_of(path)
     if kind is None or kind.name in expected:
         return None
-    return f"is {kind.name}, {'not the file itself' if 'pointer' in kind.name else 'despite its name'}; {kind.way_out}"
+    instead = "not the file itself" if "pointer" in kind.name else "despite its name"
+    return Mismatch(f"is {kind.name}, {instead}; {kind.way_out}", kind.is_stand_in)

@@ -9,7 +9,6 @@ import numpy as np
 from jaxvae.data.dataset import Dataset
 from jaxvae.data.volumes import cache, slices
 from jaxvae.data.volumes.cache import Cache
-from jaxvae.data.volumes.foreground import GUESSED
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import healthy_thresholds
 from jaxvae.evaluation.volume_tables import Judging, Table, Thresholds, baselines, table
@@ -76,7 +75,7 @@ def measured(
                 brains[..., 0],
                 thresholds,
                 smallest_lesion=judging.smallest_lesion,
-                head=GUESSED in record["warnings"],
+                head=cache.is_head(record),
             )
         )
     return measures

@@ -13,18 +13,18 @@ from jaxvae.errors import InputError, reason
 
 
 def download(directory: str | Path) -> None:
-    """Fetch FashionMNIST into `directory`, for `load` to read; what is there already is kept and used.
+    """Download FashionMNIST into `directory`, for `load` to read. Files that exist are kept and used.
 
-    tensorflow-datasets downloads the four files, checks them, and prepares them as array_record, without TensorFlow.
+    tensorflow-datasets downloads the four files, verifies them, and stores them as array_record, without TensorFlow.
 
     Raises:
-      InputError: the host does not answer (said within seconds), or the download fails.
+      InputError: the host does not answer within seconds, or the download fails.
     """
     directory = Path(directory)
     if (directory / RECORDS).is_dir() or len(idx_files.find(directory)) == len(SHA256):
         return
-    by_hand = f"put {idx_files.names()} from another machine into {directory} by hand, which is all that is needed"
-    # tensorflow-datasets would try for minutes before it says that there is no network.
+    by_hand = f"copy {idx_files.names()} from another machine into {directory}"
+    # Without a network tensorflow-datasets would try for minutes.
     problem = _unreachable(f"{idx_files.URL}/{FILES['test'][1]}.gz", seconds=3.0)
     if problem:
         raise InputError(
@@ -36,15 +36,15 @@ def download(directory: str | Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         records.prepare(directory)
-    # What a broken connection, a full disk or a wrong checksum raises here has no common class.
+    # Broken connections, full disks and wrong checksums raise errors without a common class.
     except Exception as error:
         raise InputError(f"{directory}: the download of FashionMNIST failed ({reason(error)}); {by_hand}") from error
 
 
 def _unreachable(url: str, seconds: float) -> str:
-    """Why `url` does not answer; empty when it does.
+    """Why `url` does not answer, empty if it does.
 
-    Asked in a thread: name resolution keeps to no timeout, and a host of many addresses spends one on each.
+    A thread asks, because name resolution ignores timeouts and a host with many addresses gets a timeout for each.
     """
     problem = ["no answer"]
 

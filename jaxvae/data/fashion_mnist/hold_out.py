@@ -1,6 +1,4 @@
-"""FashionMNIST with one class held out as the anomaly, the setting of Zimmerer et al. 2019 for scores of whole images.
-
-The four official IDX files are read directly, compressed or not; `download` fetches them where they are missing.
+"""FashionMNIST with one class held out as the anomaly, as in Zimmerer et al. 2019.
 
 References: Xiao et al., "Fashion-MNIST", 2017 (arXiv 1708.07747).
 """
@@ -40,17 +38,19 @@ def load(
     seed: int = 0,
     verify: bool = True,
 ) -> Splits:
-    """FashionMNIST without one class to learn from, and the whole test set to find that class in.
+    """Load FashionMNIST with nine classes to train on and all ten to test on.
 
     Args:
-      directory: holds the four IDX files under their official names, with or without `.gz`, or what `download` left.
+      directory: the folder of the four official IDX files, with or without `.gz`, or of `download`.
       hold_out: the class that counts as the anomaly, 0..9 as in `CLASSES`.
       scaling: each image is stacked this many times vertically, the paper's input scaling.
-      validation: fraction of the training images set aside, at random by `seed`.
-      verify: refuse files that differ from the official ones by SHA-256; False for look-alikes.
+      validation: the fraction of the training images to validate on, drawn by `seed`.
+      verify: refuse files with another SHA-256 than the official ones.
+
     Returns:
       Splits with uint8 images [N, 28 * scaling, 28, 1]: train and validation share the 54,000 training images of the
       other nine classes, test is all 10,000 test images with labels = (class == hold_out). No masks.
+
     Raises:
       InputError: a file is missing, damaged or not the official one, or an argument is out of its range.
     """
@@ -67,7 +67,7 @@ def load(
 
 
 def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{split: (images [N, 28, 28] uint8, classes [N])}, train and test, as `load` finds them in a directory.
+    """{split: (images [N, 28, 28] uint8, classes [N])} for train and test, from the files or from `download`.
 
     Raises:
       InputError: a file is missing, damaged or not the official one.
@@ -81,8 +81,8 @@ def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.nd
         return _read_records(directory)
     problem = f"no {', '.join(missing)} there" if directory.is_dir() else "no such directory"
     raise InputError(
-        f"{directory}: {problem}; FashionMNIST is {idx_files.names()}: put them there by hand, or let "
-        f"{command('prepare', f'fashion_mnist:{directory}')} download them"
+        f"{directory}: {problem}; copy {idx_files.names()} there, or download them with "
+        f"{command('prepare', f'fashion_mnist:{directory}')}"
     )
 
 
@@ -91,7 +91,7 @@ def _check_arguments(hold_out: object, scaling: object, validation: float) -> No
         classes = ", ".join(f"{i} {name}" for i, name in enumerate(CLASSES))
         raise ArgumentError("hold_out", hold_out, f"pass the class that counts as the anomaly, 0..9 ({classes})")
     if isinstance(scaling, bool) or not isinstance(scaling, int | np.integer) or scaling < 1:
-        raise ArgumentError("scaling", scaling, "pass a whole number of at least 1, how often an image is stacked")
+        raise ArgumentError("scaling", scaling, "must be a whole number of at least 1")
     check_fraction("validation", validation)
 
 
@@ -116,7 +116,7 @@ def _read_records(directory: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     try:
         return {split: records.read(directory, split) for split in FILES}
-    # Readers of damaged records raise errors of no common class.
+    # Readers of damaged records raise errors without a common class.
     except Exception as error:
         way_out = f"remove it and run {command('prepare', f'fashion_mnist:{directory}')} again"
         raise InputError(f"{directory / RECORDS}: cannot be read ({reason(error)}); {way_out}") from error

@@ -1,7 +1,7 @@
 """FashionMNIST as a tensorflow-datasets builder that needs no TensorFlow.
 
-The stock builder of tensorflow-datasets unpacks and encodes with TensorFlow. This one stores plain tensors as
-array_record, from which examples can be read at random. Other formats are refused (`jaxvae.data.record_format`).
+The builder of tensorflow-datasets itself unpacks and encodes with TensorFlow. This one stores plain tensors as
+array_record, which has random access. Other formats are refused (`jaxvae.data.record_format`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from jaxvae.data.fashion_mnist.idx_files import FILES, RECORDS, read_idx
 
 
 class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
-    """70,000 grey images of 28x28 pixels in ten classes, each with its place in the official file.
+    """70,000 grey images of 28x28 pixels in ten classes, each with its index in the official file.
 
-    The four files are downloaded, or taken from `manual_dir` where they lie there under their official names; either
-    way tensorflow-datasets checks them against its own table of checksums.
+    The four files are downloaded, or read from `manual_dir` if it holds them under their official names.
+    tensorflow-datasets verifies them against its own checksums.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -40,7 +40,7 @@ class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
                 {
                     "image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8, encoding="bytes"),
                     "label": tfds.features.Scalar(dtype=np.int64),
-                    # Records lie in the order of a hash; this is where the example stood.
+                    # Records are in the order of a hash; this is the example's position in the official file.
                     "index": tfds.features.Scalar(dtype=np.int64),
                 }
             ),
@@ -58,7 +58,7 @@ class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(directory: Path) -> None:
-    """Write the records to `directory`, from the files that lie there and the network where they do not."""
+    """Write the records to `directory`, from the official files in it or downloaded ones."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=directory, try_download_gcs=False)
@@ -66,7 +66,7 @@ def prepare(directory: Path) -> None:
 
 
 def read(directory: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images [N, H, W], classes [N]), uint8, of the records in `directory`, in the order of the official files."""
+    """(images [N, H, W], classes [N]), uint8, from the records in `directory`, in the order of the official files."""
     builder: Any = tfds.builder_from_directory(directory / RECORDS)
     source = builder.as_data_source(split)
     images, classes = np.empty((len(source), 28, 28), np.uint8), np.empty(len(source), np.uint8)

@@ -1,4 +1,4 @@
-"""Folders of image files."""
+"""Folders of image files as data sets."""
 
 from jaxvae.data.images.loading import load as load
 from jaxvae.data.images.loading import load_test as load_test

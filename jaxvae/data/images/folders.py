@@ -1,6 +1,6 @@
-"""What a folder of images holds, read from names alone: its layout, its images, the masks of each, and the rest.
+"""The images of a folder and their masks, found by file names; and the files that are not used.
 
-The layouts are in `image_layouts`. Every file that is not used is listed with its kind.
+The layouts are in `layouts`. Every file that is not used is listed with its kind.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from jaxvae.data.images import layouts
 from jaxvae.data.images.image_files import FORMATS
 from jaxvae.data.images.layouts import Entry, Layout
 from jaxvae.data.images.tree import LeftOut, Tree, mask_stem, walk
+from jaxvae.data.missing_files import is_dangling
 from jaxvae.data.volumes.volume_files import is_volume
 from jaxvae.errors import InputError, command
-from jaxvae.files import is_dangling
 
-NAMED = 3  # links to nothing that a summary names
+NAMED = 3  # the number of links to nothing that a summary names
 
 
 @dataclass(frozen=True)
 class FolderContents:
-    """The images of a folder, by what they are for.
+    """The images of a folder, by their use.
 
     Args:
-      layout: how they lie.
-      train: healthy images to train on; those with masks (layouts `cases` and `halves`) are healthy where these are 0.
-      validation: healthy images, of a folder of their own; empty: some of `train` are to be set aside.
+      layout: the folder's layout.
+      train: images to train on. In the layouts `cases` and `halves`, which have masks here, an image is healthy if its
+        mask is 0; in others all are healthy.
+      validation: healthy images if the folder has some for validation; otherwise part of `train` is set aside.
       test: labelled images.
       left_out: the files that are not used.
     """
@@ -41,13 +42,13 @@ class FolderContents:
 
 
 def find(directory: str | Path) -> FolderContents:
-    """The images of a folder.
+    """Find the images of a folder.
 
-    An image that is a link to nothing is left out, and so is one whose mask is.
+    Images that are links to nothing, or whose mask is one, are left out.
 
     Raises:
-      InputError: no layout; where a folder below it has one, that is named. An image without its mask, a mask without
-        its image, or two files of one name.
+      InputError: the folder has no layout (the message names a folder below it that has one), an image lacks its
+        mask, a mask lacks its image, or two files have one name.
     """
     directory = _existing(directory)
     tree = walk(directory)
@@ -58,39 +59,42 @@ def find(directory: str | Path) -> FolderContents:
 
 
 def refuse_without_training(directory: Path, found: FolderContents) -> None:
-    """Raise InputError if there is no image to train on, and say why."""
+    """Raise InputError if there is no image to train on."""
     if found.train:
         return
     links = [one.path for one in found.left_out if one.kind == "link to nothing"]
-    why = f"{links[0]} is a link to nothing; fetch it and the others" if links else summary(found.left_out)
-    raise InputError(f"{directory}: no image to train on{f' ({why})' if why else ''}")
+    why = f"{links[0]} is a link to nothing; fetch the linked files" if links else summary(found.left_out)
+    raise InputError(f"{directory}: no image to train on{f' ({why})' if why else ''}; add healthy images")
 
 
 def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
-    """All images below a folder, or the one image that the path names; and the files that are not used.
+    """Find all images below a folder, or one image file, without labels.
 
-    Masks are not used, nor is anything in a folder for masks, such as `ground_truth`.
+    Masks, and everything in a folder for masks such as `ground_truth`, are not used.
+
+    Returns:
+      The images, and the files that are not used.
 
     Raises:
       InputError: there is no image.
     """
     path = Path(path)
     if path.is_file() and is_volume(path):
-        raise InputError(f"{path}: is a volume; volumes are scored by a run that was trained on prepared volumes")
+        raise InputError(f"{path}: is a volume; pass a run that was trained on prepared volumes")
     if path.is_file():
         return [layouts.single(path, path.parent, "unknown")], []
     tree = walk(_existing(path))
     found = [image for folder in tree.files for image in tree.images(folder) if not tree.is_for_masks(folder)]
     entries = [layouts.single(image, path, "unknown") for image in sorted(found, key=tree.order)]
     if not entries and any(is_volume(one.path) for one in tree.left_out):
-        raise InputError(f"{path}: holds volumes; volumes are scored by a run that was trained on prepared volumes")
+        raise InputError(f"{path}: holds volumes; pass a run that was trained on prepared volumes")
     if not entries:
-        raise InputError(f"{path}: no {FORMATS} image in it or below{_and_not(tree, [])}")
+        raise InputError(f"{path}: no {FORMATS} image in it or below{_in_brackets(tree)}")
     return entries, tree.left_out + _unused(tree, entries)
 
 
 def summary(left_out: Sequence[LeftOut]) -> str:
-    """The files that are not used, counted by kind; empty where there are none.
+    """The number of unused files of each kind, in words; empty if there are none.
 
     >>> summary([LeftOut(Path("a.txt"), "file", ".txt"), LeftOut(Path("b_mask.png"), "mask")])
     'left out: 1 file (.txt), 1 mask'
@@ -119,7 +123,7 @@ def _words(count: int, kind: str, detail: str) -> str:
 
 
 def _without_links(tree: Tree, found: FolderContents) -> FolderContents:
-    """What was found, without the images that are links to nothing or whose masks are; with the files not used."""
+    """The contents without links to nothing, and with the list of all unused files."""
     links: list[LeftOut] = []
 
     def kept(entries: list[Entry]) -> list[Entry]:
@@ -140,7 +144,7 @@ def _without_links(tree: Tree, found: FolderContents) -> FolderContents:
 
 
 def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> list[LeftOut]:
-    """The image files that no entry has."""
+    """The image files that no entry uses."""
     known = {path for entry in used for path in (entry.path, *entry.masks)} | {*but}
     rest = []
     for folder, paths in tree.files.items():
@@ -157,7 +161,7 @@ def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> l
 
 
 def _existing(directory: str | Path) -> Path:
-    """The folder, or an InputError where there is none."""
+    """The folder as a path. Raises InputError if it does not exist."""
     directory = Path(directory)
     if not directory.is_dir():
         found = "is a file; pass its folder" if directory.exists() else "no such folder"
@@ -172,13 +176,14 @@ def _no_layout(directory: Path, tree: Tree) -> InputError:
                 f"{directory}: no images to train on directly in it; pass a folder below it, like {directory / folder}"
             )
     if any(is_volume(one.path) for one in tree.left_out):
-        return InputError(f"{directory}: holds volumes; first run {command('prepare', directory, '--out', 'PATH')}")
+        return InputError(f"{directory}: holds volumes; first run {command('prepare', directory)}")
     return InputError(
-        f"{directory}: neither train/good and test, nor folders of cases with <name>.* and <name>_mask.*, "
-        f"nor images directly in it; arrange it as one of these{_and_not(tree, [])}"
+        f"{directory}: has no known layout; arrange it as train/good and test, as folders of cases with <name>.* and "
+        f"<name>_mask.*, or as images directly in it{_in_brackets(tree)}"
     )
 
 
-def _and_not(tree: Tree, used: Sequence[Entry]) -> str:
-    words = summary(tree.left_out + _unused(tree, used))
+def _in_brackets(tree: Tree) -> str:
+    """The summary of a folder of which no file is used."""
+    words = summary(tree.left_out + _unused(tree, []))
     return f" ({words})" if words else ""

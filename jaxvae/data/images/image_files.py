@@ -1,4 +1,4 @@
-"""Image files as arrays: PNG, JPEG, BMP, WebP, TIFF and npy, with every bit they hold or a refusal."""
+"""Reading PNG, JPEG, BMP, WebP, TIFF and npy images without loss of depth, and writing maps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxvae.data import masks
 from jaxvae.data.images import tiff
-from jaxvae.data.signatures import contradiction, kind_of
-from jaxvae.errors import InputError
+from jaxvae.data.missing_files import refuse_unreadable
+from jaxvae.data.signatures import kind_of, mismatch
+from jaxvae.errors import InputError, reason
 from jaxvae.files import replacing
 
 if TYPE_CHECKING:
@@ -34,28 +35,28 @@ SUFFIXES = tuple(KINDS)
 FORMATS = "PNG, JPEG, BMP, WebP, TIFF or npy"
 MAX_CHANNELS = 16
 LARGEST = 1 << 30  # bytes of memory for decoding one image with Pillow
-BYTES_PER_PIXEL = {"1": 2, "L": 2, "RGB": 7, "I;16": 8}  # by Pillow's mode, at the peak; 12 with a transparency
+BYTES_PER_PIXEL = {"1": 2, "L": 2, "RGB": 7, "I;16": 8}  # peak memory by Pillow's mode; 12 with transparency
 
 
 def read(path: str | Path) -> np.ndarray:
-    """The image in a file, [H, W, C], uint8 or float32.
+    """Read an image, [H, W, C], uint8 or float32.
 
-    uint8 stays as it is; uint16 is divided by 65535; floating point becomes float32 and keeps its range; True becomes
-    255. Palettes become RGB, an opaque alpha channel is dropped, a photograph is turned as its EXIF orientation says.
-    Of three axes, the shorter of the first and the last holds the channels, the last where they are equal.
+    uint8 is unchanged; uint16 is divided by 65535; floating point becomes float32 and keeps its range; True becomes
+    255. Palettes become RGB, an opaque alpha channel is dropped, a photograph is rotated by its EXIF orientation. In
+    arrays of three axes the channels are the shorter of the first and the last axis, or the last if they are equal.
 
     Raises:
-      InputError: the file is missing, empty, damaged, of another type than its name says, transparent, animated, holds
-        NaN or infinity, is a volume or a stack, or would lose depth on the way (colour PNG of 16 bits).
+      InputError: the file is missing, empty, damaged, of another format than its name says, transparent, animated, a
+        volume or a stack, holds NaN or infinity, or would lose depth (colour PNG of 16 bits).
     """
     path = Path(path)
     return _as_image(_decoded(path), path)
 
 
 def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
-    """Where the mask in a file is positive, [H, W, 1] bool, and a notice if `masks.binary` cut its values.
+    """Read a mask, [H, W, 1] bool, and a notice if `masks.binary` thresholded its values.
 
-    A pixel in colour has the value of its largest component. Integers of any size are read.
+    The value of a colour pixel is its largest component. Integers of any size are read.
 
     Raises:
       InputError: as `read`.
@@ -63,15 +64,15 @@ def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
     path = Path(path)
     values = _decoded(path)
     if values.dtype.kind not in "buif":
-        raise InputError(f"{path}: a mask of {values.dtype}; save it as uint8")
+        raise InputError(f"{path}: is a mask of {values.dtype}; save it as uint8")
     if not np.isfinite(values).all():
-        raise InputError(f"{path}: a mask with NaN or infinity; replace them with 0")
+        raise InputError(f"{path}: is a mask with NaN or infinity; replace them with 0")
     mask, notice = masks.binary(values.max(axis=-1), lossy=_is_lossy(path))
     return mask[..., None], notice
 
 
 def orientation(path: Path) -> int:
-    """The EXIF orientation by which `read` turns an image: 1, upright, to 8."""
+    """The EXIF orientation by which `read` rotates an image, 1 (upright) to 8."""
     import PIL.Image
 
     if path.suffix.lower() in (".npy", ".tif", ".tiff"):
@@ -80,29 +81,29 @@ def orientation(path: Path) -> int:
         with PIL.Image.open(path) as image:
             return int(image.getexif().get(0x0112, 1))
     except Exception:
-        return 1  # Reading the file says what is wrong with it.
+        return 1  # `read` reports what is wrong with the file.
 
 
 class Size(NamedTuple):
-    """How large an image is by the header of its file."""
+    """The size of an image by the header of its file."""
 
     pixels: int  # at most
     samples: int
-    itemsize: int  # bytes of a sample
+    itemsize: int  # bytes per sample
 
     @property
     def bytes_to_read(self) -> int:
-        """About the memory that `read` needs at its peak."""
+        """The approximate peak memory of `read`."""
         return self.samples * (4 if self.itemsize == 1 else 4 + 3 * self.itemsize)
 
     @property
     def bytes_to_show(self) -> int:
-        """About the memory that an image, a map of its size and an overlay need at their peak."""
+        """The approximate peak memory for an image, a map of its size and an overlay."""
         return self.bytes_to_read + 12 * self.pixels
 
 
 def size(path: Path) -> Size:
-    """The size of an image; 0 for a file that `read` refuses."""
+    """The size of an image, 0 for a file that `read` refuses."""
     import PIL.Image
 
     try:
@@ -120,26 +121,22 @@ def size(path: Path) -> Size:
 
 
 def _decoded(path: Path) -> np.ndarray:
-    """[H, W, C] of the type in the file."""
-    if not path.is_file():
-        found = "is a link to nothing; fetch the file it should lead to" if path.is_symlink() else "no such file"
-        raise InputError(f"{path}: {found}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it")
+    """[H, W, C] in the file's type."""
+    refuse_unreadable(path)
     suffix = path.suffix.lower()
     if suffix not in KINDS:
         raise InputError(f"{path}: cannot read {suffix or 'a file without suffix'}; save it as {FORMATS}")
     decoders: dict[str, Callable[[Path], np.ndarray]] = {".npy": _read_npy, ".tif": _read_tiff, ".tiff": _read_tiff}
     try:
-        if wrong := contradiction(path, *KINDS[suffix]):
-            raise InputError(f"{path}: {wrong}")
+        if wrong := mismatch(path, *KINDS[suffix]):
+            raise InputError(f"{path}: {wrong.problem}")
         return decoders.get(suffix, _read_with_pillow)(path)
     except InputError:
         raise
-    # Decoders answer damaged bytes with struct.error, IndexError, SyntaxError, MemoryError, ... and no common class.
+    # Decoders raise struct.error, IndexError, SyntaxError, MemoryError, ... for damaged bytes, without a common class.
     except Exception as error:
-        reason = " ".join(str(error).replace(str(path), "it").split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read, damaged or cut short? ({reason})") from error
+        why = reason(error).replace(str(path), "it")
+        raise InputError(f"{path}: cannot be read ({why}); it may be damaged, so copy it again") from error
 
 
 def _is_lossy(path: Path) -> bool:
@@ -150,9 +147,9 @@ def _is_lossy(path: Path) -> bool:
 
 
 def write_map(path: str | Path, values: np.ndarray) -> None:
-    """Write a map, [H, W] or [H, W, C], as float32: npy or TIFF, by the suffix of `path`.
+    """Write a map, [H, W] or [H, W, C], as float32 npy or TIFF by the suffix of `path`.
 
-    The file appears whole or not at all; folders on the way to it are made. One channel is written as [H, W].
+    The file appears whole or not at all, and its folders are made. One channel is written as [H, W].
 
     Raises:
       InputError: another suffix, or the file cannot be written.
@@ -161,14 +158,14 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
     values = np.asarray(values, np.float32)
     values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
-        raise InputError(f"{path}: a float32 map cannot be kept as {path.suffix!r}; name it .npy or .tif")
+        raise InputError(f"{path}: {path.suffix!r} cannot hold a float32 map; name it .npy or .tif")
     with replacing(path) as file:
         if path.suffix.lower() == ".npy":
             np.save(file, values)
         else:
             import tifffile
 
-            # Without the photometric a map of three channels would pass for a colour image.
+            # Without the photometric a map of three channels would be read as a colour image.
             layout = "contig" if values.ndim == 3 else None
             tifffile.imwrite(file, values, photometric="minisblack", planarconfig=layout, metadata=None)
 
@@ -187,7 +184,7 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    # Object arrays are pickles, which run code when they are opened. Mapped, a file is known to hold what it claims.
+    # Object arrays are pickles, which run code when opened. Mapping fails if the file is shorter than it claims.
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return _channels_last(np.array(array), path)
 
@@ -196,11 +193,11 @@ def _read_with_pillow(path: Path) -> np.ndarray:
     from PIL import ImageOps
 
     formats = {".bmp": ("BMP",), ".webp": ("WEBP",)}
-    # Other formats under these suffixes are kept out: of some, Pillow drops bits and does not say so.
+    # Other formats under these suffixes are refused, because Pillow drops bits of some without an error.
     with _opened(path, formats=formats.get(path.suffix.lower(), ("PNG", "JPEG"))) as image:
         if image.format == "PNG" and image.mode != "I;16" and _png_depth(path) == 16:
-            raise InputError(f"{path}: a colour PNG of 16 bits, which Pillow would cut to 8; save it as TIFF or npy")
-        # A JPEG of several pictures holds the photograph and smaller ones of it.
+            raise InputError(f"{path}: is a colour PNG of 16 bits, which Pillow reduces to 8; save it as TIFF or npy")
+        # A JPEG with several pictures holds the photograph and thumbnails.
         if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: is animated, with {getattr(image, 'n_frames', 1)} frames; save the one to use")
         ImageOps.exif_transpose(image, in_place=True)
@@ -215,7 +212,7 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
         with PIL.Image.open(path, formats=formats) as image:
             if math.prod(image.size) * BYTES_PER_PIXEL.get(image.mode, 12) > LARGEST:
                 size = "x".join(map(str, image.size))
-                raise InputError(f"{path}: {size} pixels, too many for one image; save it in parts")
+                raise InputError(f"{path}: has {size} pixels, too many for one image; save it in parts")
             if image.format == "PNG":
                 _check_png(path)
             yield image
@@ -225,12 +222,12 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
         from PIL import features
 
         if formats == ("WEBP",) and not features.check("webp"):
-            raise InputError(f"{path}: this Pillow reads no WebP; `pip install --upgrade pillow`") from None
+            raise InputError(f"{path}: this Pillow cannot read WebP; install a newer one with pip") from None
         raise
 
 
 def _check_png(path: Path) -> None:
-    """Raises SyntaxError or OSError if the checksum of a chunk is wrong. To decode pixels, Pillow does not check it."""
+    """Raise SyntaxError or OSError if the checksum of a chunk is wrong. Pillow does not check it to decode pixels."""
     import PIL.Image
 
     with PIL.Image.open(path, formats=("PNG",)) as image:
@@ -238,7 +235,7 @@ def _check_png(path: Path) -> None:
 
 
 def _png_depth(path: Path) -> int:
-    # The signature (8 bytes), then the IHDR chunk: length, name, width, height (4 bytes each), bits a sample.
+    # The signature (8 bytes), then the IHDR chunk: length, name, width, height (4 bytes each), bits per sample.
     with path.open("rb") as file:
         return file.read(25)[24]
 
@@ -256,7 +253,7 @@ def _read_tiff_with_pillow(path: Path) -> np.ndarray:
     with _opened(path, formats=("TIFF",)) as image:
         if getattr(image, "n_frames", 1) > 1 or image.mode not in ("L", "RGB", "RGBA", "LA", "CMYK", "LAB"):
             raise InputError(
-                f"{path}: a TIFF with JPEG compression of several pages or more than 8 bits; save it with deflate"
+                f"{path}: is a TIFF with JPEG compression and several pages or more than 8 bits; save it with deflate"
             )
         return _pillow_array(image, path)
 
@@ -269,7 +266,7 @@ def _pillow_array(image: Image, path: Path) -> np.ndarray:
     elif image.mode == "LA":
         image = image.convert("L")
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        raise InputError(f"{path}: its colours are {image.mode}; save it as RGB or grey")
+        raise InputError(f"{path}: has {image.mode} colours; save it as RGB or grey")
     array = np.asarray(image)
     return array if array.ndim == 3 else array[..., None]
 
@@ -277,19 +274,19 @@ def _pillow_array(image: Image, path: Path) -> np.ndarray:
 def _without_alpha(image: np.ndarray, path: Path) -> np.ndarray:
     opaque = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     if (image[..., -1] != opaque).any():
-        raise InputError(f"{path}: is partly transparent, what lies beneath is unknown; save it without alpha channel")
+        raise InputError(f"{path}: is partly transparent; save it without alpha channel")
     return image[..., :-1]
 
 
 def _channels_last(array: np.ndarray, path: Path) -> np.ndarray:
     if array.ndim not in (2, 3) or array.size == 0:
-        raise InputError(f"{path}: an array of shape {array.shape} is no image; [H, W], [H, W, C] or [C, H, W] is")
+        raise InputError(f"{path}: has the shape {array.shape}; save it as [H, W], [H, W, C] or [C, H, W]")
     if array.ndim == 2:
         return array[..., None]
     image = np.moveaxis(array, 0, -1) if array.shape[0] < array.shape[-1] else array
     if image.shape[-1] > MAX_CHANNELS:
         raise InputError(
-            f"{path}: an array of shape {array.shape} looks like a volume, no image of up to {MAX_CHANNELS} channels; "
+            f"{path}: has the shape {array.shape} of a volume (images have up to {MAX_CHANNELS} channels); "
             "save its slices one by one, or as NIfTI"
         )
     return image
@@ -307,10 +304,12 @@ def _as_image(array: np.ndarray, path: Path) -> np.ndarray:
         image /= 65535
         return image
     if image.dtype.kind != "f":
-        raise InputError(f"{path}: {image.dtype} has no range to map to 0..1; save it as uint8, uint16 or float32")
+        raise InputError(
+            f"{path}: holds {image.dtype}, which has no range to map to 0..1; save it as uint8, uint16 or float32"
+        )
     with np.errstate(over="ignore"):
         image = image.astype(np.float32)
     if not np.isfinite(image).all():
         count = int((~np.isfinite(image)).sum())
-        raise InputError(f"{path}: {count} of its values are NaN or infinite in float32; replace them first")
+        raise InputError(f"{path}: {count} values are NaN or infinite in float32; replace them first")
     return image

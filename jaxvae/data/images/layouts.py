@@ -1,4 +1,4 @@
-"""How data sets of images lie in their folders.
+"""Folder layouts of data sets of images.
 
 | layout | data sets | trained on | validated on | tested on | masks |
 |---|---|---|---|---|---|
@@ -12,8 +12,8 @@
 | cases | KolektorSDD, patients | CASE/NAME | | some cases | CASE/NAME_mask or NAME_label |
 | flat | | NAME | | | |
 
-Names are compared without regard to capital letters. `ok` and `normal` are names for `good` too. Without any folder of
-masks a benchmark has labels, but no masks (Bergmann et al., CVPR 2019, for MVTec AD).
+Names are compared without case. `ok` and `normal` mean `good` too. A benchmark without folders of masks has labels but
+no masks. References: Bergmann et al., CVPR 2019 (MVTec AD).
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ Layout = Literal["benchmark", "visa", "halves", "cases", "flat"]
 HEALTHY = ("good", "ok", "normal")
 TEST = ("test", "test_public")
 VALIDATION = ("validation", "valid", "val")
-IMAGES = ("img", "imgs", "image", "images", "rgb")  # folders in that of a kind, where images and masks lie apart
+IMAGES = ("img", "imgs", "image", "images", "rgb")  # folders of images within the folder of a kind
 MASKS = ("label", "labels", "mask", "masks", "gt", "anomaly_mask")
 TRUTH = ("ground_truth", "groundtruth")
 
 
 class Entry(NamedTuple):
-    """One image of a folder, before it is read."""
+    """One image of a folder, by its files."""
 
     path: Path
-    masks: tuple[Path, ...]  # it is anomalous where any of them is
+    masks: tuple[Path, ...]  # the anomaly is their union
     name: str
     group: str
-    kind: str | None  # None: the masks say whether it is `good` or `anomalous`
+    kind: str | None  # None: `good` or `anomalous` by its masks
 
 
 Parts = tuple[list[Entry], list[Entry], list[Entry]]  # to train on, to validate on, to test on
 
 
 def layout_of(tree: Tree) -> Layout | None:
-    """The layout of a folder; None if it has none."""
+    """The layout of a folder, None if it has none."""
     train, test = tree.child("", "train"), tree.child("", *TEST)
     if test and (tree.child(train, *HEALTHY) or tree.child(test, *HEALTHY) or tree.child("", *TRUTH)):
         return "benchmark"
@@ -65,7 +65,7 @@ def layout_of(tree: Tree) -> Layout | None:
 
 
 def single(path: Path, directory: Path, kind: str | None, masks: tuple[Path, ...] = ()) -> Entry:
-    """An image that is a group by itself."""
+    """An image that is its own group."""
     name = path.relative_to(directory).as_posix()
     return Entry(path, masks, name, name, kind)
 
@@ -88,7 +88,9 @@ def _benchmark(tree: Tree) -> Parts:
         tested += [single(path, tree.root, name, found) for path, found in pairs]
     if not tested:
         good = tree.child(tree.child("", "train"), *HEALTHY) or "train/good"
-        raise InputError(f"{tree.root / test}: no folder of images; pass {tree.root / good} to go without")
+        raise InputError(
+            f"{tree.root / test}: no folder of images; pass {tree.root / good} to train without test images"
+        )
     return train, validation, tested
 
 
@@ -118,19 +120,19 @@ def _flat(tree: Tree) -> Parts:
     if masks := tree.masks(""):
         up = tree.root.parent
         raise InputError(
-            f"{masks[0]}: a mask, but all images here count as healthy; give each case a folder of its own, or pass "
+            f"{masks[0]}: is a mask, but all images here count as healthy; put each case into its own folder, or pass "
             f"{up} if {tree.root.name} is one of its cases"
         )
     return _healthy(tree, ""), [], []
 
 
 def _visa(tree: Tree) -> Parts:
-    """The images as split_csv/1cls.csv divides them, which lies beside the folders of all objects."""
+    """The images by the splits of split_csv/1cls.csv, which is beside the folders of all objects."""
     table = Path(os.path.abspath(tree.root)).parent / "split_csv" / "1cls.csv"
     if not table.is_file():
         raise InputError(
-            f"{tree.root}: its Data/Images are those of VisA, but {table}, which says what is trained on, is missing; "
-            "put it there, or arrange the images as train/good, test/good, test/bad and ground_truth/bad"
+            f"{tree.root}: has the folders of VisA, but {table} with its splits is missing; copy it there, or arrange "
+            "the images as train/good, test/good, test/bad and ground_truth/bad"
         )
     parts: Parts = [], [], []
     there = {path for paths in tree.files.values() for path in paths}
@@ -141,7 +143,7 @@ def _visa(tree: Tree) -> Parts:
         healthy = row["label"].casefold() in HEALTHY
         for path in (image,) if healthy else (image, mask):
             if path not in there:
-                raise InputError(f"{table}: names {path}, which is missing; copy it there, or take it out of the table")
+                raise InputError(f"{table}: names {path}, which is missing; copy it there, or remove it from the table")
         entry = single(image, tree.root, "good" if healthy else row["label"], () if healthy else (mask,))
         parts[0 if row["split"] == "train" else 2].append(entry)
     if not parts[0] or any(entry.kind != "good" for entry in parts[0]):
@@ -151,7 +153,7 @@ def _visa(tree: Tree) -> Parts:
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    """The rows of VisA's table; none leads out of its folder."""
+    """The rows of VisA's table, whose paths must stay within its folder."""
     columns = {"object", "split", "label", "image", "mask"}
     try:
         with table.open(newline="", encoding="utf-8") as file:
@@ -163,12 +165,12 @@ def _rows(table: Path) -> list[dict[str, str]]:
             raise InputError(f"{table}: lacks one of the columns {', '.join(sorted(columns))}; copy it again")
         for name in (row["image"], row["mask"]):
             if ".." in Path(name).parts or Path(name).is_absolute():
-                raise InputError(f"{table}: names {name}, which is outside of its folder; take it out")
+                raise InputError(f"{table}: names {name}, which is outside its folder; remove it from the table")
     return rows
 
 
 def _visa_images(tree: Tree) -> str | None:
-    """The folder of the healthy images, where a folder has the layout of VisA."""
+    """The folder of the healthy images in the layout of VisA."""
     images = tree.child(tree.child("", "data"), "images")
     return tree.child(images, *HEALTHY) if tree.child(images, "anomaly") else None
 
@@ -183,12 +185,12 @@ LAYOUTS: dict[Layout, Callable[[Tree], Parts]] = {
 
 
 def _images_of(tree: Tree, folder: str) -> str:
-    """The folder of the images of a kind: itself, or one in it that has a name for images."""
+    """The folder of the images of a kind: the kind's own, or a folder in it with a name for images."""
     return tree.child(folder, *IMAGES) or folder
 
 
 def _healthy(tree: Tree, folder: str | None) -> list[Entry]:
-    """The images of a folder, all healthy; masks among them are left out. None where there is no such folder."""
+    """The images of a folder as healthy ones, without masks; empty if there is no folder."""
     paths = [] if folder is None else tree.images(_images_of(tree, folder) if folder else "")
     return [single(path, tree.root, "good") for path in paths]
 
@@ -196,10 +198,11 @@ def _healthy(tree: Tree, folder: str | None) -> list[Entry]:
 def _pairs(
     tree: Tree, images_in: str, masks_in: str | None, *, needed: bool, inside: bool = False
 ) -> list[tuple[Path, tuple[Path, ...]]]:
-    """The images of one folder, each with its masks in the other, which it must have where masks are needed.
+    """The images of one folder, each with its masks in another.
 
     Args:
-      inside: all files of the other folder are masks; those of NAME are NAME.*, NAME_mask.* and all in a folder NAME.
+      needed: every image must have a mask.
+      inside: all files of the masks' folder are masks: NAME.*, NAME_mask.* and all files in a folder NAME.
     """
     images = _by_stem(tree.images(images_in))
     if masks_in is None:
@@ -210,7 +213,7 @@ def _pairs(
         if stem is None and not inside:
             continue
         if (stem := stem or path.stem) in masks:
-            raise InputError(f"{path}: is a second mask of {stem}, beside {masks[stem][0].name}; remove one of them")
+            raise InputError(f"{path}: is a second mask of {stem} beside {masks[stem][0].name}; remove one of them")
         masks[stem] = (path,)
     for name in tree.below(masks_in) if inside else []:
         if found := tree.files.get(join(masks_in, name)):
@@ -218,11 +221,13 @@ def _pairs(
     for stem, found in masks.items():
         if stem not in images:
             missing = tree.root / images_in / stem
-            raise InputError(f"{found[0]}: a mask, but its image {missing}.* is missing; bring it back, or remove this")
+            raise InputError(
+                f"{found[0]}: is a mask, but its image {missing}.* is missing; restore the image or remove the mask"
+            )
     for stem, image in images.items():
         if needed and stem not in masks:
             raise InputError(
-                f"{image}: its mask {tree.root / masks_in / stem}_mask.* is missing; a healthy image's is all zero"
+                f"{image}: its mask {tree.root / masks_in / stem}_mask.* is missing; add one (all zero if healthy)"
             )
     return [(path, masks.get(stem, ())) for stem, path in images.items()]
 

@@ -1,7 +1,6 @@
-"""Folders of image files as data: healthy images to train on, and labelled ones to test on.
+"""Reading folders of image files as data sets: healthy images to train on, labelled images to test on.
 
-The layouts are in `image_layouts`, the kinds of files in `image_files`, and the values that are positive in a mask in
-`masks`.
+Layouts are in `layouts`, file formats in `image_files`, and the rule for positive mask values in `masks`.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from jaxvae.data.resampling import resize
 from jaxvae.errors import InputError
 from jaxvae.progress import Bar
 
-MEMORY = 1 << 30  # bytes of all files that are being read
-SHOWN = 3  # different notices on masks
+MEMORY = 1 << 30  # bytes for all files that are read at the same time
+SHOWN = 3  # the number of different notices on masks
 
 
 def load(
@@ -39,21 +38,24 @@ def load(
     test: float = 0.3,
     seed: int = 0,
 ) -> Splits:
-    """The images of a folder, in whichever layout of `image_layouts` they are.
+    """Read the images of a folder in any of the layouts of `layouts`.
 
     Args:
       directory: the folder.
-      preparation: what is done to every image; masks are resized with it.
-      validation: the fraction of the training images, or of the cases, that is set aside; not used where the folder has
-        validation images of its own.
-      test: the fraction of cases to test on, their healthy slices among the others; only used for the layout `cases`.
-      seed: draws the two.
+      preparation: the preparation of every image; masks are resized to the same size.
+      validation: the fraction of the training images, or of the cases, to validate on. It is not used if the folder
+        has validation images.
+      test: the fraction of the cases to test on with all their slices; only used in the layout `cases`.
+      seed: of both random draws.
+
     Returns:
-      Splits. Train and validation are healthy and have no masks. The label of a test image comes from its folder, or
-      from the mask as it was drawn (`cases`, `halves`), so that a lesion lost in resizing still counts; a flat folder
-      has no test images. Images are uint8 where every file is and nothing is resized or normalised, else float32.
+      Splits. Training and validation images are healthy and have no masks. The label of a test image comes from its
+      folder, or from its mask before resizing (`cases`, `halves`), so that a lesion lost in resizing still counts. A
+      flat folder has no test images. Images are uint8 if every file is and nothing is resized or normalised, else
+      float32.
+
     Raises:
-      InputError: no such layout; images of several sizes and no `size`; a mask without image, of another size, or
+      InputError: unknown layout; images of several sizes without `size`; a mask without image, of another size, or
         missing; a file that `image_files.read` refuses; a mask with an anomaly in a folder of healthy images.
     """
     directory = Path(directory)
@@ -64,18 +66,18 @@ def load(
     parts = (found.train, found.validation, found.test)
     everything, notices = _read([entry for part in parts for entry in part], preparation)
     ends = np.cumsum([len(part) for part in parts])
-    learnt, validated, tested = (
+    trained, validated, tested = (
         take(everything, np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)
     )
     if found.layout == "cases":
-        learnt, tested = set_aside(directory, learnt, "test", test, seed)
+        trained, tested = set_aside(directory, trained, "test", test, seed)
     if not found.validation:
-        learnt, validated = set_aside(directory, learnt, "validation", validation, seed)
-    anomalous = int(learnt.labels.sum() + validated.labels.sum())
+        trained, validated = set_aside(directory, trained, "validation", validation, seed)
+    anomalous = int(trained.labels.sum() + validated.labels.sum())
     dropped = f"{anomalous} images with anomalies are not trained on"
     counted = folders.summary(found.left_out)
     return Splits(
-        train=_healthy(directory, learnt),
+        train=_healthy(directory, trained),
         validation=_healthy(directory, validated),
         test=tested,
         notices=tuple(line for line in (counted, dropped if anomalous else "", *notices) if line),
@@ -84,45 +86,46 @@ def load(
 
 
 def load_test(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
-    """All labelled images of a folder, those to test on or the slices of all its cases; and lines for the user.
+    """Read all labelled images of a folder: its test images, or the slices of all its cases.
 
-    The lines count the files that are not used, and the masks whose values had to be cut.
+    Returns:
+      The images, and notices for the user about files that are not used and masks that were thresholded.
 
     Raises:
-      InputError: as `load`, or it is a flat folder, in which nothing has a label.
+      InputError: as `load`, or the folder has no labels.
     """
     directory = Path(directory)
     found = folders.find(directory)
     labelled = found.train if found.layout == "cases" else found.test
     if not labelled:
-        raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with their masks")
+        raise InputError(f"{directory}: has no labels; arrange it as test/KIND, or as cases with masks")
     dataset, notices = _read(labelled, preparation)
     return dataset, tuple(line for line in (folders.summary(found.left_out), *notices) if line)
 
 
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
-    """All images below a folder, or the one image that the path names, to be scored: labels are False, masks None.
+    """Read all images below a folder, or one image file, to score them: labels are False, masks None.
 
-    Masks are not read, by their names or by their folder's.
+    Files that are masks by their name or their folder's name are not read.
 
     Raises:
-      InputError: there is no image, sizes differ and there is no `size`, or `image_files.read` refuses a file.
+      InputError: there is no image, sizes differ without `size`, or `image_files.read` refuses a file.
     """
     return _read(folders.unlabelled(directory)[0], preparation)[0]
 
 
 def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
-    """One image, as `prepare` makes it.
+    """Read and prepare one image.
 
     Raises:
-      InputError: `image_files.read` refuses the file, or it cannot be prepared so.
+      InputError: `image_files.read` refuses the file, or it lacks a channel of the preparation.
     """
     return _prepared(read(path), path, preparation)
 
 
 def _healthy(directory: Path, dataset: Dataset) -> Dataset:
     if len(dataset) and dataset.labels.all():
-        raise InputError(f"{directory}: no slice of the cases to train on is healthy; add cases, or change the seed")
+        raise InputError(f"{directory}: no slice of the cases to train on is healthy; add cases or change `seed`")
     return replace(take(dataset, ~dataset.labels), masks=None)
 
 
@@ -132,11 +135,11 @@ class _Image(NamedTuple):
     image: np.ndarray
     mask: np.ndarray | None
     label: bool
-    notices: list[str]  # of its masks
+    notices: list[str]  # about its masks
 
 
 def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, list[str]]:
-    """The images, in the order of their entries; masks for all as soon as there is one for any. Notices on masks."""
+    """Read the images in the order of their entries. All have masks if any has one. Returns notices on masks too."""
     images = masks = None
     labels = np.zeros(len(entries), bool)
     noticed: Counter[str] = Counter()
@@ -158,7 +161,7 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
                 masks[i] = mask
             noticed.update(notices)
     finally:
-        # After an error the files that wait their turn need not be read.
+        # After an error, files that are not yet read are skipped.
         pool.shutdown(cancel_futures=True)
     assert images is not None, "every caller has refused an empty folder"
     dataset = Dataset(
@@ -173,7 +176,7 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
     )
     lines = [f"{count} mask{'s' if count > 1 else ''}: {notice}" for notice, count in noticed.most_common(SHOWN)]
     if rest := sum(noticed.values()) - sum(count for _, count in noticed.most_common(SHOWN)):
-        lines.append(f"{rest} more masks have values that are no labels, and are cut at half of their range")
+        lines.append(f"{rest} more masks have values other than labels and were thresholded at half of their range")
     return dataset, lines
 
 
@@ -200,16 +203,16 @@ def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _I
 
 
 def bytes_to_prepare(path: Path, preparation: Preparation) -> int:
-    """About the memory that `read_prepared` needs at its peak, by the file's header."""
-    # An image that stays large becomes floating point to be normalised.
+    """The approximate peak memory of `read_prepared`, by the file's header."""
+    # An image that is not resized can become floating point at full size.
     return size(path).bytes_to_read * (1 if preparation.size else 4)
 
 
 def _other_size(mask: Path, mask_shape: tuple[int, ...], image: Path, shape: tuple[int, ...]) -> str:
     words = f"{mask}: {_size(mask_shape)}, but its image {image} has {_size(shape)}"
     turns = {path: orientation(path) for path in (image, mask)}
-    turned = [f"{path.name} by its EXIF orientation {turn}" for path, turn in turns.items() if turn != 1]
-    return f"{words}; {' and '.join(turned)} was turned, so turn the other one too" if turned else words
+    turned = [f"{path.name} was rotated by its EXIF orientation {n}" for path, n in turns.items() if n != 1]
+    return f"{words}; {' and '.join(turned)}, so rotate the other one too" if turned else f"{words}; resize one of them"
 
 
 def _prepared(raw: np.ndarray, path: Path, preparation: Preparation) -> np.ndarray:
@@ -221,8 +224,8 @@ def _prepared(raw: np.ndarray, path: Path, preparation: Preparation) -> np.ndarr
 
 def _differ(first: Path, first_shape: tuple[int, ...], other: Path, shape: tuple[int, ...]) -> str:
     if shape[:2] != first_shape[:2]:
-        return f"{other}: {_size(shape)}, but {first} has {_size(first_shape)}; pass --size N to resize all to NxN"
-    way_out = "pass --channels with those that all have, like --channels 0"
+        return f"{other}: {_size(shape)}, but {first} has {_size(first_shape)}; pass `size` to resize all images"
+    way_out = "pass as `channels` the ones that all images have, such as 0"
     return f"{other}: {shape[2]} channels, but {first} has {first_shape[2]}; {way_out}"
 
 

@@ -1,7 +1,7 @@
-"""Samples of TIFF files. The pixels are the same for every lossless compression, and with or without imagecodecs.
+"""Reading TIFF files without loss. All lossless compressions give equal pixels, with or without imagecodecs.
 
-tifffile reads the structure of a file. zlib and lzma unpack its strips or tiles, one at a time, and for the other
-compressions libtiff, which Pillow contains. So no depth and no number of channels is lost.
+tifffile reads the structure of a file. Its strips or tiles are unpacked one at a time by zlib, lzma, or libtiff, which
+Pillow contains. So every depth and every number of channels is kept.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from jaxvae.errors import InputError
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-LARGEST = 1 << 30  # bytes of one image
-# The numbers of compressions.
+LARGEST = 1 << 30  # bytes per image
+# The compressions by their TIFF numbers.
 CCITT, LZW, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = (2, 3, 4), 5, (6, 7), (8, 32946), 32773, 34925, 50000
 LIBTIFF = (*CCITT, LZW, PACKBITS, ZSTD)
 UNPACKED = (1, *DEFLATE, LZMA, *LIBTIFF)
-IMAGE_AXES = set("YXSCQI")  # Q and I are pages of which the file says nothing
+IMAGE_AXES = set("YXSCQI")  # Q and I are pages without a description
 
 
 class Samples(NamedTuple):
-    """What a TIFF file holds."""
+    """The samples of a TIFF file."""
 
     values: np.ndarray  # [H, W], [H, W, C] or [C, H, W], bool, integers or floating point
-    has_alpha: bool  # the last channel is one
+    has_alpha: bool  # the last channel is alpha
 
 
 def read(path: Path) -> Samples | None:
-    """The samples of a file, 0 as black; None where only Pillow can decode them (JPEG, YCbCr).
+    """The samples of a file, with 0 as black; None if only Pillow can decode them (JPEG, YCbCr).
 
-    Samples of 1 bit stay as they are, since masks written from bool often have a photometric that nobody asked for.
-    Unsigned samples of 2 to 7 bits are scaled to uint8, of 9 to 15 bits to uint16. Palettes become RGB.
+    Samples of 1 bit are not inverted, because masks written from bool often have an arbitrary photometric. Unsigned
+    samples of 2 to 7 bits are scaled to uint8, of 9 to 15 bits to uint16. Palettes become RGB.
 
     Raises:
-      InputError: a stack of planes or times, several images, stored turned, too large, or of an unknown compression.
+      InputError: a stack of planes or times, several images, stored rotated, too large, or an unknown compression.
     """
     import tifffile
 
-    # The other files of an OME data set are images of their own.
+    # The other files of an OME data set are separate images.
     with tifffile.TiffFile(path, _multifile=False) as file:
         _refuse_cut(file, path)
         series = _checked(file, path)
@@ -65,13 +65,13 @@ def read(path: Path) -> Samples | None:
         values = _scaled(values, page.bitspersample)
         if page.photometric == photometric.MINISWHITE and page.bitspersample > 1:
             if values.dtype.kind != "u":
-                raise InputError(f"{path}: a TIFF of {values.dtype} in which 0 is white; save it with 0 as black")
+                raise InputError(f"{path}: is a TIFF of {values.dtype} with 0 as white; save it with 0 as black")
             values = np.iinfo(values.dtype).max - values
         return Samples(values, bool(alphas & {*page.extrasamples}))
 
 
 def size(path: Path) -> tuple[int, int]:
-    """(samples, bytes of each) of the first image in a file, by its header."""
+    """(samples, bytes per sample) of the first image in a file, by its header."""
     import tifffile
 
     with tifffile.TiffFile(path, _multifile=False) as file:
@@ -80,37 +80,37 @@ def size(path: Path) -> tuple[int, int]:
 
 
 def _refuse_cut(file: TiffFile, path: Path) -> None:
-    """Raises InputError if the last page that is there names another one: tifffile would leave it out in silence."""
+    """Raise InputError if the last page refers to a further one that is missing, which tifffile ignores."""
     handle, form = file.filehandle, file.tiff
     handle.seek(file.pages[-1].offset)
     (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
     handle.seek(count * form.tagsize, io.SEEK_CUR)
     if any(handle.read(form.offsetsize)):
-        raise InputError(f"{path}: lacks pages behind the {len(file.pages)} that are there; copy it again")
+        raise InputError(f"{path}: lacks pages after its first {len(file.pages)}; copy it again")
 
 
 def _checked(file, path: Path) -> TiffPageSeries:
-    """The one series of a file that holds one image."""
+    """The series of a file. Raises InputError unless it is one image that can be read."""
     if len(file.series) != 1:
         found = f"holds {len(file.series)} images of different kinds" if file.series else "holds no image"
-        raise InputError(f"{path}: {found}; save the one to use alone")
+        raise InputError(f"{path}: {found}; save the one to use in its own file")
     series = file.series[0]
     page = series.keyframe.aspage()
     axes = "".join(axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1)
     if not {*axes} <= IMAGE_AXES:
         raise InputError(
-            f"{path}: a stack of {'x'.join(map(str, series.shape))} ({series.axes}: Z are planes, T times), not one "
-            "image; save each plane as a file of its own"
+            f"{path}: is a stack of {'x'.join(map(str, series.shape))} ({series.axes}: Z are planes, T times); "
+            "save each plane in its own file"
         )
     orientation = page.tags.get("Orientation")
     if orientation is not None and orientation.value != 1:
-        raise InputError(f"{path}: a TIFF that is stored turned (orientation {orientation.value}); save it upright")
+        raise InputError(f"{path}: is stored rotated (orientation {orientation.value}); save it upright")
     if page.dtype is None or page.bitspersample == 24:
-        raise InputError(f"{path}: its samples of {page.bitspersample} bits are not read; save it as uint8 or float32")
+        raise InputError(f"{path}: has samples of {page.bitspersample} bits; save it as uint8 or float32")
     if page.predictor == 3 and page.parent.byteorder == ">":
-        # libtiff swaps the bytes before it takes differences; tifffile follows the specification.
+        # libtiff swaps the bytes before it computes differences; tifffile follows the specification.
         raise InputError(
-            f"{path}: a big-endian TIFF with a floating-point predictor, which programs write in two ways; "
+            f"{path}: is a big-endian TIFF with a floating-point predictor, which programs write in two ways; "
             "save it without predictor"
         )
     if math.prod(series.shape) * page.dtype.itemsize > LARGEST or page.imagedepth > 1:
@@ -135,15 +135,15 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
         if "imagecodecs" not in str(error):
             raise
         name = tifffile.COMPRESSION(page.compression).name
-        way_out = "`pip install imagecodecs`, or save it with deflate or LZW"
-        raise InputError(f"{path}: a TIFF with {name} compression; {way_out}") from error
+        way_out = "install imagecodecs with pip, or save it with deflate or LZW"
+        raise InputError(f"{path}: has {name} compression; {way_out}") from error
 
 
 def _segments(page: TiffPage, path: Path) -> tuple[int, int, int, int]:
-    """Of the strips or tiles of a page: rows and columns of each, and how many there are down and across.
+    """(rows and columns of a strip or tile, the number of strips or tiles down and across) of a page.
 
     Raises:
-      InputError: there are fewer than its size needs, so that it is damaged, and may claim any size.
+      InputError: the file has fewer strips or tiles than its size needs, so it is damaged.
     """
     planes, _, height, width, _ = page.shaped
     tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
@@ -166,7 +166,7 @@ def _page(page: TiffPage, path: Path) -> np.ndarray:
         file.seek(page.dataoffsets[i])
         data = file.read(page.databytecounts[i])
         if len(data) < page.databytecounts[i]:
-            raise InputError(f"{path}: ends too early, as a broken download does; copy it again")
+            raise InputError(f"{path}: ends too early, like a broken download; copy it again")
         if not data:
             raise InputError(f"{path}: its strip {i} has no data; copy it again")
         part = _segment(data, page, (rows, wide, samples), dtype)
@@ -178,7 +178,7 @@ def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np
     """One strip or tile, unpacked: [rows, columns, samples]."""
     rows, columns, samples = shape
     bits = page.bitspersample
-    length = -(-columns * samples * bits // 8)  # bytes of a row
+    length = -(-columns * samples * bits // 8)  # bytes per row
     if page.compression in CCITT:
         packed = _by_libtiff(data, page, (rows, columns), bits=1)
         raw = np.packbits(packed, axis=-1)
@@ -192,7 +192,7 @@ def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np
         digits = np.unpackbits(raw, axis=1)[:, : columns * samples * bits].reshape(rows, columns, samples, bits)
         values = digits.astype(np.uint16) @ (1 << np.arange(bits, dtype=np.uint16)[::-1])
         return values.astype(dtype)
-    if page.predictor == 3:  # The bytes of a row are differences, those of the highest weight first.
+    if page.predictor == 3:  # A row stores differences of bytes, the most significant bytes first.
         planes = _summed(raw.reshape(rows, length // samples, samples), np.dtype(np.uint8)).reshape(rows, -1)
         whole = planes.reshape(rows, dtype.itemsize, columns * samples).swapaxes(1, 2)
         return np.ascontiguousarray(whole).view(dtype.newbyteorder(">")).reshape(shape).astype(dtype)
@@ -201,17 +201,17 @@ def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np
 
 
 def _summed(values: np.ndarray, unsigned: np.dtype) -> np.ndarray:
-    """Sums along the columns, which begin again at 0 where they overflow."""
+    """Cumulative sums along the columns, with overflow to 0."""
     return np.cumsum(values.view(unsigned), axis=1, dtype=unsigned)
 
 
 def _reversed(data: bytes) -> bytes:
-    """The bits of each byte from the last to the first."""
+    """The bytes with their bits in reverse order."""
     return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
 
 
 def _inflated(data: bytes, compression: int, size: int) -> bytes:
-    """The first `size` bytes of what is packed; never more, however much it would become."""
+    """The first `size` bytes of the unpacked data; a bomb is not unpacked further."""
     if compression == 1:
         return data[:size]
     if compression == LZMA:
@@ -220,13 +220,13 @@ def _inflated(data: bytes, compression: int, size: int) -> bytes:
 
 
 def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: int) -> np.ndarray:
-    """[H, W], what libtiff unpacks: the strip as a TIFF of its own, grey, in one strip."""
+    """[H, W]: a strip unpacked by libtiff, which gets it as a grey TIFF with one strip."""
     import PIL.Image
 
     options = page.tags.valueof(292, 0) if page.compression == 3 else 0
     values = {256: shape[1], 257: shape[0], 258: bits, 259: page.compression, 262: 1, 266: page.fillorder, 273: 0}
     values |= {277: 1, 278: shape[0], 279: len(data), 292: options}
-    values[273] = 8 + 2 + 12 * len(values) + 4  # where the data start: behind the header and these tags
+    values[273] = 8 + 2 + 12 * len(values) + 4  # the start of the data: after the header and these tags
     tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     head = struct.pack("<2sHIH", b"II", 42, 8, len(values)) + tags + bytes(4)
     try:
@@ -234,21 +234,21 @@ def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: in
             return np.asarray(image)
     except PIL.Image.DecompressionBombError as error:
         name = page.parent.filehandle.path
-        raise InputError(f"{name}: a strip of it is too large ({error}); save it in smaller strips") from error
+        raise InputError(f"{name}: has a strip that is too large ({error}); save it in smaller strips") from error
 
 
 def _coloured(values: np.ndarray, page: TiffPage, path: Path) -> np.ndarray:
-    """[H, W, 3] uint8, of the indices of a palette."""
+    """[H, W, 3] uint8: the colours of palette indices."""
     colours = page.colormap
     if colours is None or values.ndim != 2 or colours.shape[1] <= int(values.max()):
-        raise InputError(f"{path}: its palette has no colour for some of its pixels; save it as RGB")
-    # Colours have 16 bits; some programs write 8.
+        raise InputError(f"{path}: its palette lacks colours of some pixels; save it as RGB")
+    # Palette colours have 16 bits, but some programs write 8.
     shift = 8 if colours.max() > 255 else 0
     return np.moveaxis(colours[:, values] >> shift, 0, -1).astype(np.uint8)
 
 
 def _scaled(values: np.ndarray, bits: int) -> np.ndarray:
-    """Unsigned samples of an odd depth, with their largest value at the type's."""
+    """Unsigned samples of an unusual depth, scaled to the range of their type."""
     if bits == 1:
         return values.astype(bool)
     if values.dtype.kind != "u" or bits == 8 * values.dtype.itemsize:

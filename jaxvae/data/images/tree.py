@@ -1,4 +1,4 @@
-"""The image files below a folder, by folder; which of them are masks by their names; and all other files."""
+"""All files below a folder: images by folder, masks by their names, and the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxvae.data.images.image_files import SUFFIXES
+from jaxvae.data.missing_files import is_dangling
 from jaxvae.data.volumes.volume_files import is_volume
 from jaxvae.errors import InputError
-from jaxvae.files import is_dangling
 
 # `<name>_mask`, `<name>_GT`, `<name>-seg`, ...: the mask of the image <name>.
 MASK_NAME = re.compile(r"(.+)[_.-](?:masks?|gt|labels?|seg|segmentation|ground_?truth)", re.IGNORECASE)
@@ -21,7 +21,7 @@ class LeftOut(NamedTuple):
     """A file that is not used."""
 
     path: Path
-    kind: str  # "file" (no image), "hidden file", "mask", "image" or "link to nothing"
+    kind: str  # "file" (not an image), "hidden file", "mask", "image" or "link to nothing"
     detail: str = ""  # the suffix of a file, or why an image is not used
 
 
@@ -29,16 +29,16 @@ class Tree(NamedTuple):
     """The files below a folder."""
 
     root: Path
-    folders: list[str]  # visible ones, by their paths below the root, which is ""
-    files: dict[str, list[Path]]  # image files and masks of each folder, slice 2 before slice 10; also links to nothing
-    left_out: list[LeftOut]  # hidden files and those that are no images
+    folders: list[str]  # visible folders, by their paths below the root, which is ""
+    files: dict[str, list[Path]]  # images, masks and links to nothing per folder, slice 2 before slice 10
+    left_out: list[LeftOut]  # hidden files and files that are not images
 
     def images(self, folder: str) -> list[Path]:
-        """The image files of a folder that are not masks by their names."""
+        """The image files of a folder without masks."""
         return [path for path in self.files.get(folder, []) if not mask_stem(path)]
 
     def masks(self, folder: str) -> list[Path]:
-        """The image files of a folder that are masks by their names."""
+        """The masks of a folder, by their names."""
         return [path for path in self.files.get(folder, []) if mask_stem(path)]
 
     def below(self, folder: str) -> list[str]:
@@ -46,24 +46,24 @@ class Tree(NamedTuple):
         return [path.name for path in map(Path, self.folders) if path.parent == Path(folder)]
 
     def child(self, folder: str | None, *names: str) -> str | None:
-        """The first folder directly in a folder that has one of some names, in small or capital letters."""
+        """The first folder directly in a folder with one of some names, compared without case."""
         if folder is None:
             return None
         there = {name.casefold(): join(folder, name) for name in self.below(folder)}
         return next((there[name] for name in names if name in there), None)
 
     def is_for_masks(self, folder: str) -> bool:
-        """Whether a folder is one for masks by its name or that of one above it."""
+        """Whether a folder is for masks, by its name or the name of a folder above it."""
         return any(part.casefold() in MASK_FOLDERS for part in Path(folder).parts)
 
     def order(self, path: Path) -> list[str | int]:
-        """A key by which file 2 is before file 10."""
+        """A sort key that puts file 2 before file 10."""
         parts = re.split(r"(\d+)", path.as_posix())
         return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def walk(directory: Path) -> Tree:
-    """All files below a folder. Folders that are links are followed, each once.
+    """List all files below a folder. Links to folders are followed, each folder once.
 
     Raises:
       InputError: a folder cannot be opened.
@@ -94,7 +94,7 @@ def walk(directory: Path) -> Tree:
 
 
 def mask_stem(path: Path) -> str | None:
-    """The name of the image that a mask is of, by its own name; None for an image.
+    """The name of a mask's image, by the mask's name; None for an image.
 
     >>> mask_stem(Path("10000_GT.png")), mask_stem(Path("a_mask.tif")), mask_stem(Path("mask.png"))
     ('10000', 'a', None)
@@ -104,9 +104,9 @@ def mask_stem(path: Path) -> str | None:
 
 
 def join(folder: str, name: str) -> str:
-    """The path of a folder below another, which may be the root, ""."""
+    """The path of a folder in another, which may be the root, ""."""
     return f"{folder}/{name}" if folder else name
 
 
 def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename}: cannot be opened ({error.strerror})")
+    raise InputError(f"{error.filename}: cannot be opened ({error.strerror}); change its permissions")

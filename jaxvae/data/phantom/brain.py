@@ -1,9 +1,9 @@
-"""The anatomy of the phantom: an axial slice of a T2-weighted brain as a smooth function of a vector of normal numbers.
+"""The anatomy of the phantom: axial slices of T2-weighted brains from vectors of normal numbers.
 
-Arrays are [N, P]: N slices, P pixels of each. Coordinates are normalised: p to the side, q to the front, the brain the
-unit disc; lengths are fractions of its radius. Tissue is drawn from distances to curves: cerebrospinal fluid (CSF)
-where the distance to a sulcus is small, grey matter in a ribbon around that, white matter beyond. What the numbers say
-was chosen by eye against T2 scans of adults, between the basal ganglia and the centrum semiovale.
+Arrays are [N, P]: N slices, P pixels each. Coordinates are normalised: p to the side, q to the front, the brain is the
+unit disc, and lengths are fractions of its radius. Tissue is drawn from distances to curves: cerebrospinal fluid (CSF)
+near a sulcus, grey matter in a ribbon around it, white matter beyond. The constants were chosen by eye against T2 scans
+of adults, between the basal ganglia and the centrum semiovale.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 
 class Subjects(NamedTuple):
-    """What makes N slices differ: standard normal numbers [N, count], but for `level` and `age`.
+    """The parameters of N slices: standard normal numbers [N, count], except `level` and `age`.
 
     level: [N, 1] in 0..1, from the basal ganglia up to the centrum semiovale.
     age: [N, 1] in 0..1, widens ventricles and sulci together.
@@ -23,7 +23,7 @@ class Subjects(NamedTuple):
     warp: amplitudes of a smooth deformation.
     wrinkle: phases of the waves that bend the sulci.
     ventricles: size, asymmetry, and shift to the front.
-    lateral, medial: of the sulci on the outer and on the inner surface.
+    lateral, medial: the sulci on the outer and on the inner surface.
     contrast: brightness of white matter, grey matter and CSF.
     bias: amplitudes of the bias field.
     """
@@ -70,7 +70,7 @@ _MEDIAL = np.array(
     ],
     dtype=np.float32,
 )
-# By how much one standard deviation moves a sulcus: its position in cells, then the columns of the tables above.
+# The effect of one standard deviation on a sulcus: its position in cells, then the columns of the tables above.
 _SPREAD = np.array([0.10, 0.05, 0.025, 0.01, 0.10, 0.12], dtype=np.float32)
 _SYLVIAN = 4
 
@@ -101,7 +101,7 @@ COUNT = sum(_COUNTS.values())
 
 
 def from_normals(normals: np.ndarray) -> Subjects:
-    """The subjects that [N, COUNT] standard normal numbers describe; nobody lies beyond 2.5 standard deviations."""
+    """Subjects from [N, COUNT] standard normal numbers, clipped to 2.5 standard deviations."""
     parts = np.split(np.clip(normals, -2.5, 2.5), np.cumsum(list(_COUNTS.values()))[:-1], axis=1)
     subjects = Subjects(**dict(zip(_COUNTS, parts, strict=True)))
     return subjects._replace(level=ndtr(subjects.level), age=ndtr(subjects.age))
@@ -134,9 +134,9 @@ def coordinates(subjects: Subjects, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def combination(weights: np.ndarray, fields: np.ndarray) -> np.ndarray:
-    """sum_k weights[:, k] fields[k], [N, P] of weights [N, K] and fields [K, P], one term after the other.
+    """sum_k weights[:, k] fields[k], [N, P] for weights [N, K] and fields [K, P].
 
-    A product of matrices would round a slice differently with the number of slices and from processor to processor.
+    The terms are added one by one. The rounding of a matrix product depends on the number of slices and the processor.
     """
     total = weights[:, :1] * fields[0]
     for k in range(1, len(fields)):
@@ -145,17 +145,17 @@ def combination(weights: np.ndarray, fields: np.ndarray) -> np.ndarray:
 
 
 def softness(size: int) -> float:
-    """Over what distance tissues blend where they meet: a pixel and the thickness that a slice has."""
+    """The distance over which tissues blend: a pixel, and the thickness of the slice."""
     return 2.7 / size + 0.008
 
 
 def coverage(distance: np.ndarray, blend: float) -> np.ndarray:
-    """How much of a pixel lies inside, 0..1, where `distance` is how far inside its centre lies."""
+    """The fraction of a pixel inside an outline, 0..1; `distance` is that of its centre, positive inside."""
     return np.clip(0.5 + distance / blend, 0, 1)
 
 
 def tissue(subjects: Subjects, p: np.ndarray, q: np.ndarray, blend: float) -> tuple[np.ndarray, np.ndarray]:
-    """What lies at (p, q): (brightness [N, P] before bias field and noise, inside the brain [N, P] bool)."""
+    """The tissue at (p, q): (brightness [N, P] before bias field and noise, inside the brain [N, P] bool)."""
     to_cortex, to_fluid, inside = _cortex(subjects, p, q)
     white, grey, csf = np.split(_TISSUES * (1 + 0.07 * subjects.contrast), 3, axis=1)
     # Fibres just below the cortex are a little brighter than those deep inside.

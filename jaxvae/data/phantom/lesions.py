@@ -1,4 +1,4 @@
-"""Lesions of the phantom: where they lie, how they change a slice, and which pixels that concerns.
+"""Lesions of the phantom: their positions, their effect on a slice, and their masks.
 
 Arrays are [N, P] in the normalised coordinates of `brain`: N slices with one lesion each, P pixels.
 """
@@ -12,9 +12,9 @@ import numpy as np
 from jaxvae.data.phantom.brain import coverage
 
 KINDS = ("bright", "dark", "texture", "mass")
-# A smaller change of brightness is in no mask; white matter has a brightness of 0.30, fluid of 0.92.
+# Masks leave out smaller changes of brightness; white matter has 0.30, fluid 0.92.
 VISIBLE = 0.05
-# Brightness of a mass: between white and grey matter.
+# The brightness of a mass is between white and grey matter.
 _MASS = 0.39
 
 
@@ -22,10 +22,10 @@ class Lesions(NamedTuple):
     """N lesions, every field [N, 1] but `lobes` [N, 3].
 
     p, q: the centre.
-    radius: from there to the outline, on average; its square is about the fraction of the brain's area within.
+    radius: the mean distance to the outline; its square is about the lesion's fraction of the brain's area.
     lobes: the phases of the outline's waves.
-    strength: 0..1, of the change of brightness, and of a texture's contrast.
-    wavelength, direction: of a texture.
+    strength: 0..1, the change of brightness, or the contrast of a texture.
+    wavelength, direction: the waves of a texture.
     """
 
     p: np.ndarray
@@ -41,10 +41,10 @@ COUNT = 10
 
 
 def from_uniforms(uniforms: np.ndarray) -> Lesions:
-    """The lesions that [N, COUNT] numbers in 0..1 describe: 2 to 10 % of the brain's area, inside one half of it."""
+    """Lesions from [N, COUNT] numbers in 0..1, each 2 to 10 % of the brain's area and inside one half."""
     area, side, turn, away, *lobes, strength, wavelength, direction = np.split(uniforms, COUNT, axis=1)
     radius = np.sqrt(0.02 + 0.055 * area)
-    # Even the pressure of a mass ends before the outline of the brain.
+    # The pressure of a mass ends inside the outline of the brain.
     farthest = np.minimum(0.7, 1 - 1.55 * radius)
     distance, angle = 0.3 + (farthest - 0.3) * away, 2 * turn - 1
     return Lesions(
@@ -59,12 +59,12 @@ def from_uniforms(uniforms: np.ndarray) -> Lesions:
 
 
 def push(lesions: Lesions, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the tissue that a mass has pushed to (p, q) was before.
+    """The original place of the tissue that a mass has pushed to (p, q).
 
-    With t the distance from the centre, 1 where the pressure ends, tissue comes from t (1 - 0.9 (1 - t^4)^2): the
-    centre swells tenfold, its surroundings are compressed, nothing folds, and what lies outside joins smoothly.
+    With t the distance from the centre, 1 at the end of the pressure, tissue comes from t (1 - 0.9 (1 - t^4)^2): the
+    centre swells tenfold, its surroundings are compressed without folds, and the outside joins smoothly.
     """
-    # On the outline, t = 0.83, tissue has moved half as far as where it moves most.
+    # On the outline, t = 0.83, tissue has moved half of the largest movement.
     t = np.minimum(0.83 * _reach(lesions, p, q), 1)
     moved = 0.9 * np.square(1 - t**4)
     return p - (p - lesions.p) * moved, q - (q - lesions.q) * moved
@@ -75,11 +75,11 @@ def change(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(brightness with the lesion [N, P], mask [N, P] bool).
 
-    A bright lesion draws brightness towards 1 and a dark one towards 0, about half the way, so that the structure below
-    stays visible; the mask is every pixel that changes by more than `VISIBLE`. A texture takes the place of the
-    structure, equally bright on average; the mask is what lies within its outline. A mass, as bright as tissue is, has
-    moved what is around it before it was drawn (`push`); the mask is what lies within its outline, that is the mass and
-    what it has moved at least half as far as it moves anything.
+    A bright lesion moves brightness about half the way towards 1 and a dark one towards 0, so that the structure below
+    stays visible. Its mask is every pixel that changes by more than `VISIBLE`. A texture replaces the structure with
+    equal mean brightness; its mask is the area within its outline. A mass is as bright as tissue and has pushed its
+    surroundings aside (`push`); its mask is the area within its outline: the mass and the tissue that moved at least
+    half of the largest movement.
     """
     reach = _reach(lesions, p, q)
     if kind == "mass":
@@ -90,14 +90,14 @@ def change(
         mean = np.sum(extent * missing, axis=1, keepdims=True) / np.sum(extent, axis=1, keepdims=True)
         return brightness + extent * (mean - missing), reach < 1
     target, least = {"bright": (1, 0.45), "dark": (0, 0.35)}[kind]
-    # The border of an oedema is not sharp.
+    # Borders are soft, like those of an oedema.
     extent = coverage((1 - reach) * lesions.radius, blend + 0.05)
     difference = extent * (least + 0.2 * lesions.strength) * (target - brightness)
     return brightness + difference, np.abs(difference) > VISIBLE
 
 
 def _reach(lesions: Lesions, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """How far out a pixel lies: 0 at the lesion's centre, 1 on its outline."""
+    """The relative distance of a pixel: 0 at the lesion's centre, 1 on its outline."""
     u, v = p - lesions.p, q - lesions.q
     angle = np.arctan2(v, u)
     two, three, five = np.split(lesions.lobes, 3, axis=1)

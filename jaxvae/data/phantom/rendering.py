@@ -1,4 +1,4 @@
-"""The embedded data set: T2-like slices of brains that nobody had, with lesions whose every pixel is known."""
+"""The embedded data set: synthetic T2-like brain slices with lesions and exact masks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from jaxvae.data.phantom import lesions as lesions
 from jaxvae.errors import ArgumentError
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2}
-# Arrays of so many numbers stay in the cache of a core; four times as many take three times as long per slice.
+# Arrays of this size stay in a core's cache; four times the size takes three times as long per slice.
 _PIXELS_AT_ONCE = 2**15
 _NOISE = 0.025
 
 
 def slices(count: int, *, size: int = 64, seed: int = 0) -> np.ndarray:
-    """Healthy slices, [count, size, size, 1] float32 in 0..1; outside the brain exactly 0.
+    """Healthy slices, [count, size, size, 1] float32 in 0..1, exactly 0 outside the brain.
 
-    Slice i depends on (seed, i, size) only, and another size shows the same brain with other noise. Ten thousand of 64
-    x 64 take about ten seconds on two cores.
+    Slice i depends only on (seed, i, size). Another size shows the same brain with other noise.
 
     Raises:
-      InputError: where a number is out of range.
+      InputError: a number is out of range.
 
     >>> slices(3, size=32).shape
     (3, 32, 32, 1)
@@ -35,40 +34,41 @@ def slices(count: int, *, size: int = 64, seed: int = 0) -> np.ndarray:
 
 
 def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, validation: float = 0.1) -> Splits:
-    """Healthy brains to learn from, and others of which every second one has a lesion.
+    """Healthy slices to train on, and test slices of which every second one has a lesion.
 
-    The lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern, as bright on average)
-    and `mass` (as bright as tissue, it pushes aside what is around it). `phantom_lesions.change` says what each mask
-    holds; those of healthy slices are empty. No two slices share a subject. A threshold on brightness does not
-    find the lesions: fluid is brighter than the bright ones, and the background darker than the dark ones.
+    Lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern of equal mean brightness) and
+    `mass` (as bright as tissue; it pushes its surroundings aside). `lesions.change` defines their masks; masks of
+    healthy slices are empty. No two slices share a subject. A threshold on brightness does not find the lesions: fluid
+    is brighter than bright lesions, and the background is darker than dark ones.
 
     Args:
-      train: number of slices to learn from: those that `slices` gives.
-      test: number of slices to judge.
+      train: the number of slices to train on, the slices of `slices`.
+      test: the number of test slices.
       size: height and width in pixels.
-      seed: which brains.
-      validation: healthy slices to validate on, as a fraction of `train`, on top of it.
+      seed: the seed of all brains.
+      validation: the number of further healthy slices to validate on, as a fraction of `train`.
+
     Raises:
-      InputError: where a number is out of range.
+      InputError: a number is out of range.
     """
     _check(train=train, test=test, size=size, seed=seed)
     if not 0 <= validation <= 1:
-        raise ArgumentError("validation", validation, "give a fraction of the training slices, from 0 to 1")
-    # Healthy ones in between, so that the beginning of the test set shows everything.
-    judged = [kind for sick in lesions.KINDS for kind in ("healthy", sick)]
+        raise ArgumentError("validation", validation, "must be a fraction of the training slices, from 0 to 1")
+    # Healthy slices alternate with lesions, so that the first test slices show every kind.
+    kinds = [kind for sick in lesions.KINDS for kind in ("healthy", sick)]
     return Splits(
         train=_dataset("train", ["healthy"] * train, size, seed),
         validation=_dataset("validation", ["healthy"] * round(validation * train), size, seed),
-        test=_dataset("test", [judged[i % len(judged)] for i in range(test)], size, seed),
+        test=_dataset("test", [kinds[i % len(kinds)] for i in range(test)], size, seed),
     )
 
 
 def _check(size: int, seed: int, **counts: int) -> None:
     for name, value in {**counts, "seed": seed}.items():
         if value < 0:
-            raise ArgumentError(name, value, "give a whole number, 0 or more")
+            raise ArgumentError(name, value, "must be a whole number, 0 or more")
     if size < 16:
-        raise ArgumentError("size", size, "a slice needs 16 pixels or more in height and width to show a brain")
+        raise ArgumentError("size", size, "must be 16 pixels or more to show a brain")
 
 
 def _dataset(split: str, kinds: list[str], size: int, seed: int) -> Dataset:
@@ -83,7 +83,7 @@ def _dataset(split: str, kinds: list[str], size: int, seed: int) -> Dataset:
 
 
 def _render(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, masks) [N, size, size, 1] of the slices `index` of a split, all with a lesion of the same kind."""
+    """(images, masks), both [N, size, size, 1], of the slices `index` of a split, all of one kind."""
     images = np.empty((len(index), size, size, 1), dtype=np.float32)
     masks = np.empty(images.shape, dtype=bool)
     step = max(1, _PIXELS_AT_ONCE // size**2)
@@ -93,7 +93,7 @@ def _render(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> t
         image, mask = _draw(split, kind, index[some], size, seed)
         images[some], masks[some] = image.reshape(-1, size, size, 1), mask.reshape(-1, size, size, 1)
 
-    # NumPy lets go of the interpreter while it computes.
+    # NumPy releases the interpreter lock while it computes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(fill, range(0, len(index), step)):
             pass
@@ -101,7 +101,7 @@ def _render(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> t
 
 
 def _draw(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(images, masks), each [N, size * size]: as `_render`, all at once."""
+    """(images, masks), both [N, size * size]: `_render` without splitting the slices into chunks."""
     streams = [np.random.default_rng((seed, _STREAMS[split], i)) for i in index]
     normals = np.stack([stream.standard_normal(brain.COUNT, dtype=np.float32) for stream in streams])
     noise = np.stack([stream.standard_normal((2, size * size), dtype=np.float32) for stream in streams], axis=1)
@@ -112,7 +112,7 @@ def _draw(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tup
         brightness, inside = brain.tissue(subjects, p, q, blend)
         mask = np.zeros_like(inside)
     else:
-        # A lesion has numbers of its own, so that the brain around it is the one the slice would show without.
+        # A lesion has a separate stream, so that the brain around it is the same as without it.
         streams = [np.random.default_rng((seed, _STREAMS[split], i, 1)) for i in index]
         uniforms = np.stack([stream.random(lesions.COUNT, dtype=np.float32) for stream in streams])
         lesion = lesions.from_uniforms(uniforms)
@@ -125,7 +125,7 @@ def _draw(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tup
 def _acquire(
     subjects: brain.Subjects, brightness: np.ndarray, inside: np.ndarray, noise: np.ndarray, size: int
 ) -> np.ndarray:
-    """What a scanner makes of a slice: a smooth bias field, and the noise of a magnitude image (Rician)."""
+    """Simulate a scanner: add a smooth bias field and the Rician noise of a magnitude image."""
     x, y = brain.grid(size)
     fields = np.stack([x, y, x * x, y * y, x * y, x * x * y])
     biased = brightness * np.exp(brain.combination(0.07 * subjects.bias, fields))

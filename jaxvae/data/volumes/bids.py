@@ -1,10 +1,10 @@
 """Masks of scans in a BIDS folder, paired by the entities in their names.
 
 A name such as `sub-01_run-2_label-lesion_mask.nii.gz` is a list of entities and a suffix. A mask belongs to the scan
-that has the same entities. Only those that describe a derivative (`space`, `res`, `den`, `label`, `desc`, ...) may be
-added, so `sub-01_run-2_T2w` owns this mask and neither `sub-01_T2w` nor `sub-01_run-20_T2w` does. Indices are compared
-as numbers (`run-1` is `run-01`), all other values as text. Masks are looked for below `derivatives` and beside the
-scans. https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
+with the same entities. It may add entities that describe a derivative (`space`, `res`, `den`, `label`, `desc`, ...):
+the mask above belongs to `sub-01_run-2_T2w`, not to `sub-01_T2w` or `sub-01_run-20_T2w`. Indices are compared as
+numbers (`run-1` is `run-01`), all other values as text. Masks are found below `derivatives` and beside the scans.
+https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxvae.errors import InputError
 
 INDICES = {"run", "echo", "flip", "inv", "split", "chunk"}
 OF_DERIVATIVES = {"space", "cohort", "res", "den", "label", "desc", "seg"}
-GRID = ("res", "den")  # A mask in which one of these differs was resampled.
+GRID = ("res", "den")  # A mask with another value of one of these was resampled.
 
 
 class Name(NamedTuple):
@@ -28,7 +28,7 @@ class Name(NamedTuple):
 
     path: Path
     source: frozenset[tuple[str, str]]  # the entities of the scan itself
-    derived: dict[str, str]  # those of a derivative
+    derived: dict[str, str]  # the entities of a derivative
     suffix: str
 
 
@@ -37,14 +37,14 @@ class Masks(NamedTuple):
 
     brains: list[Name]
     lesions: list[Name]
-    errors: list[OSError]  # of folders that may hold masks and cannot be opened
+    errors: list[OSError]  # for folders that may hold masks and cannot be opened
 
 
 def parse(path: Path, of: str = "") -> Name:
     """The entities and the suffix of a file's name.
 
     Args:
-      of: the suffix of a scan, which older derivatives keep: `sub-01_T1w_label-lesion_roi`.
+      of: the suffix of the scans, which older derivatives keep: `sub-01_T1w_label-lesion_roi`.
 
     >>> name = parse(Path("sub-01_run-02_desc-brain_mask.nii.gz"))
     >>> sorted(name.source), name.derived, name.suffix
@@ -65,7 +65,7 @@ def masks_below(directory: Path, suffix: str) -> Masks:
     """All masks below `derivatives` and beside the scans.
 
     Args:
-      suffix: of the scans, such as `T2w`.
+      suffix: the suffix of the scans, such as `T2w`.
     """
 
     def hidden(path: Path) -> bool:
@@ -85,7 +85,7 @@ def masks_below(directory: Path, suffix: str) -> Masks:
 
 
 def _kind(name: Name) -> Literal["brain", "lesion"] | None:
-    """What a mask shows; `L` is the BIDS label of lesions."""
+    """Whether a mask is one of a brain or of a lesion. `L` is the BIDS label of lesions."""
     label, desc = name.derived.get("label", ""), name.derived.get("desc", "").lower()
     lesions = ("lesion", "tumor", "tumour")
     if label in ("L", "l") or label.lower().startswith(lesions) or (not label and desc.startswith(lesions)):
@@ -96,9 +96,9 @@ def _kind(name: Name) -> Literal["brain", "lesion"] | None:
 def pair(directory: Path, images: Sequence[Path], known: Masks, kind: Literal["brain", "lesion"]) -> list[Mask]:
     """The mask of each scan.
 
-    A scan gets an InputError instead where its mask cannot be known: several masks fit; one mask fits several scans;
-    its lesion mask is in another space; a lesion mask of its session has the entities of no scan; masks may be in a
-    folder that cannot be opened.
+    A scan gets an InputError instead of a mask if its mask is uncertain: several masks fit, one mask fits several
+    scans, its lesion mask is in another space, a lesion mask of its session has the entities of no scan, or masks may
+    be in a folder that cannot be opened.
     """
     names = [parse(image) for image in images]
     masks: dict[frozenset[tuple[str, str]], list[Name]] = defaultdict(list)
@@ -113,9 +113,7 @@ def pair(directory: Path, images: Sequence[Path], known: Masks, kind: Literal["b
         try:
             folder = name.path.relative_to(directory).parts[0]
             if ("sub", folder.removeprefix("sub-")) not in name.source:
-                raise InputError(
-                    f"is named as the scan of another subject than its folder {folder}; rename one of them"
-                )
+                raise InputError(f"its name has another subject than its folder {folder}; rename one of them")
             mask = _one(name, masks[name.source], scans[name.source], directory, kind)
             if mask is None and kind == "lesion":
                 _refuse_unknown(name, unclaimed, known.errors, directory)
@@ -126,15 +124,15 @@ def pair(directory: Path, images: Sequence[Path], known: Masks, kind: Literal["b
 
 
 def _one(scan: Name, masks: list[Name], alike: list[Name], directory: Path, kind: str) -> Mask:
-    """The one mask of a scan among those with its entities."""
+    """The one mask of a scan among the masks with its entities."""
     own = [mask for mask in masks if _space(mask, scan) == _space(scan, scan)]
     own = [mask for mask in own if all(mask.derived.get(key) == scan.derived.get(key) for key in GRID)] or own
     if masks and not own and kind == "lesion":
         path = masks[0].path.relative_to(directory)
-        raise InputError(f"its lesion mask {path} is in another space; resample it to the scan, or pass --lesions")
+        raise InputError(f"its lesion mask {path} is in another space; resample it to the scan, or pass `lesions`")
     if len(own) > 1:
         paths = ", ".join(str(mask.path.relative_to(directory)) for mask in own[:3])
-        raise InputError(f"{len(own)} {kind} masks fit it ({paths}); choose with --{kind}s")
+        raise InputError(f"{len(own)} {kind} masks fit it ({paths}); choose with `{kind}s`")
     others = [other for other in alike if other is not scan and other.derived == scan.derived]
     if own and others:
         paths = ", ".join(str(other.path.relative_to(directory)) for other in others)
@@ -145,20 +143,20 @@ def _one(scan: Name, masks: list[Name], alike: list[Name], directory: Path, kind
 
 
 def _space(name: Name, scan: Name) -> str | None:
-    """The space of a mask or a scan; `orig`, and a space named as the scan's suffix, are the scan's own."""
+    """The space of a mask or a scan; None for the scan's own, `orig` or the scan's suffix."""
     space = name.derived.get("space")
     return None if space in ("orig", scan.suffix) else space
 
 
 def _refuse_unknown(scan: Name, unclaimed: list[Name], errors: list[OSError], directory: Path) -> None:
-    """Refuse a scan without a lesion mask where it may have one that its name does not tell."""
+    """Raise InputError if a scan without a lesion mask may have one under another name."""
     own = dict(scan.source)
     for mask in unclaimed:
         theirs = dict(mask.source)
         if theirs.get("sub") == own["sub"] and theirs.get("ses", own.get("ses")) == own.get("ses"):
             path = mask.path.relative_to(directory)
-            raise InputError(f"{path} may be its lesion mask, but names other entities; rename it, or pass --lesions")
+            raise InputError(f"{path} may be its lesion mask, but has other entities; rename it, or pass `lesions`")
     for error in errors:
         below = [part for part in Path(error.filename).relative_to(directory).parts if part.startswith("sub-")]
         if not below or below[0] == f"sub-{own['sub']}":
-            raise InputError(f"its lesion mask may be below {patterns.cannot_be_opened(error)}, or pass --lesions")
+            raise InputError(f"its lesion mask may be below {patterns.cannot_be_opened(error)}, or pass `lesions`")

@@ -1,12 +1,12 @@
-"""Prepared volumes: all slices of a data set in flat files that are memory-mapped, and what each of them came from.
+"""A cache of prepared volumes: all slices of a data set in memory-mapped files, and the scan of each slice.
 
-cache.json        how the volumes were cut, how many there are, and a hash of all of it; written last
-volumes.jsonl     one line a volume: name, patient, files, planes, place, warnings, its slices from start to stop
-rejected.jsonl    one line a file that was left out, with its reason
+cache.json        the slicing, the number of volumes, and a hash of the content; written last
+volumes.jsonl     one line per volume: name, patient, files, planes, placement, warnings, its slices from start to stop
+rejected.jsonl    one line per rejected file, with the reason
 images.npy        [N, S, S, C] float32
 brains.npy        [N, S, S, 1] bool
-masks.npy         [N, S, S, 1] bool, where lesions are known; [0, ...] where they are not
-plan.json, parts/ while it is made: a killed preparation goes on from its finished volumes
+masks.npy         [N, S, S, 1] bool; [0, ...] without lesion masks
+plan.json, parts/ only during preparation, which continues from its finished volumes after it was killed
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 
 ARRAYS = ("images", "brains", "masks")
-FILES = ("image", "brain", "lesion")  # of a scan
-CONTENT = {"slicing": dict, "slices": int, "hash": str, "scans": list}  # What there must be in cache.json.
-# What there must be in a line of volumes.jsonl.
+FILES = ("image", "brain", "lesion")  # the files of a scan
+CONTENT = {"slicing": dict, "slices": int, "hash": str, "scans": list}  # required in cache.json
+# Required in each line of volumes.jsonl.
 LINE = {
     **{"name": str, "patient": str, "image": str, "brain": str | None, "lesion": str | None, "files?": dict},
     **{"placement.shape": list, "placement.planes": list, "lesion_voxels": list, "stop": int},
@@ -37,7 +37,7 @@ LINE = {
 
 @dataclass(frozen=True)
 class Cache:
-    """A finished cache, its arrays memory-mapped."""
+    """A finished cache with memory-mapped arrays."""
 
     directory: Path
     slicing: Slicing
@@ -57,10 +57,10 @@ def is_cache(directory: str | Path) -> bool:
 
 
 def open_cache(directory: str | Path) -> Cache:
-    """A finished cache.
+    """Open a finished cache.
 
     Raises:
-      InputError: none is there, it is unfinished or damaged.
+      InputError: there is none, or it is unfinished or damaged.
     """
     directory = Path(directory)
     if not (directory / "cache.json").is_file():
@@ -76,42 +76,42 @@ def open_cache(directory: str | Path) -> Cache:
         for record in records:
             _check_line(record)
     except (InputError, TypeError) as error:
-        raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it anew") from error
+        raise InputError(f"{directory}: damaged, or of another version ({error}); prepare it again") from error
     count, size = content["slices"], slicing.size
     expected = {"images": np.float32, "brains": np.bool_, "masks": np.bool_}
     fits = all(array.shape[1:3] == (size, size) and array.dtype == expected[name] for name, array in arrays.items())
     fits = fits and all(array.ndim == 4 for array in arrays.values())
     fits = fits and len(arrays["images"]) == len(arrays["brains"]) == count and len(arrays["masks"]) in (0, count)
     if not fits or count != sum(len(record["placement"]["planes"]) for record in records):
-        raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it anew")
+        raise InputError(f"{directory}: damaged, or of another version: its files do not fit; prepare it again")
     masks = arrays["masks"] if len(arrays["masks"]) else None
     return Cache(directory, slicing, content["hash"], records, arrays["images"], arrays["brains"], masks)
 
 
 def _check_line(record: dict[str, Any]) -> None:
-    """Raises InputError if a line of volumes.jsonl contradicts itself or names files outside of its folder."""
+    """Raise InputError if a line of volumes.jsonl contradicts itself or its name leads out of the output folder."""
     name, placement, lesion_voxels = record["name"], record["placement"], record["lesion_voxels"]
     if files.below(Path("OUT"), name) == Path("OUT") or "\0" in name:
-        raise InputError(f"the volume {name!r} has no name for its results")
+        raise InputError(f"the volume name {name!r} cannot name its results")
     if placement["shape"][2:] != [len(lesion_voxels)] or not all(type(count) is int for count in lesion_voxels):
-        raise InputError(f"{name}: its lesion_voxels are not those of its planes")
+        raise InputError(f"{name}: its lesion_voxels do not fit its planes")
     if not all(type(z) is int and 0 <= z < len(lesion_voxels) for z in placement["planes"]):
-        raise InputError(f"{name}: its planes lie outside of it")
+        raise InputError(f"{name}: its planes are outside the volume")
     if unknown := record.get("files", {}).keys() - {*FILES}:
         raise InputError(f"{name}: its files have the unknown kind {min(unknown)!r}")
 
 
 def scan_of(record: dict[str, Any]) -> Scan:
-    """The scan that a line of volumes.jsonl came from."""
+    """The scan of a line of volumes.jsonl."""
     brain, lesion = (None if record[key] is None else Path(record[key]) for key in ("brain", "lesion"))
     return Scan(record["name"], record["patient"], Path(record["image"]), brain, lesion)
 
 
 def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
-    """The scans of all patients, or of some, in the order of the cache.
+    """The scans of all patients or of some, in the order of the cache.
 
     Raises:
-      InputError: one of their files has changed since it was prepared.
+      InputError: a file has changed since it was prepared.
     """
     wanted = None if patients is None else set(patients)
     records = [record for record in cache.volumes if wanted is None or record["patient"] in wanted]
@@ -121,35 +121,41 @@ def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
 
 
 def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
-    """Refuses a volume of which the slices are no longer those of its files; of files that are gone nobody knows."""
-    there = sources(scan_of(record), *FILES)
-    for kind, was in record.get("files", {}).items():
-        if there[kind] not in (None, was):
+    """Raise InputError if a file of a volume has changed since it was prepared. Missing files are accepted."""
+    now = sources(scan_of(record), *FILES)
+    for kind, before in record.get("files", {}).items():
+        if now[kind] not in (None, before):
             raise InputError(
                 f"{directory}: {record[kind]} has changed since it was prepared; remove that folder and prepare it "
-                "anew in the same place (runs go on with it where the slices are the same)"
+                "again in the same place (runs continue with it if the slices are the same)"
             )
 
 
+def is_head(record: dict[str, Any]) -> bool:
+    """Whether the brain of a volume is the whole head, because it had no brain mask and was not skull-stripped."""
+    # Earlier versions said so only in a warning.
+    return record.get("is_head", any("the whole head was taken" in line for line in record.get("warnings", [])))
+
+
 def slice_names(record: dict[str, Any]) -> list[str]:
-    """The names of the slices of a volume, by its line of volumes.jsonl."""
+    """The names of a volume's slices, from its line of volumes.jsonl."""
     return [f"{record['name']}/{z:03d}" for z in record["placement"]["planes"]]
 
 
 def images_of(cache: Cache, record: dict[str, Any]) -> np.ndarray:
-    """The slices of a volume, [K, S, S, C], memory-mapped."""
+    """A volume's slices, [K, S, S, C], memory-mapped."""
     return cache.images[record["start"] : record["stop"]]
 
 
 def missing_files(cache: Cache, patients: Collection[str]) -> list[Path]:
-    """The files of these patients' scans that are no longer there."""
+    """The files of some patients' scans that no longer exist."""
     scans = [scan_of(record) for record in cache.volumes if record["patient"] in set(patients)]
     paths = [path for scan in scans for path in (scan.image, scan.brain, scan.lesion) if path is not None]
     return [path for path in paths if not path.exists()]
 
 
 def dataset(cache: Cache) -> Dataset:
-    """All slices as a data set, memory-mapped; a slice is anomalous where the scan's own grid has a lesion voxel."""
+    """All slices as a memory-mapped data set. A slice is anomalous if its plane of the scan has a lesion voxel."""
     labels, names, groups = [], [], []
     for record in cache.volumes:
         labels += [record["lesion_voxels"][z] > 0 for z in record["placement"]["planes"]]
@@ -160,33 +166,34 @@ def dataset(cache: Cache) -> Dataset:
 
 
 def load(directory: str | Path, *, validation: float = 0.1, test: float = 0.3, seed: int = 0) -> Splits:
-    """The slices of a cache, split by patient.
+    """Split the slices of a cache by patient.
 
-    Where lesions are known, the patients of the test are drawn and judged with all their slices, and what there is to
-    learn from are the healthy slices of the others: those without a lesion on their own plane and on the neighbours
-    they have as channels. Where none are known, all slices are healthy and the test is empty.
+    The test holds all slices of some patients. Training and validation hold the healthy slices of the others: no
+    channel, the slice itself or a neighbour, shows a lesion. Without lesion masks all slices count as healthy and the
+    test is empty.
 
     Args:
-      validation: fraction of the patients to learn from that is set aside.
-      test: fraction of the patients that is judged.
-      seed: draws the two.
+      validation: fraction of the remaining patients to validate on.
+      test: fraction of the patients to test on.
+      seed: of both random draws.
+
     Raises:
-      InputError: as `open_cache`; a fraction out of range; too few patients.
+      InputError: as `open_cache`; a fraction is out of range; there are too few patients.
     """
     check_fraction("validation", validation)
     check_fraction("test", test)
     cache = open_cache(directory)
     everything = dataset(cache)
     fraction = 0.0 if cache.masks is None else test
-    learnt, judged = set_aside(directory, everything, "test", fraction, seed)
+    rest, tested = set_aside(directory, everything, "test", fraction, seed)
     healthy = _healthy(cache)
-    learnt = replace(take(learnt, np.array([name in healthy for name in learnt.names], bool)), masks=None)
-    train, validated = set_aside(directory, learnt, "validation", validation, seed)
-    return Splits(train=train, validation=validated, test=judged)
+    rest = replace(take(rest, np.array([name in healthy for name in rest.names], bool)), masks=None)
+    train, validated = set_aside(directory, rest, "validation", validation, seed)
+    return Splits(train=train, validation=validated, test=tested)
 
 
 def _healthy(cache: Cache) -> set[str]:
-    """The names of the slices that show no lesion in any of their channels."""
+    """The names of the slices without a lesion in any channel."""
     reach = cache.slicing.neighbours
     return {
         f"{record['name']}/{z:03d}"

@@ -1,4 +1,4 @@
-"""Prepared volumes in the making: scans cut into parts, several at a time, and put together as `cache` opens them."""
+"""Preparation of volumes: scans are sliced in parallel into part files, which are joined into a `cache`."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ def prepare(
     *,
     label_maps: bool = True,
 ) -> list[Rejected]:
-    """Makes a cache of the scans, several at a time; what is there of it already is kept.
+    """Prepare scans into a cache. A preparation that was interrupted is continued.
 
     Args:
-      label_maps: take scans that look like masks too, with a warning; else they are left out.
+      directory: the folder of the cache.
+      label_maps: accept scans that look like masks, with a warning; otherwise they are rejected.
+
     Returns:
-      All that was left out: `rejected`, and the scans that could not be read.
+      Everything that was rejected: `rejected`, and the scans that could not be read.
+
     Raises:
-      InputError: the folder holds something else, or a cache of other scans or other slices; no scan could be read.
+      InputError: the folder holds something else, or a cache of other scans or another slicing; no scan could be read.
     """
     directory = Path(directory)
     plan = {
@@ -49,9 +52,9 @@ def prepare(
     }
     if not found:
         first = f"; the first: {rejected[0].reason}" if rejected else ""
-        raise InputError(f"{directory}: not one of {len(rejected)} scans can be taken{first}")
+        raise InputError(f"{directory}: none of {len(rejected)} scans can be used{first}")
     _claim(directory, plan)
-    # A volume is in memory a thread, with several copies on the way; more than a few threads wait for the disk.
+    # Each thread holds several copies of a volume. More than a few threads wait for the disk.
     with files.locked(directory), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         parts = directory / "parts"
         if (directory / "cache.json").is_file():
@@ -68,9 +71,9 @@ def prepare(
                 Bar.write(f"left out: {reason}")
         taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
         if not taken:
-            _remove_parts(directory)  # so that nothing stands in the way of another try
+            _remove_parts(directory)  # Otherwise the plan would refuse another try.
             raise InputError(
-                f"{directory}: not one of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
+                f"{directory}: none of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
             )
         _assemble(directory, taken, plan["slicing"], left_out)
         _remove_parts(directory)
@@ -101,7 +104,7 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
 
 
 def _place(path: Path | None) -> str | None:
-    """A file by its own name in its folder, however the way there was spelled."""
+    """The absolute path of a file, with links of its folders resolved but not the file's own."""
     return None if path is None else str(path.parent.resolve() / path.name)
 
 
@@ -110,7 +113,7 @@ def _part(parts: Path, number: int) -> Path:
 
 
 def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, scan: Scan) -> str | None:
-    """Reads one scan into its part; the reason where that cannot be."""
+    """Prepare one scan and write its part. Returns the reason if the scan is rejected."""
     path, origin = _part(parts, number), sources(scan, *FILES)
     if _is_whole(path, origin):
         return None
@@ -119,7 +122,7 @@ def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, sc
     except InputError as error:
         return str(error)
     if not label_maps and LIKE_A_MASK in cut.warnings:
-        return f"{scan.image}: {LIKE_A_MASK}; say where scans and masks lie with --images, --brains and --lesions"
+        return f"{scan.image}: {LIKE_A_MASK}; give `images`, `brains` and `lesions` patterns"
     placement, lesion = cut.slices.placement, cut.lesion
     masks = np.zeros((0, *cut.slices.brains.shape[1:]), bool)
     lesion_voxels = [0] * cut.brain.shape[2]
@@ -134,8 +137,9 @@ def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, sc
         "lesion": _place(scan.lesion),
         "files": origin,
         "placement": placement._asdict(),
-        "lesion_voxels": lesion_voxels,  # of every plane of the volume
+        "lesion_voxels": lesion_voxels,  # in each plane of the volume
         "clipped": cut.slices.clipped,
+        "is_head": cut.is_head,
         "warnings": list(cut.warnings),
     }
     with files.replacing(path) as file:
@@ -144,24 +148,24 @@ def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, sc
 
 
 def _is_whole(path: Path, origin: dict[str, Any]) -> bool:
-    """Whether a part is there, of the files as they are now; after a loss of power it may be empty, or half of it."""
+    """Whether a part is complete and its scan's files are unchanged. A power loss can leave half of a part."""
     try:
         with path.open("rb") as file, np.load(file) as content:
             return "record" in content and json.loads(str(content["record"])).get("files") == origin
-    # zipfile and NumPy answer damaged bytes with errors of no common class.
+    # Damaged bytes raise errors of many classes in zipfile and NumPy.
     except Exception:
         return False
 
 
 def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_out: list[Rejected]) -> None:
-    """The parts as flat files, one part in memory at a time."""
+    """Join the parts into flat files, with one part in memory at a time."""
     records = [json.loads(str(np.load(part)["record"])) for part in parts]
     start = 0
     for record in records:
         record["start"], record["stop"] = start, start + len(record["placement"]["planes"])
         start = record["stop"]
     digest = hashlib.sha256(json.dumps(slicing).encode())
-    # What decides who learns, what is judged and what is anomalous belongs to what the hash stands for.
+    # The hash covers what decides the splits and the labels.
     facts = ("name", "patient", "placement", "lesion_voxels")
     digest.update(json.dumps([[record[fact] for fact in facts] for record in records]).encode())
     known = any(record["lesion"] for record in records)
@@ -179,7 +183,7 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
 
 
 def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
-    """One array of every part; a volume without a lesion mask among others that have one is healthy."""
+    """One array of each part. A volume without a lesion mask among others with one is healthy."""
     for part in parts:
         try:
             with np.load(part) as content:
@@ -187,12 +191,12 @@ def _filled(parts: list[Path], name: str) -> Iterator[np.ndarray]:
                 array = array if len(array) else np.zeros(content["brains"].shape, bool)
         except (BadZipFile, KeyError, ValueError) as error:
             part.unlink()
-            raise InputError(f"{part}: was damaged and is removed; the same command again makes it anew") from error
+            raise InputError(f"{part}: was damaged and was removed; run the same command again") from error
         yield array
 
 
 def _write_array(path: Path, arrays: Iterator[np.ndarray], count: int, digest: Any) -> None:
-    """Arrays end to end in one .npy file."""
+    """Write arrays one after another into one .npy file."""
     files.clear_parts(path)
     with files.replacing(path) as file:
         for i, array in enumerate(arrays):

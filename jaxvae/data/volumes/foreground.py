@@ -1,4 +1,4 @@
-"""Where the brain is in a scan that comes without a mask of it."""
+"""The brain of a scan without a brain mask, found in the image."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from typing import Any, cast
 import numpy as np
 
 GUESSED = (
-    "no brain mask, and the scan is not skull-stripped: the whole head was taken; give --brains for the brain alone"
+    "no brain mask, and the scan is not skull-stripped: the whole head was taken; pass `brains` for the brain alone"
 )
-HALO = "small values around the brain, as interpolation makes them, were left out"
+HALO = "small values around the brain, an effect of interpolation, were left out"
 
 LARGEST_BRAIN = 2.2e6  # cubic millimetres; heads have twice that
-# Shares of the brain's level, the median of what is clearly above the background.
-NOTHING = 0.005  # Less is no signal, if there is much of it.
-SMALL = 0.1  # A halo is less, but for one layer of voxels.
+# Fractions of the brain's level, which is the median of the voxels clearly above the background.
+NOTHING = 0.005  # Smaller values are noise, if many voxels have them.
+SMALL = 0.1  # The values of a halo are smaller, except in one layer of voxels.
 CLEAR = 0.5
-# Shares of the brain's number of voxels that a halo has at least: below the background, or small.
+# A halo has at least these fractions of the brain's voxels: below the background, or small.
 HALO_BELOW = 0.01
 HALO_SMALL = 0.05
-SMALLEST_PART = 0.05  # of the largest part of a brain
-SAMPLE = 300_000  # voxels, to choose thresholds
+SMALLEST_PART = 0.05  # fraction of the largest part of a brain
+SAMPLE = 300_000  # voxels from which thresholds are chosen
 
 
 def foreground(voxels: np.ndarray, spacing: tuple[float, float, float]) -> tuple[np.ndarray, str | None]:
-    """(the brain of a skull-stripped scan, or else the head, [X, Y, Z] bool; `GUESSED`, `HALO` or None).
+    """The brain of a skull-stripped scan, or the head in another scan.
 
-    A skull-stripped scan has one value nearly everywhere along the edge of its volume, 0 or, once normalised, below 0.
-    What differs from that value is brain, unless it is more than a brain can be. Two things are told from the brain:
-    noise of less than a half percent of its level, and the halo of interpolation, for spline and Lanczos kernels leave
-    small values of either sign around it. A brain with a halo ends where it falls to half of what it is nearby. In
-    other scans Otsu's threshold tells head from air.
+    A skull-stripped scan has one value on nearly all faces of its volume: 0, or below 0 once normalised. Voxels with
+    other values are the brain, unless they are more than a brain can be. Two kinds of voxels are excluded: noise below
+    half a percent of the brain's level, and the halo of small values that spline and Lanczos interpolation leave. A
+    brain with a halo ends where its values fall to half of the values nearby. In other scans Otsu's threshold
+    separates the head from air.
 
-    Its holes are filled plane by plane, since dark ventricles belong to the brain. The largest connected part is kept;
-    of a brain, other parts of some size too. Empty planes do not separate parts. A scan with one value throughout is
-    all brain.
+    Holes are filled plane by plane, because dark ventricles belong to the brain. The largest connected part is kept,
+    and for a brain the other large parts too. Empty planes do not separate parts. A scan with a single value is all
+    brain.
 
     Args:
       voxels: [X, Y, Z] float32, finite.
       spacing: millimetres along x, y and z.
 
-    Reference: Otsu 1979.
+    Returns:
+      ([X, Y, Z] bool; `GUESSED`, `HALO` or None).
+
+    References: Otsu 1979.
     """
     if voxels.min() == voxels.max():
         return np.ones(voxels.shape, bool), None
@@ -60,7 +63,7 @@ def foreground(voxels: np.ndarray, spacing: tuple[float, float, float]) -> tuple
 
 
 def _signal(difference: np.ndarray) -> tuple[np.ndarray, float]:
-    """(how far each voxel is from the background, above 0 in brains, below only where a brain is not; its level)."""
+    """(the difference of each voxel from the background, positive in the brain; the brain's level)."""
     sample = _sample(difference)
     if sample.mean() < 0:
         difference, sample = -difference, -sample
@@ -77,7 +80,7 @@ def _level(sample: np.ndarray) -> float:
 
 
 def _has_halo(signal: np.ndarray, level: float) -> bool:
-    """Whether small values of either sign lie around the brain."""
+    """Whether small values of either sign surround the brain."""
     step = 1 + (signal.size > 10 * SAMPLE)  # Every second voxel is enough.
     signal = signal[::step, ::step, ::step]
     brain = _filled(signal > SMALL * level)
@@ -88,9 +91,9 @@ def _has_halo(signal: np.ndarray, level: float) -> bool:
 
 
 def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """The brain without those voxels of its outermost layer that have less than half the mean of the inner ones nearby.
+    """The brain without the outermost voxels below half the mean of the inner voxels nearby.
 
-    An edge that was interpolated is half-way up where it was sharp.
+    An interpolated edge has half its height at the place of the original edge.
     """
     from scipy import ndimage
 
@@ -99,7 +102,7 @@ def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
     inner: Any = ndimage.binary_erosion(brain[box])
     near: np.ndarray = ndimage.uniform_filter(inner.astype(np.float32), 5)
     total: np.ndarray = ndimage.uniform_filter(np.where(inner, signal, 0), 5)
-    # Filters round: what has no inner voxel nearby is kept.
+    # Voxels without an inner voxel nearby are kept; the filters round, so their mean is not exactly 0.
     found[box] = inner | (brain[box] & ((signal * near > total / 2) | (near < 1e-3)))
     return _solid(found, SMALLEST_PART)
 
@@ -111,10 +114,10 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
 
 
 def _otsu(values: np.ndarray, bins: int = 256) -> float:
-    """The threshold between the two classes that differ most, by the variance between them."""
+    """The threshold with the largest variance between the two classes it separates."""
     low, high = np.quantile(values, [0.001, 0.999])
     counts, edges = np.histogram(values, bins, (low, high) if high > low else None)
-    if np.count_nonzero(counts) < 2:  # all but very few voxels are alike
+    if np.count_nonzero(counts) < 2:  # nearly all voxels have one value
         counts, edges = np.histogram(values, bins)
     centres = (edges[1:] + edges[:-1]) / 2
     below, mass = np.cumsum(counts), np.cumsum(counts * centres)
@@ -125,7 +128,7 @@ def _otsu(values: np.ndarray, bins: int = 256) -> float:
 
 
 def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
-    """The parts of at least `smallest` times the size of the largest, their holes filled in each axial plane."""
+    """The parts of at least `smallest` times the largest part, with holes filled in each axial plane."""
     from scipy import ndimage
 
     found = np.zeros(inside.shape, bool)
@@ -133,7 +136,7 @@ def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
         return found
     planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(kept[0], kept[-1] + 1) for kept in planes)
-    # Without its empty planes: a plane that a scanner or a copy lost does not cut a brain in two.
+    # Empty planes are left out, so that a lost plane does not cut the brain in two.
     labels, count = cast(tuple[np.ndarray, int], ndimage.label(inside[np.ix_(*planes)]))
     if count > 1:
         sizes = np.bincount(labels.ravel())
@@ -146,7 +149,7 @@ def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
 
 
 def _filled(inside: np.ndarray) -> np.ndarray:
-    """With the holes of each axial plane: what is not connected to the plane's edge through what is outside."""
+    """A mask with the holes of each axial plane filled: the parts without a connection to the plane's edge."""
     from scipy import ndimage
 
     outside = np.pad(~inside, ((1, 1), (1, 1), (0, 0)), constant_values=True)

@@ -1,4 +1,4 @@
-"""gzip files of volumes: packed fast, and unpacked no further than their headers ask."""
+"""Compressed volumes: fast gzip, and unpacking with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any
 import numpy as np
 from isal import igzip, isal_zlib
 
-DAMAGED: tuple[Any, ...] = (isal_zlib.error, igzip.BadGzipFile)  # what reading a damaged file raises, besides EOFError
+DAMAGED: tuple[Any, ...] = (isal_zlib.error, igzip.BadGzipFile)  # raised for damaged files, besides EOFError
 BLOCK = 1 << 20  # bytes that are unpacked at a time
-LARGEST_REST = 1 << 26  # bytes before or behind the voxels; nibabel writes less than a thousand, scanners a few million
+LARGEST_REST = 1 << 26  # bytes before or after the voxels; nibabel writes less than a thousand, scanners a few million
 
 
 def pack(content: bytes | bytearray) -> bytes:
-    """gzip bytes, the same for the same content."""
-    # Levels 1 and 2 take the same time; 3 takes three times as long and saves nothing of a float32 map.
+    """gzip bytes; equal content gives equal bytes."""
+    # Levels 1 and 2 take the same time. Level 3 takes three times as long and makes float32 maps no smaller.
     return igzip.compress(content, 2, mtime=0)
 
 
 def is_packed(path: Path) -> bool:
-    """Whether the file starts as every gzip file does."""
+    """Whether a file starts like a gzip file."""
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
 def first_bytes(path: Path, size: int) -> bytes:
-    """The first bytes of a file, unpacked; fewer where it has fewer."""
+    """The first bytes of a file, unpacked; fewer if the file is shorter."""
     with igzip.IGzipFile(path, "rb") if is_packed(path) else path.open("rb") as file:
         return file.read(size)
 
 
 def bytes_at(path: Path, offset: int, size: int) -> np.ndarray:
-    """[size] uint8: a part of a file, unpacked. Memory is taken for bytes that are there, not for those that are asked.
+    """[size] uint8: a part of a file, unpacked. Memory is used only for bytes that exist in the file.
 
-    A packed file is unpacked to its end, so that its checksum shows any damage.
+    A compressed file is unpacked to its end, so that its checksum reveals any damage.
 
     Raises:
-      EOFError: the file ends before.
-      ValueError: more than `LARGEST_REST` bytes lie before or behind.
+      EOFError: the file ends too early.
+      ValueError: there are more than `LARGEST_REST` bytes before or after the part.
     """
     if not is_packed(path):
         if path.stat().st_size < offset + size:
@@ -46,7 +46,7 @@ def bytes_at(path: Path, offset: int, size: int) -> np.ndarray:
         return np.fromfile(path, np.uint8, size, offset=offset)
     if offset > LARGEST_REST:
         raise ValueError(f"its header says that its voxels start at byte {offset:,}")
-    values = np.empty(size, np.uint8)  # The system gives the memory page by page, as it is written to.
+    values = np.empty(size, np.uint8)  # The system provides the memory page by page, when it is written.
     with igzip.IGzipFile(path, "rb") as file:
         if len(file.read(offset)) < offset:
             raise EOFError

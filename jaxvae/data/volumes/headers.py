@@ -1,6 +1,6 @@
-"""Headers of volumes: where the voxels are in the file, what their numbers mean, and how they lie in space.
+"""Headers of volumes: the place of the voxels in the file, their scale, and their position in space.
 
-A damaged header is mended where its other fields say what is right, with a warning. The rest of it is refused.
+A damaged field is repaired with a warning if other fields tell its value. Otherwise the file is refused.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from jaxvae.errors import InputError
 
 LARGEST = 1 << 30  # voxels; 4 GiB as float32, 120 times the largest clinical scans
 LARGEST_HEADER = 1 << 20  # bytes of the .hdr of a pair, and of SPM's .mat
-MGH_HEADER, MGH_VOXELS = 90, 284  # bytes of the header, and the byte at which the voxels start
-LONGEST_SIDE = 2000.0  # millimetres of a scan; a whole body
+MGH_HEADER, MGH_VOXELS = 90, 284  # bytes of the header; the byte at which the voxels start
+LONGEST_SIDE = 2000.0  # millimetres; a scan of a whole body
 SHORTEST_SIDE = 1.0  # millimetres
-LONGEST_QUATERNION = 1.01  # Its length should be 1; what is a little longer comes from rounding.
-_LOGGING = Lock()  # of nibabel's logger, which is one for all threads
+LONGEST_QUATERNION = 1.01  # The length should be 1; a little more comes from rounding.
+_LOGGING = Lock()  # nibabel has one logger for all threads
 UNITS = {2: ("millimetres", 1.0), 3: ("micrometres", 0.001), 1: ("metres", 1000.0)}  # by NIfTI's codes
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a volume's header says.
+    """The header of a volume.
 
     Args:
-      fields: nibabel's header, mended.
-      file: holds the voxels.
-      offset: the byte of `file` at which they start.
-      dtype: of each voxel, with its byte order.
+      fields: nibabel's header, repaired.
+      file: the file that holds the voxels.
+      offset: the byte of `file` at which the voxels start.
+      dtype: the type of a voxel, with its byte order.
       shape: three axes, the first of which changes fastest.
       slope, intercept: the value of a voxel is slope * stored + intercept.
       affine: [4, 4], from indices to the file's unit of length.
-      millimetres: of that unit.
-      warnings: what was mended, or is left open.
+      millimetres: the file's unit of length in millimetres.
+      warnings: what was repaired or is uncertain.
     """
 
     fields: Any
@@ -58,11 +58,11 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a NIfTI, MGH or Analyze file.
+    """Read the header of a NIfTI, MGH or Analyze file.
 
     Raises:
-      InputError: there is no usable affine, or what the file holds is no scan; see `volumes.read`.
-      Exception: whatever nibabel raises for a damaged header.
+      InputError: there is no usable affine, or the file is not a scan; see `volume_files.read`.
+      Exception: nibabel raises many classes for damaged headers.
     """
     if path.name.lower().endswith((".img", ".img.gz")):
         return _of_pair(path)
@@ -79,7 +79,7 @@ def read_header(path: Path) -> Header:
     fitting = [kind for kind in kinds if kind.may_contain_header(start)]
     if not fitting:
         raise ImageFileError("neither NIfTI-1 nor NIfTI-2")
-    # Extensions are left unread: nothing needs them, and a damaged one would be in the way of the voxels.
+    # Extensions are not read: nothing needs them, and a damaged one would hide the voxels.
     fields = fitting[0](start[: fitting[0].sizeof_hdr], check=False)
     fields.check_fix(mended, error_level=40)
     affine, warnings = _in_space(fields, path)
@@ -89,7 +89,7 @@ def read_header(path: Path) -> Header:
 
 
 def _of_pair(path: Path) -> Header:
-    """The header of an .img file, which stands in an .hdr file beside it."""
+    """The header of an .img file, from the .hdr file beside it."""
     stem = path.name[: path.name.lower().rindex(".img")]
     for name in (f"{stem}{suffix}" for suffix in (".hdr", ".HDR", ".mat", ".hdr.gz")):
         other = path.with_name(name)
@@ -106,7 +106,7 @@ def _of_pair(path: Path) -> Header:
     if isinstance(fields, nib.Nifti1Header):
         affine, warnings = _in_space(fields, path)
     elif np.allclose(affine, fields.get_best_affine()):
-        # SPM says it in a file beside the Analyze header, if at all.
+        # SPM stores the orientation in a .mat file beside the Analyze header, if at all.
         warnings = [_no_sides("an Analyze header")]
     voxels = image.dataobj
     return _checked(path, fields, path, voxels.offset, (voxels.slope, voxels.inter), affine, [*mended.lines, *warnings])
@@ -117,15 +117,15 @@ def _no_sides(header: str) -> str:
 
 
 class Mended:
-    """A logger of nibabel's that keeps the lines about what it mends."""
+    """A logger for nibabel that keeps the lines about its repairs."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def log(self, level: int, line: str) -> None:
-        # Less than 30 are trifles. So is an offset that SPM does not like.
+        # Levels below 30 are trifles, and so are offsets that SPM does not like.
         if level >= 30 and not line.startswith("vox offset"):
-            self.lines.append(f"its header was mended: {line}")
+            self.lines.append(f"its header was repaired: {line}")
 
 
 def _checked(
@@ -137,25 +137,27 @@ def _checked(
     affine: np.ndarray,
     warnings: list[str],
 ) -> Header:
-    """The header, or InputError for what is no scan."""
+    """Build the header. Raises InputError if the file is not a scan."""
     dtype, shape = fields.get_data_dtype(), tuple(int(length) for length in fields.get_data_shape())
     if dtype.fields or dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "in colour" if dtype.fields else f"of type {dtype}"
-        raise InputError(f"{path}: its voxels are {kind}; one real number a voxel is needed")
+        raise InputError(f"{path}: its voxels are {kind}; save one real number per voxel")
     size = "x".join(map(str, shape))
     if len(shape) < 3 or any(length > 1 for length in shape[3:]):
         way_out = "extract one volume of it" if len(shape) > 3 else "a volume has three axes"
         raise InputError(f"{path}: has {size} voxels; {way_out}")
     if min(shape) < 1:
-        raise InputError(f"{path}: has {size} voxels, that is none; export it again")
+        raise InputError(f"{path}: has {size} voxels, so it is empty; export it again")
     if np.prod(shape, dtype=np.float64) > LARGEST:
-        raise InputError(f"{path}: has {size} voxels, more than the {LARGEST:,} that are read; cut it into parts")
+        raise InputError(f"{path}: has {size} voxels, more than the limit of {LARGEST:,}; cut it into parts")
     if not _has_inverse(affine):
-        raise InputError(f"{path}: its affine has no inverse, so no axis has a direction; set it, as with fslorient")
+        raise InputError(
+            f"{path}: its affine has no inverse, so no axis has a direction; set it, for example with fslorient"
+        )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() > 100 * spacing.min():
         sides = "x".join(f"{side:.3g}" for side in spacing)
-        raise InputError(f"{path}: its voxels would have {sides} mm; correct its header")
+        raise InputError(f"{path}: its header says voxels of {sides} mm; correct it")
     millimetres, doubt = _unit(fields, affine, shape[:3])
     slope, intercept = scale
     return Header(
@@ -179,7 +181,7 @@ def _has_inverse(affine: np.ndarray) -> bool:
 
 
 def _unit(fields: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[float, list[str]]:
-    """(millimetres of the unit of length, a warning if it is not the one that the header names)."""
+    """(the unit of length in millimetres, a warning if it is not the unit that the header names)."""
     code = int(fields["xyzt_units"]) % 8 if isinstance(fields, nib.Nifti1Header) else 0
     named = UNITS.get(code, UNITS[2])
     side = float((np.linalg.norm(affine[:3, :3], axis=0) * shape).max())
@@ -189,14 +191,14 @@ def _unit(fields: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple
         return millimetres, []
     said = named[0] if code in UNITS else "not said"
     length = f"it would be {side * named[1]:.3g} mm long"
-    return millimetres, [f"its unit of length is {said}, so {length}; {name} were taken"]
+    return millimetres, [f"its unit of length is {said}, so {length}; {name} were assumed"]
 
 
 def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
-    """(the affine of a NIfTI header, what is doubtful about it); a form that is damaged is replaced in the header.
+    """(the affine of a NIfTI header, warnings about it). A damaged sform or qform is replaced in the header.
 
     Raises:
-      InputError: there is neither a sform nor a qform with an inverse.
+      InputError: neither the sform nor the qform has an inverse.
     """
     warnings = _shorten_quaternion(fields)
     if not (fields["sform_code"] or fields["qform_code"]):
@@ -210,7 +212,7 @@ def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
                 forms = "its qform is damaged and its sform is not set, so its affine has no inverse"
             elif not fields["qform_code"]:
                 forms = "its affine has no inverse"
-            raise InputError(f"{path}: {forms}, so no axis has a direction; set it, as with fslorient")
+            raise InputError(f"{path}: {forms}, so no axis has a direction; set it, for example with fslorient")
         if fields["sform_code"]:
             warnings.append("its sform has no inverse; the qform was taken")
             fields.set_sform(qform, int(fields["qform_code"]))
@@ -222,16 +224,16 @@ def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
             warnings.append("its voxel size (pixdim) is damaged; the sform was taken")
         fields.set_qform(sform, 0)
     elif fields["qform_code"]:
-        # The first of the pixdim is the handedness of the qform.
+        # The first pixdim is the handedness of the qform.
         if (np.linalg.det(sform[:3, :3]) < 0) != (fields["pixdim"][0] < 0):
-            warnings.append("its sform and qform are mirror images of each other; the sform was taken")
+            warnings.append("its sform and qform are mirror images; the sform was taken")
         elif (io_orientation(sform) != io_orientation(qform)).any():
-            warnings.append("its sform and qform are turned against each other; the sform was taken")
+            warnings.append("its sform and qform have different axes; the sform was taken")
     return sform, warnings
 
 
 def _shorten_quaternion(fields: Any) -> list[str]:
-    """Brings the quaternion of a NIfTI header to length 1 if it is a little longer, as nifti1_io.c does."""
+    """Shorten the quaternion of a NIfTI header to length 1 if it is a little longer, as nifti1_io.c does."""
     names = ("quatern_b", "quatern_c", "quatern_d")
     quaternion = np.array([fields[name] for name in names], np.float64)
     length = float(np.linalg.norm(quaternion))
@@ -241,13 +243,13 @@ def _shorten_quaternion(fields: Any) -> list[str]:
         fields[name] = value
     if length < 1 + 2e-7 or not fields["qform_code"]:
         return []
-    return [f"its quaternion has the length {length:.7g} and was brought to 1"]
+    return [f"its quaternion has the length {length:.7g} and was shortened to 1"]
 
 
 def _qform(fields: Any) -> np.ndarray | None:
     """The affine of the qform, or None if it is damaged."""
     try:
         qform = fields.get_qform()
-    except Exception:  # of several kinds: LinAlgError, ValueError, HeaderDataError
+    except Exception:  # LinAlgError, ValueError or HeaderDataError
         return None
     return qform if _has_inverse(qform) else None

@@ -1,4 +1,4 @@
-"""Layouts of known data sets: where the scans and their masks are, as patterns."""
+"""Layouts of known data sets: patterns for the scans and their masks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jaxvae.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Layout:
-    """Patterns relative to the folder of the data set.
+    """Patterns of a data set, relative to its folder.
 
     Args:
-      images: of the scans; may contain `{modality}`.
-      brains, lesions: of the masks, with `{0}`, `{1}` for what the stars of `images` stood for; None: there are none.
-      patient: the patient's name made of the same; None: the folder of the scan where no folder holds two of them,
-        else the scan's own name.
+      images: the pattern of the scans; may contain `{modality}`.
+      brains, lesions: the patterns of the masks, with `{0}`, `{1}` for the stars of `images`; None without masks.
+      patient: the pattern of the patient's name, likewise. If None, the name is the scan's folder if every scan has a
+        folder, else the scan's name.
       modality: the default of `{modality}`.
-      synonyms: other names of modalities, as earlier releases of the data set had them.
-      needs_lesions: a scan without a lesion mask is left out, not taken for healthy.
+      synonyms: other names of modalities, from earlier releases of the data set.
+      needs_lesions: a scan without a lesion mask is rejected; otherwise it counts as healthy.
       entities: masks without a pattern are found by their BIDS entities.
     """
 
@@ -35,14 +35,14 @@ class Layout:
     entities: bool = False
 
     def images_of(self, modality: str | None) -> str:
-        """The pattern of the scans of one modality; None takes the default."""
+        """The pattern of the scans of one modality, or of the default one."""
         name = modality or self.modality
         return self.images.replace("{modality}", self.synonyms.get(name, name))
 
 
 _BEFORE_2023 = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
 
-# `auto` takes the first that fits, so narrow patterns stand before wide ones.
+# `auto` takes the first that fits, so narrow patterns come before wide ones.
 LAYOUTS = {
     "hcp": Layout("*/T1w/{modality}_acpc_dc_restore_brain.nii.gz", patient="{0}", modality="T2w"),
     # BraTS 2023 and later: BraTS-GLI-00000-000, of which 000 is the time point; also MEN, MET, PED, SSA.
@@ -80,7 +80,7 @@ LAYOUTS = {
 
 
 def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
-    """The layout of a name; `auto` takes the first that fits the folder, else every volume below it.
+    """The layout by its name. `auto` is the first that fits the folder, else every volume below it.
 
     Raises:
       InputError: `auto` finds no layout with scans of this modality.
@@ -93,15 +93,15 @@ def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
         if patterns.matches(directory, known.images_of(modality))[0]:
             return known
     if modality is not None:
-        there = f"none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}"
-        raise ArgumentError("modality", modality, f"{there}; say where they are with `images`")
+        problem = f"none of the layouts {', '.join(LAYOUTS)} has such scans in {directory}; pass `images`"
+        raise ArgumentError("modality", modality, problem)
     return Layout("**/*")
 
 
 def pair_masks(
     directory: Path, layout: Layout, matches: list[tuple[Path, tuple[str, ...]]], *, needs_brains: bool
 ) -> tuple[list[Mask], list[Mask]]:
-    """The brain masks and the lesion masks of the scans that `patterns.matches` found."""
+    """The brain masks and the lesion masks of scans that `patterns.matches` found."""
     images, stars = [path for path, _ in matches], [stars for _, stars in matches]
     brains = pairing.pair(directory, layout.brains, images, stars, needed=needs_brains)
     lesions = pairing.pair(directory, layout.lesions, images, stars, needed=layout.needs_lesions)

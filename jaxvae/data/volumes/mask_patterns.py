@@ -1,7 +1,7 @@
-"""Patterns of masks, split into parts and filled with what the stars of a scan's own pattern stood for.
+"""Patterns of masks, filled with the scan's text: what the stars of the scans' pattern matched.
 
-A star beside a text of the scan's own does not continue it: for the scan `run-1`, `{0}*_mask.nii` is
-`run-1_mask.nii` or `run-1_left_mask.nii`, but not `run-10_mask.nii`.
+A star beside the scan's text does not continue a name: for the scan `run-1`, `{0}*_mask.nii` matches `run-1_mask.nii`
+and `run-1_left_mask.nii`, but not `run-10_mask.nii`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
 
+from jaxvae.data.missing_files import is_dangling
 from jaxvae.data.volumes import patterns
 from jaxvae.errors import InputError
 
-# One part of a path, between its slashes: pieces, each with whether it is text of the scan's own or of the pattern.
+# One part of a path, between slashes: pieces of text, each with True for the scan's text and False for the pattern's.
 Part = list[tuple[str, bool]]
 _ANY_FOLDERS: Part = [("**", False)]
 
 
 class Prefix(NamedTuple):
-    """The start of a mask's path, up to a text of the scan's own."""
+    """The beginning of a mask's path, up to the scan's text."""
 
     text: str
     regex: str
 
 
 def parts_of(pattern: str, stars: tuple[str, ...]) -> list[Part]:
-    """The parts of a mask's path, between its slashes."""
+    """The parts of a mask's pattern, between slashes, filled with a scan's stars."""
     parts: list[Part] = [[]]
     for literal, field, spec, conversion in Formatter().parse(pattern):
         own = ""
@@ -43,8 +44,8 @@ def parts_of(pattern: str, stars: tuple[str, ...]) -> list[Part]:
 
 
 def files_at(folder: Path, parts: list[Part]) -> Iterator[Path]:
-    """The files, and links to nothing, at the parts of a path below a folder."""
-    if patterns.is_dangling(folder) or (not parts and os.path.isfile(folder)):
+    """The files below a folder that match the parts of a path, including links to nothing."""
+    if is_dangling(folder) or (not parts and os.path.isfile(folder)):
         yield folder
         return
     if not parts:
@@ -81,7 +82,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def prefix_of(parts: list[Part]) -> Prefix:
-    """A path up to the last text of the scan's own that a wildcard follows; empty where there is none."""
+    """A path up to the scan's text before the last wildcard; empty if there is none."""
     wild = [i for i, part in enumerate(parts) if any(_is_wild(piece) for piece in part)]
     ends = [
         (i, j)
@@ -99,7 +100,7 @@ def prefix_of(parts: list[Part]) -> Prefix:
 
 
 def _part_regex(part: Part) -> str:
-    """A regular expression of one part of a path, in which no star beside the scan's own text continues it.
+    """A regular expression for one part of a path, in which no star continues the scan's text.
 
     >>> expression = _part_regex([("run-1", True), ("*_mask.nii", False)])
     >>> names = ("run-1_mask.nii", "run-1_left_mask.nii", "run-10_mask.nii")
@@ -123,9 +124,9 @@ def _part_regex(part: Part) -> str:
 
 
 def _star(before: str, after: str) -> str:
-    """A star between two texts of the scan's own: empty, or set off from both, as by `_`, so that it continues neither.
+    """A star between two texts of the scan: empty, or separated from both, as by `_`.
 
-    A letter may stand before a number: `*{0}` finds `p1` for the scan `1`, but not `11`.
+    A letter before a number separates too: `*{0}` matches `p1` for the scan `1`, but not `11`.
     """
     ahead = r"(?=[\W_])" if before[-1:].isalnum() else ""
     behind = "" if not after[:1].isalnum() else r"(?<=\D)" if after[0].isdigit() else r"(?<=[\W_])"

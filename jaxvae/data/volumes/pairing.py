@@ -1,11 +1,11 @@
-"""The masks of scans, found by patterns: `{0}`, `{1}` are what the stars of the scan's own pattern stood for.
+"""Masks of scans by patterns in which `{0}`, `{1}` are what the stars of the scans' pattern matched.
 
 Each mask belongs to one scan:
 
 - A star beside `{0}` does not continue a name (`mask_patterns`).
-- A mask that several scans could claim belongs to the one with the longest own name: with scans `a` and `a_post`,
+- A mask that fits several scans belongs to the scan with the longest name: with scans `a` and `a_post`,
   `a_post_mask.nii` is the mask of `a_post`, and a star of `a` never finds it.
-- A pattern that gives several scans the same text gives them the same mask (`scans.shared` says so).
+- A pattern that gives several scans the same text gives them the same mask (`scans.shared` reports it).
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from jaxvae.data.volumes import patterns
+from jaxvae.data.missing_files import refuse_dangling
 from jaxvae.data.volumes.mask_patterns import Part, Prefix, files_at, parts_of, prefix_of
 from jaxvae.errors import ArgumentError, InputError
 
-Mask = Path | InputError | None  # the mask of a scan, why it has none that can be taken, or None where there is none
+Mask = Path | InputError | None  # the mask of a scan, why its mask cannot be used, or None
 
 
 def check(pattern: str | None, stars: int, name: str) -> None:
-    """Refuse a pattern that asks for a star that `images` lacks.
+    """Check a pattern of masks.
 
     Args:
-      stars: how many stars `images` has.
-      name: what the caller calls the pattern.
+      stars: the number of stars in the pattern of `images`.
+      name: the argument that holds the pattern.
 
     Raises:
-      InputError: the pattern asks for another star, or is malformed.
+      InputError: the pattern uses a star that `images` lacks, or is malformed.
     """
     try:
         (pattern or "").format(*[""] * stars)
     except (AttributeError, IndexError, KeyError, ValueError) as error:
-        known = f"takes {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
+        known = f"can use {{0}} to {{{stars - 1}}}, one for each star of `images`" if stars else "`images` has no star"
         raise ArgumentError(name, pattern, known) from error
 
 
@@ -48,11 +48,11 @@ def pair(
     *,
     needed: bool,
 ) -> list[Mask]:
-    """The mask of each scan at a pattern.
+    """The mask of each scan by a pattern.
 
     Args:
-      images: the scans, of which none is its own mask.
-      stars: for each scan, what the stars of its pattern stood for.
+      images: the scans. A scan is never its own mask.
+      stars: for each scan, what the stars of its pattern matched.
       needed: a scan without a mask gets an InputError instead of None.
     """
     if pattern is None:
@@ -73,7 +73,7 @@ def pair(
 
 
 def _claimed(base: Path, parts: list[Part], image: Path) -> list[Path] | InputError:
-    """The files that fit a scan's pattern, or why that cannot be known."""
+    """The files that match a scan's pattern, or why they cannot be listed."""
     try:
         return [path for path in files_at(base, parts) if path != image]
     except InputError as error:
@@ -83,7 +83,7 @@ def _claimed(base: Path, parts: list[Part], image: Path) -> list[Path] | InputEr
 def _without_others(
     base: Path, claimed: list[list[Path] | InputError], prefixes: list[Prefix], images: Sequence[Path]
 ) -> list[list[Path] | InputError]:
-    """The files that each scan claims, without those that prefix with the longer name of another scan."""
+    """The files of each scan, without files that start with the longer name of another scan."""
     owners: dict[str, list[int]] = {}
     for i, prefix in enumerate(prefixes):
         if prefix.text:
@@ -107,15 +107,17 @@ def _without_others(
 
 
 def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed: bool) -> Mask:
-    """The one mask among those that a scan claims."""
+    """The one mask among the files that match a scan's pattern."""
     longest = {path: max(map(len, owners[path])) for path in claimed}
     paths = [path for path in claimed if len(wanted) == longest[path]]
     if len(paths) > 1:
-        return InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; make the pattern fit one")
+        return InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; change the pattern to match one")
     if paths:
         others = sorted(own for own in owners[paths[0]] if len(own) == len(wanted) and own != wanted)
         if others:
-            return InputError(f"{paths[0].name} is at {wanted} and at {others[0]}; make the pattern fit one scan only")
+            return InputError(
+                f"{paths[0].name} is at {wanted} and at {others[0]}; change the pattern to match one scan"
+            )
         return fetched_mask(paths[0])
     if needed:
         other = f" ({claimed[0].name} belongs to another scan)" if claimed else ""
@@ -124,21 +126,21 @@ def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed:
 
 
 def fetched_mask(path: Path) -> Path | InputError:
-    """The mask, or why it cannot be read where it is a link to nothing."""
+    """The mask, or an InputError if it is a link to nothing."""
     try:
-        patterns.refuse_dangling(path)
+        refuse_dangling(path)
     except InputError as error:
         return InputError(f"its mask {error}")
     return path
 
 
 def checked_masks(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
-    """The masks of a scan, where it can be taken.
+    """The masks of a scan.
 
     Raises:
-      InputError: the scan is a link to nothing, or one of its masks cannot be taken.
+      InputError: the scan is a link to nothing, or one of its masks cannot be used.
     """
-    patterns.refuse_dangling(image)
+    refuse_dangling(image)
     for mask in masks:
         if isinstance(mask, InputError):
             raise InputError(f"{image}: {mask}") from mask

@@ -1,7 +1,7 @@
-"""Patterns of files below a folder, with stars that stand for something.
+"""Volumes below a folder by patterns with stars.
 
-`*` stands for a part of a name and `**/` for any number of folders. Hidden files, and those below `derivatives`, are
-not seen. A link to nothing is seen: it is a file that is missing, which only its reader can say.
+`*` matches part of a name and `**/` any number of folders. Hidden files and files below `derivatives` are ignored.
+Links to nothing are found, so that the reader of the file can report them as missing.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxvae.data.missing_files import is_annexed, is_dangling, refuse_dangling
 from jaxvae.data.volumes import volume_files
 from jaxvae.errors import InputError
-from jaxvae.files import is_dangling
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
-    """The visible volumes at a pattern, in order, with what each of its stars stands for.
+    """The volumes at a pattern, in order, with the text that each star matched.
 
     Returns:
-      The volumes, and an error for each folder on the way that cannot be opened or is a link to nothing.
+      The volumes, and an error for each folder that cannot be opened or is a link to nothing.
 
     Raises:
-      InputError: the pattern is not one of files below the folder.
+      InputError: the pattern leads out of the folder.
     """
     if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
-        raise InputError(f"{pattern!r}: no pattern of files below {directory}; leave out '..' and the first '/'")
+        raise InputError(f"{pattern!r}: must match files below {directory}; leave out '..' and the first '/'")
     leads = re.compile(_leading(pattern))
 
     def hidden(path: Path) -> bool:
@@ -41,10 +41,10 @@ def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, 
 
 
 def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None) -> tuple[list[Path], list[OSError]]:
-    """The volumes below a folder, in order, links to nothing among them.
+    """The volumes below a folder, in order, including links to nothing.
 
     Args:
-      hidden: which files and folders are passed over; None: the hidden ones, and those below `derivatives`.
+      hidden: tells which files and folders are skipped; None skips hidden ones and everything below `derivatives`.
 
     Returns:
       The volumes, and an error for each folder that cannot be opened or is a link to nothing.
@@ -57,17 +57,17 @@ def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None)
 
 
 def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
-    """All files anywhere below a folder, in order, and an error for each folder that cannot be opened.
+    """All files below a folder, in order, and an error for each folder that cannot be opened.
 
-    Folders that are links are followed, which `Path.glob` does not; each folder is read once. Links to nothing are
-    among the files (`is_dangling` tells them), because a file that was not fetched must not go unnoticed.
+    Links to folders are followed, unlike in `Path.glob`; each folder is read once. Links to nothing are included,
+    because a file that was not fetched must be reported.
     """
     paths: list[Path] = []
     errors: list[OSError] = []
     seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(directory, followlinks=True, onerror=errors.append):
         place = os.stat(root)
-        # Nothing below these is visible, and there may be much of it.
+        # Hidden folders can be large, so they are not even listed.
         folders[:] = sorted(name for name in folders if not hidden(Path(root, name)))
         if (place.st_dev, place.st_ino) in seen:
             folders.clear()
@@ -78,22 +78,8 @@ def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[P
     return sorted(paths), errors
 
 
-def refuse_dangling(path: Path) -> None:
-    """Refuse a link to nothing.
-
-    Raises:
-      InputError: the path is a link whose target is missing.
-    """
-    if not is_dangling(path):
-        return
-    target = os.readlink(path)
-    if _is_annexed(target):
-        raise InputError(f"{path}: its content was not fetched (a link to nothing); run `datalad get` on it")
-    raise InputError(f"{path}: is a link to nothing ({target} is missing); mend or remove the link")
-
-
 def cannot_be_opened(error: OSError) -> str:
-    """One line about a folder that `files_below` or `matches` could not open."""
+    """The error message for a folder that `files_below` or `matches` could not open."""
     path = Path(str(error.filename))
     try:
         refuse_dangling(path)
@@ -102,17 +88,13 @@ def cannot_be_opened(error: OSError) -> str:
     return f"{path}: cannot be opened ({error.strerror})"
 
 
-def _is_annexed(target: str) -> bool:
-    return "annex/objects/" in target
-
-
 def _is_missing_folder(path: Path) -> bool:
-    """Whether a link to nothing may have led to a folder: its name has no suffix, and git-annex only links files."""
-    return not path.suffix and is_dangling(path) and not _is_annexed(os.readlink(path))
+    """Whether a link to nothing can be a folder's: its name has no suffix, and git-annex only links files."""
+    return not path.suffix and is_dangling(path) and not is_annexed(path)
 
 
 def stars(pattern: str) -> int:
-    """How many stars a pattern has.
+    """The number of stars in a pattern.
 
     >>> stars("sub-*/**/*_T2w.nii.gz")
     3
@@ -121,7 +103,7 @@ def stars(pattern: str) -> int:
 
 
 def regex(pattern: str) -> str:
-    """The pattern as a regular expression with a group for each star.
+    """The pattern as a regular expression with a group per star.
 
     >>> re.fullmatch(regex("**/*_t2.nii.gz"), "HGG/a_1/a_1_t2.nii.gz").groups()
     ('HGG/a_1/', 'a_1')
@@ -132,7 +114,7 @@ def regex(pattern: str) -> str:
 
 
 def _leading(pattern: str) -> str:
-    """A regular expression of the paths, each with a `/` before it, that the pattern matches or can lead through.
+    """A regular expression for the paths, preceded by `/`, that the pattern matches or that lead to matches.
 
     >>> [bool(re.fullmatch(_leading("p*/**/t2.nii"), path)) for path in ("/p1", "/p1/a/b", "/q1")]
     [True, True, False]
@@ -146,7 +128,7 @@ def _leading(pattern: str) -> str:
 
 
 def _bracket(part: str) -> str | None:
-    """`[a-c]` and `[!a-c]` as regular expressions, where they are any; else they stand for themselves."""
+    """`[a-c]` or `[!a-c]` as a regular expression; None for other text."""
     if not re.fullmatch(r"\[[^]]+\]", part):
         return None
     found = part.replace("[!", "[^", 1)

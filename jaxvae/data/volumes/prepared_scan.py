@@ -1,4 +1,4 @@
-"""A scan as a model sees it: read, its brain known or found, cut into slices."""
+"""Reading and preparing one scan: its volume, its brain (by a mask or found in the image) and its slices."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ from jaxvae.data.volumes.slices import Slices, Slicing
 from jaxvae.data.volumes.volume_files import Volume
 from jaxvae.errors import InputError
 
-FEW = 16  # values among those of a brain: masks and label maps of lesions have no more, scans hundreds
+FEW = 16  # values in a brain: masks and label maps have no more, scans have hundreds
 LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does"
 
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan that was read and cut."""
+    """A scan as a model takes it.
+
+    Args:
+      volume: the voxels in the scan's own unit.
+      brain: [X, Y, Z] bool.
+      lesion: [X, Y, Z] bool; None without a lesion mask.
+      slices: the prepared slices.
+      is_head: `brain` is the whole head, because the scan has no brain mask and is not skull-stripped.
+      warnings: one line each, without the scan's name, which the caller adds when it prints them.
+    """
 
     volume: Volume
-    brain: np.ndarray  # [X, Y, Z] bool
-    lesion: np.ndarray | None  # [X, Y, Z] bool
+    brain: np.ndarray
+    lesion: np.ndarray | None
     slices: Slices
-    is_head: bool  # Without a brain mask, of a scan that is not skull-stripped, `brain` is the whole head.
+    is_head: bool
     warnings: tuple[str, ...]
 
 
 def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
-    """A scan as a model sees it; its brain is found where no mask of it is given.
+    """Read and slice a scan. Without a brain mask, the brain is found in the image.
 
     Raises:
-      InputError: anything wrong with one of its files.
+      InputError: one of its files is missing or damaged, or does not fit the others.
     """
     volume = volume_files.read(scan.image)
     warnings, guess, lesion = list(volume.warnings), None, None
@@ -53,7 +62,7 @@ def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
     except InputError as error:
         raise InputError(f"{scan.image}: {error}") from error
     inside = volume.voxels[brain]
-    if len(np.unique(inside[:: 1 + len(inside) // 4096])) <= FEW:  # A sample is enough, and takes a millisecond.
+    if len(np.unique(inside[:: 1 + len(inside) // 4096])) <= FEW:  # A sample takes a millisecond and is enough.
         warnings.append(LIKE_A_MASK)
     if cut.clipped > 0.02:
         warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
@@ -61,6 +70,6 @@ def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
 
 
 def _empty_planes(brain: np.ndarray) -> int:
-    """How many axial planes between the first and the last of a brain have none of it."""
+    """The number of axial planes between the first and the last of a brain that hold none of it."""
     planes = np.flatnonzero(brain.any(axis=(0, 1)))
     return int(planes[-1] - planes[0] + 1 - len(planes)) if len(planes) else 0

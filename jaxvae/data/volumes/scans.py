@@ -1,9 +1,9 @@
-"""The scans of a data set, each with its masks, found by file names alone.
+"""The scans of a data set and their masks, found by file names.
 
-A layout is a pattern for the scans and, made of what its stars stood for, patterns for the masks: with the scans at
-`T1/*_T1.nii.gz`, the brain mask of `T1/IXI049_T1.nii.gz` at `DLMUSE/{0}_T1_DLMUSE.nii.gz` is
-`DLMUSE/IXI049_T1_DLMUSE.nii.gz`. `**/` stands for any number of folders; the stars of a mask's own pattern must fit
-one file, as `pairing` says. In BIDS, masks are paired by entities (`bids`).
+A layout is a pattern for the scans and patterns for the masks, in which `{0}` is the text that the first star of the
+scans' pattern matched. With scans at `T1/*_T1.nii.gz` and brain masks at `DLMUSE/{0}_T1_DLMUSE.nii.gz`, the mask of
+`T1/IXI049_T1.nii.gz` is `DLMUSE/IXI049_T1_DLMUSE.nii.gz`. `**/` matches any number of folders. Stars in a mask's
+pattern must match one file, as `pairing` says. In BIDS, masks are paired by entities (`bids`).
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvae import files
+from jaxvae.data.missing_files import refuse_dangling
 from jaxvae.data.volumes import pairing, patterns, volume_files
 from jaxvae.data.volumes.known_datasets import LAYOUTS, Layout, layout_of, pair_masks
 from jaxvae.errors import ArgumentError, InputError
 
 
 class Scan(NamedTuple):
-    """One scan before it is read."""
+    """One scan, by its files."""
 
-    name: str  # unique within the data set, a relative path without suffix
-    patient: str  # what a split keeps together and a bootstrap resamples
+    name: str  # unique in the data set: the relative path without suffix
+    patient: str  # the unit of splits and of the bootstrap
     image: Path
     brain: Path | None
     lesion: Path | None
 
 
 def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
-    """What tells a scan's files from others, `files.identity`; None for one that is not there.
+    """`files.identity` of a scan's files by kind, None for a missing file.
 
     Args:
-      kinds: which files, "image", "brain" or "lesion".
+      kinds: "image", "brain" or "lesion".
     """
     paths = {kind: getattr(scan, kind) for kind in kinds}
     return {kind: None if path is None else _identity(path) for kind, path in paths.items()}
 
 
 def _identity(path: Path) -> list[Any] | None:
-    """Of all files that a scan is read from; None if one of them is missing or cannot be reached."""
+    """The identity of a volume and of the files beside it; None if one is missing or cannot be reached."""
     try:
         return [fact for part in (path, *volume_files.beside(path)) for fact in files.identity(part)]
     except OSError:
@@ -49,14 +50,14 @@ def _identity(path: Path) -> list[Any] | None:
 
 
 class Rejected(NamedTuple):
-    """A file that could not be taken, and why."""
+    """A file that is not used, and why."""
 
     path: Path
     reason: str
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
-    """One line a file that was left out: path and reason."""
+    """Write one line per rejected file: path and reason."""
     files.write_lines(path, [{"path": str(one.path), "reason": one.reason} for one in rejected])
 
 
@@ -70,27 +71,30 @@ def find(
     lesions: str | None = None,
     patients: str | None = None,
 ) -> tuple[list[Scan], list[Rejected]]:
-    """The scans of a folder, ordered by name, and those whose masks are not where they should be.
+    """Find the scans of a folder.
 
     Args:
       layout: one of `LAYOUTS`; `auto` takes the first that fits, else every volume below the folder, without masks.
-      modality: which of a patient's scans, as the layout writes it.
-      images: a pattern of one's own, instead of a layout.
-      brains, lesions, patients: patterns instead of the layout's.
+      modality: which scan of each patient, as the layout writes it.
+      images: a pattern for the scans instead of a layout.
+      brains, lesions, patients: patterns that replace the layout's.
+
+    Returns:
+      The scans, ordered by name, and the files that are rejected, such as scans without their masks.
 
     Raises:
-      InputError: no such folder or layout, or no scan in it; a pattern that asks for a star that there is not.
+      InputError: no such folder or layout, or no scan in it; a pattern uses a star that `images` lacks.
     """
     directory = Path(directory)
-    patterns.refuse_dangling(directory)
+    refuse_dangling(directory)
     if not directory.is_dir():
         raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
     if layout != "auto" and layout not in LAYOUTS:
-        raise ArgumentError("layout", layout, f"choose from auto, {', '.join(LAYOUTS)}; or give `images` a pattern")
+        raise ArgumentError("layout", layout, f"choose from auto, {', '.join(LAYOUTS)}; or pass `images`")
     if images is not None and layout != "auto":
-        raise ArgumentError("layout", layout, "does not go with `images`; give `brains` and `lesions` beside it")
+        raise ArgumentError("layout", layout, "cannot be combined with `images`; pass `brains` and `lesions` instead")
     if images is not None and modality is not None and "{modality}" not in images:
-        raise ArgumentError("modality", modality, f"`images` {images} has no {{modality}} to put it in")
+        raise ArgumentError("modality", modality, f"the pattern of `images`, {images}, has no {{modality}}")
     known = Layout("**/*") if images is not None else layout_of(directory, layout, modality)
     known = replace(
         known,
@@ -113,22 +117,22 @@ def find(
             rejected.append(Rejected(path, str(error)))
             continue
         name = str(path.relative_to(directory).parent / volume_files.stem(path))
-        alone = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
-        patient = alone if known.patient is None else known.patient.format(*stars).strip("/")
+        guess = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
+        patient = guess if known.patient is None else known.patient.format(*stars).strip("/")
         found.append(Scan(name, patient, path, brain, lesion))
     if not matches and not rejected:
-        raise InputError(f"{directory}: no volume at {known.images}; say where they are with --layout or --images")
+        raise InputError(f"{directory}: no volume at {known.images}; pass `layout` or `images`")
     return _unique(found, directory), rejected
 
 
 def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
-    """One line for each fact about scans that was guessed, or that a reader of the results should know.
+    """Guesses and gaps that a reader of the results should know, one line each.
 
     Args:
-      patients_given: the caller said whose scan each is.
+      patients_given: the patients were named by the user, not guessed.
 
     >>> doubts([Scan("a/t1", "a", Path("a/t1.nii"), None, None), Scan("b/t1", "b", Path("b/t1.nii"), None, None)])[0]
-    'patients were guessed from the file names (2 found); if that is wrong, pass --patients'
+    'patients were guessed from the file names (2 found); if that is wrong, pass `patients`'
     """
     lines = []
     if (
@@ -137,28 +141,28 @@ def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
         and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found)
     ):
         patients = len({scan.patient for scan in found})
-        lines.append(f"patients were guessed from the file names ({patients} found); if that is wrong, pass --patients")
+        lines.append(f"patients were guessed from the file names ({patients} found); if that is wrong, pass `patients`")
     without = [scan for scan in found if scan.lesion is None]
     if found and len(without) == len(found):
-        lines.append("no lesion masks are known, so all of them count as healthy")
+        lines.append("there are no lesion masks, so all scans count as healthy")
     elif without:
         others = {scan.patient for scan in found if scan.lesion is not None}
         same = sum(scan.patient in others for scan in without)
         lines.append(
-            f"{len(without)} of {len(found)} scans count as healthy because no lesion mask has their names, such as "
-            f"{without[0].name}" + (f"; the patients of {same} have a lesion mask for another scan" if same else "")
+            f"{len(without)} of {len(found)} scans have no lesion mask and count as healthy, such as {without[0].name}"
+            + (f"; the patients of {same} have a lesion mask for another scan" if same else "")
         )
     without = [scan for scan in found if scan.brain is None]
     if 0 < len(without) < len(found):
         lines.append(
-            f"the brains of {len(without)} of {len(found)} scans are found in the images because no brain mask has "
-            f"their names, such as {without[0].name}"
+            f"{len(without)} of {len(found)} scans have no brain mask, such as {without[0].name}; "
+            "their brains are found in the images"
         )
     return lines + shared(found)
 
 
 def shared(found: Sequence[Scan]) -> list[str]:
-    """One line for each kind of mask of which a file serves several scans.
+    """One line per kind of mask, brain or lesion, if one mask file serves several scans.
 
     >>> shared([Scan(name, "p", Path(name), None, Path("p_seg.nii")) for name in ("p_t1", "p_t2")])
     ['1 lesion mask serves several scans, such as p_seg.nii for p_t1 and p_t2']
@@ -169,7 +173,7 @@ def shared(found: Sequence[Scan]) -> list[str]:
         for scan in found:
             if (mask := getattr(scan, kind)) is not None:
                 names[mask].append(scan.name)
-        several = {mask: those for mask, those in names.items() if len(those) > 1}
+        several = {mask: scans for mask, scans in names.items() if len(scans) > 1}
         for mask, (first, second, *_) in list(several.items())[:1]:
             serves = "mask serves" if len(several) == 1 else "masks serve"
             example = f"{mask.name} for {first} and {second}"
@@ -180,20 +184,19 @@ def shared(found: Sequence[Scan]) -> list[str]:
 def unlabelled(
     path: str | Path, *, images: str | None = None, brains: str | None = None
 ) -> tuple[list[Scan], list[Rejected]]:
-    """Volumes below a folder, or the one that the path names, as scans without known lesions.
+    """The volumes below a folder, or one volume file, as scans without lesion masks.
 
     Args:
       images: the pattern of the scans; None takes every volume.
-      brains: the pattern of the brain masks, with `{0}`, `{1}` for what the stars of `images` stood for; without
-        `images` they are the scan's folder with its slash and its name without suffix: `{0}{1}_brain.nii.gz`. A mask
-        among the scans is not taken for one.
+      brains: the pattern of the brain masks, with `{0}`, `{1}` for the stars of `images`. Without `images` they are
+        the scan's folder with its slash and its name without suffix: `{0}{1}_brain.nii.gz`. A brain mask among the
+        volumes is not a scan.
 
     Raises:
-      InputError: no volume is there; a pattern of the files below a single one, or that asks for a star that there is
-        not.
+      InputError: there is no volume; `images` with a single file; a pattern uses a star that `images` lacks.
     """
     path = Path(path)
-    patterns.refuse_dangling(path)
+    refuse_dangling(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if images is not None and not path.is_dir():
@@ -211,7 +214,6 @@ def unlabelled(
     taken = {mask for mask in paired if isinstance(mask, Path)}
     found, rejected = [], _closed(errors)
     for (image, _), brain in zip(matches, paired, strict=True):
-        # A mask among the scans is no scan, and it needs no mask itself.
         if image in taken:
             continue
         try:
@@ -228,13 +230,13 @@ def unlabelled(
 
 
 def _folder_and_name(path: Path) -> tuple[str, str]:
-    """('a/b/', 't1') of a/b/t1.nii.gz."""
+    """('a/b/', 't1') for a/b/t1.nii.gz."""
     folder = path.parent.as_posix()
     return "" if folder == "." else f"{folder}/", volume_files.stem(path)
 
 
 def _unique(found: list[Scan], directory: Path) -> list[Scan]:
-    """The scans; those that differ in their suffix only, a.nii and a.nii.gz, are named with it."""
+    """The scans with unique names: a.nii and a.nii.gz keep their suffixes."""
     counts = Counter(scan.name for scan in found)
     return [
         scan if counts[scan.name] == 1 else scan._replace(name=scan.image.relative_to(directory).as_posix())
@@ -243,5 +245,5 @@ def _unique(found: list[Scan], directory: Path) -> list[Scan]:
 
 
 def _closed(errors: Sequence[OSError]) -> list[Rejected]:
-    """Folders that cannot be opened, whose scans are not known."""
+    """Folders that cannot be opened, as rejected files."""
     return [Rejected(Path(error.filename), patterns.cannot_be_opened(error)) for error in errors]

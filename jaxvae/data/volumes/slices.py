@@ -1,7 +1,7 @@
-"""From a volume to the axial slices a model sees, and from their maps back to the volume.
+"""Axial slices of a volume for a model, and maps of the slices back on the volume's grid.
 
-The brain is normalised as a whole, cut out with a square box of the same millimetres in x and y, and each axial plane
-brought to size x size pixels. Rows run from front to back, columns from the patient's left to the right.
+The brain is normalised as a whole and cut out with a box that is square in millimetres. Each axial plane of the box is
+resized to size x size pixels. Rows run from front to back, columns from the patient's left to the right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxvae.data.normalization import Normalization, centre_and_spread
 from jaxvae.data.resampling import along, weights
 from jaxvae.errors import ArgumentError, InputError
 
-# The types of the JSON values of a `Slicing`.
+# The JSON types of a `Slicing`, as `files.read_json` takes them.
 FACTS = {
     **{"size": int, "normalise": str, "percentiles?": list | None, "clip?": int | float | None},
     **{"smallest?": int | float, "neighbours?": int},
@@ -30,15 +30,16 @@ class Slicing:
 
     Args:
       size: pixels in height and width; the paper's is 64.
-      normalise: over the voxels of the brain: `zscore` by mean and standard deviation, `robust` by median and 1.4826
-        times the median absolute deviation, `none` leaves the scan's own unit.
-      percentiles: the brain's values are cut to these percentiles of theirs before normalising.
-      clip: values are cut to +-clip after normalising; the paper's 1.5 cuts off much of what is bright in a lesion.
-      smallest: planes with less than this share of the largest plane's brain are dropped, at either end or between;
-        0.25 drops about the 20 at each end that the paper drops.
-      neighbours: planes above and below that each image has as further channels; beyond the volume there is background.
+      normalise: `zscore` or `robust` over the voxels of the brain, as `normalization.centre_and_spread`; `none` keeps
+        the scan's own unit.
+      percentiles: the brain's values are clipped to these percentiles before normalising.
+      clip: values are clipped to +-clip after normalising; the paper's 1.5 removes much of what is bright in lesions.
+      smallest: planes with less than this share of the largest plane's brain are dropped; 0.25 drops about the 20
+        planes at each end that the paper drops.
+      neighbours: planes above and below that each image has as further channels, background beyond the volume.
+
     Raises:
-      InputError: a value out of range.
+      InputError: a value is out of range.
     """
 
     size: int = 64
@@ -57,20 +58,20 @@ class Slicing:
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise ArgumentError("clip", self.clip, "must be above 0")
         if not 0 <= self.smallest <= 1:
-            raise ArgumentError("smallest", self.smallest, "must be a share, from 0 to 1")
+            raise ArgumentError("smallest", self.smallest, "must be a fraction from 0 to 1")
         if self.neighbours < 0:
-            raise ArgumentError("neighbours", self.neighbours, "must not be below 0")
+            raise ArgumentError("neighbours", self.neighbours, "must be 0 or more")
 
 
 class Placement(NamedTuple):
-    """Where the slices of a volume came from: all that is needed to put maps back."""
+    """The place of slices in their volume, by which maps are put back."""
 
-    shape: tuple[int, int, int]  # of the volume, X Y Z
-    planes: tuple[int, ...]  # the z of each slice, K of them
-    left: int  # the first x of the box, below 0 where it reaches out of the volume
+    shape: tuple[int, int, int]  # X Y Z of the volume
+    planes: tuple[int, ...]  # the z of each of the K slices
+    left: int  # the first x of the box, below 0 if the box starts outside the volume
     back: int  # the first y of the box
-    width: int  # of the box, in voxels along x
-    depth: int  # of the box, in voxels along y
+    width: int  # voxels of the box along x
+    depth: int  # voxels of the box along y
 
 
 class Slices(NamedTuple):
@@ -83,12 +84,12 @@ class Slices(NamedTuple):
 
 
 def middle(images: np.ndarray) -> np.ndarray:
-    """[N, S, S, 1]: of slices that have their neighbours as channels, [N, S, S, C], the slices themselves."""
+    """The slices themselves, [N, S, S, 1], of slices with their neighbours as channels, [N, S, S, C]."""
     return images[..., [images.shape[-1] // 2]]
 
 
 def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, float], slicing: Slicing) -> Slices:
-    """The slices of a volume.
+    """Normalise a volume and cut it into slices.
 
     Args:
       voxels: [X, Y, Z] float32, RAS.
@@ -98,7 +99,7 @@ def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, floa
       InputError: the brain is empty, or has one value throughout.
     """
     if not brain.any():
-        raise InputError("its brain mask is empty; give another with --brains")
+        raise InputError("its brain mask is empty; give another with `brains`")
     placement = _placement(brain, spacing, slicing)
     inside = normalised(voxels[brain], slicing)
     clipped = 0.0 if slicing.clip is None else float(np.mean(np.abs(inside) >= slicing.clip))
@@ -114,12 +115,14 @@ def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, floa
 
 
 def resampled(mask: np.ndarray, placement: Placement, size: int) -> np.ndarray:
-    """A mask of the volume on its slices, [K, S, S, 1] bool: true where at least half of a pixel is."""
+    """A mask of the volume on its slices, [K, S, S, 1] bool: True if at least half of the pixel is inside."""
     return _shrunk(mask.astype(np.float32), np.array(placement.planes)[:, None], placement, size) >= 0.5
 
 
 def put_back(maps: np.ndarray, placement: Placement, brain: np.ndarray) -> np.ndarray:
-    """Maps of the slices as a volume: interpolated linearly in each plane, 0 outside the brain and on dropped planes.
+    """Maps of slices on the volume's grid, interpolated linearly in each plane.
+
+    The volume is 0 outside the brain and on dropped planes.
 
     Args:
       maps: [K, S, S, 1] float32.
@@ -142,7 +145,7 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
     planes = tuple(int(z) for z in np.flatnonzero((area > 0) & (area >= slicing.smallest * area.max())))
     sides = [np.flatnonzero(brain.any(axis=axes)) for axes in ((1, 2), (0, 2))]
     first, last = np.array([[side[0], side[-1] + 1] for side in sides]).T
-    # A twentieth of room around the brain, so that no lesion at its rim touches the border of an image.
+    # The box is 5 % larger than the brain, so that no lesion at its rim touches the border of an image.
     millimetres = 1.05 * np.max((last - first) * spacing[:2])
     width, depth = (max(1, round(float(millimetres / step))) for step in spacing[:2])
     left, back = (int(middle) for middle in (first + last - [width, depth]) // 2)
@@ -168,7 +171,7 @@ def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
 
 
 def _shrunk(volume: np.ndarray, planes: np.ndarray, placement: Placement, size: int) -> np.ndarray:
-    """[K, S, S, C]: the box of the planes [K, C], brought to the size of the slices."""
+    """[K, S, S, C]: the planes [K, C] within the box, resized to the size of the slices."""
     wanted, index = np.unique(planes, return_inverse=True)
     (x, box_x), (y, box_y) = _overlap(placement)
     box = np.zeros((placement.width, placement.depth, len(wanted)), np.float32)
@@ -179,7 +182,7 @@ def _shrunk(volume: np.ndarray, planes: np.ndarray, placement: Placement, size: 
 
 
 def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
-    """For x and y, the part of the volume that the box covers, and where that lies in the box."""
+    """For x and y: the range of the volume that the box covers, and the same range within the box."""
     pairs = []
     for start, length, whole in zip(placement[2:4], placement[4:6], placement.shape, strict=False):
         low, high = max(start, 0), min(start + length, whole)
@@ -188,18 +191,18 @@ def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
 
 
 def to_config(slicing: Slicing) -> dict[str, Any]:
-    """As JSON values."""
+    """A slicing as JSON values."""
     percentiles = None if slicing.percentiles is None else list(slicing.percentiles)
     return {**asdict(slicing), "percentiles": percentiles}
 
 
 def from_config(config: dict[str, Any]) -> Slicing:
-    """What `to_config` wrote.
+    """The slicing that `to_config` wrote.
 
     Raises:
-      InputError: the values are damaged, or of another version of jaxvae.
+      InputError: the values are damaged or of another version of jaxvae.
     """
-    way_out = "prepare the volumes anew"
+    way_out = "prepare the volumes again"
     files.check(config, "slicing", FACTS, way_out)
     percentiles = config.get("percentiles")
     try:

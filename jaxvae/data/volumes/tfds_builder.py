@@ -2,7 +2,7 @@
 
     builder = VolumeSlices(cache="PREPARED", data_dir="RECORDS")
     builder.download_and_prepare()
-    source = builder.as_data_source("slices")   # examples at random, without TensorFlow
+    source = builder.as_data_source("slices")   # random access without TensorFlow
 
 The records are array_record; other formats are refused (`jaxvae.data.record_format`).
 """
@@ -21,15 +21,15 @@ from jaxvae.data.volumes.cache import dataset, open_cache
 
 
 class VolumeSlices(tfds.core.GeneratorBasedBuilder):
-    """Every slice of a cache: its image, brain and lesion, its patient, its volume and its place in the cache.
+    """Each slice of a cache: its image, brain and lesion, its patient, its volume and its index in the cache.
 
     Args:
       cache: the folder that `jaxvae prepare` made.
-      file_format: array_record, or left out.
-      kwargs: those of any builder, such as `data_dir`.
+      file_format: array_record or None.
+      kwargs: further arguments of any builder, such as `data_dir`.
 
     Raises:
-      InputError: no finished cache is there, or another file format.
+      InputError: there is no finished cache, or another file format was given.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -37,7 +37,7 @@ class VolumeSlices(tfds.core.GeneratorBasedBuilder):
     def __init__(self, *, cache: str | Path, file_format: Any = None, **kwargs: Any) -> None:
         file_format = record_format.checked(file_format)
         self._cache = open_cache(cache)
-        # Caches have folders of their own below one data_dir, so that none is taken for another.
+        # Each cache has its own folder below data_dir.
         config = tfds.core.BuilderConfig(name=self._cache.hash[:16])
         super().__init__(config=config, file_format=file_format, **kwargs)
 
@@ -58,7 +58,7 @@ class VolumeSlices(tfds.core.GeneratorBasedBuilder):
                     "anomalous": tfds.features.Scalar(dtype=np.bool_),
                     "patient": tfds.features.Text(),
                     "name": tfds.features.Text(),
-                    # Records lie in the order of a hash; this is where the slice stands in the cache.
+                    # Records are in the order of a hash; this is the slice's position in the cache.
                     "index": tfds.features.Scalar(dtype=np.int64),
                 }
             ),

@@ -1,7 +1,7 @@
-"""Volumes of scans as files: NIfTI-1 and -2, MGH and Analyze in, compressed or not; maps out on the scan's own grid.
+"""Reading NIfTI, MGH and Analyze volumes, and writing maps as NIfTI on the scan's grid.
 
-Inside jaxvae a volume is [X, Y, Z] in RAS order: x runs to the patient's right, y to the front, z up. Axes are only
-swapped and turned for that, nothing is interpolated, so that a map goes back to the file's order exactly.
+Inside jaxvae a volume is [X, Y, Z] in RAS order: x runs to the patient's right, y to the front, z up. Axes are swapped
+and flipped for that but never interpolated, so a map returns to the file's order exactly.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 
 from jaxvae import files
 from jaxvae.data import masks
-from jaxvae.data.signatures import contradiction
+from jaxvae.data.missing_files import refuse_unreadable
+from jaxvae.data.signatures import mismatch
 from jaxvae.data.volumes import gzip_files
 from jaxvae.data.volumes.headers import Header, Mended, read_header
 from jaxvae.errors import InputError
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".hdr")
 LARGEST_SHIFT = 0.1  # voxels between a mask and its scan
-SMALL_SHIFT = 0.01  # voxels; less comes from rounding
-ROWS = 16  # along the second axis, that are turned at a time
+SMALL_SHIFT = 0.01  # voxels; smaller shifts come from rounding
+ROWS = 16  # rows along the second axis that are reordered at a time
 RAS = axcodes2ornt("RAS")
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan in RAS order, and what its file says.
+    """A scan in RAS order.
 
     Args:
       voxels: [X, Y, Z] float32, finite.
       affine: [4, 4], from indices of `voxels` to millimetres.
       path: the file.
-      header: the NIfTI header of maps of the scan, in the file's own order, affine and unit.
+      header: the NIfTI header for maps of the scan, in the file's order, affine and unit.
       stored_affine: [4, 4], from indices in the file's order to its unit of length.
-      warnings: what a reader of the results should know; one line each, without the file's name.
+      warnings: repairs and doubts, one line each, without the file's name, which the caller adds when it prints them.
     """
 
     voxels: np.ndarray
@@ -59,12 +60,12 @@ class Volume:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether the name is that of a volume; of the pair .hdr and .img only the latter counts."""
+    """Whether a file is a volume by its name. In a pair of .hdr and .img, the .img is the volume."""
     return path.name.lower().endswith(SUFFIXES) and path.suffix.lower() != ".hdr"
 
 
 def stem(path: Path) -> str:
-    """The name without its suffix.
+    """The file's name without its suffix.
 
     >>> stem(Path("scans/sub-01_T1w.nii.gz"))
     'sub-01_T1w'
@@ -74,29 +75,29 @@ def stem(path: Path) -> str:
 
 
 def read(path: str | Path) -> Volume:
-    """A scan from its file.
+    """Read a scan.
 
-    Scale factors are applied. Axes of length 1 beyond the third are dropped. Voxels that are NaN or infinite are read
-    as 0, with a warning that counts them. A damaged header is mended where that is possible, with a warning.
+    Scale factors are applied. Axes of length 1 beyond the third are dropped. Voxels that are NaN or infinite become 0,
+    with a warning that counts them. A damaged header is repaired if possible, with a warning.
 
-    Memory is taken for the voxels that are in the file, whatever its header claims.
+    Memory is used for the voxels that exist in the file, whatever its header claims.
 
     Raises:
       InputError: no such file, not a volume, damaged, of another number of axes, in colour or complex, empty, larger
-        than `volume_headers.LARGEST`, without a usable affine, or without a single finite voxel.
+        than `headers.LARGEST`, without a usable affine, or without a finite voxel.
     """
     path = Path(path)
     try:
         _refuse_unreadable(path)
-        with np.errstate(all="ignore"):  # What is too large becomes infinite, which is said.
+        with np.errstate(all="ignore"):  # Values beyond float32 become infinite, which is reported below.
             header = read_header(path)
         orientation = io_orientation(header.affine)
         voxels = _in_ras(header, orientation)
-        # What no map could be written for is refused here.
+        # Scans whose maps could not be written are refused here.
         fields = _map_header(header)
     except InputError:
         raise
-    except Exception as error:  # nibabel raises many kinds, and a damaged file must not stop the others
+    except Exception as error:  # nibabel raises many classes, and a damaged file must not stop the others
         raise InputError(f"{path}: {_reason(error, path)}") from error
     warnings = list(header.warnings)
     if not np.isfinite([voxels.min(), voxels.max()]).all():
@@ -117,7 +118,7 @@ def _in_ras(header: Header, orientation: np.ndarray) -> np.ndarray:
     stored = np.ndarray(header.shape, header.dtype, content, order="F")
     shape = np.take(header.shape, np.argsort(orientation[:, 0]))
     voxels = np.empty(shape, np.float32)
-    # A view of `voxels` in the file's order. Some rows at a time stay in the CPU's cache, and bound what scaling takes.
+    # A view of `voxels` in the file's order. A few rows at a time stay in the CPU's cache and bound the memory.
     view = apply_orientation(voxels, ornt_transform(RAS, orientation))
     scaled = (header.slope, header.intercept) != (1, 0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -128,7 +129,7 @@ def _in_ras(header: Header, orientation: np.ndarray) -> np.ndarray:
 
 
 def read_mask(path: str | Path, like: Volume) -> np.ndarray:
-    """[X, Y, Z] bool: where a mask or a map of labels is positive, as `masks.binary` says.
+    """[X, Y, Z] bool: the positive voxels of a mask or a label map, as `masks.binary` defines them.
 
     Raises:
       InputError: as `read`, or the mask is on another grid than `like`.
@@ -137,10 +138,11 @@ def read_mask(path: str | Path, like: Volume) -> np.ndarray:
 
 
 def mask_and_notices(path: str | Path, like: Volume, *, of_brain: bool = False) -> tuple[np.ndarray, list[str]]:
-    """(the mask that `read_mask` returns, what is doubtful about it).
+    """The mask of `read_mask`, and doubts about it, one line each.
 
     Args:
-      of_brain: refuse a scan that was given as a mask.
+      like: the scan of the mask.
+      of_brain: refuse a scan that was given as a brain mask.
     """
     mask = read(path)
     if mask.voxels.shape != like.voxels.shape:
@@ -156,35 +158,35 @@ def mask_and_notices(path: str | Path, like: Volume, *, of_brain: bool = False) 
         )
     inside, notice = masks.binary(mask.voxels)
     if of_brain and notice and inside.any() and _is_scan(mask.voxels):
-        raise InputError(f"{path}: has many values, as a scan does, so it is no brain mask; name another file")
+        raise InputError(f"{path}: has many values, as a scan does; name a brain mask")
     notices = [notice] if notice else []
     if apart > SMALL_SHIFT:
-        notices.append(f"its voxels are up to {apart:.2g} voxels away from those of its scan, which was accepted")
+        notices.append(f"its voxels are up to {apart:.2g} voxels away from those of its scan; it was used as it is")
     return inside, notices
 
 
 def _is_scan(values: np.ndarray) -> bool:
-    """Whether values are spread over their range. Those of an interpolated mask are mostly its lowest and highest."""
+    """Whether values spread over their range. An interpolated mask has mostly its lowest and highest value."""
     low, high = min(0.0, float(values.min())), float(values.max())
     share = (values[values > low + 0.1 * (high - low)] - low) / (high - low)
     return bool(np.mean(share > 0.9) < 0.3)
 
 
 def _voxels_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """How far the same corner of two grids is apart at most, along any axis, in voxels of the other."""
+    """The largest distance between equal corners of two grids along any axis, in voxels of the other."""
     corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*np.subtract(shape, 1), 1]
     return float(np.abs(corners @ (np.linalg.solve(other, one) - np.eye(4)).T).max())
 
 
 def write(path: str | Path, values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> None:
-    """A map, [X, Y, Z] in RAS order, as a float32 NIfTI file in the order, the affine and the units of the scan.
+    """Write a map as a float32 NIfTI file with the axes, affine and unit of the scan, or a bool mask as uint8.
 
-    A mask, bool, becomes uint8. Equal maps make equal bytes. The file appears whole or not at all. It holds none of the
-    scan's header extensions, in which scanners leave names and dates.
+    Equal maps give equal bytes. The file appears whole or not at all. The scan's header extensions are left out
+    because scanners store names and dates in them.
 
     Args:
       path: ends in .nii.gz or .nii.
-      values: finite.
+      values: [X, Y, Z] in RAS order, finite.
       like: the scan.
       description: up to 79 letters for the header.
 
@@ -197,7 +199,7 @@ def write(path: str | Path, values: np.ndarray, like: Volume, *, description: st
 
 
 def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> bytearray:
-    """The bytes of the file that `write` makes, before compression."""
+    """The bytes that `write` writes, before compression."""
     back = ornt_transform(RAS, io_orientation(like.stored_affine))
     dtype = np.dtype(np.uint8 if values.dtype == bool else np.float32)
     turned = apply_orientation(values, back)
@@ -205,7 +207,7 @@ def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> b
     header.set_data_dtype(dtype)
     header["descrip"] = description.encode()[:79]
     header["cal_min"], header["cal_max"] = min(0.0, float(values.min())), float(values.max())
-    offset = header.sizeof_hdr + 4  # Four bytes of 0: no extensions follow.
+    offset = header.sizeof_hdr + 4  # Four zero bytes: no extensions follow.
     content = bytearray(offset + turned.size * dtype.itemsize)
     content[: header.sizeof_hdr] = header.binaryblock
     stored = np.ndarray(turned.shape, dtype, content, offset, order="F")
@@ -215,7 +217,7 @@ def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> b
 
 
 def _map_header(header: Header) -> Any:
-    """The NIfTI header of a scan's maps; what depends on the map is left open."""
+    """The NIfTI header for maps of a scan, without the fields that depend on the map."""
     fields = header.fields
     kind: Any = nib.Nifti2Header if isinstance(fields, nib.Nifti2Header) else nib.Nifti1Header
     made = kind.from_header(fields, check=False)
@@ -237,50 +239,40 @@ def _map_header(header: Header) -> Any:
 
 
 def beside(path: Path) -> list[Path]:
-    """The other files that a volume is read from: of an .img its header, and SPM's .mat where there is one."""
+    """The other files of a volume: the header of an .img, and SPM's .mat if there is one."""
     if path.suffix.lower() != ".img":
         return []
     return [other for suffix in (".hdr", ".HDR", ".mat") if (other := path.with_suffix(suffix)).exists()]
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """Raise InputError for what is no file, is empty, or is not what its name says."""
-    if not path.is_file():
-        what = "no such file"
-        if files.is_dangling(path):
-            what = f"links to {path.readlink()}, which is missing; fetch it"
-        elif path.exists():
-            what = "is a folder; name a file" if path.is_dir() else "is no regular file"
-        raise InputError(f"{path}: {what}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty; copy it again")
+    """Raise InputError if a volume is missing or empty, or another kind of file than its name says."""
+    for part in (path, *beside(path)):
+        refuse_unreadable(part)
     packed = gzip_files.is_packed(path)
-    wrong = contradiction(path, "a gzip file", "a NIfTI file")
-    # The voxels of an .img may begin like any file.
-    if wrong and (path.suffix.lower() != ".img" or "pointer" in wrong or "page" in wrong):
-        raise InputError(f"{path}: {wrong}")
+    wrong = mismatch(path, "a gzip file", "a NIfTI file")
+    # The voxels of an .img can begin like any other file.
+    if wrong and (path.suffix.lower() != ".img" or wrong.is_stand_in):
+        raise InputError(f"{path}: {wrong.problem}")
     if packed != path.name.lower().endswith((".gz", ".mgz")):
-        found = "compressed, but its name does not end in .gz" if packed else "not compressed, though its name says so"
+        found = "is compressed, but its name does not end in .gz" if packed else "is not compressed, despite its name"
         raise InputError(f"{path}: {found}; rename it")
     if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
-        raise InputError(f"{path}: its header {path.with_suffix('.hdr').name} is missing; put it beside it")
-    for part in beside(path):
-        if part.stat().st_size == 0:
-            raise InputError(f"{part}: is empty; copy it again")
+        raise InputError(f"{path}: its header {path.with_suffix('.hdr').name} is missing; copy it beside the .img")
 
 
 def _reason(error: Exception, path: Path) -> str:
     words = " ".join(str(error).split())
     if isinstance(error, EOFError):
-        return "ends too early, as a broken download does; copy it again"
+        return "ends too early, like a broken download; copy it again"
     if isinstance(error, gzip_files.DAMAGED):
         return f"its compressed data are damaged ({words}); copy it again"
     if isinstance(error, MemoryError):
-        return "there is not enough memory to read it; cut it into parts, or read it on a larger machine"
+        return "there is not enough memory to read it; cut it into parts, or use a larger machine"
     if isinstance(error, ImageFileError | MGHError):
-        return "not a NIfTI, MGH or Analyze volume, whatever its name says; export it again"
+        return "is not a NIfTI, MGH or Analyze volume, despite its name; export it again"
     if isinstance(error, KeyError):
         return f"cannot be read (its code {words} is unknown); export it again"
     if isinstance(error, PermissionError):
-        return "may not be read; change its permissions"
+        return "cannot be read without permission; change its permissions"
     return f"cannot be read ({words.removeprefix(f'{path}: ') or type(error).__name__}); export it again"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxvae.data.missing_files import is_dangling, refuse_dangling
 from jaxvae.data.volumes import patterns
 from jaxvae.errors import InputError
 
@@ -69,7 +70,7 @@ def test_links_to_nothing_are_files(tmp_path, pattern):
     (tmp_path / "README").symlink_to(".git/annex/objects/SHA256E-s1--1")
     found, errors = patterns.matches(tmp_path, pattern)
     assert [path.parent.name for path, _ in found] == ["a", "b", "c"]
-    assert [patterns.is_dangling(path) for path, _ in found] == [False, True, True]
+    assert [is_dangling(path) for path, _ in found] == [False, True, True]
     [error] = errors
     assert patterns.cannot_be_opened(error) == (
         f"{tmp_path / 'd'}: is a link to nothing (gone is missing); mend or remove the link"
@@ -80,10 +81,10 @@ def test_files_below_show_links_to_nothing(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "b.png").symlink_to("gone.png")
     paths, errors = patterns.files_below(tmp_path, lambda path: False)
-    assert [(path.name, patterns.is_dangling(path)) for path in paths] == [("a.png", False), ("b.png", True)]
+    assert [(path.name, is_dangling(path)) for path in paths] == [("a.png", False), ("b.png", True)]
     assert errors == []
     with pytest.raises(InputError, match=r"b.png: is a link to nothing \(gone.png is missing\)"):
-        patterns.refuse_dangling(tmp_path / "b.png")
+        refuse_dangling(tmp_path / "b.png")
 
 
 def test_only_folders_that_a_pattern_leads_through_are_opened(folder, monkeypatch):

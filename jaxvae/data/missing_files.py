@@ -1,0 +1,37 @@
+"""Files that cannot be read because they are missing, empty, not regular, or links to files that were not fetched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jaxvae.errors import InputError
+
+
+def is_dangling(path: Path) -> bool:
+    """Whether a path is a link to nothing, as git-annex and datalad leave for files that were not fetched."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def is_annexed(path: Path) -> bool:
+    """Whether a link leads to the store of git-annex."""
+    return "annex/objects/" in os.readlink(path)
+
+
+def refuse_dangling(path: Path) -> None:
+    """Raise InputError if a path is a link to nothing."""
+    if is_dangling(path):
+        if is_annexed(path):
+            raise InputError(f"{path}: its content was not fetched (a link to nothing); run `datalad get` on it")
+        raise InputError(f"{path}: is a link to nothing ({os.readlink(path)} is missing); repair or remove the link")
+
+
+def refuse_unreadable(path: Path) -> None:
+    """Raise InputError unless a path is a regular file that is not empty."""
+    refuse_dangling(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: is {'a folder; name a file' if path.is_dir() else 'not a regular file'}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty; copy it again")
