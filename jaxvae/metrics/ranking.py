@@ -19,7 +19,7 @@ from jaxvae.metrics.checks import as_scores, checked
 
 
 class PixelMetrics(NamedTuple):
-    """All metrics that need only one sort of each class."""
+    """All metrics that need only one sort of each class; Dice and IoU are of the prediction `scores >= threshold`."""
 
     auroc: float
     average_precision: float
@@ -27,7 +27,7 @@ class PixelMetrics(NamedTuple):
     best_dice_threshold: float
     dice_at_fpr: float
     iou_at_fpr: float
-    fpr_at_tpr: float
+    fpr_at_tpr: float  # lower is better
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -91,63 +91,23 @@ def best_dice(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return _best_dice(*sorted_by_class(scores, labels))
 
 
-def dice_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
-    """(Dice, threshold) at the lowest threshold with a false-positive rate of at most `fpr`.
-
-    Args:
-      scores, labels: as for `auroc`.
-      fpr: the fraction of healthy pixels that may be predicted anomalous, in [0, 1].
-
-    Returns:
-      Dice = 2 TP / (2 TP + FP + FN) of `scores >= threshold`, and the threshold, which is one of the scores. If even
-      the highest score has too many false positives, the threshold is infinite and Dice is 0.
-
-    Raises:
-      InputError: as `auroc`, or a rate outside [0, 1].
-
-    >>> dice_at_fpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), fpr=0.05)
-    (0.6666666666666666, 0.8)
-    """
-    threshold, overlap, sizes = _at_fpr(*sorted_by_class(scores, labels), fpr)
-    return 2 * overlap / sizes, threshold
-
-
-def iou_at_fpr(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05) -> tuple[float, float]:
-    """(Intersection over union, threshold) at the threshold of `dice_at_fpr`; arguments and errors as there.
-
-    TP / (TP + FP + FN) of `scores >= threshold`.
-    """
-    threshold, overlap, sizes = _at_fpr(*sorted_by_class(scores, labels), fpr)
-    return overlap / (sizes - overlap), threshold
-
-
-def fpr_at_tpr(scores: np.ndarray, labels: np.ndarray, *, tpr: float = 0.95) -> float:
-    """The false-positive rate at the highest threshold that finds a fraction `tpr` of the anomalous pixels.
-
-    Args:
-      scores, labels: as for `auroc`.
-      tpr: the fraction of anomalous pixels to find, in (0, 1].
-
-    Returns:
-      A number in [0, 1]; lower is better.
-
-    Raises:
-      InputError: as `auroc`, or a rate outside (0, 1].
-
-    >>> fpr_at_tpr(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True]), tpr=0.95)
-    0.5
-    """
-    return _fpr_at_tpr(*sorted_by_class(scores, labels), tpr)
-
-
 def pixel_metrics(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05, tpr: float = 0.95) -> PixelMetrics:
-    """All metrics of `PixelMetrics` from one sort; arguments and errors as for the functions of these names.
+    """All metrics of `PixelMetrics` from one sort.
+
+    Args:
+      scores, labels: as for `auroc`.
+      fpr: the fraction of healthy pixels that may be predicted anomalous, in [0, 1]. `dice_at_fpr` and `iou_at_fpr` are
+        at the lowest threshold that keeps to it; both are 0 if even the highest score has too many false positives.
+      tpr: the fraction of anomalous pixels to find, in (0, 1]. `fpr_at_tpr` is at the highest threshold that finds it.
+
+    Raises:
+      InputError: as `auroc`, or a rate out of range.
 
     >>> pixel_metrics(np.array([0.1, 0.6, 0.4, 0.8]), np.array([False, False, True, True])).dice_at_fpr
     0.6666666666666666
     """
     classes = sorted_by_class(scores, labels)
-    _, overlap, sizes = _at_fpr(*classes, fpr)
+    overlap, sizes = _at_fpr(*classes, fpr)
     return PixelMetrics(
         _auroc(*classes),
         _average_precision(*classes),
@@ -253,8 +213,8 @@ def _fpr_at_tpr(positives: np.ndarray, negatives: np.ndarray, tpr: float) -> flo
     return int(negatives.size - np.searchsorted(negatives, positives[-found], "left")) / negatives.size
 
 
-def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[float, int, int]:
-    """(Threshold, true positives, predicted plus anomalous pixels) at the threshold of `dice_at_fpr`."""
+def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[int, int]:
+    """(True positives, predicted plus anomalous pixels) at the lowest threshold with a rate of at most `fpr`."""
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr={fpr}: must be from 0 to 1")
     classes, allowed = (positives, negatives), _allowed(negatives.size, fpr)
@@ -266,7 +226,7 @@ def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[f
         next_ones = [ordered[np.searchsorted(ordered, too_many, "right") :][:1] for ordered in classes]
         threshold = min(np.concatenate(next_ones), default=np.inf)
     true_positives, false_positives = map(int, counts_at(classes, threshold))
-    return float(threshold), true_positives, true_positives + false_positives + positives.size
+    return true_positives, true_positives + false_positives + positives.size
 
 
 def _allowed(count: int, rate: float) -> int:

@@ -12,21 +12,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from jaxvae.errors import InputError
 from jaxvae.metrics.overlap import dice, iou
 from jaxvae.metrics.ranking import (
-    PixelMetrics,
     auroc,
     auroc_and_average_precision,
     average_precision,
     best_dice,
-    dice_at_fpr,
-    fpr_at_tpr,
     healthy_threshold,
-    iou_at_fpr,
     pixel_metrics,
     sorted_by_class,
 )
 from jaxvae.metrics.region_overlap import aupro
 
-POOLED = [auroc, average_precision, auroc_and_average_precision, best_dice, dice_at_fpr, iou_at_fpr, fpr_at_tpr]
+POOLED = [auroc, average_precision, auroc_and_average_precision, best_dice]
 
 
 def draw(
@@ -77,7 +73,7 @@ def test_only_the_order_of_scores_matters(metric):
     scores, labels = draw(1, values=200)
     value = metric(scores, labels)
     stretched = metric(np.exp(scores.astype(np.float64)), labels)
-    if metric in (best_dice, dice_at_fpr, iou_at_fpr):
+    if metric is best_dice:
         assert stretched == (value[0], pytest.approx(np.exp(value[1])))
     else:
         assert stretched == value
@@ -116,23 +112,22 @@ def test_values_at_fpr_are_at_the_lowest_allowed_threshold(seed, values, fpr):
     allowed = [t for t in np.unique(scores) if np.mean(scores[~labels] >= t) <= fpr]
     threshold = min(allowed, default=np.inf)
     expected_dice, expected_iou = counted(scores, labels, threshold)
-    assert dice_at_fpr(scores, labels, fpr=fpr) == (pytest.approx(expected_dice, abs=1e-12), threshold)
-    assert iou_at_fpr(scores, labels, fpr=fpr) == (pytest.approx(expected_iou, abs=1e-12), threshold)
+    found = pixel_metrics(scores, labels, fpr=fpr)
+    assert (found.dice_at_fpr, found.iou_at_fpr) == pytest.approx((expected_dice, expected_iou), abs=1e-12)
 
 
 def test_rates_are_exact_to_one_pixel():
     # 0.29 * 100 is 28.999999999999996 in floating point, yet 29 of 100 healthy pixels are a rate of 0.29.
-    scores, labels = np.arange(101.0), np.arange(101) == 0
-    assert dice_at_fpr(scores, labels, fpr=0.29)[1] == 72.0
-    scores[0] = 71.5
-    assert fpr_at_tpr(scores, ~labels, tpr=0.29) == 0.0
-    assert fpr_at_tpr(scores, ~labels, tpr=0.30) == 1.0
+    scores, labels = np.arange(101.0), np.arange(101) == 100
+    assert pixel_metrics(scores, labels, fpr=0.29).dice_at_fpr == 2 / (1 + 30)
+    scores[100] = 70.5
+    assert pixel_metrics(scores, ~labels, tpr=0.29).fpr_at_tpr == 0.0
+    assert pixel_metrics(scores, ~labels, tpr=0.30).fpr_at_tpr == 1.0
 
 
-def test_the_threshold_is_infinite_if_no_score_is_allowed():
-    scores, labels = np.array([1.0, 1.0, 0.0]), np.array([True, False, False])
-    assert dice_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
-    assert iou_at_fpr(scores, labels, fpr=0.1) == (0.0, np.inf)
+def test_dice_at_fpr_is_zero_if_no_score_is_allowed():
+    found = pixel_metrics(np.array([1.0, 1.0, 0.0]), np.array([True, False, False]), fpr=0.1)
+    assert found.dice_at_fpr == found.iou_at_fpr == 0.0
 
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
@@ -140,7 +135,8 @@ def test_the_threshold_is_infinite_if_no_score_is_allowed():
 def test_fpr_at_tpr_is_at_the_highest_sufficient_threshold(seed, values, tpr):
     scores, labels = draw(seed, size=400, values=values)
     threshold = max(t for t in np.unique(scores) if np.mean(scores[labels] >= t) >= tpr)
-    assert fpr_at_tpr(scores, labels, tpr=tpr) == pytest.approx(np.mean(scores[~labels] >= threshold), abs=1e-15)
+    expected = np.mean(scores[~labels] >= threshold)
+    assert pixel_metrics(scores, labels, tpr=tpr).fpr_at_tpr == pytest.approx(expected, abs=1e-15)
 
 
 @pytest.mark.parametrize("metric", [*POOLED, aupro])
@@ -170,9 +166,9 @@ def test_invalid_arrays_raise_one_line(metric, spoil, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s, m: dice_at_fpr(s, m, fpr=1.5), "fpr=1.5"),
-        (lambda s, m: iou_at_fpr(s, m, fpr=float("nan")), "fpr=nan"),
-        (lambda s, m: fpr_at_tpr(s, m, tpr=0.0), "tpr=0.0"),
+        (lambda s, m: pixel_metrics(s, m, fpr=1.5), "fpr=1.5"),
+        (lambda s, m: pixel_metrics(s, m, fpr=float("nan")), "fpr=nan"),
+        (lambda s, m: pixel_metrics(s, m, tpr=0.0), "tpr=0.0"),
         (lambda s, m: aupro(s, m, fpr_limit=0.0), "fpr_limit=0.0"),
         (lambda s, m: healthy_threshold(s, rate=1.0), "rate=1.0"),
         (lambda s, m: healthy_threshold(s[:0]), "scores is empty"),
@@ -202,15 +198,8 @@ def test_inputs_are_not_modified():
 def test_pixel_metrics_equal_the_single_metrics(seed, values):
     scores, labels = draw(seed, values=values)
     value, threshold = best_dice(scores, labels)
-    assert pixel_metrics(scores, labels) == PixelMetrics(
-        auroc(scores, labels),
-        average_precision(scores, labels),
-        value,
-        threshold,
-        dice_at_fpr(scores, labels)[0],
-        iou_at_fpr(scores, labels)[0],
-        fpr_at_tpr(scores, labels),
-    )
+    expected = auroc(scores, labels), average_precision(scores, labels), value, threshold
+    assert pixel_metrics(scores, labels)[:4] == expected
 
 
 @pytest.mark.parametrize(("seed", "values"), SEEDS_AND_TIES)
