@@ -37,7 +37,7 @@ from jaxvae.cli import main as run_command
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_tables
-from jaxvae.report import style, tables
+from jaxvae.report import bars, style, tables
 from jaxvae.runs import checkpoint
 from jaxvae.scores import BASELINES
 
@@ -322,23 +322,13 @@ def figure(path: Path, summary: list[dict[str, Any]]) -> None:
     tests = list(dict.fromkeys(row["test"] for row in base))
     names = [*BASELINES, *MAPS]
     lines = style.lines(names)
-    sheet = style.sheet(style.WIDTH, 620)
-    plot = sheet.add_axes((0.07, 0.10, 0.91, 0.76))
-    for place, name in enumerate(names):
+    drawn = []
+    for name in names:
         found = {row["test"]: row for row in base if row["score"] == name}
-        plot.bar(
-            np.arange(len(tests)) + (place - (len(names) - 1) / 2) * 0.8 / len(names),
-            [found[test]["average_precision_mean"] for test in tests],
-            0.72 / len(names),
-            yerr=[found[test]["average_precision_std"] or 0.0 for test in tests],
-            color=lines[name].colour,
-            label=style.display(name),
-            error_kw={"lw": 1},
-        )
-    plot.set_xticks(range(len(tests)), tests)
-    plot.set_ylabel("average precision of voxels")
-    plot.legend(ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-    style.save(sheet, path)
+        means = [found[test]["average_precision_mean"] for test in tests]
+        spreads = [found[test]["average_precision_std"] or 0.0 for test in tests]
+        drawn.append(bars.Bars(style.display(name), lines[name].colour, means, spreads))
+    bars.figure(path, tests, drawn, ylabel="average precision of voxels")
 
 
 def settings_figure(path: Path, summary: list[dict[str, Any]]) -> None:

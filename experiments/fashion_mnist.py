@@ -34,7 +34,7 @@ from jaxvae import files, parity
 from jaxvae.data import fashion_mnist
 from jaxvae.errors import InputError
 from jaxvae.progress import Bar
-from jaxvae.report import style, tables
+from jaxvae.report import bars, style, tables
 
 # Zimmerer et al. 2019, FashionMNIST figure, digitised: AUROC of (rec, kl, elbo).
 PAPER: dict[str, dict[Any, tuple[float, float, float]]] = {
@@ -258,18 +258,21 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
         len(arithmetics), len(PAPER), squeeze=False, sharey=True, width_ratios=[*map(len, PAPER.values())]
     )
     colours = {score: style.LINES[name].colour for score, name in SCORES.items()}
+    labels = {"rec": "Rec", "kl": "KL", "elbo": "ELBO"}
+    missing = {"auroc_mean": np.nan, "auroc_std": None, "paper": np.nan}
     for (line, arithmetic), (column, panel) in itertools.product(enumerate(arithmetics), enumerate(PAPER)):
         axes, values = grid[line, column], list(PAPER[panel])
-        for place, score in enumerate(SCORES):
-            part = [r for r in rows if (r["panel"], r["arithmetic"], r["score"]) == (panel, arithmetic, score)]
-            where = np.array([values.index(row["value"]) for row in part]) + 0.27 * (place - 1)
-            means, spreads = [r["auroc_mean"] for r in part], [r["auroc_std"] or 0.0 for r in part]
-            label = {"rec": "Rec", "kl": "KL", "elbo": "ELBO"}[score]
-            axes.bar(where, means, 0.25, yerr=spreads, color=colours[score], label=label, error_kw={"lw": 1})
-            paper = [row["paper"] for row in part]
-            axes.hlines(paper, where - 0.13, where + 0.13, color="black", lw=1.6, label="paper" if place == 2 else None)
+        here = {(r["score"], r["value"]): r for r in rows if (r["panel"], r["arithmetic"]) == (panel, arithmetic)}
+        found = {score: [here.get((score, value), missing) for value in values] for score in SCORES}
+        drawn = [
+            bars.Bars(labels[score], colours[score], [r["auroc_mean"] for r in of], [r["auroc_std"] or 0 for r in of])
+            for score, of in found.items()
+        ]
+        middles = bars.draw(axes, list(map(str, values)), drawn)
+        paper = np.array([[r["paper"] for r in of] for of in found.values()], float)
+        axes.hlines(paper.ravel(), middles.ravel() - 0.13, middles.ravel() + 0.13, color="black", lw=1.6, label="paper")
         axes.axhline(0.5, color="grey", lw=0.6, ls=":")
-        axes.set(xticks=range(len(values)), xticklabels=values, xlabel=panel.replace("_", " "), ylim=(0.2, 1))
+        axes.set(xlabel=panel.replace("_", " "), ylim=(0.2, 1))
         axes.set_xlim(-0.6, len(values) - 0.4)
     for line, arithmetic in enumerate(arithmetics):
         grid[line, 0].set_ylabel(f"AUROC, {arithmetic}")

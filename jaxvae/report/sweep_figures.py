@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvae.report import style, tables
+from jaxvae.report import bars, style, tables
 from jaxvae.sweeps import ranking
 
 Row = dict[str, Any]
@@ -62,28 +62,14 @@ def _bars(path: Path, rows: Sequence[Row], axes: Sequence[str], axis: str, score
     found = [name for name in dict.fromkeys(name for row in rows for name in row) if name.partition("/")[0] == kind]
     solid = {name for name, line in style.LINES.items() if line.dashes == "-"}
     names = [name for name in found if name.partition("/")[2] in solid] or found
-    values = _values(rows, axis)
-    sheet = style.sheet(style.WIDTH, 620)
-    plot = sheet.add_axes((0.07, 0.14, 0.91, 0.74))
-    lines = style.lines([name.partition("/")[2] or name for name in names])
-    width = 0.8 / len(names)
-    for place, name in enumerate(names):
-        means, spreads = along(rows, axes, axis, name)
-        short = name.partition("/")[2] or name
-        plot.bar(
-            np.arange(len(values)) + (place - (len(names) - 1) / 2) * width,
-            means,
-            0.9 * width,
-            yerr=spreads,
-            color=lines[short].colour,
-            label=style.display(short),
-            error_kw={"lw": 1},
-        )
-    plot.set_xticks(range(len(values)), [str(value) for value in values])
-    plot.set_xlabel(axis.replace("_", " "))
-    plot.set_ylabel(kind.replace("_", " "))
-    plot.legend(ncols=len(names), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-    style.save(sheet, path)
+    short = [name.partition("/")[2] or name for name in names]
+    colours = [line.colour for line in style.lines(short).values()]
+    drawn = [
+        bars.Bars(style.display(one), colour, *along(rows, axes, axis, name))
+        for one, colour, name in zip(short, colours, names, strict=True)
+    ]
+    ticks = [str(value) for value in _values(rows, axis)]
+    bars.figure(path, ticks, drawn, xlabel=axis.replace("_", " "), ylabel=kind.replace("_", " "))
 
 
 def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -> None:
