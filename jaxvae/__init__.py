@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxvae' has no attribute {name!r}")
     home = import_module(str(_HOMES[name]))
-    # A module that nobody has imported yet is not an attribute of its package.
+    # A submodule becomes an attribute of its package when it is first imported.
     own = vars(home)
     globals()[name] = own[name] if name in own else import_module(f"{_HOMES[name]}.{name}")
     return globals()[name]

@@ -47,7 +47,7 @@ def refuse_unless_positive(name: str, value: float | None) -> None:
 def refuse_below_zero(name: str, value: float) -> None:
     """Raise ArgumentError if an argument is negative or NaN."""
     if not value >= 0:
-        raise ArgumentError(name, value, "must not be below 0")
+        raise ArgumentError(name, value, "must be at least 0")
 
 
 def refuse_unless(fits: bool, given: Any, names: Iterable[str], where: str) -> None:

@@ -1,4 +1,4 @@
-"""What the parser of flags complains about, in one line that names the flag as it was typed and the way out."""
+"""Error messages in one line, with the flags that were typed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS = {
 
 
 def one_line(complaint: str, arguments: Sequence[str]) -> str:
-    """The complaint of tyro, which comes as a frame of several lines.
+    """An error message of tyro, which prints a frame of several lines, in one line.
 
     Args:
-      complaint: what tyro would print.
-      arguments: what was typed after the command.
+      complaint: the output of tyro.
+      arguments: the words after the command.
     """
-    # The frame is drawn of other characters where the terminal knows ASCII only.
+    # On an ASCII terminal the frame has other characters.
     text = " ".join(re.sub(r"[│╭╮╰╯─]|-{3,}", " ", complaint).split())
     if match := re.search(r"Unrecognized options: ([^\s,=]+)", text):
         if not match[1].startswith("-"):
@@ -39,7 +39,7 @@ def one_line(complaint: str, arguments: Sequence[str]) -> str:
     if match := re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*?),?\)", text):
         return f"{match[2]} {match[1]}: choose from {match[3].replace(chr(39), '')}"
     if match := re.search(r"Error parsing ([^\s:]+):", text):
-        # The longest first: INT ... begins like INT.
+        # The longest first: "INT ..." begins with "INT".
         kinds = "|".join(re.escape(kind) for kind in sorted(KINDS, key=len, reverse=True))
         kind = re.search(rf"{re.escape(match[1])} ({kinds})(?!\w)", text)
         wanted = KINDS[kind[1]] if kind else "something else"
@@ -48,7 +48,7 @@ def one_line(complaint: str, arguments: Sequence[str]) -> str:
 
 
 def _flags_alike(text: str) -> list[str]:
-    """The flags that tyro thinks may have been meant, in no useful order."""
+    """The flags that tyro suggests, in arbitrary order."""
     _, _, suggestions = text.partition("Perhaps you meant:")
     return re.findall(r"--[a-z-]+[a-z]", suggestions.partition("For full helptext")[0])
 
@@ -75,7 +75,7 @@ def with_flags(text: str, names: Collection[str]) -> str:
 
 
 def _typed(flag: str, arguments: Sequence[str]) -> str:
-    """The values that were typed after a flag."""
+    """The values after a flag."""
     words = [word for argument in arguments for word in argument.split("=", 1)] if flag.startswith("--") else []
     values: list[str] = []
     for word in words[words.index(flag) + 1 :] if flag in words else []:

@@ -1,4 +1,4 @@
-"""What the flags of all commands share: how they show in --help, and what is said of one that does nothing."""
+"""Annotations of flags: how they appear in --help."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
 def optional(kind: str, default: str) -> Any:
-    """The annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
+    """Annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
     return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
 
 
@@ -28,7 +28,7 @@ def papers(name: str) -> str:
 
 
 def several(kind: str, default: str | None = None) -> Any:
-    """The annotation of a flag that takes any number of values: `--features INT ...`; `default` as in `optional`."""
+    """Annotation of a flag that takes several values: `--features INT ...`; `default` as in `optional`."""
     if default is None:
         return tyro.conf.arg(metavar=f"{kind} ...")
     return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")

@@ -79,7 +79,7 @@ class Train:
         score = command("score", self.run, "FOLDER")
         next_step = f"look for anomalies with {score}"
         if not ending.finished:
-            next_step = "the same command goes on from there"
+            next_step = "the same command continues it"
         elif config.read_config(self.run)["images"]["test"]:
             evaluate = command("evaluate", self.run)
             next_step = f"see how good it is with {evaluate}, or score other images with {score}"

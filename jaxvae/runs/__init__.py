@@ -1,1 +1,1 @@
-"""A run: its configuration, its training, its checkpoints."""
+"""Runs: settings, config.json, training, checkpoints, and the images of a run."""

@@ -22,15 +22,15 @@ State = TypeVar("State")
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
-    """Write a state under its step number and read it back. In a job of several processes all of them call it.
+    """Write a state under its step number and read it back. In a job of several processes, all of them call this.
 
-    A checkpoint appears whole or not at all: it is written under another name and renamed. A process that is killed
-    leaves the checkpoint before it.
+    A checkpoint appears whole or not at all: it is written under another name and renamed. If the process is killed,
+    the checkpoint before it stays.
 
     Args:
       directory: made if missing.
       state: any pytree with a `step`, such as a `TrainState`, or those of a population.
-      keep: number of checkpoints that stay. With `keep=1` the step can be lower than that of the checkpoint before.
+      keep: number of checkpoints that stay. With `keep=1` the step may be lower than that of the checkpoint before.
 
     Raises:
       InputError: `directory` holds a checkpoint of that step, or with `keep` above 1 of a later one; `keep` is below 1;
@@ -66,8 +66,9 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
 
     Args:
       like: a state, or the shapes of one (`jax.eval_shape(...)`).
+
     Raises:
-      InputError: no checkpoint there, or one of another model.
+      InputError: there is no checkpoint, or it is of another model.
     """
     import orbax.checkpoint as ocp
 
@@ -76,7 +77,7 @@ def restore(directory: str | os.PathLike[str], like: State) -> State:
         raise InputError(f"{os.fspath(directory)}: no checkpoint there; save one first")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(
-        # Of shapes alone nobody knows where they lay: here, not on the devices of whoever saved them.
+        # Shapes have no sharding. Put them here, not on the devices of the process that saved them.
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here),
         like,
     )
@@ -108,7 +109,7 @@ def restore_params(directory: str | os.PathLike[str], step: int, shapes: Params)
 
 
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
-    """The step of the newest checkpoint in a folder, None where there is none."""
+    """The step of the newest checkpoint in a folder, None if there is none."""
     steps = [
         int(path.name) for path in orbax_paths.absolute(directory).glob("*") if path.name.isdigit() and path.is_dir()
     ]
@@ -116,7 +117,7 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
 
 
 def remove_later(directory: str | os.PathLike[str], step: int) -> None:
-    """Removes the checkpoints of later steps; killed at any moment, it leaves none in part."""
+    """Remove the checkpoints of later steps, each whole even if the process is killed meanwhile."""
     for left in orbax_paths.absolute(directory).glob(".removed-*"):
         shutil.rmtree(left, ignore_errors=True)
     for path in orbax_paths.absolute(directory).glob("*"):
@@ -125,7 +126,7 @@ def remove_later(directory: str | os.PathLike[str], step: int) -> None:
 
 
 def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: Any, *, whole: bool = False) -> None:
-    """Compares names and shapes beforehand, as Orbax restores what it lacks as None and says the rest in many lines."""
+    """Raise InputError if names or shapes differ. Orbax would restore None, or raise with many lines."""
     import orbax.checkpoint as ocp
 
     with (
@@ -148,7 +149,7 @@ def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: 
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """{"params.encoder_0": (4, 4, 1, 16)}; keys are left out, which Orbax stores as the numbers in them."""
+    """Shapes by name: {"params.encoder_0": (4, 4, 1, 16)}. Random keys are left out: Orbax stores them as numbers."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
         for path, leaf in jax.tree.leaves_with_path(tree)
@@ -157,13 +158,13 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _same_bits(one: Any, other: Any) -> bool:
-    """Whether the arrays of two trees are equal bit for bit, as far as this process has them."""
+    """Whether the arrays of two trees are equal bit for bit, in the parts that this process has."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
     return all(np.array_equal(a, b) for pair in pairs for a, b in zip(*map(_bytes, pair), strict=True))
 
 
 def _bytes(leaf: Any) -> list[np.ndarray]:
-    """The bytes of an array, of each part that is on a device of this process."""
+    """The bytes of each part of an array on the devices of this process."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]

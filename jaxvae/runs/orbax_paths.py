@@ -1,4 +1,4 @@
-"""Files of a checkpoint: paths that Orbax can use, and errors of the disk in one line."""
+"""Paths that Orbax can use, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from jaxvae import files
 from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory, system_error
 
-# Characters of a path that mean something else to Orbax or TensorStore.
+# Characters with a special meaning for Orbax or TensorStore.
 SPECIAL = re.compile(r"[][*?\\]")
 
 
@@ -22,19 +22,19 @@ def absolute(directory: str | os.PathLike[str]) -> Path:
     """The folder's absolute path. Orbax accepts a relative path and then fails to restore from it.
 
     Raises:
-      InputError: it is the address of a bucket.
+      InputError: the folder is the address of a bucket.
     """
     if re.match(r"\w+:/", os.fspath(directory)):
-        raise InputError(f"{os.fspath(directory)}: is no folder of this machine; mount it (a bucket: gcsfuse)")
+        raise InputError(f"{os.fspath(directory)}: is not a folder of this machine; mount it (a bucket: gcsfuse)")
     return Path(directory).absolute()
 
 
 @contextmanager
 def orbax_path(directory: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path of the folder that Orbax can use, which makes the folder if it is missing.
+    """A path of the folder that Orbax can use; the folder is made if it is missing.
 
-    Orbax takes `*`, `?` and `[` in a path for a pattern, and TensorStore takes a backslash for a slash. Below such
-    names they work through a link.
+    Orbax reads `*`, `?` and `[` in a path as a pattern, and TensorStore reads a backslash as a slash. Paths with such
+    names are replaced by a link.
     """
     path = absolute(directory)
     if not SPECIAL.search(str(path)):
@@ -49,10 +49,10 @@ def orbax_path(directory: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _merge(item: Path) -> None:
-    """Complete a checkpoint of one process that Orbax left unmerged, as it did below folders such as `[2024]`.
+    """Complete a checkpoint that Orbax left unmerged, which it did below folders such as `[2024]`.
 
-    The arrays are in the database of process 0, a folder of its own. They are copied to where Orbax reads, the manifest
-    last, since a database is read from its manifest.
+    The arrays are in a separate database of process 0. They are copied to where Orbax reads, the manifest last, since
+    a database is read from its manifest.
     """
     parts = [path for path in item.iterdir() if path.name.startswith("ocdbt.process_")] if item.is_dir() else []
     if len(parts) == 1 and not (item / "manifest.ocdbt").exists():
@@ -62,7 +62,7 @@ def _merge(item: Path) -> None:
 
 @contextmanager
 def readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
-    """A path from which Orbax reads the folder. Whatever Orbax raises becomes one line; its errors have no class."""
+    """A path from which Orbax reads the folder. Its errors, which have no common class, become one line."""
     place = Path(directory) / str(step)
     try:
         with orbax_path(directory) as path:
@@ -79,13 +79,13 @@ def readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
             f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
-            "remove it to go on from the checkpoint before it, if there is one"
+            "remove it to continue from the checkpoint before it, if there is one"
         ) from error
 
 
 @contextmanager
 def writable(directory: str | os.PathLike[str], step: int) -> Iterator[None]:
-    """A full disk and the like in one line."""
+    """Report a full disk and other system errors in one line."""
     try:
         yield
     except Exception as error:

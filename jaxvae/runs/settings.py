@@ -111,6 +111,6 @@ def check(settings: Settings, source: Source) -> None:
             raise ArgumentError(name, getattr(settings, name), "must be a finite number")
     refuse_below_zero("beta", settings.beta)
     if not 0 <= settings.seed < 2**32:
-        raise ArgumentError("seed", settings.seed, "must lie in 0..4294967295")
+        raise ArgumentError("seed", settings.seed, "must be in 0..4294967295")
     if settings.patience is not None and source.validation == 0:
         raise InputError("`patience` needs a validation set; set `validation` to a fraction above 0")

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end. They are noted, so that the process ends where it can be continued."""
+"""Signals that ask a process to end: they are recorded, so that it can end where it can be continued."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from types import FrameType
 
 @contextmanager
 def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """A list to which these signals are added, instead of ending the process. A second Ctrl-C interrupts as usual.
+    """Record signals in a list instead of ending the process. A second Ctrl-C interrupts as usual.
 
-    Python gives signals to the main thread only. In other threads the list stays empty and nothing is changed.
+    Python sends signals to the main thread only. In other threads the list stays empty and nothing changes.
 
     Args:
       numbers: signals, such as `signal.SIGTERM`.

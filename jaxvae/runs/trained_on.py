@@ -1,7 +1,7 @@
-"""trained_on.jsonl: which images or scans a run was trained on, so that it is not tested on them.
+"""trained_on.jsonl: the images or scans that a run was trained on, so that it is not tested on them.
 
-One line per training or validation image, or per volume of them: its file, links followed, and its sketch
-(`dataset.sketches`), by which it is known wherever it lies and whatever it is called.
+One line per training or validation image, or per volume: its file, links followed, and its sketch (`dataset.sketches`).
+The sketch recognises an image in another folder or under another name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxvae import files
 from jaxvae.data.dataset import Splits, contents, is_among, is_sketch, sketches
+from jaxvae.data.kinds import IMAGES, VOLUMES
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError, command
 from jaxvae.runs.run import Run
@@ -22,12 +23,12 @@ FILE = "trained_on.jsonl"
 
 
 def write(run_directory: Path, run: Run, splits: Splits) -> None:
-    """Writes the file into a run; it is empty for data that are no folder, which no other folder can hold."""
+    """Write the file into a run. It is empty for phantoms and FashionMNIST, which are not in folders of images."""
     data = Path(run.config["data"]["data"])
     parts = (splits.train, splits.validation)
-    if not data.is_absolute():
+    if run.kind not in (IMAGES, VOLUMES):
         found = []
-    elif run.config.get("volumes"):
+    elif run.kind is VOLUMES:
         opened, patients = cache.open_cache(data), {patient for part in parts for patient in part.groups}
         records = [record for record in opened.volumes if record["patient"] in patients]
         found = [(record["image"], contents(cache.images_of(opened, record))) for record in records]
@@ -42,15 +43,17 @@ def write(run_directory: Path, run: Run, splits: Splits) -> None:
 
 
 def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
-    """Refuses images that the run was trained on, known by their files or by their pixels.
+    """Raise InputError for images that the run was trained on, recognised by file or by pixels.
 
     Args:
-      found: by file, the sketch of each image, or `contents` of each volume.
+      run_directory: the folder of the run.
+      found: the sketch of each image, or `contents` of each volume, by file.
       where: the folder that holds them.
+
     Raises:
       InputError: the run was trained on one of them.
     """
-    way_out = f"remove it, and repeat the command {command('train', run_directory)} with its flags"
+    way_out = f"remove it, and repeat {command('train', run_directory, '--config', run_directory)}"
     lines = files.read_lines(run_directory / FILE, {"file": str, "sketch": list}, way_out=way_out)
     if not all(is_sketch(line["sketch"]) for line in lines):
         raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")

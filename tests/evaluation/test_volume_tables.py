@@ -268,7 +268,7 @@ def test_refused(trained, tmp_path, capsys):
         (["evaluate", run, str(trained / "cache")], "p00/flair.nii.gz, which the run was trained on"),
         (["evaluate", run, str(tmp_path)], "no prepared volumes in it"),
         (["evaluate", run, "--median", "4"], "--median 4: must be odd, or 0"),
-        (["evaluate", run, "--components", "-1"], "--components -1: must not be below 0"),
+        (["evaluate", run, "--components", "-1"], "--components -1: must be at least 0"),
         (["report", run, str(tmp_path / "c24")], "not evaluated yet; run `jaxvae evaluate"),
         (["train", str(tmp_path / "r"), *train[2:], "--features", *"23456"], "prepare them anew with --size 32"),
         ([*train, "--size", "32"], "--size 32: volumes have the size they were prepared with"),

@@ -1,4 +1,4 @@
-"""The memory model against what XLA counts for the compiled programs."""
+"""Memory estimates compared with XLA's count of the compiled programs; memory limits of jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DENSE, CONV = jaxvae.DenseVAE((28, 28, 1), 20, 200), jaxvae.ConvVAE((64, 64, 1),
 
 
 def held(compiled) -> int:
-    """Bytes; of the outputs, those that take an input's place are not counted twice."""
+    """Bytes that a compiled program holds. Outputs in the place of an input count once."""
     counted = compiled.memory_analysis()
     assert counted is not None
     held = counted.argument_size_in_bytes + counted.temp_size_in_bytes
@@ -26,7 +26,7 @@ def held(compiled) -> int:
     ("model", "runs", "together", "batch_size"),
     [(DENSE, 2, 1, 16), (DENSE, 6, 1, 16), (DENSE, 6, 6, 16), (CONV, 2, 1, 64), (CONV, 2, 2, 64)],
 )
-def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, batch_size):
+def test_the_estimate_is_slightly_above_xlas_count(model, runs, together, batch_size):
     config = jaxvae.TrainConfig(batch_size=batch_size)
     images = jnp.zeros((64, *model.image_shape), jnp.uint8)
     members = jaxvae.grid(seed=range(runs))
@@ -62,7 +62,7 @@ def test_the_model_is_near_xlas_count_and_not_below_it(model, runs, together, ba
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_the_limit_of_a_job_holds_for_what_runs_in_it(tmp_path, version):
+def test_limits_of_parent_groups_apply(tmp_path, version):
     kinds = {1: "memory", 2: ""}[version]
     names = {1: ("limit_in_bytes", "usage_in_bytes", "total_"), 2: ("max", "current", "")}[version]
     for path, limit in {"": "max" if version == 2 else str(2**60), "job_7": "9000", "job_7/step_0": "max"}.items():
@@ -79,7 +79,7 @@ def test_the_limit_of_a_job_holds_for_what_runs_in_it(tmp_path, version):
     assert capacity._left_to_the_container(tmp_path, tmp_path / "none") == []
 
 
-def test_there_is_memory_here():
+def test_free_memory_is_plausible():
     free = capacity.free_bytes()
     assert free is None or 10**6 < free < 10**14
     assert jax.local_devices()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, and what is damaged is refused in words."""
+"""Checkpoints come back bit for bit; damaged ones are refused in one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DENSE, CONV = DenseVAE((8, 8, 1), 2, 8), ConvVAE((8, 8, 1), 2, (4, 8))
 
 
 def at_step(model: DenseVAE | ConvVAE, step: int) -> TrainState:
-    """A state that differs from that of any other step in every leaf."""
+    """A state whose leaves all differ from those of other steps."""
     rng = np.random.default_rng(step)
     state = jax.eval_shape(lambda: init(model, TrainConfig(), Hyperparams(), jax.random.key(0)))
     params, opt_state = jax.tree.map(
@@ -68,7 +68,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path, model) -> None:
     assert_equal(checkpoint.restore(tmp_path, shapes), state)
 
 
-def test_a_relative_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folders_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     state = at_step(DENSE, 1)
     checkpoint.save("here", state)
@@ -76,7 +76,7 @@ def test_a_relative_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["Project [2024]", "a[", "a*", "a?b", "**", "back\\slash", "[*?]\\"])
-def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
+def test_folders_with_special_characters_work(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / "axb").mkdir()
     other, state = at_step(DENSE, 2), at_step(DENSE, 3)
@@ -89,7 +89,7 @@ def test_any_name_of_a_folder_will_do(tmp_path: Path, name: str) -> None:
     assert_equal(checkpoint.restore(tmp_path / "renamed" / "last", state), state)
 
 
-def test_the_temporary_folder_can_have_an_odd_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_with_special_characters_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "[tmp]").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "[tmp]"))
     state = at_step(DENSE, 1)
@@ -99,12 +99,12 @@ def test_the_temporary_folder_can_have_an_odd_name_too(tmp_path: Path, monkeypat
 
 
 def unmerge(item: Path) -> None:
-    """Take the merged database away, which Orbax did not write below a folder with brackets in its name."""
+    """Remove the merged database, which Orbax did not write below folders with brackets."""
     (item / "manifest.ocdbt").unlink()
     shutil.rmtree(item / "d")
 
 
-def test_a_checkpoint_without_its_merged_database_is_read(tmp_path: Path) -> None:
+def test_an_unmerged_checkpoint_is_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run [1]", CONV)
     last = run / "checkpoints" / "last"
     unmerge(last / "3" / "default")
@@ -114,7 +114,7 @@ def test_a_checkpoint_without_its_merged_database_is_read(tmp_path: Path) -> Non
     jax.tree.map(np.testing.assert_array_equal, checkpoint.load(run).params, at_step(CONV, 3).params)
 
 
-def test_a_save_that_cannot_be_read_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_reads_back_differently_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restore = checkpoint.restore
 
     def lossy(directory: Path, like: TrainState) -> TrainState:
@@ -127,7 +127,7 @@ def test_a_save_that_cannot_be_read_back_is_an_error(tmp_path: Path, monkeypatch
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorStore says RESOURCE_EXHAUSTED of a full disk, as XLA does of memory."""
+    """TensorStore reports a full disk as RESOURCE_EXHAUSTED, as XLA reports lack of memory."""
     full = "RESOURCE_EXHAUSTED: Failed writing: No space left on device [os_error_code='28']"
 
     def save(*_: object, **__: object) -> None:
@@ -141,7 +141,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "memory" not in str(no.value)
 
 
-def test_a_checkpoint_is_not_blamed_for_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_not_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path, at_step(DENSE, 1))
 
     def restore(*_: object, **__: object) -> None:
@@ -168,7 +168,7 @@ def test_a_step_is_saved_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("steps", "keep"), [((100, 200, 50), 2), ((100,), 0)])
-def test_nothing_is_saved_that_would_not_be_restored(tmp_path: Path, steps, keep) -> None:
+def test_a_state_older_than_the_last_is_not_saved(tmp_path: Path, steps, keep) -> None:
     for step in steps[:-1]:
         checkpoint.save(tmp_path, at_step(DENSE, step))
     there = sorted(path.name for path in tmp_path.iterdir())
@@ -177,8 +177,8 @@ def test_nothing_is_saved_that_would_not_be_restored(tmp_path: Path, steps, keep
     assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
-def test_a_place_that_is_no_folder_is_refused() -> None:
-    with pytest.raises(InputError, match="gs://bucket/run: is no folder of this machine; mount it"):
+def test_the_address_of_a_bucket_is_refused() -> None:
+    with pytest.raises(InputError, match="gs://bucket/run: is not a folder of this machine; mount it"):
         checkpoint.save("gs://bucket/run", at_step(DENSE, 1))
 
 
@@ -189,7 +189,7 @@ def test_a_population_comes_back(tmp_path: Path) -> None:
     assert_equal(checkpoint.restore(tmp_path, jax.eval_shape(lambda: states)), states)
 
 
-def test_what_a_killed_save_leaves_is_no_checkpoint(tmp_path: Path) -> None:
+def test_an_interrupted_save_is_ignored_and_removed(tmp_path: Path) -> None:
     state = at_step(DENSE, 4)
     checkpoint.save(tmp_path, state)
     torn = tmp_path / "6.orbax-checkpoint-tmp"
@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_restoring_from_nothing_is_refused(tmp_path: Path) -> None:
+def test_restoring_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: no checkpoint"):
         checkpoint.restore(tmp_path / "nowhere", at_step(DENSE, 1))
     assert not (tmp_path / "nowhere").exists()
@@ -253,7 +253,7 @@ def test_an_empty_folder_of_the_best_does_not_hide_the_last(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("model", [DENSE, CONV, CONV.clone(dtype=jnp.bfloat16)], ids=["dense", "conv", "bfloat16"])
-def test_a_model_and_its_json_say_the_same(model) -> None:
+def test_models_survive_json(model) -> None:
     config = checkpoint.model_to_config(model)
     assert json.loads(json.dumps(config)) == config
     assert checkpoint.model_from_config(config) == model
@@ -291,7 +291,7 @@ def test_a_damaged_config_is_refused_in_one_line(tmp_path: Path, content: bytes,
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, found in (("nowhere", "no such folder"), (".", "is no run"), ("file", "is no run")):
         with pytest.raises(InputError, match=f"{found}.*jaxvae train"):
@@ -305,14 +305,14 @@ def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     assert not (run / "checkpoints").exists()
 
 
-def test_a_part_of_a_state_is_not_restored_as_the_whole(tmp_path: Path) -> None:
+def test_a_state_with_missing_parts_is_not_restored(tmp_path: Path) -> None:
     state = at_step(DENSE, 3)
     checkpoint.save(tmp_path, state)
     with pytest.raises(InputError, match=r"3: a checkpoint of another state, it has .* too; restore all of it"):
         checkpoint.restore(tmp_path, dataclasses.replace(state, opt_state=()))
 
 
-def test_of_several_checkpoints_none_is_lost_for_an_older_one(tmp_path: Path) -> None:
+def test_an_older_state_does_not_replace_several_checkpoints(tmp_path: Path) -> None:
     for step in (10, 11):
         checkpoint.save(tmp_path, at_step(DENSE, step))
     with pytest.raises(InputError, match="holds a checkpoint of step 11, and this one is of step 5"):

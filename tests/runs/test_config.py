@@ -26,7 +26,7 @@ def splits() -> Splits:
     return Splits(take(everything, np.arange(10)), take(everything, np.arange(10, 13)), take(everything, np.arange(0)))
 
 
-def test_the_defaults_are_the_papers(splits: Splits) -> None:
+def test_defaults_are_the_papers_values(splits: Splits) -> None:
     dense = make_config(SOURCE, splits, Settings(model="dense"))
     assert (dense["model"]["latent_size"], dense["hparams"]["learning_rate"]) == (20, 1e-3)
     conv = make_config(SOURCE, splits, Settings(features=(4, 8)))

@@ -1,4 +1,4 @@
-"""Laws of configurations: what is written as JSON is read again as the same value, and nonsense is refused."""
+"""Laws of configurations: values survive JSON, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def slicings(draw: st.DrawFn) -> Slicing:
 
 
 def through_json(value: Any) -> Any:
-    """As `files.write_json` writes it."""
+    """The value after writing and reading it as JSON."""
     return json.loads(json.dumps(value, allow_nan=False))
 
 
 @given(dense | convolutional())
-def test_every_model_is_made_again_from_its_configuration(model):
+def test_every_model_survives_json(model):
     assert model_from_config(through_json(model_to_config(model))) == model
 
 
@@ -80,17 +80,17 @@ def test_every_model_is_made_again_from_its_configuration(model):
         POSITIVE,
     )
 )
-def test_every_training_configuration_is_made_again(config):
+def test_every_training_configuration_survives_json(config):
     assert TrainConfig(**through_json(asdict(config))) == config
 
 
 @given(st.builds(Hyperparams, POSITIVE, POSITIVE, st.floats(-50, 50)))
-def test_all_hyperparameters_are_made_again(hparams):
+def test_all_hyperparameters_survive_json(hparams):
     assert Hyperparams(**through_json(asdict(hparams))) == hparams
 
 
 @given(slicings())
-def test_every_slicing_is_made_again(slicing):
+def test_every_slicing_survives_json(slicing):
     assert slices.from_config(through_json(slices.to_config(slicing))) == slicing
 
 
@@ -105,19 +105,19 @@ def test_every_slicing_is_made_again(slicing):
         split_seed=st.integers(0, 2**32 - 1),
     )
 )
-def test_the_flags_of_the_data_are_made_again(source):
+def test_every_source_survives_json(source):
     assert kinds.from_config(through_json(kinds.to_config(source))) == source
 
 
 @given(st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=4))
-def test_every_record_is_read_again_from_its_line(tmp_path, records):
+def test_every_record_survives_jsonl(tmp_path, records):
     files.write_lines(tmp_path / "a.jsonl", records[:2])
     files.append_lines(tmp_path / "a.jsonl", records[2:])
     assert files.read_lines(tmp_path / "a.jsonl") == records
 
 
 @given(JSON | st.dictionaries(st.sampled_from(("name", "image_shape", "features", "dtype", "latent_size")), JSON))
-def test_a_configuration_of_no_model_is_refused_in_one_line(config):
+def test_an_invalid_model_is_refused_in_one_line(config):
     for one in (config, {"name": "DenseVAE", "config": config}, {"name": "ConvVAE", "image_shape": config}):
         with pytest.raises(InputError) as refused:
             model_from_config(one)  # pyright: ignore[reportArgumentType]
@@ -125,7 +125,7 @@ def test_a_configuration_of_no_model_is_refused_in_one_line(config):
 
 
 @given(JSON)
-def test_a_config_json_of_anything_else_is_refused_in_one_line(tmp_path, value):
+def test_an_invalid_config_json_is_refused_in_one_line(tmp_path, value):
     write = Path(tmp_path / "config.json").write_text
     write(json.dumps(value))
     with pytest.raises(InputError, match=r"config\.json: ") as refused:

@@ -1,4 +1,4 @@
-"""A run goes on where it was left, however it was left, and ends bit for bit as if it had not been."""
+"""A run that was stopped or killed continues to bit for bit the same weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONFIG["train"] |= {"clip_norm": None, "schedule": "constant", "warmup_steps": 0
 
 
 class After(list):
-    """Is found empty so many times, and filled from then on: a signal at a moment of our choice."""
+    """A list that is empty when first looked at, and filled after `looks` looks: a signal at a chosen moment."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def last_state(run: Path) -> TrainState:
 
 
 def assert_same(run: Path, other: Path) -> None:
-    """Every leaf of the last checkpoints, the best ones if any, and every number but the seconds."""
+    """Compare all leaves of the last and the best checkpoints, and all records but their seconds."""
     for (path, a), (_, b) in zip(*map(jax.tree.leaves_with_path, map(last_state, (run, other))), strict=True):
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
@@ -99,7 +99,7 @@ def records(run: Path) -> list[dict[str, float]]:
 # A folder and its configuration
 
 
-def test_a_new_folder_is_claimed_and_the_same_run_again(tmp_path: Path) -> None:
+def test_a_new_folder_is_claimed_once_and_again(tmp_path: Path) -> None:
     training.claim(tmp_path / "new" / "run", CONFIG)
     assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == CONFIG
     training.claim(tmp_path / "new" / "run", {**CONFIG, "jaxvae": "a later version"})
@@ -110,7 +110,7 @@ def test_a_new_folder_is_claimed_and_the_same_run_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_something_else_is_not_touched(tmp_path: Path, kind: str) -> None:
+def test_folders_with_other_files_are_left_alone(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "thesis"
     if kind == "folder":
         place.mkdir()
@@ -141,7 +141,7 @@ def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: d
     assert json.loads((tmp_path / "run" / "config.json").read_text()) == CONFIG
 
 
-def test_a_run_that_has_learnt_nothing_is_made_anew(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_is_made_again(tmp_path: Path) -> None:
     training.claim(tmp_path / "run", CONFIG)
     (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
     with files.locked(tmp_path / "run"), pytest.raises(InputError, match="another process is at work there"):
@@ -151,7 +151,7 @@ def test_a_run_that_has_learnt_nothing_is_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_epochs_may_grow_unless_the_schedule_ends_with_them(tmp_path: Path) -> None:
+def test_epochs_may_grow_unless_the_schedule_is_cosine(tmp_path: Path) -> None:
     training.claim(tmp_path / "run", CONFIG)
     for name in ("run", "cosine"):
         (tmp_path / name / "checkpoints" / "last" / "3").mkdir(parents=True)
@@ -170,13 +170,13 @@ def test_epochs_may_grow_unless_the_schedule_ends_with_them(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, splits: Splits) -> Path:
-    """A run that nothing disturbed: 6 epochs of 2 steps."""
+    """A run without interruption: 6 epochs of 2 steps."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     assert train(run, splits) == training.Ending(True, "trained for 12 steps")
     return run
 
 
-def test_a_run_leaves_a_record_an_epoch_and_its_last_state(whole: Path, splits: Splits) -> None:
+def test_a_run_has_one_record_per_epoch_and_its_last_state(whole: Path, splits: Splits) -> None:
     assert [record["step"] for record in records(whole)] == [2, 4, 6, 8, 10, 12]
     assert int(last_state(whole).step) == 12
     params = last_state(whole).params
@@ -185,7 +185,7 @@ def test_a_run_leaves_a_record_an_epoch_and_its_last_state(whole: Path, splits: 
     assert not list(whole.rglob("*.part"))
 
 
-def test_the_validation_elbo_is_that_of_the_library(whole: Path, splits: Splits) -> None:
+def test_the_validation_elbo_equals_sample_scores(whole: Path, splits: Splits) -> None:
     run = checkpoint.load(whole)
     scores = sample_scores(run.model, run.params, splits.validation.images, log_scale=-1.0)
     elbo = training.validation_elbo(MODEL, run.params, splits.validation.images, Hyperparams(beta=3.0, log_scale=-1.0))
@@ -193,7 +193,7 @@ def test_the_validation_elbo_is_that_of_the_library(whole: Path, splits: Splits)
 
 
 @pytest.mark.parametrize("looks", [0, 1, 4])
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, whole: Path, splits: Splits, looks: int) -> None:
+def test_a_stopped_run_continues_to_the_same_weights(tmp_path: Path, whole: Path, splits: Splits, looks: int) -> None:
     ending = train(tmp_path / "run", splits, stop=After(looks))
     assert ending == training.Ending(False, f"stopped by a signal at step {2 * looks} of 12")
     assert checkpoint.latest_step(tmp_path / "run" / "checkpoints" / "last") == 2 * looks
@@ -201,14 +201,14 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path, whole: Path, spli
     assert_same(tmp_path / "run", whole)
 
 
-def test_a_checkpoint_may_follow_every_chunk(tmp_path: Path, whole: Path, splits: Splits) -> None:
+def test_checkpoints_after_every_chunk_change_nothing(tmp_path: Path, whole: Path, splits: Splits) -> None:
     train(tmp_path / "run", splits, seconds=0.0)
     assert_same(tmp_path / "run", whole)
     kept = (tmp_path / "run" / "checkpoints" / "last").iterdir()
     assert sorted(int(path.name) for path in kept) == [10, 12]
 
 
-def test_records_past_the_checkpoint_and_half_lines_are_cut_off(tmp_path: Path, whole: Path, splits: Splits) -> None:
+def test_records_after_the_checkpoint_are_cut_off(tmp_path: Path, whole: Path, splits: Splits) -> None:
     run = tmp_path / "run"
     train(run, splits, stop=After(2))
     with (run / "metrics.jsonl").open("a") as log:
@@ -268,7 +268,7 @@ def test_long_epochs_are_cut_into_equal_programs(monkeypatch: pytest.MonkeyPatch
         assert sum(chunks[: len(chunks) // 2]) == epoch
 
 
-def test_patience_counts_epochs_however_they_are_cut(
+def test_patience_counts_epochs_not_chunks(
     tmp_path: Path, whole: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "LONGEST_CHUNK", 1)
@@ -313,7 +313,7 @@ def test_a_resumed_run_remembers_the_best(
     assert_same(tmp_path / "run", stopped_early)
 
 
-def test_a_kill_between_the_best_and_the_last_is_made_good(
+def test_a_kill_between_saving_best_and_last_is_recovered(
     tmp_path: Path, splits: Splits, stopped_early: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = checkpoint.save
@@ -335,7 +335,7 @@ def test_a_kill_between_the_best_and_the_last_is_made_good(
 
 
 @pytest.mark.parametrize("validation", [True, False])
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, splits: Splits, validation: bool) -> None:
+def test_a_nan_loss_ends_the_run(tmp_path: Path, splits: Splits, validation: bool) -> None:
     splits = splits if validation else Splits(splits.train, take(splits.train, np.arange(0)), splits.test)
     hparams = {**CONFIG["hparams"], "learning_rate": 1e30}
     with pytest.raises(InputError, match=r"run: \w+ became (nan|inf) at step 2; .*`learning_rate`"):
@@ -363,7 +363,7 @@ def test_the_last_good_checkpoint_stays(
     assert_same(tmp_path / "run", whole)
 
 
-def test_the_arithmetic_is_the_objective(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_arithmetic_selects_the_objective(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     objectives = []
 
     def fit(*_, objective, **__):
@@ -377,9 +377,7 @@ def test_the_arithmetic_is_the_objective(tmp_path: Path, splits: Splits, monkeyp
     assert objectives == [elbo_terms, parity.dense_elbo_terms]
 
 
-def test_the_augmentation_is_that_of_the_configuration(
-    tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_config_selects_the_augmentation(tmp_path: Path, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     augmentations = []
 
     def fit(*_, augment, **__):
@@ -393,7 +391,7 @@ def test_the_augmentation_is_that_of_the_configuration(
     assert augmentations == [None, None, Augmentation()]
 
 
-def test_a_run_that_names_no_augmentation_goes_on_without_one(tmp_path: Path) -> None:
+def test_a_config_without_augmentation_continues_without(tmp_path: Path) -> None:
     training.claim(tmp_path / "run", CONFIG)
     (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
     with pytest.raises(InputError, match='run: was made with augment "none", now "paper"'):
@@ -402,7 +400,7 @@ def test_a_run_that_names_no_augmentation_goes_on_without_one(tmp_path: Path) ->
     assert checkpoint.read_config(tmp_path / "run")["augment"] == "none"
 
 
-def test_an_augmented_run_goes_on_to_the_same_end(tmp_path: Path, splits: Splits) -> None:
+def test_an_augmented_run_continues_to_the_same_weights(tmp_path: Path, splits: Splits) -> None:
     assert train(tmp_path / "whole", splits, augment="paper").finished
     assert not train(tmp_path / "run", splits, stop=After(2), augment="paper").finished
     assert train(tmp_path / "run", splits, augment="paper").finished
@@ -420,13 +418,13 @@ def command(run: Path, folder: Path) -> list[str]:
 
 
 def process(run: Path, folder: Path, until: int | None = None, number: int = 0) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a process, sent a signal once it has brought the run to so many records."""
+    """Exit code, stdout and stderr of a process that gets a signal once the run has `until` records."""
     log = run / "metrics.jsonl"
     before = log.stat().st_ino if log.exists() else None
     started = [sys.executable, "-m", "jaxvae", *command(run, folder)]
     with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while until is not None and process.poll() is None:
-            # A process that goes on begins with a new file, cut off at its checkpoint.
+            # A continued process starts with a new file, cut off at its checkpoint.
             if log.exists() and log.stat().st_ino != before and log.read_text().count("\n") >= until:
                 process.send_signal(number)
                 break
@@ -448,7 +446,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
+def test_a_run_continues_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, undisturbed: Path) -> None:
     """SIGKILL twice, each time after a record; tests/cli/test_kill_and_resume.py kills at any moment."""
     run = tmp_path / "run"
     printed = ""
@@ -461,7 +459,7 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
     code, out, err = process(run, folder, EPOCHS // 2, signal.SIGTERM)
     step = records(run)[-1]["step"]
     assert (code, err) == (STOPPED, "")
-    words = f"{run}: stopped by a signal at step {step} of {2 * EPOCHS}; the same command goes on from there\n"
+    words = f"{run}: stopped by a signal at step {step} of {2 * EPOCHS}; the same command continues it\n"
     assert out.endswith(words)
     assert EPOCHS <= step < 2 * EPOCHS
     assert checkpoint.latest_step(run / "checkpoints" / "last") == step
@@ -471,7 +469,9 @@ def test_a_run_goes_on_after_sigkill_and_sigterm(tmp_path: Path, folder: Path, u
     assert_same(run, undisturbed)
 
 
-def test_without_a_terminal_progress_is_a_line_a_minute(tmp_path: Path, splits: Splits, monkeypatch, capsys) -> None:
+def test_without_a_terminal_progress_is_printed_every_minute(
+    tmp_path: Path, splits: Splits, monkeypatch, capsys
+) -> None:
     monkeypatch.setattr(training, "QUIET_SECONDS", 0.0)
     train(tmp_path / "run", splits, epochs=2)
     lines = capsys.readouterr().err.splitlines()
@@ -479,10 +479,8 @@ def test_without_a_terminal_progress_is_a_line_a_minute(tmp_path: Path, splits: 
     assert re.fullmatch(rf"{tmp_path / 'run'}: step \d+ of \d+, loss [\d.]+.*", lines[0])
 
 
-def test_a_best_state_of_steps_that_are_done_again_is_forgotten(
-    tmp_path: Path, splits: Splits, stopped_early: Path
-) -> None:
-    """As where a run was killed after such a state had been saved, and again while it was being removed."""
+def test_a_best_state_after_the_last_checkpoint_is_removed(tmp_path: Path, splits: Splits, stopped_early: Path) -> None:
+    """The run was killed after saving such a state, and again while removing it."""
     assert not train(tmp_path / "run", splits, stop=After(2), **RESTLESS).finished
     best = tmp_path / "run" / "checkpoints" / "best"
     (best / "1000").mkdir(parents=True)

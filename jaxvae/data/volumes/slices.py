@@ -60,7 +60,7 @@ class Slicing:
         if not 0 <= self.smallest <= 1:
             raise ArgumentError("smallest", self.smallest, "must be a fraction from 0 to 1")
         if self.neighbours < 0:
-            raise ArgumentError("neighbours", self.neighbours, "must be 0 or more")
+            raise ArgumentError("neighbours", self.neighbours, "must be at least 0")
 
 
 class Placement(NamedTuple):
