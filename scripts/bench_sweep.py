@@ -59,9 +59,9 @@ def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Co
     model, config = model_of(network), jaxvae.TrainConfig(batch_size=BATCH[network])
     population, on_device = jaxvae.grid(seed=range(runs)), jnp.asarray(images)
 
-    def together(number: int | None) -> Callable[[], Any]:
+    def population_of(side_by_side: int) -> Callable[[], Any]:
         return lambda: jax.block_until_ready(
-            jaxvae.fit_many(model, config, population, on_device, steps=steps, side_by_side=number)
+            jaxvae.fit_many(model, config, population, on_device, steps=steps, side_by_side=side_by_side)
         )
 
     def singly() -> None:
@@ -69,7 +69,7 @@ def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Co
             state = jaxvae.init(model, config, jaxvae.Hyperparams(), jax.random.key(seed))
             jax.block_until_ready(jaxvae.fit(model, config, jaxvae.Hyperparams(), state, on_device, steps=steps))
 
-    return {"side by side": together(runs), "in turn": together(1), "single runs": singly}
+    return {"side by side": population_of(runs), "in turn": population_of(1), "single runs": singly}
 
 
 def main(config: Config) -> int:
