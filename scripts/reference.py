@@ -22,12 +22,13 @@ import jaxvae
 
 def main(folder: Path) -> None:
     warnings.simplefilter("error")
-    for module in pkgutil.walk_packages(jaxvae.__path__, "jaxvae."):
-        if not module.name.endswith("__main__"):
-            _name_constructors(importlib.import_module(module.name))
+    names = [module.name for module in pkgutil.walk_packages(jaxvae.__path__, "jaxvae.")]
+    names = [name for name in names if name.split(".")[1] not in ("cli", "__main__")]
+    for name in names:
+        _name_constructors(importlib.import_module(name))
     pdoc.render.configure(docformat="google")
-    pdoc.pdoc("jaxvae", output_directory=folder)
-    print(f"{folder / 'index.html'}: the API reference")
+    pdoc.pdoc("jaxvae", *names, output_directory=folder)
+    print(f"{folder / 'jaxvae.html'}: the API reference")
 
 
 def _name_constructors(module: object) -> None:
