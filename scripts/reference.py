@@ -22,12 +22,14 @@ import jaxvae
 
 def main(folder: Path) -> None:
     warnings.simplefilter("error")
-    names = [module.name for module in pkgutil.walk_packages(jaxvae.__path__, "jaxvae.")]
-    names = [name for name in names if name.split(".")[1] not in ("cli", "__main__")]
-    for name in names:
-        _name_constructors(importlib.import_module(name))
+    for module in pkgutil.walk_packages(jaxvae.__path__, "jaxvae."):
+        if not module.name.endswith("__main__"):
+            _name_constructors(importlib.import_module(module.name))
+    # pdoc finds the modules among the public names itself; the others are listed.
+    known = (*jaxvae.__all__, "cli", "__main__")
+    others = [f"jaxvae.{module.name}" for module in pkgutil.iter_modules(jaxvae.__path__) if module.name not in known]
     pdoc.render.configure(docformat="google")
-    pdoc.pdoc("jaxvae", *names, output_directory=folder)
+    pdoc.pdoc("jaxvae", *others, output_directory=folder)
     print(f"{folder / 'jaxvae.html'}: the API reference")
 
 
