@@ -31,9 +31,9 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+import jaxvae
 from experiments import brain_scans, record, robustness
 from jaxvae import files
-from jaxvae.cli import main as run_command
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_tables
@@ -111,20 +111,19 @@ def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterat
     data = brain_scans.prepare(task, config, setting["size"])
     name = "-".join(f"{axis}_{setting[axis]:g}" for axis in BASE)
     folder = config.work / "runs" / task / f"{name}-seed_{seed}"
-    fraction = ["--test", "0.3"] if task == "flair" else ["--test", "0"]
-    train = ["train", str(folder), "--data", str(data.train), "--validation", "0.15", *fraction]
-    train += ["--latent-size", str(setting["latent_size"]), "--log-scale", str(setting["log_scale"])]
-    train += [
-        "--learning-rate",
-        "1e-4" if task == "paper" else "3e-4",
-        "--batch-size",
-        "64" if task == "paper" else "32",
-    ]
-    train += ["--epochs", str(config.epochs), "--patience", str(config.patience), "--seed", str(seed)]
-    if (code := run_command(train)) != 0:
-        raise SystemExit(code)
+    source = jaxvae.Source(str(data.train), validation=0.15, test=0.3 if task == "flair" else 0.0)
+    training = jaxvae.Settings(
+        latent_size=setting["latent_size"],
+        log_scale=setting["log_scale"],
+        learning_rate=1e-4 if task == "paper" else 3e-4,
+        batch_size=64 if task == "paper" else 32,
+        epochs=config.epochs,
+        patience=config.patience,
+        seed=seed,
+    )
+    jaxvae.train_run(folder, source, training, say=print)
     own = cache.open_cache(data.train)
-    splits = cache.load(data.train, validation=0.15, test=float(fraction[1]))
+    splits = cache.load(data.train, validation=source.validation, test=source.test)
     healthy = cache.scans(own, splits.validation.groups)
     tests = {
         name: [cache.scan_of(line) for line in cache.open_cache(path).volumes] for name, path in data.tests.items()

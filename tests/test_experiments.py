@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta, multivariate_normal
 
-from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, robustness
+from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, robustness
+from jaxvae.data import phantom as slices
 from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.errors import InputError
@@ -31,6 +32,21 @@ def test_the_quickstart_runs_and_is_short(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(f"{name}: pixel AUROC 0." in printed for name in ("elbo_grad", "combi", "rec_error"))
     assert "custom network and likelihood: pixel AUROC of ELBO-Grad 0." in printed
+
+
+def test_phantom_lesions_are_tabulated_and_drawn(tmp_path):
+    test = slices.load(train=2, test=40, size=32).test
+    assert test.masks is not None
+    perfect = test.masks.astype(np.float32)
+    dice = phantom.dice_of_images(perfect, test.masks, 0.5)
+    assert (np.isnan(dice) == ~test.labels).all()
+    np.testing.assert_array_equal(dice[test.labels], 1)
+    np.testing.assert_array_equal(phantom.dice_of_images(perfect, ~test.masks, 0.5), 0)
+    rows = phantom.by_kind(test, perfect, dice)
+    assert [row["lesion"] for row in rows] == ["bright", "dark", "mass", "texture"]
+    assert all((row["AUROC"], row["median"]) == (1, 1) for row in rows)
+    phantom.draw(tmp_path / "phantom.png", test, test.images, perfect, dice)
+    assert (tmp_path / "phantom.png").stat().st_size > 10_000
 
 
 def test_the_mixtures_density_and_score_equal_scipys():
