@@ -55,4 +55,5 @@ from jaxvae.types import Posterior as Posterior
 from jaxvae.types import SampleScores as SampleScores
 from jaxvae.types import StepMetrics as StepMetrics
 
+__all__: list[str]
 __version__: str

@@ -95,9 +95,7 @@ def _gather(server: socket.socket, count: int) -> None:
                 connection, _ = server.accept()
             except TimeoutError:
                 if told:
-                    raise InputError(
-                        f"process {missing} of {count} missing after {GATHER_SECONDS:.0f} s"
-                    ) from None
+                    raise InputError(f"process {missing} of {count} missing after {GATHER_SECONDS:.0f} s") from None
                 print(f"process 0 of {count} waits for process {missing}", file=sys.stderr, flush=True)
                 told = True
                 continue
