@@ -24,7 +24,7 @@ class Score:
     Args:
       name: in files, flags and Python.
       label: in tables, figures and the report.
-      formula: in Unicode. x is the image, x̂ its reconstruction.
+      formula: in Unicode. x is the image, x̂ its reconstruction, G a Gaussian filter.
       colour: of its curves; one colour per quantity, so the KL divergence is blue for images and pixels alike.
       dashes: of its curves, as matplotlib writes them.
       gradient: the gradient that it is computed from, a field of `PixelScores`.
@@ -51,18 +51,18 @@ def _by_name(*scores: Score) -> dict[str, Score]:
 # One value per pixel.
 PIXEL_SCORES = _by_name(
     Score("rec_error", "Rec-Error", "(x − x̂)²", ORANGE),
-    Score("elbo_grad", "ELBO-Grad", "|∂(KL + NLL)/∂x|", GREEN, gradient="elbo_grad"),
-    Score("kl_grad", "KL-Grad", "|∂KL/∂x|", BLUE, gradient="kl_grad"),
-    Score("rec_grad", "Rec-Grad", "|∂NLL/∂x|", SKY, gradient="rec_grad"),
-    _combi("combi", "Combi", "(x − x̂)² · |∂KL/∂x|", "-"),
-    _combi("combi_smoothed", "Combi smooth", "(x − x̂)² · |∂KL/∂x|, both smoothed", "--", smoothed="both"),
-    _combi("combi_nll", "Combi NLL", "−log p(x|z) · |∂KL/∂x|", ":", variant="nll_product"),
-    _combi("combi_sum", "Combi sum", "((x − x̂)² + |∂KL/∂x|) / 2", (0, (3, 1, 1, 1)), variant="weighted_sum"),
+    Score("elbo_grad", "ELBO-Grad", "G ∗ |∂(KL + NLL)/∂x|", GREEN, gradient="elbo_grad"),
+    Score("kl_grad", "KL-Grad", "G ∗ |∂KL/∂x|", BLUE, gradient="kl_grad"),
+    Score("rec_grad", "Rec-Grad", "G ∗ |∂NLL/∂x|", SKY, gradient="rec_grad"),
+    _combi("combi", "Combi", "(x − x̂)² · (G ∗ |∂KL/∂x|)", "-"),
+    _combi("combi_smoothed", "Combi smooth", "(G ∗ (x − x̂)²) · (G ∗ |∂KL/∂x|)", "--", smoothed="both"),
+    _combi("combi_nll", "Combi NLL", "−log p(x|z) of the pixel · (G ∗ |∂KL/∂x|)", ":", variant="nll_product"),
+    _combi("combi_sum", "Combi sum", "½ (x − x̂)² + ½ (G ∗ |∂KL/∂x|)", (0, (3, 1, 1, 1)), variant="weighted_sum"),
 )
 # One value per image, in nats: the fields of `SampleScores`.
 IMAGE_SCORES = _by_name(
-    Score("elbo", "ELBO", "KL + NLL", GREEN),
-    Score("kl", "KL", "KL(q(z|x) ‖ p(z))", BLUE),
+    Score("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN),
+    Score("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE),
     Score("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE),
 )
 # One value per pixel without a model (`jaxvae.metrics.baselines`).

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from jaxvae.evaluation import image_metrics
 from jaxvae.scores import BASELINES, IMAGE_SCORES, PIXEL_SCORES, SCORES
@@ -26,3 +28,10 @@ def test_no_two_scores_share_a_name_or_a_label() -> None:
 def test_reading_the_table_does_not_import_jax() -> None:
     code = "import sys, jaxvae.scores; sys.exit('jax' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_readme_has_the_formulas_of_the_table() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)`[^|]* \| (?:pixel|image) \| (.*) \|$", readme, re.MULTILINE)
+    found = {name: formula.replace("\\|", "|") for name, formula in rows}
+    assert found == {name: score.formula for name, score in {**PIXEL_SCORES, **IMAGE_SCORES}.items()}
