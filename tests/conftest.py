@@ -40,7 +40,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
-# Programs that tests start. Looked through for doctests they would run here, and give this process four devices.
+# Programs that tests start. Collecting doctests would import them, and give this process four devices.
 collect_ignore = ["four_devices.py", "two_processes.py"]
 
 _compilations: list[str] = []
@@ -51,7 +51,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Compile the programs of tests marked `optimized`, and of their fixtures, as users have them."""
+    """Compile tests marked `optimized` and their fixtures with all optimizations."""
     quick = QUICK and item.get_closest_marker("optimized") is None
     if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.config.update("jax_disable_most_optimizations", quick)
@@ -60,21 +60,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _cleared() -> Iterator[None]:
-    """Forget the programs of a module, of which few serve another: they would add up to gigabytes."""
+    """Drop the programs of a test module, which would add up to gigabytes."""
     yield
     jax.clear_caches()
 
 
 @pytest.fixture
 def compilations() -> list[str]:
-    """Grows by one with every program that XLA compiles from now on."""
+    """A list that gets one item per program that XLA compiles from now on."""
     _compilations.clear()
     return _compilations
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real images, `$JAXVAE_DATA/data`; unset skips and says so, set but missing fails."""
+    """The folder of real images, `$JAXVAE_DATA/data`. Skip the test if it is unset."""
     root = os.environ.get("JAXVAE_DATA")
     if not root:
         pytest.skip("JAXVAE_DATA is not set: it names the folder that holds data/ with real images")
@@ -90,7 +90,7 @@ def vae(request) -> tuple[jaxvae.DenseVAE | jaxvae.ConvVAE, dict]:
     models = {"dense": jaxvae.DenseVAE(shape, 5, 32), "conv": jaxvae.ConvVAE(shape, 5, (4, 8))}
     model = models[request.param]
     params = jax.jit(model.init)(jax.random.key(7), jax.numpy.zeros((1, *shape)))["params"]
-    # Four times the usual start, so that posteriors are far enough from the prior to tell formulas apart.
+    # Four times the initial weights, so that posteriors are far from the prior and formulas differ.
     return model, jax.tree.map(lambda leaf: 4 * leaf, params)
 
 

@@ -1,4 +1,4 @@
-"""Convolutions that tests compare: the compiled operations, XLA's plain convolution, and random arrays."""
+"""Convolutions that tests compare, and random arrays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from jaxvae.ops import convolutions
+from oracle import assert_close
 
 # Compiled, because a program per operation would take a minute longer.
 convolve = jax.jit(convolutions.convolve, static_argnums=(2, 3))
@@ -31,11 +32,6 @@ def plain_transposed(features, kernel):
     batch, height, width, _ = features.shape
     images = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, kernel.shape[2]), features.dtype)
     return jax.linear_transpose(lambda x: plain(x, kernel), images)(features)[0]
-
-
-def assert_close(got, expected, tolerance=1e-5):
-    scale = max(float(np.max(np.abs(np.asarray(expected)))), 1e-30)
-    np.testing.assert_allclose(got, expected, atol=tolerance * scale, rtol=0)
 
 
 def assert_second_derivatives(layer, data, kernel):

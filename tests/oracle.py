@@ -1,4 +1,4 @@
-"""What jaxvae computes, again in NumPy and float64, one image and one pixel at a time: slow, plain, independent."""
+"""Models and scores in NumPy and float64, one image and one pixel at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def convolve_transposed(features: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """[h, w, d] with [4, 4, c, d] -> [2h, 2w, c]: every feature paints a 4x4 patch."""
+    """[h, w, d] with [4, 4, c, d] -> [2h, 2w, c]: each feature adds a 4x4 patch."""
     height, width, _ = features.shape
     canvas = np.zeros((2 * height + 2, 2 * width + 2, kernel.shape[2]))
     for i, j in itertools.product(range(height), range(width)):

@@ -8,7 +8,6 @@ import pytest
 
 import oracle
 from convolution_cases import (
-    assert_close,
     assert_second_derivatives,
     convolve,
     convolve_transposed,
@@ -16,6 +15,7 @@ from convolution_cases import (
     plain,
     plain_transposed,
 )
+from oracle import assert_close
 
 pytestmark = pytest.mark.optimized
 

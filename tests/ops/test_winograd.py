@@ -8,7 +8,6 @@ import pytest
 
 import oracle
 from convolution_cases import (
-    assert_close,
     assert_second_derivatives,
     convolve,
     convolve_transposed,
@@ -17,6 +16,7 @@ from convolution_cases import (
     plain_transposed,
 )
 from jaxvae.ops import winograd
+from oracle import assert_close
 
 pytestmark = pytest.mark.optimized
 
