@@ -1,4 +1,4 @@
-"""InputError: raised for anything that the user can put right. And what went wrong below Python: disks, memory."""
+"""InputError, raised for anything the user can fix; and errors of disks and memory."""
 
 import dataclasses
 import errno
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: a file, a flag, a folder, a value in the data.
+    """An error in what the user gave: a file, an argument, a folder, a value in the data.
 
-    Its message is one line that names the thing as the user typed it, says what was found, and the way out. The command
-    prints that line and exits with code 2; anything else that is raised is a defect of jaxvae and keeps its traceback.
+    Its message is one line: what was given, what is wrong, what to do. The command prints that line and exits with code
+    2. Any other exception is a defect of jaxvae and keeps its traceback.
 
     >>> str(InputError("scan\\n1.nii: no such file"))
     'scan\\\\n1.nii: no such file'
@@ -26,14 +26,14 @@ class InputError(ValueError):
 
 
 class ArgumentError(InputError):
-    """An argument that cannot be what it is, which the command knows as a flag.
+    """An argument out of its range. The command names its flag instead.
 
     >>> str(ArgumentError("size", (8, 0), "both sides need at least 1 pixel"))
     'size=(8, 0): both sides need at least 1 pixel'
     """
 
     def __init__(self, name: str, value: object, problem: str) -> None:
-        """`problem` names other arguments in backquotes."""
+        """The problem names other arguments in backquotes."""
         super().__init__(f"{name}={value!r}: {problem}")
         self.name, self.value, self.problem = name, value, problem
 
@@ -85,9 +85,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    """One line of at most 2000 characters: names and values from damaged files can hold anything.
+    """One line of at most 2000 characters, because names and values from damaged files can hold anything.
 
-    Line breaks and control characters are escaped. Bytes of a name that is no text (surrogates) stay as they are.
+    Line breaks and control characters are escaped. Surrogates, which stand for bytes of names that are not text, stay.
     """
     if not text.isprintable():
         known = (c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
@@ -96,7 +96,7 @@ def _printable(text: str) -> str:
 
 
 def command(*words: object) -> str:
-    """A command as one would type it, in backquotes.
+    """A command to type, in backquotes.
 
     >>> command("evaluate", "my run", "OTHER")
     "`jaxvae evaluate 'my run' OTHER`"
@@ -114,10 +114,10 @@ def reason(error: BaseException) -> str:
 
 
 def system_error(error: BaseException) -> int | None:
-    """The operating system's number (`errno`) of what went wrong, None for other errors.
+    """The operating system's error number (`errno`), None for other errors.
 
-    TensorStore, which writes the checkpoints, gives it in the text of a ValueError. NumPy gives none where the disk is
-    full before the whole array is written.
+    TensorStore, which writes checkpoints, puts it into the text of a ValueError. NumPy gives none if the disk fills up
+    while it writes an array.
 
     >>> system_error(ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")) == errno.ENOSPC
     True
@@ -129,7 +129,7 @@ def system_error(error: BaseException) -> int | None:
 
 
 def cannot_be_written(path: object, error: BaseException) -> InputError:
-    """The error for a file that the operating system does not let us write.
+    """The InputError for a file that the operating system cannot write.
 
     >>> str(cannot_be_written("RUN/config.json", OSError(errno.ENOSPC, "No space left on device")))
     'RUN/config.json: cannot be written (No space left on device); free some space, or name another place'
@@ -141,7 +141,7 @@ def cannot_be_written(path: object, error: BaseException) -> InputError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. XLA has no exception of its own for it; TensorStore says the same of a full disk."""
+    """Whether memory ran out. XLA has no class for it, and TensorStore uses the same text for a full disk."""
     if isinstance(error, MemoryError) or system_error(error) == errno.ENOMEM:
         return True
     return "RESOURCE_EXHAUSTED" in str(error) and system_error(error) is None

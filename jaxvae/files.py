@@ -1,4 +1,4 @@
-"""Atomic file writing, locks, and JSON that is checked when it is read. A file appears whole or not at all."""
+"""Atomic file writing, locks, claiming output folders, and checked JSON. A file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from jaxvae.errors import InputError, cannot_be_written, system_error
+from jaxvae.errors import InputError, cannot_be_written, reason, system_error
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-_MISSING = object()  # stands for a value that is not there, since None is a value
+_MISSING = object()  # stands for a missing value, because None is a value
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file to write to, which takes its place at `path` in one move once all went well.
+    """Write a new file that replaces `path` in one move if no error occurs.
 
-    A reader sees the old file or the new one, never a part, whatever interrupts the writing. Folders on the way are
-    made.
+    A reader sees the old file or the new one, never a part, even if the process is killed. Missing folders are made.
 
     Raises:
       InputError: the folder cannot be made or written to.
     """
     target = Path(path)
-    # Not `tempfile`: its files are private to the user, and what is left should be as readable as its folder.
+    # `tempfile` would make the file private to the user.
     part = target.with_name(f".{_short(target.name)}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         named = error.filename
         if named is not None and named != str(part) and not str(target).startswith(str(named)):
-            raise  # It is about another file, which was being read meanwhile.
+            raise  # The error is of another file, which was read meanwhile.
         raise cannot_be_written(path, error) from error
 
 
@@ -145,76 +144,76 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def clear_parts(path: str | os.PathLike[str]) -> None:
-    """Removes what a killed process left of its writing to `path`."""
+    """Remove the unfinished files that killed processes left of `path`."""
     target = Path(path)
     for part in target.parent.glob(f".{glob.escape(_short(target.name))}.*.part"):
         part.unlink(missing_ok=True)
 
 
 def _short(name: str) -> str:
-    """The name, or its hash where a name with it and more in it would be longer than file systems allow."""
+    """The name, or its hash if a longer name with it in it could exceed the limit of file systems."""
     encoded = os.fsencode(name)
     return name if len(encoded) <= 200 else hashlib.sha256(encoded).hexdigest()
 
 
 def clear_all_parts(directory: Path) -> None:
-    """`clear_parts` of every file below a folder in one walk, which for many files is not one a file."""
+    """`clear_parts` of all files below a folder, in one walk for all."""
     for part in directory.rglob(".*.part"):
         if re.fullmatch(r"\..+\.[0-9a-f]{32}\.part", part.name):
             part.unlink(missing_ok=True)
 
 
 def identity(path: Path) -> list[Any]:
-    """What tells a file from others, as JSON values: place, size and time of the last change.
+    """The identity of a file as JSON values: real path, size and time of the last change.
 
-    The place is the file's own, however it was named and through whatever links.
+    The real path does not depend on how the file was named or on links.
     """
     status = path.stat()
     return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
 def below(directory: Path, name: str) -> Path:
-    """The place of a result below a folder.
+    """The path of a result below a folder.
 
     Raises:
-      InputError: the name leads out of the folder: it is absolute, or has `..` in it.
+      InputError: the name leads out of the folder because it is absolute or contains `..`.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{name!r}: leads out of {directory}, where its results go; rename it")
+        raise InputError(f"{name!r}: leads out of the output folder {directory}; rename it")
     return directory / name
 
 
 def write(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
-    """Puts `content` at `path`, as `replacing` does."""
+    """Write a file as `replacing` does."""
     with replacing(path) as file:
         file.write(content)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """JSON that every reader takes: NaN is refused.
+    """Write a JSON file that every reader accepts.
 
     Raises:
-      ValueError: NaN or infinity among the values.
+      ValueError: a value is NaN or infinity.
     """
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> None:
-    """JSONL: one record a line; NaN is refused."""
+    """Write a JSONL file, one record per line. NaN is refused as in `write_json`."""
     write(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode())
 
 
 def no_more_can_be_written(error: InputError) -> bool:
-    """Whether other files cannot be written either: the disk is full or read-only, or the user's quota is used up."""
+    """Whether other files cannot be written either, because the disk is full or read-only, or a quota is used up."""
     cause = error.__cause__
     return cause is not None and system_error(cause) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
-    """Further lines of a JSONL file.
+    """Append lines to a JSONL file.
 
     Raises:
-      InputError: it cannot be written to.
+      InputError: the file cannot be written.
     """
     try:
         with Path(path).open("a") as log:
@@ -226,16 +225,15 @@ def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]
 def read_json(
     path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None, *, way_out: str = "restore it or remove it"
 ) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file and check it.
 
     Args:
-      facts: what it has to hold: a type, or several as `int | None`, by name; `"data.size"` is `size` within `data`,
-        and `"seconds?"` may be missing.
+      facts: the types of required values by name, such as `int | None`. `"data.size"` is `size` within `data`, and
+        `"seconds?"` can be missing.
       way_out: what to do about a damaged file, for the message.
 
     Raises:
-      InputError: the file is missing or unreadable, holds anything but one JSON object, or a fact is missing or of
-        another type.
+      InputError: the file is missing or unreadable, is not one JSON object, or lacks a fact of its type.
 
     >>> read_json("none.json")
     Traceback (most recent call last):
@@ -247,10 +245,10 @@ def read_json(
 def read_lines(
     path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None, *, way_out: str = "restore it or remove it"
 ) -> list[dict[str, Any]]:
-    """The records of a JSONL file, none if it is missing. Half a line at the end of the file is left out: a process
-    was killed while it wrote it.
+    """Read the records of a JSONL file, none if it is missing.
 
-    Args, Raises: as `read_json`, for each line.
+    Half a line at the end is ignored: a process was killed while it wrote it. Arguments and errors are those of
+    `read_json`, for each line.
     """
     content = _content(path, way_out) if Path(path).exists() else b""
     lines = enumerate(content.split(b"\n")[:-1], start=1)
@@ -258,26 +256,25 @@ def read_lines(
 
 
 def open_array(path: str | os.PathLike[str], *, way_out: str = "restore it or remove it") -> np.ndarray:
-    """The array in a .npy file, memory-mapped. Arrays of Python objects, which are pickles, are refused.
+    """Memory-map the array in a .npy file. Arrays of Python objects, which are pickles, are refused.
 
     Raises:
-      InputError: the file is missing, damaged, cut short, or holds Python objects.
+      InputError: the file is missing, damaged, truncated, or holds Python objects.
     """
     import numpy as np
 
     try:
         return np.lib.format.open_memmap(os.fspath(path), mode="r")
-    # NumPy answers damaged headers with SyntaxError, TokenError, OverflowError, ... and no common class.
+    # NumPy raises SyntaxError, TokenError, OverflowError, ... for damaged headers, without a common class.
     except Exception as error:
-        reason = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise InputError(f"{os.fspath(path)}: cannot be read ({reason}); {way_out}") from error
+        raise InputError(f"{os.fspath(path)}: cannot be read ({reason(error)}); {way_out}") from error
 
 
 def _content(path: str | os.PathLike[str], way_out: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{os.fspath(path)}: cannot be read ({error.strerror or error}); {way_out}") from error
+        raise InputError(f"{os.fspath(path)}: cannot be read ({reason(error)}); {way_out}") from error
 
 
 def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -> dict[str, Any]:
@@ -289,10 +286,10 @@ def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -
 
 
 def check(record: Any, name: str, facts: Mapping[str, Any], way_out: str) -> dict[str, Any]:
-    """The record, if it is an object that holds `facts`, as `read_json` describes them.
+    """Check that a record is an object that holds `facts`, as in `read_json`, and return it.
 
     Args:
-      name: of the record, for the message.
+      name: the record's name for the message.
 
     Raises:
       InputError: it is something else, or a fact is missing or of another type.
@@ -308,20 +305,20 @@ def check(record: Any, name: str, facts: Mapping[str, Any], way_out: str) -> dic
         elif not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, int | float)):
             raise InputError(f"{name}: {fact} is {_named(value)}, so it is damaged or of another version; {way_out}")
     if lacking:
-        raise InputError(f"{name}: lacks {', '.join(lacking)}, so it is of another version or damaged; {way_out}")
+        raise InputError(f"{name}: lacks {', '.join(lacking)}, so it is damaged or of another version; {way_out}")
     if not isinstance(record, dict):
-        raise InputError(f"{name}: holds {_named(record)} where an object is expected; {way_out}")
+        raise InputError(f"{name}: holds {_named(record)} instead of an object; {way_out}")
     return record
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{textwrap.shorten(text, 20)} is no finite number")
+        raise ValueError(f"{textwrap.shorten(text, 20)} is not finite")
     return number
 
 
 def _whole(text: str) -> int:
-    # The length first, since the time that `int` takes grows with the square of it.
+    # The length is checked first, because the time of `int` grows with its square.
     if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**64:
         raise ValueError(f"{textwrap.shorten(text, 20)} has more than 64 bits")
     return number
@@ -334,7 +331,7 @@ def _named(value: Any) -> str:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """JSON values by where they stand.
+    """Nested JSON values by their dotted names.
 
     >>> flat({"hparams": {"beta": 1.0}})
     {'hparams.beta': 1.0}

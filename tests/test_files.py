@@ -1,4 +1,4 @@
-"""Laws of files: whole or not at all, and whoever is to blame is named."""
+"""Files are written whole or not at all, and errors name the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_file_is_replaced_and_folders_are_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["taken", "file/below", "file/deep/below"])
-def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+def test_failed_writing_names_the_file_and_leaves_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=f"{name}: cannot be written"):
@@ -51,19 +51,19 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_was_to_be_read_meanwhile_is_not_blamed_on_the_target(tmp_path: Path) -> None:
+def test_an_error_of_another_file_is_not_blamed_on_the_target(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone"), files.replacing(tmp_path / "new"):
         (tmp_path / "gone").read_bytes()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_is_blamed_on_the_target(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_target(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="new: cannot be written \\(No space left"), files.replacing(tmp_path / "new"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_within_an_array_is_full() -> None:
+def test_a_disk_that_fills_up_within_an_array_is_recognised() -> None:
     """NumPy gives no `errno` for it."""
     short = OSError("102400 requested and 992 written")
     line = "a.npy: cannot be written (No space left on device); free some space, or name another place"
@@ -125,7 +125,7 @@ def test_a_folder_is_locked_by_one_process(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_half_a_line_is_no_record(tmp_path: Path) -> None:
+def test_half_a_line_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     assert files.read_lines(path) == []
     files.write_lines(path, [{"a": 1}, {"a": 2}])
@@ -133,7 +133,7 @@ def test_half_a_line_is_no_record(tmp_path: Path) -> None:
     assert files.read_lines(path) == [{"a": 1}, {"a": 2}]
 
 
-def test_nan_is_no_json(tmp_path: Path) -> None:
+def test_nan_is_refused_in_json(tmp_path: Path) -> None:
     for write in (
         lambda value: files.write_json(tmp_path / "a", value),
         lambda v: files.write_lines(tmp_path / "a", [v]),
@@ -149,11 +149,11 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
         (b"", r"not JSON \("),
         (b"\xff\xfe\x00", r"not JSON \("),
         (b"[" * 100_000, r"not JSON \("),
-        (b'{"a": NaN}', r"not JSON \(NaN is no finite number\)"),
-        (b'{"a": 1e999}', r"not JSON \(1e999 is no finite number\)"),
+        (b'{"a": NaN}', r"not JSON \(NaN is not finite\)"),
+        (b'{"a": 1e999}', r"not JSON \(1e999 is not finite\)"),
         (b'{"a": ' + b"9" * 5000 + b"}", r"not JSON \(.* has more than 64 bits\)"),
         (b'{"a": 18446744073709551616}', r"not JSON \(18446744073709551616 has more than 64 bits\)"),
-        (b"[1]", "lacks a, b.c, so it is of another version or damaged"),
+        (b"[1]", "lacks a, b.c, so it is damaged or of another version"),
         (b'{"b": {"c": 1}}', "lacks a,"),
         (b'{"a": 1, "b": 2}', "lacks b.c,"),
         (b'{"a": "1", "b": {"c": 1}}', 'a is "1", so it is damaged'),
@@ -162,22 +162,22 @@ def test_nan_is_no_json(tmp_path: Path) -> None:
         (b'{"a": 1, "b": {"c": 1}, "d": null}', "d is null, so it is damaged"),
     ],
 )
-def test_a_record_that_is_damaged_is_named_with_its_file(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_damaged_record_is_named_with_its_file(tmp_path: Path, content: bytes, message: str) -> None:
     facts = {"a": int, "b.c": int | float | None, "d?": str}
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(InputError, match=rf"/a\.json: {message}.*; restore it or remove it$"):
         files.read_json(tmp_path / "a.json", facts)
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1, "b": {"c": null}}\n' + content + b"\n")
-    with pytest.raises(InputError, match=rf"/a\.jsonl, line 2: {message}.*; make it anew$"):
-        files.read_lines(tmp_path / "a.jsonl", facts, way_out="make it anew")
+    with pytest.raises(InputError, match=rf"/a\.jsonl, line 2: {message}.*; write it again$"):
+        files.read_lines(tmp_path / "a.jsonl", facts, way_out="write it again")
 
 
-def test_a_record_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_record_is_named(tmp_path: Path) -> None:
     for read in (files.read_json, files.read_lines):
         with pytest.raises(InputError, match=r": cannot be read \(Is a directory\); restore it or remove it"):
             read(tmp_path)
     (tmp_path / "a.json").write_text("[]")
-    with pytest.raises(InputError, match=r"a\.json: holds a list where an object is expected"):
+    with pytest.raises(InputError, match=r"a\.json: holds a list instead of an object"):
         files.read_json(tmp_path / "a.json")
 
 
@@ -190,19 +190,19 @@ def test_arrays_of_objects_and_damaged_arrays_are_refused(tmp_path: Path) -> Non
     pickled = path.read_bytes()
     for damaged in (b"", content[:50], content[:-1], pickled, content.replace(b"(6,)", b"(9999999999,)"), b"PK" * 40):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"a\.npy: cannot be read \(.+\); prepare it anew") as refused:
-            files.open_array(path, way_out="prepare it anew")
+        with pytest.raises(InputError, match=r"a\.npy: cannot be read \(.+\); prepare it again") as refused:
+            files.open_array(path, way_out="prepare it again")
         assert "\n" not in str(refused.value)
 
 
-def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+def test_parts_of_killed_processes_are_removed(tmp_path: Path) -> None:
     for name in (".map.nii.gz.0123.part", ".other.nii.gz.0123.part", "map.nii.gz"):
         (tmp_path / name).write_bytes(b"")
     files.clear_parts(tmp_path / "map.nii.gz")
     assert {path.name for path in tmp_path.iterdir()} == {".other.nii.gz.0123.part", "map.nii.gz"}
 
 
-def test_lines_are_appended_or_it_is_said_why_not(tmp_path):
+def test_appended_lines_are_read_back(tmp_path):
     for number in range(2):
         files.append_lines(tmp_path / "a.jsonl", [{"number": number}])
     assert files.read_lines(tmp_path / "a.jsonl") == [{"number": 0}, {"number": 1}]

@@ -135,7 +135,7 @@ def of_no_multiple(folder: Path) -> str:
 def of_one_image(folder: Path) -> str:
     for path in sorted((folder / "train" / "good").iterdir())[1:]:
         path.unlink()
-    return r"--validation 0.1: .* has too few images or cases to set so many aside; pass 0"
+    return r"--validation 0.1: .* has too few images or cases for it; pass 0"
 
 
 DAMAGES = [

@@ -1,4 +1,4 @@
-"""Memory that threads share: never more than there is, and nobody waits for ever."""
+"""The memory budget of threads is never exceeded, and no thread waits for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from jaxvae.data.budget import Budget
 
 
-def test_threads_never_hold_more_than_there_is():
+def test_threads_never_reserve_more_than_the_budget():
     budget, lock = Budget(100), Lock()
     held, most = 0, 0
 
@@ -31,7 +31,7 @@ def test_threads_never_hold_more_than_there_is():
     assert budget.free == 100
 
 
-def test_what_was_taken_is_given_back_after_an_error():
+def test_bytes_are_released_after_an_error():
     budget = Budget(10)
     with pytest.raises(ValueError, match="damaged"), budget.reserve(7):
         raise ValueError("damaged")

@@ -1,4 +1,4 @@
-"""Laws of data sets: what belongs together stays together."""
+"""Data sets: selection, splits by group, and fingerprints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jaxvae.errors import InputError
 
 
 def dataset(count: int = 12, groups: int = 5) -> Dataset:
-    """Images that hold their own number, as do all other fields."""
+    """Images whose pixels are their number, like all other fields."""
     images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 3, 1)).copy()
     return Dataset(
         images=images,
@@ -45,14 +45,14 @@ def assert_whole(part: Dataset) -> None:
 
 
 @pytest.mark.parametrize("index", [np.array([7, 0, 3]), np.arange(12) > 4, np.array([], int)])
-def test_what_is_known_of_an_image_goes_with_it(index):
+def test_take_selects_all_fields_of_an_image(index):
     part = take(dataset(), index)
     assert part.names == tuple(np.arange(12)[index].astype(str))
     assert_whole(part)
     assert_whole(take(replace(dataset(), masks=None), index))
 
 
-def test_all_of_a_data_set_is_no_copy_of_it():
+def test_taking_all_images_copies_nothing():
     everything = dataset()
     assert take(everything, np.ones(12, bool)) is everything
 
@@ -75,10 +75,10 @@ def test_the_seed_decides_the_split():
 
 
 def test_one_group_cannot_be_split():
-    with pytest.raises(InputError, match=r"test=0.3: here has too few images or cases to set so many aside; pass 0"):
+    with pytest.raises(InputError, match=r"test=0.3: here has too few images or cases for it; pass 0"):
         set_aside("here", dataset(groups=1), "test", 0.3, 0)
     for fraction in (-0.1, 1.0, float("nan")):
-        with pytest.raises(InputError, match="pass a fraction from 0 up to, but not including, 1"):
+        with pytest.raises(InputError, match="must be at least 0 and below 1"):
             check_fraction("test", fraction)
 
 
@@ -94,7 +94,7 @@ def test_contents_see_every_pixel_and_the_order_of_images():
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 4096.0])
-def test_contents_are_the_same_to_within_rounding(scale):
+def test_contents_are_equal_up_to_rounding(scale):
     images = (scale * np.random.default_rng(0).random((200, 16, 16, 1))).astype(np.float32)
     rounded = np.nextafter(images, np.where(np.random.default_rng(1).random(images.shape) < 0.5, -np.inf, np.inf))
     assert not np.array_equal(images, rounded)
@@ -103,7 +103,7 @@ def test_contents_are_the_same_to_within_rounding(scale):
     assert not same_contents(contents(images), contents(rounded.astype(np.float32)))
 
 
-def test_images_are_known_by_their_pixels():
+def test_images_are_recognised_by_their_pixels():
     images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1), np.uint8)
     again = np.concatenate([images[[250, 3]], images[:1] ^ 1, 255 - images[:2]])
     assert is_among(sketches(again), sketches(images)).tolist() == [True, True, False, False, False]

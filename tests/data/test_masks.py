@@ -1,4 +1,4 @@
-"""One rule for masks of images and volumes: labels above 0, anything else from half of its range on."""
+"""The rule for masks: labels are positive above 0, other values from half of their range upwards."""
 
 from __future__ import annotations
 
@@ -73,35 +73,35 @@ def test_a_background_near_zero_is_negative(background):
 
 
 @pytest.mark.parametrize("order", [1, 3])
-def test_interpolated_masks_are_cut_at_half(order):
-    """At half, a square that was moved by less than half a pixel is where it was."""
+def test_interpolated_masks_are_thresholded_at_half(order):
+    """Thresholded at half, a square moved by less than half a pixel stays in place."""
     moved = ndimage.shift(SQUARE.astype(float), (0.3, 0.2), order=order)
     eight_bits = np.rint(np.clip(moved, 0, 1) * 255).astype(np.uint8)
     for values in (moved, moved.astype(np.float32), eight_bits, np.rint(moved * 1000).astype(np.int16)):
         mask, notice = binary(values)
         np.testing.assert_array_equal(mask, SQUARE > 0)
         assert notice is not None
-        assert "are no labels" in notice
+        assert "are not labels" in notice
 
 
 @pytest.mark.parametrize("filter", [Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
-def test_antialiased_masks_are_cut_at_half(filter):
+def test_antialiased_masks_are_thresholded_at_half(filter):
     large = Image.fromarray(np.kron(SQUARE, np.ones((4, 4), np.uint8)) * 255)
     mask, _ = binary(np.asarray(large.resize((60, 40), filter)))
     np.testing.assert_array_equal(mask, SQUARE > 0)
-    # An ellipse that was drawn at four times the size and shrunk: its area is right to a percent.
+    # The area of an ellipse drawn at four times the size and shrunk is right to a percent.
     rows, columns = np.mgrid[:240, :400]
     ellipse = ((rows - 120) / 90) ** 2 + ((columns - 200) / 150) ** 2 <= 1
     small = Image.fromarray(ellipse.astype(np.uint8) * 255).resize((100, 60), filter)
     mask, notice = binary(np.asarray(small))
     assert mask.sum() == pytest.approx(np.pi * 90 * 150 / 16, rel=0.01)
     assert notice is not None
-    assert "from 0 to 255, are no labels; those from 127.5 on" in notice
+    assert "from 0 to 255, are not labels; those from 127.5 upwards" in notice
 
 
 @pytest.mark.parametrize("quality", [10, 50, 75, 95])
 @pytest.mark.parametrize("lossy", [False, True])
-def test_jpeg_masks_are_cut_at_half(quality, lossy):
+def test_jpeg_masks_are_thresholded_at_half(quality, lossy):
     noisy = jpeg(SQUARE * 255, quality)
     mask, notice = binary(noisy, lossy=lossy)
     np.testing.assert_array_equal(mask, noisy >= noisy.max() / 2)
@@ -109,18 +109,18 @@ def test_jpeg_masks_are_cut_at_half(quality, lossy):
     assert notice is not None
 
 
-def test_what_a_jpeg_makes_of_nothing_is_negative():
+def test_jpeg_noise_of_an_empty_mask_is_negative():
     noise = np.random.default_rng(0).integers(0, 9, (40, 60), dtype=np.uint8)
     mask, notice = binary(noise, lossy=True)
     assert not mask.any()
-    assert notice == "its values reach only 8, so none is positive"
+    assert notice == "its values are at most 8, so none is positive"
     assert binary(np.zeros((4, 5), np.uint8), lossy=True)[1] is None
     assert binary(SQUARE * 255, lossy=True)[1] is None
 
 
 @pytest.mark.parametrize("shape", [(60, 80), (24, 25, 26)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
-def test_a_scan_is_no_map_of_labels(shape, dtype):
+def test_values_of_a_scan_are_not_labels(shape, dtype):
     rng = np.random.default_rng(0)
     scan = ndimage.gaussian_filter(rng.normal(size=shape), 1)
     scan = ((scan - scan.min()) / (scan.max() - scan.min()) * 250).astype(dtype)

@@ -62,7 +62,7 @@ def reference(values: np.ndarray, normalise: str) -> tuple[float, float]:
 
 @pytest.mark.parametrize("normalise", ["zscore", "robust"])
 @pytest.mark.parametrize("share", [0.0, 0.7])  # of pixels that have one value
-def test_images_and_volumes_are_normalised_to_the_same_bits_as_ever(normalise, share):
+def test_images_and_volumes_follow_the_formulas_bit_for_bit(normalise, share):
     """Images subtract and divide in float32, volumes in float64."""
     image = scan()
     image[(np.random.default_rng(5).random((40, 40)) < share) & (image != 0).any(axis=-1)] = 5

@@ -115,7 +115,7 @@ def test_names_of_scans_never_lead_out_of_the_folder(trained, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     images = str(Path(os.path.relpath(trained / "patients", tmp_path / "empty")) / "*" / "flair.nii.gz")
     assert main(["score", str(run), str(tmp_path / "empty"), "--out", str(out), "--images", images]) == 2
-    assert "no pattern of files below" in capsys.readouterr().err
+    assert "must match files below" in capsys.readouterr().err
 
 
 def test_masks_of_several_scans_are_told(trained, tmp_path, capsys):

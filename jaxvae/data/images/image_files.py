@@ -311,5 +311,5 @@ def _as_image(array: np.ndarray, path: Path) -> np.ndarray:
         image = image.astype(np.float32)
     if not np.isfinite(image).all():
         count = int((~np.isfinite(image)).sum())
-        raise InputError(f"{path}: {count} values are NaN or infinite in float32; replace them first")
+        raise InputError(f"{path}: {count} of its values are NaN or infinite in float32; replace them first")
     return image

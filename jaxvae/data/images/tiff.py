@@ -135,7 +135,7 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
         if "imagecodecs" not in str(error):
             raise
         name = tifffile.COMPRESSION(page.compression).name
-        way_out = "install imagecodecs with pip, or save it with deflate or LZW"
+        way_out = "`pip install imagecodecs`, or save it with deflate or LZW"
         raise InputError(f"{path}: has {name} compression; {way_out}") from error
 
 

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from jaxvae.data.dataset import Dataset, Splits
-from jaxvae.data.phantom import brain as brain
-from jaxvae.data.phantom import lesions as lesions
+from jaxvae.data.phantom import brain, lesions
 from jaxvae.errors import ArgumentError
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2}

@@ -247,8 +247,7 @@ def beside(path: Path) -> list[Path]:
 
 def _refuse_unreadable(path: Path) -> None:
     """Raise InputError if a volume is missing or empty, or another kind of file than its name says."""
-    for part in (path, *beside(path)):
-        refuse_unreadable(part)
+    refuse_unreadable(path)
     packed = gzip_files.is_packed(path)
     wrong = mismatch(path, "a gzip file", "a NIfTI file")
     # The voxels of an .img can begin like any other file.
@@ -259,6 +258,8 @@ def _refuse_unreadable(path: Path) -> None:
         raise InputError(f"{path}: {found}; rename it")
     if path.suffix.lower() == ".img" and not any(part.suffix.lower() == ".hdr" for part in beside(path)):
         raise InputError(f"{path}: its header {path.with_suffix('.hdr').name} is missing; copy it beside the .img")
+    for part in beside(path):
+        refuse_unreadable(part)
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""FashionMNIST: what is held out, what is refused, and the road through tensorflow-datasets."""
+"""FashionMNIST: the held-out class, damaged files, and the records of tensorflow-datasets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def look_alike(directory: Path, train: int = 40, test: int = 20) -> dict[str, np.ndarray]:
-    """Four small files under the official names, every class in each part; returns their arrays."""
+    """Write four small files under the official names, with every class in each; returns their arrays."""
     rng = np.random.default_rng(0)
     arrays = {
         TRAIN_IMAGES: rng.integers(0, 256, (train, 28, 28), dtype=np.uint8),
@@ -42,7 +42,7 @@ def look_alike(directory: Path, train: int = 40, test: int = 20) -> dict[str, np
     return arrays
 
 
-def test_held_out_class_is_in_no_image_to_learn_from_and_is_the_label_of_the_test(tmp_path):
+def test_held_out_class_is_only_in_the_test(tmp_path):
     arrays = look_alike(tmp_path)
     splits = fashion_mnist.load(tmp_path, hold_out=8, validation=0.25, verify=False)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (27, 9, 20)
@@ -86,7 +86,7 @@ def test_arguments_out_of_range_are_named(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_missing_files_are_all_named_with_the_command_that_gets_them(tmp_path, exists):
+def test_missing_files_are_named_with_the_download_command(tmp_path, exists):
     directory = tmp_path if exists else tmp_path / "nowhere"
     with pytest.raises(InputError, match=f"jaxvae prepare fashion_mnist:{directory}") as error:
         fashion_mnist.load(directory, hold_out=8)
@@ -100,7 +100,7 @@ def test_one_missing_file_is_named(tmp_path):
         fashion_mnist.load(tmp_path, hold_out=8, verify=False)
 
 
-def test_look_alikes_pass_only_when_asked_for(tmp_path):
+def test_other_files_need_verify_false(tmp_path):
     look_alike(tmp_path)
     with pytest.raises(InputError, match=r"not the official file.*verify=False"):
         fashion_mnist.load(tmp_path, hold_out=8)
@@ -132,7 +132,7 @@ def test_damaged_files_are_named_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_a_small_file_that_unpacks_to_gigabytes_is_refused_in_little_memory(tmp_path):
+def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path):
     header = b"\0\0\x08\x03" + np.array([2**21, 32, 32], ">u4").tobytes()
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(header) + gzip.compress(bytes(1 << 26)) * 32)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -150,24 +150,24 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_in_little_memory(tmp_
         (TEST_IMAGES, np.zeros(20), "1 axes instead of 3"),
     ],
 )
-def test_files_that_do_not_belong_together_are_refused(tmp_path, name, array, said):
+def test_files_that_do_not_fit_each_other_are_refused(tmp_path, name, array, said):
     look_alike(tmp_path)
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
     with pytest.raises(InputError, match=said):
         fashion_mnist.load(tmp_path, hold_out=8, verify=False)
 
 
-def test_no_network_is_said_within_seconds_and_leaves_nothing(tmp_path, monkeypatch):
-    # No resolver knows a name that ends in .invalid (RFC 2606).
+def test_a_missing_network_is_reported_within_seconds(tmp_path, monkeypatch):
+    # Names that end in .invalid are never resolved (RFC 2606).
     monkeypatch.setattr(idx_files, "URL", "http://fashion-mnist.invalid")
     start = time.monotonic()
-    with pytest.raises(InputError, match=f"does not answer.*{TRAIN_IMAGES}.gz.*{tmp_path / 'new'} by hand"):
+    with pytest.raises(InputError, match=f"does not answer.*{TRAIN_IMAGES}.gz.*{tmp_path / 'new'}"):
         fashion_mnist.download(tmp_path / "new")
     assert time.monotonic() - start < 10
     assert not (tmp_path / "new").exists()
 
 
-def test_a_host_that_accepts_and_then_says_nothing_does_not_hold_us(tmp_path, monkeypatch):
+def test_a_silent_host_is_reported_within_seconds(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(idx_files, "URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         start = time.monotonic()
@@ -176,7 +176,7 @@ def test_a_host_that_accepts_and_then_says_nothing_does_not_hold_us(tmp_path, mo
         assert time.monotonic() - start < 10
 
 
-def test_complete_folder_is_left_alone_by_download(tmp_path):
+def test_download_keeps_a_complete_folder(tmp_path):
     look_alike(tmp_path)
     before = sorted(tmp_path.iterdir())
     fashion_mnist.download(tmp_path)
@@ -185,7 +185,7 @@ def test_complete_folder_is_left_alone_by_download(tmp_path):
 
 @pytest.fixture
 def builder(monkeypatch):
-    """The builder's module, told to expect the bytes in a given folder instead of the official ones."""
+    """The builder's module, with the checksums of a given folder instead of the official ones."""
     from tensorflow_datasets.core.download.checksums import UrlInfo
     from tensorflow_datasets.core.utils import Size
 
@@ -221,7 +221,7 @@ def website(tmp_path):
     server.server_close()
 
 
-def test_downloaded_records_load_as_the_files_do(tmp_path, builder, website):
+def test_downloaded_records_equal_the_files(tmp_path, builder, website):
     url, folder = website
     builder(folder, url)
     fashion_mnist.download(tmp_path / "new")
@@ -238,7 +238,7 @@ def test_downloaded_records_load_as_the_files_do(tmp_path, builder, website):
 def test_a_download_of_other_bytes_is_refused(tmp_path, builder, website):
     url, folder = website
     builder(folder, url)
-    # Three of the files lie there already, so that no other download is under way when this one fails.
+    # Three of the files exist already, so that no other download runs when this one fails.
     new = tmp_path / "new"
     shutil.copytree(folder, new)
     (new / f"{TEST_IMAGES}.gz").unlink()
@@ -248,7 +248,7 @@ def test_a_download_of_other_bytes_is_refused(tmp_path, builder, website):
     assert not (new / idx_files.RECORDS).exists()
 
 
-def test_records_are_prepared_from_files_put_there_by_hand(tmp_path, builder):
+def test_records_are_prepared_from_copied_files(tmp_path, builder):
     arrays = look_alike(tmp_path)
     module = builder(tmp_path, "http://fashion-mnist.invalid")
     module.prepare(tmp_path)
@@ -274,6 +274,6 @@ def test_the_official_files(data):
     assert splits.test.images.shape == (10000, 28, 28, 1)
     assert splits.test.labels.sum() == 1000
     assert {splits.test.kinds[i] for i in np.flatnonzero(splits.test.labels)} == {"Bag"}
-    # The mean grey value of the 60,000 training images is well known: 0.2860.
+    # The mean grey value of the 60,000 training images is known to be 0.2860.
     images = fashion_mnist.read_idx(data / "fashion-mnist" / f"{TRAIN_IMAGES}.gz")
     assert images.mean() / 255 == pytest.approx(0.2860, abs=5e-5)

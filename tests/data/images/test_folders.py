@@ -1,4 +1,4 @@
-"""Layouts are told from names alone; what does not fit is named before any image is read."""
+"""Layouts are recognised by file names, and errors are found before any image is read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VISA = (
     "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n"
     "pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,\n"
 )
-# By name, as they are downloaded: the files, and (train, validation, (test, kind, masks)) that they are.
+# Data sets as downloaded: the files, and their (train, validation, (test, kind, masks)).
 DOWNLOADED = {
     "MVTec AD": (BENCHMARK, ["train/good/000.png", "train/good/001.png"], [], [
         ("test/crack/000.png", "crack", ["ground_truth/crack/000_mask.png"]),
@@ -108,7 +108,7 @@ def names(root: Path, paths) -> list[str]:
 
 
 @pytest.mark.parametrize("data_set", DOWNLOADED)
-def test_benchmarks_are_read_as_they_are_downloaded(tmp_path, data_set):
+def test_downloaded_benchmarks_are_recognised(tmp_path, data_set):
     files, train, validation, test = DOWNLOADED[data_set]
     tmp_path = touch(tmp_path / "data", *files)
     found = folders.find(tmp_path)
@@ -118,17 +118,20 @@ def test_benchmarks_are_read_as_they_are_downloaded(tmp_path, data_set):
     used = {*names(tmp_path, [path for entry in (*found.train, *found.validation, *found.test)
                               for path in (entry.path, *entry.masks)])}  # fmt: skip
     assert used | {*names(tmp_path, [one.path for one in found.left_out])} == {*files}
-    # Given the folder above, the message says which one to name.
+    # For the folder above, the message names the folder to pass.
     with pytest.raises(InputError, match=f"pass a folder below it, like {tmp_path}$"):
         folders.find(tmp_path.parent)
 
 
-def test_visa_is_divided_as_its_table_says(tmp_path):
+def test_visa_is_split_by_its_table(tmp_path):
     touch(
         tmp_path / "candle", "Data/Images/Normal/0001.JPG", "Data/Images/Normal/0002.JPG", "Data/Masks/Anomaly/000.png"
     )
     touch(tmp_path / "candle", "Data/Images/Normal/0003.JPG", "Data/Images/Anomaly/000.JPG", "image_anno.csv")
-    with pytest.raises(InputError, match=r"those of VisA, but .*split_csv/1cls\.csv.* is missing; put it there"):
+    with pytest.raises(
+        InputError,
+        match=r"has the folders of VisA, but .*split_csv/1cls\.csv with its splits is missing; copy it there",
+    ):
         folders.find(tmp_path / "candle")
     table = tmp_path / "split_csv" / "1cls.csv"
     table.parent.mkdir()
@@ -143,7 +146,7 @@ def test_visa_is_divided_as_its_table_says(tmp_path):
     with pytest.raises(InputError, match=r"pass a folder below it, like .*candle"):
         folders.find(tmp_path)
     for wrong, said in (
-        (VISA.replace("candle/Data/Images/Normal/0002", "candle/../../etc/0002"), "is outside of its folder"),
+        (VISA.replace("candle/Data/Images/Normal/0002", "candle/../../etc/0002"), "is outside its folder"),
         (VISA.replace("0002", "0009"), r"0009\.JPG, which is missing"),
         (VISA.replace("candle,train,normal", "candle,train,anomaly"), r"000\.png|missing|trains on anomalous"),
         ("a,b\n1,2\n", "lacks one of the columns"),
@@ -157,7 +160,7 @@ def test_visa_is_divided_as_its_table_says(tmp_path):
 @pytest.mark.parametrize(
     ("files", "layout"), [(BENCHMARK, "benchmark"), (CASES, "cases"), (("a.png", "b.JPG", "c.webp", "d.BMP"), "flat")]
 )
-def test_layouts_are_told_apart_and_litter_is_counted(tmp_path, files, layout):
+def test_layouts_are_recognised_and_other_files_counted(tmp_path, files, layout):
     touch(tmp_path, *files, *LITTER)
     found = folders.find(tmp_path)
     assert found.layout == layout
@@ -170,7 +173,7 @@ def test_layouts_are_told_apart_and_litter_is_counted(tmp_path, files, layout):
         assert words in said
 
 
-def test_nothing_is_passed_over_in_silence(tmp_path):
+def test_every_unused_file_is_listed(tmp_path):
     touch(tmp_path, *BENCHMARK, "train/bad/0.png", "train/good/2.txt", "train/good/3.gif", "train/good/001_Mask.png")
     touch(tmp_path, "train/good/more/9.png", "extra/0.png", "test/5.png")
     found = folders.find(tmp_path)
@@ -195,7 +198,7 @@ def test_nothing_is_passed_over_in_silence(tmp_path):
 def test_masks_are_never_images(tmp_path, ending):
     touch(tmp_path, "a.png", f"a{ending}.png")
     assert mask_stem(tmp_path / f"a{ending}.png") == "a"
-    with pytest.raises(InputError, match=rf"a{ending}\.png: a mask, but all images here count as healthy"):
+    with pytest.raises(InputError, match=rf"a{ending}\.png: is a mask, but all images here count as healthy"):
         folders.find(tmp_path)
     entries, left_out = folders.unlabelled(tmp_path)
     assert [entry.name for entry in entries] == ["a.png"]
@@ -219,13 +222,13 @@ def test_slices_are_ordered_by_number_and_grouped_by_case(tmp_path):
     assert [mask.name for e in entries for mask in e.masks] == ["a_2_mask.tif", "a_10_mask.tif", "b_mask.tif"]
 
 
-def test_a_longer_name_is_another_name(tmp_path):
+def test_a_longer_name_is_a_different_name(tmp_path):
     touch(tmp_path, "p/a_1.png", "p/a_1_mask.png", "p/a_10.png", "p/a_10_mask.png", "p/a_1_b.png", "p/a_1_b_mask.png")
     pairs = [(e.path.stem, [mask.stem for mask in e.masks]) for e in folders.find(tmp_path).train]
     assert pairs == [(stem, [f"{stem}_mask"]) for stem in ("a_1", "a_1_b", "a_10")]
 
 
-def test_unlabelled_walks_below_and_passes_over_masks(tmp_path):
+def test_unlabelled_images_exclude_masks(tmp_path):
     touch(tmp_path, *CASES, "top.npy", "ground_truth/x/000/000.png", *LITTER)
     entries, left_out = folders.unlabelled(tmp_path)
     assert [entry.name for entry in entries] == ["p2/a_2.tif", "p2/a_10.tif", "p10/b.png", "top.npy"]
@@ -256,7 +259,7 @@ def test_a_dangling_image_is_named_and_counted(tmp_path):
     assert folders.summary(found.left_out) == "left out: 4 links to nothing (x0.png, x1.png, x2.png, ...)"
     for i in range(2):
         (tmp_path / f"train/good/00{i}.png").unlink()
-    with pytest.raises(InputError, match=r"no image to train on \(.*x0\.png is a link to nothing; fetch it and"):
+    with pytest.raises(InputError, match=r"no image to train on \(.*x0\.png is a link to nothing; fetch the"):
         trained_on(tmp_path)
 
 
@@ -268,26 +271,26 @@ def test_a_folder_of_links_to_nothing_is_not_healthy(tmp_path, masks_only):
             (tmp_path / name).symlink_to("gone")
         else:
             (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"no image to train on \(.* is a link to nothing; fetch it and the others"):
+    with pytest.raises(InputError, match=r"no image to train on \(.* is a link to nothing; fetch the linked files"):
         trained_on(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ((), "neither train/good and test, nor folders of cases"),
-        (("notes.txt", "x/y/z/w.png"), r"neither train/good and test.*left out: 1 file \(.txt\), 1 image \(in x/y/z\)"),
+        ((), "has no known layout; arrange it as train/good and test, as folders of cases"),
+        (("notes.txt", "x/y/z/w.png"), r"has no known layout; .*left out: 1 file \(.txt\), 1 image \(in x/y/z\)"),
         (("data/bottle/train/good/0.png", "data/bottle/test/good/0.png"), "pass a folder below it, like .*bottle$"),
         (("train/good/0.png",), "pass a folder below it, like .*train/good$"),
     ],
 )
-def test_no_layout_says_what_would_be_one(tmp_path, files, said):
+def test_a_folder_without_layout_names_the_layouts(tmp_path, files, said):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=said):
         folders.find(tmp_path)
 
 
-def test_a_folder_that_is_none_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     touch(tmp_path, "a.txt")
     with pytest.raises(InputError, match="nowhere: no such folder"):
         folders.find(tmp_path / "nowhere")
@@ -303,7 +306,7 @@ def test_a_folder_that_is_none_is_named(tmp_path):
     ("lost", "said"),
     [
         ("ground_truth/crack/001_mask.png", r"test/crack/001\.png: its mask .*crack/001_mask\.\* is missing"),
-        ("test/crack/001.png", r"crack/001_mask\.png: a mask, but its image .*test/crack/001\.\* is missing"),
+        ("test/crack/001.png", r"crack/001_mask\.png: is a mask, but its image .*test/crack/001\.\* is missing"),
     ],
 )
 def test_benchmark_image_and_mask_need_each_other(tmp_path, lost, said):
@@ -313,17 +316,17 @@ def test_benchmark_image_and_mask_need_each_other(tmp_path, lost, said):
         folders.find(tmp_path)
 
 
-def test_masks_of_a_kind_that_has_no_images_are_named(tmp_path):
+def test_masks_of_a_kind_without_images_are_named(tmp_path):
     touch(tmp_path, *BENCHMARK, "ground_truth/scratch/007_mask.png")
-    with pytest.raises(InputError, match=r"scratch/007_mask\.png: a mask, but its image"):
+    with pytest.raises(InputError, match=r"scratch/007_mask\.png: is a mask, but its image"):
         folders.find(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("lost", "said"),
     [
-        ("p2/a_2_mask.tif", r"p2/a_2\.tif: its mask .*a_2_mask\.\* is missing; a healthy image's is all zero"),
-        ("p2/a_2.tif", r"p2/a_2_mask\.tif: a mask, but its image .*p2/a_2\.\* is missing"),
+        ("p2/a_2_mask.tif", r"p2/a_2\.tif: its mask .*a_2_mask\.\* is missing; add one \(all zero if healthy\)"),
+        ("p2/a_2.tif", r"p2/a_2_mask\.tif: is a mask, but its image .*p2/a_2\.\* is missing"),
     ],
 )
 def test_a_slice_and_its_mask_need_each_other(tmp_path, lost, said):
@@ -334,7 +337,7 @@ def test_a_slice_and_its_mask_need_each_other(tmp_path, lost, said):
 
 
 @pytest.mark.parametrize("second", ["p2/a_2.png", "p2/a_2_seg.png"])
-def test_two_files_of_one_name_are_no_pair(tmp_path, second):
+def test_two_files_of_one_name_are_refused(tmp_path, second):
     touch(tmp_path, *CASES, second)
     with pytest.raises(InputError, match=r"has the same name as a_2\.png|is a second mask of a_2"):
         folders.find(tmp_path)
@@ -346,15 +349,15 @@ def test_empty_parts_of_a_benchmark_are_named(tmp_path):
         trained_on(tmp_path / "a")
     assert [entry.name for entry in folders.find(tmp_path / "a").test] == ["test/good/0.png"]
     touch(tmp_path, "train/good/0.png", "test/notes.txt")
-    with pytest.raises(InputError, match=r"test: no folder of images; pass .*train/good to go without"):
+    with pytest.raises(InputError, match=r"test: no folder of images; pass .*train/good to train without test images"):
         folders.find(tmp_path)
 
 
-def test_volumes_are_told_from_images_that_are_missing(tmp_path):
+def test_a_folder_of_volumes_is_reported(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "scan.nii.gz").touch()
-    with pytest.raises(InputError, match=f"{tmp_path}: holds volumes; first run `jaxvae prepare {tmp_path} --out"):
+    with pytest.raises(InputError, match=f"{tmp_path}: holds volumes; first run `jaxvae prepare {tmp_path}`"):
         folders.find(tmp_path)
     for place in (tmp_path, tmp_path / "deep" / "scan.nii.gz"):
-        with pytest.raises(InputError, match="volumes are scored by a run that was trained on prepared volumes"):
+        with pytest.raises(InputError, match="pass a run that was trained on prepared volumes"):
             folders.unlabelled(place)

@@ -1,4 +1,4 @@
-"""Folders as data: who lands in which split, what a mask means, and what is refused."""
+"""Folders as data sets: splits, masks, and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_benchmark(benchmark):
             np.testing.assert_array_equal(image, read(benchmark / name))
 
 
-def test_cases_stay_together_and_only_healthy_slices_are_learnt(cases):
+def test_cases_stay_together_and_training_slices_are_healthy(cases):
     splits = images.load(cases, validation=0.25, test=0.4, seed=3)
     groups = [{*part.groups} for part in (splits.train, splits.validation, splits.test)]
     assert [len(g) for g in groups] == [4, 2, 4]  # 4 of 10 are judged, a quarter of 6 is rounded to 2
@@ -101,7 +101,7 @@ def test_flat_folder_is_all_healthy(tmp_path):
     assert splits.train.kinds == ("good",) * 4
 
 
-def test_folder_to_be_scored_has_neither_labels_nor_masks(cases):
+def test_a_folder_to_score_has_no_labels_or_masks(cases):
     dataset = images.read_folder(cases)
     assert len(dataset) == 40
     assert not dataset.labels.any()
@@ -111,7 +111,7 @@ def test_folder_to_be_scored_has_neither_labels_nor_masks(cases):
     np.testing.assert_array_equal(one.images[0], dataset.images[dataset.names.index("p3/s_1.png")])
 
 
-def test_order_is_that_of_the_names_however_many_threads_read(cases):
+def test_images_are_in_the_order_of_their_names(cases):
     dataset = images.read_folder(cases)
     for image, name in zip(dataset.images, dataset.names, strict=True):
         np.testing.assert_array_equal(image, read(cases / name))
@@ -134,7 +134,7 @@ def test_a_lesion_lost_in_resizing_still_counts(cases):
 
 
 @pytest.mark.parametrize("value", [1, 2, 255])
-def test_whatever_is_not_zero_in_a_mask_is_anomalous(benchmark, value):
+def test_every_nonzero_mask_value_is_anomalous(benchmark, value):
     written(benchmark / "ground_truth" / "hole" / "1_mask.png", square(value))
     coloured = np.stack([square(0), square(value), square(0)], axis=-1)
     written(benchmark / "ground_truth" / "hole" / "2_mask.png", coloured)
@@ -144,7 +144,7 @@ def test_whatever_is_not_zero_in_a_mask_is_anomalous(benchmark, value):
 
 
 def test_all_masks_of_an_image_count(tmp_path):
-    """As in MVTec LOCO, where each defect of an image has a mask of its own."""
+    """As in MVTec LOCO, where each defect of an image has a separate mask."""
     for i in range(3):
         picture(tmp_path / "train" / "good" / f"{i}.png", i)
     picture(tmp_path / "validation" / "good" / "0.png", 7)
@@ -162,7 +162,7 @@ def test_all_masks_of_an_image_count(tmp_path):
 
 
 def test_halves_train_on_their_healthy_images(tmp_path):
-    """As KolektorSDD2, whose training images have defects too."""
+    """As in KolektorSDD2, whose training images include defects."""
     for i in range(6):
         for half in ("train", "test"):
             picture(tmp_path / half / f"{i}.png", i)
@@ -184,23 +184,26 @@ def test_a_mask_with_an_anomaly_among_healthy_images_is_refused(tmp_path):
         images.load(tmp_path, validation=0)
 
 
-def test_masks_that_had_to_be_cut_are_counted(benchmark):
+def test_thresholded_masks_are_counted(benchmark):
     soft = np.asarray(Image.fromarray(np.kron(square(), np.ones((4, 4), np.uint8))).resize((16, 12), Image.BILINEAR))
     for i in range(2):
         written(benchmark / "ground_truth" / "hole" / f"{i}_mask.png", soft)
     splits = images.load(benchmark)
     assert splits.test.masks is not None
     np.testing.assert_array_equal(splits.test.masks[3:, ..., 0], [square() > 0] * 3)
-    assert splits.notices == ("2 masks: its values, from 0 to 255, are no labels; those from 127.5 on are positive",)
+    assert splits.notices == (
+        "2 masks: its values, from 0 to 255, are not labels; those from 127.5 upwards were taken as positive",
+    )
 
 
-def test_a_turned_photograph_is_named_where_its_mask_has_another_size(benchmark):
+def test_a_rotated_photograph_with_an_unrotated_mask_is_named(benchmark):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = benchmark / "test" / "hole" / "1.png"
     Image.fromarray(picture(path)).save(path, exif=exif)
     with pytest.raises(
-        InputError, match=r"1_mask\.png: 16x12 pixels, but .* 12x16 pixels; 1\.png by its EXIF orientation 6 was"
+        InputError,
+        match=r"1_mask\.png: 16x12 pixels, but .* 12x16 pixels; 1\.png was rotated by its EXIF orientation 6",
     ):
         images.load(benchmark)
 
@@ -216,7 +219,7 @@ def test_the_noise_of_a_jpeg_mask_is_not_anomalous(cases):
     np.testing.assert_array_equal(splits.test.labels, [name.endswith("s_2.png") for name in splits.test.names])
 
 
-def test_mixed_depths_become_one_scale(tmp_path):
+def test_mixed_depths_get_one_scale(tmp_path):
     shallow = picture(tmp_path / "a.png", shape=(4, 4))
     written(tmp_path / "b.npy", shallow.astype(np.uint16) * 257)
     picture(tmp_path / "c.png", shape=(4, 4))
@@ -226,18 +229,18 @@ def test_mixed_depths_become_one_scale(tmp_path):
         np.testing.assert_allclose(image[..., 0], shallow / 255, rtol=1e-6)
 
 
-def test_two_sizes_name_both_files_and_the_way_out(tmp_path):
+def test_two_sizes_are_refused_with_both_files(tmp_path):
     picture(tmp_path / "a.png", shape=(4, 6, 3))
     picture(tmp_path / "b.png", shape=(5, 6, 3))
-    with pytest.raises(InputError, match=r"b\.png: 6x5 pixels, but .*a\.png has 6x4 pixels; pass --size N"):
+    with pytest.raises(InputError, match=r"b\.png: 6x5 pixels, but .*a\.png has 6x4 pixels; pass `size`"):
         images.read_folder(tmp_path)
     assert images.read_folder(tmp_path, preparation=Preparation(size=3)).images.shape == (2, 3, 3, 3)
 
 
-def test_two_numbers_of_channels_name_both_files_and_the_way_out(tmp_path):
+def test_two_numbers_of_channels_are_refused_with_both_files(tmp_path):
     picture(tmp_path / "a.png", shape=(4, 6, 3))
     picture(tmp_path / "b.png", shape=(4, 6))
-    with pytest.raises(InputError, match=r"b\.png: 1 channels, but .*a\.png has 3; pass --channels"):
+    with pytest.raises(InputError, match=r"b\.png: 1 channels, but .*a\.png has 3; pass as `channels`"):
         images.read_folder(tmp_path)
     assert images.read_folder(tmp_path, preparation=Preparation(channels=(0,))).images.shape == (2, 4, 6, 1)
     with pytest.raises(InputError, match=r"b\.png: channels=\(1,\): channels are counted from 0; the image has 1"):
@@ -263,16 +266,14 @@ def test_fractions_out_of_range_are_named(benchmark, arguments):
         images.load(benchmark, **arguments)
 
 
-def test_too_little_to_split_is_said(tmp_path):
+def test_too_few_groups_to_split_are_refused(tmp_path):
     picture(tmp_path / "a.png")
-    with pytest.raises(
-        InputError, match=r"validation=0\.1: .* has too few images or cases to set so many aside; pass 0"
-    ):
+    with pytest.raises(InputError, match=r"validation=0\.1: .* has too few images or cases for it; pass 0"):
         images.load(tmp_path)
     assert len(images.load(tmp_path, validation=0).train) == 1
 
 
-def test_cases_without_a_healthy_slice_teach_nothing(tmp_path):
+def test_cases_without_a_healthy_slice_are_refused(tmp_path):
     for patient in range(4):
         picture(tmp_path / f"p{patient}" / "s.png", patient)
         written(tmp_path / f"p{patient}" / "s_mask.png", square())
@@ -280,7 +281,7 @@ def test_cases_without_a_healthy_slice_teach_nothing(tmp_path):
         images.load(tmp_path)
 
 
-def test_no_progress_bar_where_nobody_looks(cases, capfd):
+def test_no_progress_bar_without_a_terminal(cases, capfd):
     images.read_folder(cases)
     assert capfd.readouterr() == ("", "")
 

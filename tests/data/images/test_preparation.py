@@ -50,7 +50,7 @@ def test_a_missing_channel_is_named():
         prepare(np.zeros((2, 3, 3), np.uint8), Preparation(channels=(0, 3)))
 
 
-def test_a_preparation_survives_the_file_it_is_written_to():
+def test_a_preparation_survives_json():
     preparation = Preparation(size=64, channels=(1,), normalise="robust")
     written = json.loads(json.dumps(asdict(preparation)))
     assert Preparation(**{**written, "channels": tuple(written["channels"])}) == preparation

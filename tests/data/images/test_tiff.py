@@ -1,4 +1,4 @@
-"""TIFF: the same pixels for every compression, depth, byte order and layout, with or without imagecodecs."""
+"""TIFF files have equal pixels for every compression, depth, byte order and layout, without imagecodecs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxvae.errors import InputError
 RANDOM = np.random.default_rng(0)
 GREY = RANDOM.integers(0, 256, (37, 45), dtype=np.uint8)
 RGB = RANDOM.integers(0, 256, (37, 45, 3), dtype=np.uint8)
-# Kind of pixels: what tifffile writes, how, and what is to be read.
+# Kinds of pixels: the array tifffile writes, its options, and the expected image.
 KINDS = {
     "bool": (GREY > 99, {}, (GREY > 99) * 255),
     "grey": (GREY, {}, GREY),
@@ -41,14 +41,14 @@ KINDS = {
 
 
 def lzw(data: bytes) -> bytes:
-    """Valid LZW that repeats nothing: literal codes of 9 bits, and a clear code before they would need 10."""
+    """Valid LZW without repetition: literal codes of 9 bits, and a clear code before they need 10."""
     codes = [code for start in range(0, len(data), 250) for code in (256, *data[start : start + 250])] + [257]
     digits = ((np.array(codes)[:, None] >> np.arange(9)[::-1]) & 1).astype(np.uint8)
     return np.packbits(digits).tobytes()
 
 
 def recompressed(path, pack, compression: int, *, predictor: int = 1):
-    """An uncompressed file with its one strip packed and appended; the tags point there."""
+    """Pack the strip of an uncompressed file, append it, and point the tags to it."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         offsets, counts = list(page.dataoffsets), list(page.databytecounts)
@@ -68,7 +68,7 @@ def recompressed(path, pack, compression: int, *, predictor: int = 1):
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_lzw_has_the_pixels_of_the_uncompressed_file(tmp_path, kind, byteorder):
+def test_lzw_has_equal_pixels(tmp_path, kind, byteorder):
     array, how, wanted = KINDS[kind]
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, array, byteorder=byteorder, **how)
@@ -84,7 +84,7 @@ def test_lzw_has_the_pixels_of_the_uncompressed_file(tmp_path, kind, byteorder):
 @pytest.mark.skipif(shutil.which("tiffcp") is None, reason="tiffcp is not installed (libtiff-tools)")
 @pytest.mark.parametrize("layout", ["", "-t -w 16 -l 32", "-r 5", "-p separate", "-B", "-f lsb2msb -r 7"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_libtiff_makes_of_a_file_has_its_pixels(tmp_path, kind, layout):
+def test_files_written_by_libtiff_have_equal_pixels(tmp_path, kind, layout):
     array, how, _ = KINDS[kind]
     tifffile.imwrite(tmp_path / "a.tif", array, **how)
     plain = image_files.read(tmp_path / "a.tif")
@@ -121,8 +121,8 @@ def test_a_predictor_of_differences_is_undone(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [2, 4, 6, 7, 10, 12, 14])
-def test_odd_depths_reach_from_0_to_1(tmp_path, bits):
-    """Packed by hand, the highest bit first, each row from a byte of its own on."""
+def test_unusual_depths_are_scaled_to_0_to_1(tmp_path, bits):
+    """Packed by hand, the highest bit first, each row starting at a new byte."""
     values = RANDOM.integers(0, 2**bits, (5, 7))
     values[0, :2] = 0, 2**bits - 1
     digits = ((values[..., None] >> np.arange(bits)[::-1]) & 1).astype(np.uint8).reshape(5, -1)
@@ -149,10 +149,10 @@ def test_odd_depths_reach_from_0_to_1(tmp_path, bits):
     ],
 )
 @pytest.mark.parametrize("compression", [None, "zlib"])
-def test_a_stack_of_planes_or_times_is_no_image(tmp_path, shape, how, axes, compression):
+def test_stacks_of_planes_or_times_are_refused(tmp_path, shape, how, axes, compression):
     values = RANDOM.integers(0, 256, shape, dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", compression=compression, **how)
-    with pytest.raises(InputError, match=rf"a\.tif: a stack of .*\({axes}.*save each plane as a file of its own"):
+    with pytest.raises(InputError, match=rf"a\.tif: is a stack of .*\({axes}.*save each plane in its own file"):
         image_files.read(tmp_path / "a.tif")
 
 
@@ -174,13 +174,13 @@ def test_a_tiff_of_several_kinds_of_pages_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
-def test_a_tiff_that_is_stored_turned_is_refused(tmp_path, compression):
+def test_a_rotated_tiff_is_refused(tmp_path, compression):
     Image.fromarray(GREY).save(tmp_path / "a.tif", compression=compression, tiffinfo={274: 6})
-    with pytest.raises(InputError, match=r"a.tif: a TIFF that is stored turned.*; save it upright"):
+    with pytest.raises(InputError, match=r"a.tif: is stored rotated.*; save it upright"):
         image_files.read(tmp_path / "a.tif")
 
 
-def test_jpeg_in_tiff_is_read_alike_with_and_without_imagecodecs(tmp_path):
+def test_jpeg_in_tiff_does_not_need_imagecodecs(tmp_path):
     smooth = np.add.outer(np.arange(64), np.arange(48)).astype(np.uint8)
     for array, photometric in ((smooth, 1), (255 - smooth, 0), (np.stack([smooth] * 3, axis=-1), None)):
         info = {} if photometric is None else {262: photometric}
@@ -190,7 +190,7 @@ def test_jpeg_in_tiff_is_read_alike_with_and_without_imagecodecs(tmp_path):
         np.testing.assert_array_equal(image_files.read(tmp_path / "a.tif").squeeze(), expected)
 
 
-def test_a_codec_that_is_missing_is_named(tmp_path):
+def test_a_missing_codec_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY)
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages.first.tags["Compression"].overwrite(34712)
@@ -211,7 +211,7 @@ def test_a_big_endian_predictor_of_floating_point_is_refused(tmp_path):
 
 @pytest.mark.parametrize("compression", ["zlib", "lzma"])
 def test_no_strip_is_unpacked_beyond_its_size(tmp_path, compression):
-    """A megabyte of deflate may become a gigabyte."""
+    """A megabyte of deflate can become a gigabyte."""
     tifffile.imwrite(tmp_path / "a.tif", GREY)
     bomb = GREY.tobytes() + bytes(1 << 26)
     pack, number = {"zlib": (zlib.compress, 8), "lzma": (lzma.compress, 34925)}[compression]
@@ -222,7 +222,7 @@ def test_no_strip_is_unpacked_beyond_its_size(tmp_path, compression):
     tracemalloc.stop()
 
 
-def test_a_strip_without_data_is_not_taken_for_black(tmp_path):
+def test_a_strip_without_data_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY, compression="zlib")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages.first.tags["StripByteCounts"].overwrite(0)

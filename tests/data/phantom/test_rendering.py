@@ -1,4 +1,4 @@
-"""The phantom: the same for the same seed, like a brain, with exact masks that no threshold on brightness finds."""
+"""The phantom: reproducible, brain-like, with exact masks that no threshold on brightness finds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from jaxvae.data import phantom
 from jaxvae.data.dataset import Dataset, Splits
-from jaxvae.data.phantom import brain as brain
-from jaxvae.data.phantom import lesions as lesions
+from jaxvae.data.phantom import brain, lesions, rendering
 from jaxvae.errors import InputError
 
 
@@ -23,7 +22,7 @@ def splits() -> Splits:
 @pytest.fixture(scope="module")
 def twins() -> np.ndarray:
     """The test slices without their lesions."""
-    return phantom._render("test", "healthy", np.arange(160), 64, 3)[0]
+    return rendering._render("test", "healthy", np.arange(160), 64, 3)[0]
 
 
 def of_kind(splits: Splits, kind: str) -> np.ndarray:
@@ -70,7 +69,7 @@ def test_another_size_shows_the_same_brains():
 
 def test_halves_mirror_each_other_more_than_other_brains():
     images = phantom.slices(32)[..., 0]
-    # The brain fills other rows and columns in every slice: what lies inside is compared, not the outline.
+    # Only the inside is compared, because the outline of the brain differs between slices.
     inner = images[:, 20:44, 16:48].reshape(32, -1)
     mirrored = images[:, 20:44, 16:48][:, :, ::-1].reshape(32, -1)
     correlation = np.corrcoef(inner, mirrored)[:32, 32:]
@@ -79,7 +78,7 @@ def test_halves_mirror_each_other_more_than_other_brains():
 
 
 def test_tissue_has_the_contrast_of_t2():
-    """An average brain at three levels: fluid in the ventricles, dark white matter, and grey matter in between."""
+    """In an average brain at three levels, fluid is bright, white matter dark, and grey matter between them."""
     average = brain.from_normals(np.zeros((1, brain.COUNT), dtype=np.float32))
 
     def at(level: float, p: float, q: float) -> float:
@@ -96,7 +95,7 @@ def test_tissue_has_the_contrast_of_t2():
     assert at(0.1, 0.0, 0.3) < 0.5, "the corpus callosum closes it below"
 
 
-def test_load_gives_what_it_promises(splits: Splits):
+def test_load_returns_the_documented_splits(splits: Splits):
     train, validation, test = splits.train, splits.validation, splits.test
     assert (len(train), len(validation), len(test)) == (400, 40, 160)
     assert (train.names[17], validation.names[3], test.names[3]) == ("train/00017", "validation/00003", "test/00003")
@@ -124,12 +123,10 @@ def test_healthy_slices_of_the_test_set_are_untouched(splits: Splits, twins: np.
 
 
 @pytest.mark.parametrize(("kind", "sign"), [("bright", 1), ("dark", -1)])
-def test_masks_of_bright_and_dark_lesions_hold_the_pixels_that_changed(
-    kind: str, sign: int, splits: Splits, twins: np.ndarray
-):
+def test_masks_of_bright_and_dark_lesions_hold_changed_pixels(kind: str, sign: int, splits: Splits, twins: np.ndarray):
     index = of_kind(splits, kind)
     change, mask = sign * (splits.test.images - twins)[index], masks_of(splits.test)[index]
-    # The bias field scales what is visible by at most a half either way, and noise rectified near zero a little more.
+    # The bias field scales changes by at most a half in either direction; rectified noise adds a little.
     assert change[mask].min() > 0
     assert change[mask].mean() > 2 * lesions.VISIBLE
     assert np.abs(change[~mask]).max() < 1.5 * lesions.VISIBLE
@@ -138,7 +135,7 @@ def test_masks_of_bright_and_dark_lesions_hold_the_pixels_that_changed(
 
 
 @pytest.mark.parametrize("kind", ["texture", "mass"])
-def test_textures_and_masses_change_the_image_where_the_mask_is(kind: str, splits: Splits, twins: np.ndarray):
+def test_textures_and_masses_change_the_image_inside_their_mask(kind: str, splits: Splits, twins: np.ndarray):
     index = of_kind(splits, kind)
     change, mask = np.abs(splits.test.images - twins)[index], masks_of(splits.test)[index]
     assert change[mask].mean() > 10 * change[~mask].mean()
@@ -146,7 +143,7 @@ def test_textures_and_masses_change_the_image_where_the_mask_is(kind: str, split
 
 
 def some_lesions(count: int) -> tuple[lesions.Lesions, np.ndarray, np.ndarray]:
-    """Lesions, and the pixels of a 200 x 200 image as if the brain filled it."""
+    """Lesions, and the pixels of a 200 x 200 image that the brain fills."""
     lesion = lesions.from_uniforms(np.random.default_rng(0).random((count, lesions.COUNT)))
     p, q = (np.tile(axis.astype(np.float64), (count, 1)) for axis in brain.grid(200))
     return lesion, p, q
@@ -169,13 +166,13 @@ def test_a_mass_moves_tissue_outwards_without_folding_it():
     assert not moved[p**2 + q**2 > 1].any(), "the outline of the brain stays"
     distance, before = (np.hypot(a - lesion.p, b - lesion.q) for a, b in ((p, q), (came_p, came_q)))
     assert np.all(before <= distance + 1e-12)
-    # The Jacobian of the map keeps its sign everywhere: neighbours remain neighbours.
+    # The Jacobian of the map keeps its sign, so neighbours stay neighbours.
     p_map, q_map = (came.reshape(len(p), 200, 200) for came in (came_p, came_q))
     p_down, q_down = (np.diff(axis, axis=1)[:, :, 1:] for axis in (p_map, q_map))
     p_right, q_right = (np.diff(axis, axis=2)[:, 1:] for axis in (p_map, q_map))
     jacobian = p_down * q_right - p_right * q_down
     assert jacobian.min() > 0
-    # On the outline, and nowhere farther out, tissue has moved half as far as at most.
+    # Tissue has moved half of the largest movement on the outline, and less outside.
     outside = np.where(mask, 0, moved).max(axis=1)
     np.testing.assert_allclose(outside, moved.max(axis=1) / 2, rtol=0.25)
 
@@ -196,8 +193,8 @@ def test_no_threshold_on_brightness_finds_the_lesions(splits: Splits):
     assert average_precision_score(masks[brightest].ravel(), images[brightest].ravel()) < 0.25
 
 
-def test_a_linear_model_of_healthy_brains_finds_more_than_any_threshold(splits: Splits):
-    """Anatomy varies moderately: 32 directions, learned from 400 slices, explain new brains and single out lesions."""
+def test_a_linear_model_beats_every_threshold(splits: Splits):
+    """32 directions, fitted to 400 slices, reconstruct new brains but not their lesions."""
     train, validation, test = (
         part.images.reshape(len(part), -1) for part in (splits.train, splits.validation, splits.test)
     )

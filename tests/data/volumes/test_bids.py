@@ -1,4 +1,4 @@
-"""Masks in BIDS folders are paired by entities; no name of one scan stands for another."""
+"""Masks in BIDS folders are paired with scans by entities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LESIONS = "derivatives/lesions"
 
 
 def put(folder: Path, *names: str) -> Path:
-    """Empty files, each in the folders of its subject: `sub-01_T2w` or `derivatives/x:sub-01_label-L_mask`."""
+    """Make empty files in their subjects' folders: `sub-01_T2w` or `derivatives/x:sub-01_label-L_mask`."""
     for name in names:
         pipeline, _, file = name.rpartition(":")
         path = folder / pipeline / file.split("_")[0] / "anat" / f"{file}.nii.gz"
@@ -22,7 +22,7 @@ def put(folder: Path, *names: str) -> Path:
 
 
 def found(folder: Path, kind: str = "lesion") -> dict[str, str | None]:
-    """The mask of each scan by name; of a scan that is left out, the reason."""
+    """The mask of each scan by name, or the reason why the scan is rejected."""
     there, rejected = scans.find(folder, "bids")
     masks = {scan.image.name.removesuffix(".nii.gz"): getattr(scan, kind) for scan in there}
     taken = {name: mask and mask.name.removesuffix(".nii.gz") for name, mask in masks.items()}
@@ -84,7 +84,7 @@ def test_names_of_lesion_masks(tmp_path, mask):
 
 
 @pytest.mark.parametrize("other", ["desc-brainstem", "label-GM", "label-left", "label-GM_desc-brain", "desc-lung"])
-def test_masks_of_other_things_are_not_taken(tmp_path, other):
+def test_other_masks_are_ignored(tmp_path, other):
     put(tmp_path, "sub-01_T2w", f"{LESIONS}:sub-01_{other}_mask")
     assert found(tmp_path, "lesion") == found(tmp_path, "brain") == {"sub-01_T2w": None}
 
@@ -95,7 +95,7 @@ def test_a_scan_in_a_space_has_the_mask_of_that_space(tmp_path):
     assert found(tmp_path) == {"sub-01_space-MNI_T2w": "sub-01_space-MNI_label-L_mask"}
 
 
-def test_masks_in_another_space_are_not_taken(tmp_path):
+def test_masks_in_another_space_are_ignored(tmp_path):
     for what in ("desc-brain_mask", "label-L_mask"):
         put(tmp_path, "sub-01_T2w", f"{LESIONS}:sub-01_{what}", f"{LESIONS}:sub-01_space-MNI_{what}")
         put(tmp_path, f"{LESIONS}:sub-01_res-2_{what}")
@@ -103,7 +103,7 @@ def test_masks_in_another_space_are_not_taken(tmp_path):
     assert found(tmp_path, "lesion") == {"sub-01_T2w": "sub-01_label-L_mask"}
 
 
-def test_a_lesion_in_another_space_only_is_not_healthy(tmp_path):
+def test_a_scan_with_a_lesion_in_another_space_is_rejected(tmp_path):
     put(
         tmp_path,
         "sub-01_T2w",
@@ -126,19 +126,19 @@ def test_a_lesion_in_another_space_only_is_not_healthy(tmp_path):
         ("sub-01_ses-1_T2w", "sub-01_label-L_mask"),
     ],
 )
-def test_a_patient_with_a_mask_of_no_scan_is_not_healthy(tmp_path, scan, mask):
+def test_a_patient_with_an_unpaired_mask_is_rejected(tmp_path, scan, mask):
     put(tmp_path, scan, "sub-02_T2w", f"{LESIONS}:{mask}")
     there = found(tmp_path)
     assert there.pop("sub-02_T2w") is None
     [reason] = there.values()
-    assert f"{mask}.nii.gz may be its lesion mask, but names other entities" in str(reason)
+    assert f"{mask}.nii.gz may be its lesion mask, but has other entities" in str(reason)
 
 
-def test_masks_of_several_pipelines_are_not_chosen_between(tmp_path):
+def test_masks_of_several_pipelines_are_refused(tmp_path):
     put(tmp_path, "sub-01_T2w", "derivatives/a:sub-01_desc-brain_mask", "derivatives/b:sub-01_desc-brain_mask")
     names = [f"derivatives/{name}/sub-01/anat/sub-01_desc-brain_mask.nii.gz" for name in "ab"]
     [reason] = found(tmp_path).values()
-    assert f"2 brain masks fit it ({', '.join(names)}); choose with --brains" in str(reason)
+    assert f"2 brain masks fit it ({', '.join(names)}); choose with `brains`" in str(reason)
 
 
 def test_a_mask_of_two_scans_is_refused(tmp_path):
@@ -146,8 +146,8 @@ def test_a_mask_of_two_scans_is_refused(tmp_path):
     assert all("is also the lesion mask of" in str(reason) for reason in found(tmp_path).values())
 
 
-def test_scans_of_a_pipeline_have_the_masks_beside_them(tmp_path):
-    """The folder of a pipeline such as fMRIPrep, given as the data set."""
+def test_scans_of_a_pipeline_use_masks_beside_them(tmp_path):
+    """The data set is the folder of a pipeline such as fMRIPrep."""
     for space in ("", "_space-MNI_res-2"):
         put(tmp_path, f"sub-01{space}_desc-preproc_T2w", f"sub-01{space}_desc-brain_mask")
     assert found(tmp_path, "brain") == {
@@ -165,7 +165,7 @@ def test_a_scan_in_the_folder_of_another_subject_is_refused(tmp_path):
 
 
 def test_links_to_nothing_are_missing_files(tmp_path):
-    """As a datalad clone has them: the scan or a mask was not fetched, so the scan is left out by name."""
+    """In a datalad clone, a scan that was not fetched, or whose mask was not, is rejected by name."""
     put(tmp_path, *(f"sub-0{i}_T2w" for i in range(1, 6)), f"{LESIONS}:sub-01_label-L_mask")
     put(tmp_path, *(f"{LESIONS}:sub-0{i}_label-L_mask" for i in (2, 3)), f"{LESIONS}:sub-04_desc-brain_mask")
     for name in ("sub-01/anat/sub-01_T2w", f"{LESIONS}/sub-02/anat/sub-02_label-L_mask"):
@@ -183,7 +183,7 @@ def test_links_to_nothing_are_missing_files(tmp_path):
 
 
 @pytest.mark.parametrize(("link", "left_out"), [(f"{LESIONS}/sub-01", ["01"]), (LESIONS, ["01", "02"])])
-def test_folders_of_masks_that_are_links_to_nothing_leave_no_one_healthy(tmp_path, link, left_out):
+def test_folders_of_masks_that_are_links_to_nothing_reject_scans(tmp_path, link, left_out):
     put(tmp_path, "sub-01_T2w", "sub-02_T2w")
     (tmp_path / link).parent.mkdir(parents=True)
     (tmp_path / link).symlink_to("gone")
@@ -193,7 +193,7 @@ def test_folders_of_masks_that_are_links_to_nothing_leave_no_one_healthy(tmp_pat
     assert f"its lesion mask may be below {tmp_path / link}: is a link to nothing" in str(there["sub-01_T2w"])
 
 
-def test_patterns_take_the_place_of_entities(tmp_path):
+def test_patterns_replace_entities(tmp_path):
     put(tmp_path, "sub-01_T2w", "derivatives/a:sub-01_label-L_mask", "derivatives/b:sub-01_label-L_mask")
     there, rejected = scans.find(tmp_path, lesions="derivatives/b/sub-{0}/{1}sub-{2}_label-L_mask.nii.gz")
     assert rejected == []

@@ -1,4 +1,4 @@
-"""Prepared volumes: what lies in a cache, what it was made from, and how a stopped preparation goes on."""
+"""The cache of prepared volumes: its content, its checks, and continued preparations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cached(patients: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished cache, for copies."""
+    """A finished cache to copy."""
     directory = tmp_path_factory.mktemp("cache") / "c"
     prepared(patients, directory)
     return directory
@@ -67,7 +67,7 @@ def test_a_cache_holds_the_slices_of_every_volume(patients, tmp_path):
         assert cache.scan_of(record).image == patients / f"p{number:02d}" / "flair.nii.gz"
 
 
-def test_a_cache_is_split_by_patient_and_only_healthy_slices_are_learnt(patients, tmp_path):
+def test_a_cache_is_split_by_patient_and_trains_on_healthy_slices(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     splits = cache.load(tmp_path / "c", validation=0.25, test=0.3, seed=1)
     groups = [set(part.groups) for part in (splits.train, splits.validation, splits.test)]
@@ -83,7 +83,7 @@ def test_a_cache_is_split_by_patient_and_only_healthy_slices_are_learnt(patients
     assert splits.test.labels.sum() == np.count_nonzero(np.concatenate(planes))
 
 
-def test_a_slice_is_learnt_only_if_its_neighbours_show_no_lesion_either(patients, tmp_path):
+def test_slices_with_a_lesion_in_a_neighbour_are_not_trained_on(patients, tmp_path):
     for neighbours in (0, 1):
         prepared(patients, tmp_path / f"c{neighbours}", Slicing(size=16, neighbours=neighbours))
     alone, several = (cache.load(tmp_path / f"c{n}", validation=0, test=0.1).train for n in (0, 1))
@@ -97,7 +97,7 @@ def test_a_slice_is_learnt_only_if_its_neighbours_show_no_lesion_either(patients
     assert len(lost) >= 6
 
 
-def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
+def test_a_truncated_part_is_prepared_again(patients, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_writer, "_assemble", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         prepared(patients, tmp_path / "c")
@@ -109,7 +109,7 @@ def test_a_torn_part_is_made_again(patients, tmp_path, monkeypatch):
 
 
 def parts_of_a_killed_run(patients, directory, monkeypatch):
-    """All parts are there, and it ended before they were put together."""
+    """The parts of a preparation that was killed before they were joined."""
     monkeypatch.setattr(cache_writer, "_assemble", lambda *_: exit())
     with pytest.raises(SystemExit):
         prepared(patients, directory)
@@ -117,7 +117,7 @@ def parts_of_a_killed_run(patients, directory, monkeypatch):
     return sorted((directory / "parts").glob("*.npz"))
 
 
-def test_a_mask_that_was_corrected_is_not_taken_for_the_one_before(patients, tmp_path, monkeypatch):
+def test_a_corrected_mask_is_noticed(patients, tmp_path, monkeypatch):
     folder = shutil.copytree(patients, tmp_path / "patients")
     prepared(folder, tmp_path / "finished")
     parts_of_a_killed_run(folder, tmp_path / "killed", monkeypatch)
@@ -148,7 +148,7 @@ def test_without_lesions_everything_is_healthy(patients, tmp_path):
 
 
 @pytest.mark.parametrize("done", [0, 4, 10])
-def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(patients, tmp_path, monkeypatch, done):
+def test_a_killed_preparation_continues_to_the_same_bytes(patients, tmp_path, monkeypatch, done):
     prepared(patients, tmp_path / "whole")
     read, calls = cache_writer.read_scan, []
 
@@ -177,7 +177,7 @@ def test_a_preparation_that_was_killed_goes_on_and_ends_with_the_same_bytes(pati
     assert len(calls) == 10 - done
 
 
-def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
+def test_half_a_part_is_prepared_again(patients, tmp_path, monkeypatch):
     prepared(patients, tmp_path / "whole")
     part = parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)[3]
     part.write_bytes(part.read_bytes()[:-100])
@@ -185,19 +185,19 @@ def test_half_a_part_is_made_again(patients, tmp_path, monkeypatch):
     assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
-def test_a_part_that_is_damaged_inside_is_named_and_made_anew(patients, tmp_path, monkeypatch):
+def test_a_damaged_part_is_named_and_prepared_again(patients, tmp_path, monkeypatch):
     prepared(patients, tmp_path / "whole")
     part = parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)[3]
     damaged = bytearray(part.read_bytes())
     damaged[500:600] = bytes(byte ^ 255 for byte in damaged[500:600])
     part.write_bytes(damaged)
-    with pytest.raises(InputError, match=r"000003.npz: was damaged and is removed; the same command again makes it"):
+    with pytest.raises(InputError, match=r"000003.npz: was damaged and was removed; run the same command again"):
         prepared(patients, tmp_path / "c")
     prepared(patients, tmp_path / "c")
     assert content(tmp_path / "c") == content(tmp_path / "whole")
 
 
-def test_what_a_killed_preparation_left_of_an_array_is_removed(patients, tmp_path, monkeypatch):
+def test_partial_arrays_of_a_killed_preparation_are_removed(patients, tmp_path, monkeypatch):
     parts_of_a_killed_run(patients, tmp_path / "c", monkeypatch)
     (tmp_path / "c" / ".images.npy.0123.part").touch()
     prepared(patients, tmp_path / "c")
@@ -211,7 +211,7 @@ def test_a_damaged_cache_is_named(patients, tmp_path):
         prepared(patients, tmp_path / "c")
 
 
-def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
+def test_unreadable_scans_are_rejected_with_a_reason(patients, tmp_path):
     folder = shutil.copytree(patients, tmp_path / "patients")
     (folder / "p01" / "flair.nii.gz").write_bytes(b"")
     (folder / "p02" / "brain.nii.gz").unlink()
@@ -226,11 +226,11 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(patients, tmp_path):
     assert len(cache.open_cache(tmp_path / "c").volumes) == 7
     for path in folder.glob("*/flair.nii.gz"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"not one of 10 scans could be read; the first: "):
+    with pytest.raises(InputError, match=r"none of 10 scans could be read; the first: "):
         prepared(folder, tmp_path / "none")
     with pytest.raises(
         InputError,
-        match=r"not one of 10 scans can be taken; the first: .*flair.nii.gz: its mask p00/seg.nii is missing",
+        match=r"none of 10 scans can be used; the first: .*flair.nii.gz: its mask p00/seg.nii is missing",
     ):
         prepared(folder, tmp_path / "none", lesions="{0}/seg.nii")
     assert not (tmp_path / "none").exists()
@@ -270,21 +270,21 @@ def test_a_damaged_cache(patients, tmp_path):
     [
         ({"name": "../../outside"}, "leads out"),
         ({"name": "/outside"}, "leads out"),
-        ({"name": ""}, "has no name"),
+        ({"name": ""}, "cannot name its results"),
         ({"name": 7}, "name is 7"),
         ({"patient": None}, "patient is null"),
         ({"lesion_voxels": "none"}, 'lesion_voxels is "none"'),
-        ({"lesion_voxels": [0]}, "its lesion_voxels are not those of its planes"),
-        ({"placement": {"shape": [24, 28, 16], "planes": [99]}}, "its planes lie outside of it"),
+        ({"lesion_voxels": [0]}, "its lesion_voxels do not fit its planes"),
+        ({"placement": {"shape": [24, 28, 16], "planes": [99]}}, "its planes are outside the volume"),
         ({"files": {"Image": None}}, "its files have the unknown kind 'Image'"),
         ({"placement": {"shape": [24, 28, 16], "planes": []}}, "its files do not fit"),
     ],
 )
-def test_a_line_that_contradicts_itself_or_leads_out_of_the_folder_is_refused(cached, tmp_path, change, problem):
+def test_contradictory_lines_are_refused(cached, tmp_path, change, problem):
     directory = shutil.copytree(cached, tmp_path / "c")
     lines = files.read_lines(directory / "volumes.jsonl")
     files.write_lines(directory / "volumes.jsonl", [lines[0] | change, *lines[1:]])
-    with pytest.raises(InputError, match=rf"c: damaged, or of another version.*{problem}.*; prepare it anew"):
+    with pytest.raises(InputError, match=rf"c: damaged, or of another version.*{problem}.*; prepare it again"):
         cache.open_cache(directory)
 
 
@@ -294,7 +294,7 @@ def test_arrays_of_another_type_or_size_are_refused(cached, tmp_path, dtype):
     images = np.load(directory / "images.npy")
     for damaged in (images.astype(dtype), images[:, :-1], images[..., 0]):
         np.save(directory / "images.npy", damaged)
-        with pytest.raises(InputError, match="its files do not fit; prepare it anew"):
+        with pytest.raises(InputError, match="its files do not fit; prepare it again"):
             cache.open_cache(directory)
 
 
@@ -304,7 +304,7 @@ def test_a_slicing_of_another_version_is_refused(cached, tmp_path, slicing):
     content = files.read_json(directory / "cache.json")
     whole = content["slicing"] | slicing if slicing and "size" not in slicing else slicing
     files.write_json(directory / "cache.json", content | {"slicing": whole})
-    with pytest.raises(InputError, match=r"c: damaged, or of another version \(.*slicing.*\); prepare it anew"):
+    with pytest.raises(InputError, match=r"c: damaged, or of another version \(.*slicing.*\); prepare it again"):
         cache.open_cache(directory)
 
 
@@ -328,8 +328,8 @@ def test_the_command(patients, tmp_path, capsys):
         assert complaint.count("\n") == 1
 
 
-def test_patients_whose_files_were_not_fetched_are_left_out_by_name(tmp_path, capsys):
-    """A datalad clone: links to nothing, and a git-annex pointer where the mask of patient 2 should be."""
+def test_patients_without_fetched_files_are_rejected_by_name(tmp_path, capsys):
+    """A datalad clone has links to nothing, and a git-annex pointer instead of the mask of patient 2."""
     folder, lesions = tmp_path / "ds", tmp_path / "ds/derivatives/lesions"
     scans_of = {i: folder / f"sub-{i}/anat/sub-{i}_T2w.nii.gz" for i in range(5)}
     masks = {i: lesions / f"sub-{i}/anat/sub-{i}_label-lesion_mask.nii.gz" for i in range(3)}
@@ -346,13 +346,13 @@ def test_patients_whose_files_were_not_fetched_are_left_out_by_name(tmp_path, ca
     assert f"left out: {scans_of[1]}: its mask {masks[1]}: its content was not fetched" in printed
     assert f"left out: {scans_of[4]}: its content was not fetched" in printed
     assert f"left out: {masks[2]}: " in printed
-    assert "1 of 2 scans count as healthy because no lesion mask has their names, such as sub-3/" in printed
+    assert "1 of 2 scans have no lesion mask and count as healthy, such as sub-3/" in printed
     assert "3 left out" in printed
     sick = {line["patient"]: any(line["lesion_voxels"]) for line in cache.open_cache(tmp_path / "c").volumes}
     assert sick == {"0": True, "3": False}
 
 
-def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
+def test_label_maps_among_the_scans_are_reported(tmp_path, capsys):
     voxels, brain, _ = head(0)
     for name, values in (("scan", voxels), ("tissue", np.where(brain, 1.0 + (voxels > 110), 0.0))):
         write_volume(tmp_path / "mixed" / f"{name}.nii.gz", values)
@@ -361,7 +361,7 @@ def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
     assert [record["name"] for record in cache.open_cache(tmp_path / "guessed").volumes] == ["scan"]
     assert "1 left out" in capsys.readouterr().out
     (left_out,) = (tmp_path / "guessed" / "rejected.jsonl").read_text().splitlines()
-    assert f"tissue.nii.gz: {LIKE_A_MASK}; say where scans and masks lie with --images" in left_out
+    assert f"tissue.nii.gz: {LIKE_A_MASK}; give `images`, `brains` and `lesions` patterns" in left_out
     assert main([*prepare, str(tmp_path / "c"), "--images", "*.nii.gz"]) == 0
     assert f"1 x {LIKE_A_MASK}" in capsys.readouterr().out
     told = {record["name"]: record["warnings"] for record in cache.open_cache(tmp_path / "c").volumes}
@@ -369,7 +369,7 @@ def test_label_maps_that_lie_among_the_scans_are_noticed(tmp_path, capsys):
 
 
 def test_the_real_scans(data, tmp_path):
-    """Four BraTS patients whose backgrounds are negative and differ, a slab among them, and masks of 0.99999997."""
+    """Four BraTS patients with different negative backgrounds, a slab, and masks of 0.99999997."""
     patterns = {
         "images": "*/*/Flair*.nii.gz",
         "brains": "{0}/{1}/brainmask.nii.gz",
@@ -380,13 +380,13 @@ def test_the_real_scans(data, tmp_path):
     opened = cache.open_cache(tmp_path / "c")
     assert len(opened.volumes) == 4
     assert opened.masks is not None
-    # Away from the rim, where a pixel is part background, the background is one value for all patients.
+    # Away from the rim the background has one value for all patients.
     assert np.quantile(np.abs(opened.images[~opened.brains]), 0.9) == 0
     sick = [np.count_nonzero(record["lesion_voxels"]) for record in opened.volumes]
     assert min(sick) >= 61
 
 
-def test_the_records_of_tensorflow_datasets_hold_the_same(patients, tmp_path):
+def test_records_of_tensorflow_datasets_equal_the_cache(patients, tmp_path):
     import sys
 
     from jaxvae.data.volumes.tfds_builder import VolumeSlices
@@ -426,8 +426,8 @@ def test_records_that_lose_examples_are_refused(patients, tmp_path, file_format)
     assert not (tmp_path / "records").exists()
 
 
-def test_other_labels_are_another_hash(tmp_path):
-    """A lesion of one voxel is lost at the model's resolution, and decides all the same what is anomalous."""
+def test_other_labels_change_the_hash(tmp_path):
+    """A lesion of one voxel is lost at the model's resolution, but its slice is still anomalous."""
     scan, brain, _ = head(0, lesion=True)
     hashes = []
     for lesion in (
@@ -442,7 +442,7 @@ def test_other_labels_are_another_hash(tmp_path):
     assert hashes[0] != hashes[1]
 
 
-def test_a_folder_another_process_prepares_is_left_to_it(patients, tmp_path):
+def test_a_folder_locked_by_another_process_is_refused(patients, tmp_path):
     with files.locked(tmp_path / "c"), pytest.raises(InputError, match="c: another process is at work there"):
         prepared(patients, tmp_path / "c")
     prepared(patients, tmp_path / "c")
@@ -462,8 +462,8 @@ DAMAGE = {  # of a NIfTI header: field and value
 }
 
 
-def test_one_damaged_header_never_stops_the_others(patients, tmp_path, capsys):
-    """Each header is mended with a warning, or its scan is left out by name."""
+def test_a_damaged_header_does_not_stop_other_scans(patients, tmp_path, capsys):
+    """Each header is repaired with a warning, or its scan is rejected by name."""
     folder = shutil.copytree(patients, tmp_path / "patients")
     for path, (field, value) in zip(sorted(folder.glob("*/flair.nii.gz")), DAMAGE.values(), strict=False):
         image = nib.load(path)
@@ -484,11 +484,11 @@ def test_one_damaged_header_never_stops_the_others(patients, tmp_path, capsys):
         reasons = taken.get(name) or [line["reason"] for line in left_out if name in line["path"]]
         assert len(reasons) == (0 if what == "no forms" else 1), what
     assert taken["p09"] == []  # the sound one
-    assert "1 x its quaternion has the length 1.000001 and was brought to 1 (p01/flair)" in printed
-    assert taken["p01"] == ["its quaternion has the length 1.000001 and was brought to 1"]
+    assert "1 x its quaternion has the length 1.000001 and was shortened to 1 (p01/flair)" in printed
+    assert taken["p01"] == ["its quaternion has the length 1.000001 and was shortened to 1"]
 
 
-def test_a_scan_that_vanishes_meanwhile_is_left_out(patients, tmp_path, monkeypatch):
+def test_a_scan_that_vanishes_is_rejected(patients, tmp_path, monkeypatch):
     folder = shutil.copytree(patients, tmp_path / "patients")
     real = cache_writer.read_scan
 

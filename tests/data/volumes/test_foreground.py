@@ -1,4 +1,4 @@
-"""The brain of a scan without a mask: halos, noise, gaps and units must not change it."""
+"""The brain of a scan without a mask does not depend on halos, noise, gaps and units."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def turned(order: int) -> tuple[np.ndarray, np.ndarray]:
-    """(a stripped scan that was rotated by a spline kernel, the brain that was rotated with it)."""
+    """(a skull-stripped scan rotated by a spline kernel, its rotated brain)."""
     voxels, brain, _ = head(3, shape=FINE)
     rotated = ndimage.rotate(5 * voxels, 8, reshape=False, order=order).astype(np.float32)
     return rotated, ndimage.rotate(brain.astype(np.float32), 8, reshape=False, order=1) > 0.5
@@ -31,7 +31,7 @@ def turned(order: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("order", [3, 5])
 @pytest.mark.parametrize("stored", ["float", "whole", "without negative", "other background", "negated"])
-def test_the_halo_of_a_spline_is_no_brain(order, stored):
+def test_the_halo_of_a_spline_is_excluded(order, stored):
     voxels, truth = turned(order)
     changed = {
         "float": voxels,
@@ -43,12 +43,12 @@ def test_the_halo_of_a_spline_is_no_brain(order, stored):
     found, said = foreground(changed.astype(np.float32), SPACING)
     assert said == HALO
     assert dice(found, truth) > 0.99
-    # A lesion of twice the mean is as conspicuous as within the true brain; with the halo it is half as much.
+    # A lesion of twice the mean has the same z-score as in the true brain; with the halo it has half.
     scores = [(2 * voxels[truth].mean() - voxels[brain].mean()) / voxels[brain].std() for brain in (found, truth)]
     assert scores[0] == pytest.approx(scores[1], rel=0.05)
 
 
-def test_a_halo_of_lanczos_is_no_brain():
+def test_the_halo_of_lanczos_is_excluded():
     voxels, brain, _ = head(3, shape=FINE)
     places = np.arange(-3, 3) + 0.5
     kernel = np.sinc(places) * np.sinc(places / 3)
@@ -63,7 +63,7 @@ def test_a_halo_of_lanczos_is_no_brain():
 
 @pytest.mark.parametrize("background", [0, -3.2, -1024])
 @pytest.mark.parametrize("noise", [0, 1e-6, 1e-3])
-def test_tiny_noise_around_a_brain_is_nothing(background, noise):
+def test_tiny_noise_around_a_brain_is_ignored(background, noise):
     voxels, brain, _ = head(6)
     around = background + noise * np.random.default_rng(0).normal(0, 100, SHAPE)
     found, said = foreground(np.where(brain, voxels, around).astype(np.float32), SPACING)
@@ -98,7 +98,7 @@ def test_empty_planes_do_not_cut_a_brain_in_two(axis, at):
     assert said is None
 
 
-def test_parts_of_some_size_belong_to_the_brain_and_specks_do_not():
+def test_large_parts_belong_to_the_brain_and_specks_do_not():
     voxels, brain, _ = head(2)
     x, y, z = np.indices(SHAPE)
     cut = np.abs(x + y + z - 36) < 2  # oblique, so that no plane is empty
@@ -137,7 +137,7 @@ def test_the_unit_of_length_is_read(tmp_path, unit, scale, warned):
     assert written.header["xyzt_units"] == image.header["xyzt_units"]
 
 
-def test_a_head_is_said_to_be_one_though_zeros_surround_it():
+def test_a_head_surrounded_by_zeros_is_recognised():
     rng = np.random.default_rng(0)
     voxels = np.abs(rng.normal(0, 1, (60, 60, 60))).astype(np.float32)
     voxels[10:50, 10:50, 10:50] += 100

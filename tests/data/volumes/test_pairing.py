@@ -1,4 +1,4 @@
-"""Masks at patterns: each belongs to one scan."""
+"""Masks found by patterns belong to one scan each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_one_mask_or_none(made):
     assert pairing.pair(folder, None, [folder], [()], needed=True) == [None]
     assert paired(folder, "{0}_seg.nii", "a", needed=True) == ["its mask a_seg.nii is missing"]
     [several] = paired(folder, "{0}y_*", "b/c/")
-    assert several == "2 masks at b/c/y_*, such as y_seg.nii.gz; make the pattern fit one"
+    assert several == "2 masks at b/c/y_*, such as y_seg.nii.gz; change the pattern to match one"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_one_mask_or_none(made):
         ("**/{0}*.nii", "a1", "deep/er/a10.nii"),
     ],
 )
-def test_a_longer_name_is_another_name(made, pattern, own, longer):
+def test_a_longer_name_is_a_different_name(made, pattern, own, longer):
     assert paired(made(longer), pattern, own) == [None]
 
 
@@ -71,7 +71,7 @@ def test_a_longer_name_is_another_name(made, pattern, own, longer):
         ("**/{0}_mask.nii", "a", "deep/er/a_mask.nii"),
     ],
 )
-def test_a_star_stands_for_what_is_set_off_from_the_name(made, pattern, own, mask):
+def test_a_star_does_not_continue_the_name(made, pattern, own, mask):
     assert paired(made(mask), pattern, own) == [mask]
 
 
@@ -91,17 +91,17 @@ def test_a_star_does_not_reach_into_the_name_of_another_scan(made, pattern):
     assert second == ("a_post_left/mask.nii" if "left" in pattern else None)
 
 
-def test_a_mask_among_the_scans_claims_nothing(made):
-    """`score` takes every volume for a scan, so masks are among them."""
+def test_a_mask_among_the_scans_has_no_mask(made):
+    """`score` takes every volume as a scan, so masks are among them."""
     folder = made("a.image", "a_brain.image")
     assert paired(folder, "{0}_*.image", "a", "a_brain") == ["a_brain.image", None]
     assert paired(folder, "{0}*.image", "a", "a_brain") == ["a_brain.image", None]
 
 
-def test_a_mask_that_fits_two_names_alike_is_refused(made):
+def test_a_mask_that_fits_two_names_is_refused(made):
     [first, second] = paired(made("ab_cd.nii"), "*{0}*.nii", "ab", "cd")
-    assert first == "ab_cd.nii is at *ab*.nii and at *cd*.nii; make the pattern fit one scan only"
-    assert second == "ab_cd.nii is at *cd*.nii and at *ab*.nii; make the pattern fit one scan only"
+    assert first == "ab_cd.nii is at *ab*.nii and at *cd*.nii; change the pattern to match one scan"
+    assert second == "ab_cd.nii is at *cd*.nii and at *ab*.nii; change the pattern to match one scan"
 
 
 def test_scans_with_the_same_text_have_the_same_mask(made):
@@ -109,7 +109,7 @@ def test_scans_with_the_same_text_have_the_same_mask(made):
     assert paired(folder, "{0}_seg.nii", ("p", "_t1"), ("p", "_t2")) == ["p_seg.nii", "p_seg.nii"]
 
 
-def test_brackets_in_a_name_choose_nothing(made):
+def test_brackets_in_a_name_are_literal(made):
     folder = made("p[1]/m.nii", "p1/m.nii", "p[1]*_m.nii")
     assert paired(folder, "{0}/m.nii", "p[1]", "p1") == ["p[1]/m.nii", "p1/m.nii"]
     assert paired(folder, "{0}_*.nii", "p[1]*") == ["p[1]*_m.nii"]
@@ -135,7 +135,7 @@ def test_a_mask_that_is_a_link_to_nothing_is_named(made, pattern):
     folder = made("masks/b.nii")
     (folder / "masks/a.nii").symlink_to("gone")
     [first, second] = paired(folder, pattern, "a", "b")
-    assert first == f"its mask {folder}/masks/a.nii: is a link to nothing (gone is missing); mend or remove the link"
+    assert first == f"its mask {folder}/masks/a.nii: is a link to nothing (gone is missing); repair or remove the link"
     assert second == "masks/b.nii"
 
 
@@ -162,8 +162,8 @@ def test_hidden_copies_are_not_masks(made):
     assert paired(made("a_mask.nii", "._a_mask.nii"), "*{0}_mask.nii", "a") == ["a_mask.nii"]
 
 
-def test_patterns_that_ask_for_a_star_too_many_are_refused():
-    with pytest.raises(InputError, match=r"brains='\{2\}': takes \{0\} to \{1\}, one for each star of `images`"):
+def test_patterns_with_a_star_too_many_are_refused():
+    with pytest.raises(InputError, match=r"brains='\{2\}': can use \{0\} to \{1\}, one for each star of `images`"):
         pairing.check("{2}", 2, "brains")
     with pytest.raises(InputError, match=r"brains='\{0\}': `images` has no star"):
         pairing.check("{0}", 0, "brains")

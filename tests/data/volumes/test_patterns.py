@@ -1,4 +1,4 @@
-"""Patterns of files: what is found below a folder, and what the stars stood for."""
+"""Volumes found by patterns, and the text that stars match."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def folder(tmp_path: Path) -> Path:
         ("**/[*.nii", {}),
     ],
 )
-def test_stars_stand_for_what_is_there(folder, pattern, expected):
+def test_stars_match_names_and_folders(folder, pattern, expected):
     found, errors = patterns.matches(folder, pattern)
     assert {path.relative_to(folder).as_posix(): stars for path, stars in found} == expected
     assert errors == []
     assert all(len(stars) == patterns.stars(pattern) for _, stars in found)
 
 
-def test_volumes_below_are_those_that_can_be_seen(folder):
+def test_hidden_volumes_are_ignored(folder):
     found, errors = patterns.volumes_below(folder)
     assert [path.relative_to(folder).as_posix() for path in found] == [
         "a/x_t2.nii",
@@ -59,7 +59,7 @@ def test_volumes_below_are_those_that_can_be_seen(folder):
 
 
 @pytest.mark.parametrize("pattern", ["**/*.nii", "*/*.nii", "*/t2.nii"])
-def test_links_to_nothing_are_files(tmp_path, pattern):
+def test_links_to_nothing_are_found(tmp_path, pattern):
     for name in ("a/t2.nii", "b/t2.nii", "c/t2.nii"):
         (tmp_path / name).parent.mkdir()
     (tmp_path / "a/t2.nii").touch()
@@ -73,11 +73,11 @@ def test_links_to_nothing_are_files(tmp_path, pattern):
     assert [is_dangling(path) for path, _ in found] == [False, True, True]
     [error] = errors
     assert patterns.cannot_be_opened(error) == (
-        f"{tmp_path / 'd'}: is a link to nothing (gone is missing); mend or remove the link"
+        f"{tmp_path / 'd'}: is a link to nothing (gone is missing); repair or remove the link"
     )
 
 
-def test_files_below_show_links_to_nothing(tmp_path):
+def test_files_below_include_links_to_nothing(tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "b.png").symlink_to("gone.png")
     paths, errors = patterns.files_below(tmp_path, lambda path: False)
@@ -97,5 +97,5 @@ def test_only_folders_that_a_pattern_leads_through_are_opened(folder, monkeypatc
 
 @pytest.mark.parametrize("pattern", ["/absolute/*.nii", "../*/*.nii", "a/../../*.nii", ""])
 def test_patterns_that_lead_out_of_the_folder_are_refused(folder, pattern):
-    with pytest.raises(InputError, match="no pattern of files below"):
+    with pytest.raises(InputError, match="must match files below"):
         patterns.matches(folder, pattern)

@@ -1,4 +1,4 @@
-"""Where scans lie: every known layout, patterns of one's own, and what is refused."""
+"""Finding scans: known layouts, custom patterns, and errors."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_known_layouts(tmp_path, layout, name, files, expected):
     assert found(tmp_path, "auto" if layout == "auto" else name) == [expected]
 
 
-def test_patterns_of_ones_own(tmp_path):
+def test_custom_patterns(tmp_path):
     made(tmp_path, "T1/a_T1.nii.gz", "T1/b_T1.nii.gz", "M/a_T1_M.nii.gz", "M/b_T1_M.nii.gz", "T1/.a_T1.nii.gz")
     assert found(tmp_path, images="T1/*_T1.nii.gz", brains="M/{0}_T1_M.nii.gz") == [
         ("T1/a_T1", "T1/a_T1", "M/a_T1_M.nii.gz", None),
@@ -146,7 +146,7 @@ def test_patterns_of_ones_own(tmp_path):
     ]
 
 
-def test_brackets_in_a_folders_name_choose_nothing(tmp_path):
+def test_brackets_in_a_folders_name_are_literal(tmp_path):
     made(tmp_path, "p[1]/t2.nii", "p[1]/m.nii", "p1/t2.nii", "p1/m.nii")
     assert [scan[3] for scan in found(tmp_path, images="*/t2.nii", lesions="{0}/m.nii")] == ["p1/m.nii", "p[1]/m.nii"]
 
@@ -168,7 +168,7 @@ def test_a_patients_sessions_are_one_patient(tmp_path):
     ]
 
 
-def test_who_is_a_patient_where_nothing_says_so(tmp_path):
+def test_patients_are_guessed_from_names(tmp_path):
     made(tmp_path / "flat", "T1/a.nii", "T1/b.nii")
     made(tmp_path / "deep", "a/t1.nii", "b/t1.nii")
     assert [scan[1] for scan in found(tmp_path / "flat")] == ["T1/a", "T1/b"]
@@ -176,12 +176,12 @@ def test_who_is_a_patient_where_nothing_says_so(tmp_path):
     assert [scan[1] for scan in found(tmp_path / "flat", images="T1/?.nii", patients="x")] == ["x", "x"]
 
 
-def test_what_was_guessed_is_said(tmp_path):
+def test_guesses_are_reported(tmp_path):
     made(tmp_path / "flat", "a_t2.nii", "b_t2.nii", "a_seg.nii", "b_seg.nii")
     made(tmp_path / "ixi", "T1/IXI049-HH-1355_T1.nii.gz", "T1/IXI053-Guys-0727_T1.nii.gz")
     [patients, healthy] = scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii")[0])
-    assert patients == "patients were guessed from the file names (2 found); if that is wrong, pass --patients"
-    assert healthy == "no lesion masks are known, so all of them count as healthy"
+    assert patients == "patients were guessed from the file names (2 found); if that is wrong, pass `patients`"
+    assert healthy == "there are no lesion masks, so all scans count as healthy"
     assert scans.doubts(scans.find(tmp_path / "ixi")[0]) == [healthy]
     masks = {"lesions": "{0}_seg.nii", "patients": "of {0}"}
     assert scans.doubts(scans.find(tmp_path / "flat", images="*_t2.nii", **masks)[0]) == []
@@ -193,16 +193,13 @@ def test_scans_that_count_as_healthy_are_counted(tmp_path):
     made(tmp_path, "derivatives/x/sub-0/sub-0_desc-brain_mask.nii")
     [lesions, brains] = scans.doubts(scans.find(tmp_path)[0])
     assert lesions == (
-        "4 of 6 scans count as healthy because no lesion mask has their names, such as sub-1/sub-1_T2w; the patients "
-        "of 1 have a lesion mask for another scan"
+        "4 of 6 scans have no lesion mask and count as healthy, such as sub-1/sub-1_T2w; the patients of 1 have a "
+        "lesion mask for another scan"
     )
-    assert brains == (
-        "the brains of 5 of 6 scans are found in the images because no brain mask has their names, such as "
-        "sub-1/sub-1_T2w"
-    )
+    assert brains == ("5 of 6 scans have no brain mask, such as sub-1/sub-1_T2w; their brains are found in the images")
 
 
-def test_masks_of_several_scans_are_told(tmp_path):
+def test_masks_of_several_scans_are_reported(tmp_path):
     made(tmp_path, "p_t1.nii", "p_t2.nii", "q_t1.nii", "p_seg.nii", "q_seg.nii")
     there, _ = scans.find(tmp_path, images="*_t?.nii", lesions="{0}_seg.nii", brains="p_seg.nii", patients="{0}")
     assert scans.doubts(there) == [
@@ -211,12 +208,12 @@ def test_masks_of_several_scans_are_told(tmp_path):
     ]
 
 
-def test_scans_and_masks_that_are_links_to_nothing_are_left_out_by_name(tmp_path):
+def test_links_to_nothing_are_rejected_by_name(tmp_path):
     made(tmp_path, *(f"{name}_{what}.nii.gz" for name in "abc" for what in ("t2", "seg", "brain")))
     for name in ("a_t2", "b_seg", "c_brain"):
         (tmp_path / f"{name}.nii.gz").unlink()
         (tmp_path / f"{name}.nii.gz").symlink_to("gone")
-    why = "is a link to nothing (gone is missing); mend or remove the link"
+    why = "is a link to nothing (gone is missing); repair or remove the link"
     there, rejected = scans.find(tmp_path, brains="{1}_brain.nii.gz")
     assert there == []
     assert [one.reason for one in rejected] == [
@@ -234,10 +231,10 @@ def test_scans_and_masks_that_are_links_to_nothing_are_left_out_by_name(tmp_path
         scans.unlabelled(tmp_path / "a_t2.nii.gz")
 
 
-def test_folders_that_are_links_to_nothing_are_left_out_by_name(tmp_path):
+def test_folders_that_are_links_to_nothing_are_rejected(tmp_path):
     made(tmp_path, "p1/t2.nii", "p1/seg.nii")
     (tmp_path / "p2").symlink_to("gone")
-    why = f"{tmp_path}/p2: is a link to nothing (gone is missing); mend or remove the link"
+    why = f"{tmp_path}/p2: is a link to nothing (gone is missing); repair or remove the link"
     for there, rejected in (
         scans.find(tmp_path, images="*/t2.nii", lesions="{0}/seg.nii"),
         scans.find(tmp_path, images="**/t2.nii", lesions="{0}/seg.nii"),
@@ -282,7 +279,7 @@ def test_choices_of_the_command_are_the_layouts():
     assert get_args(get_type_hints(Prepare)["layout"]) == ("auto", *LAYOUTS)
 
 
-def test_scans_that_differ_in_their_suffix_only_have_names_of_their_own(tmp_path):
+def test_scans_that_differ_in_suffix_have_unique_names(tmp_path):
     made(tmp_path, "a.nii", "a.nii.gz", "b.nii")
     assert [scan[0] for scan in found(tmp_path)] == ["a.nii", "a.nii.gz", "b"]
     assert [scan.name for scan in scans.unlabelled(tmp_path)[0]] == ["a.nii", "a.nii.gz", "b"]
@@ -300,7 +297,7 @@ def test_another_modality(tmp_path):
     assert [scan.name for scan in there] == ["a/x/x_flair"]
 
 
-def test_a_scan_whose_mask_is_missing_is_rejected_and_not_taken_for_healthy(tmp_path):
+def test_a_scan_without_its_mask_is_rejected(tmp_path):
     made(tmp_path, "x/x_t2.nii.gz", "x/x_seg.nii.gz", "y/y_t2.nii.gz")
     there, rejected = scans.find(tmp_path)
     assert [scan.patient for scan in there] == ["x"]
@@ -343,7 +340,7 @@ def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
     assert [one.reason for one in rejected] == [f"{tmp_path / 'p2'}: cannot be opened (Permission denied)"]
 
 
-def test_a_file_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+def test_a_file_has_one_identity_under_every_path(tmp_path, monkeypatch):
     made(tmp_path, "data/a.nii", "here/x.nii")
     (tmp_path / "linked").symlink_to(tmp_path / "data")
     monkeypatch.chdir(tmp_path / "here")
@@ -371,7 +368,7 @@ def test_any_volumes(tmp_path):
         scans.unlabelled(tmp_path, images="*_t2.nii")
     with pytest.raises(InputError, match=r"images='\*.nii': .*a.nii is a file; pass its folder"):
         scans.unlabelled(tmp_path / "a.nii", images="*.nii")
-    with pytest.raises(InputError, match=r"brains='\{1\}.nii': takes \{0\} to \{0\}"):
+    with pytest.raises(InputError, match=r"brains='\{1\}.nii': can use \{0\} to \{0\}"):
         scans.unlabelled(tmp_path, images="*.nii", brains="{1}.nii")
     [alone], _ = scans.unlabelled(tmp_path / "a.nii")
     assert alone.name == "a"
@@ -384,14 +381,14 @@ def test_any_volumes(tmp_path):
         ({"directory": "a.nii"}, "is a file; pass its folder"),
         ({"layout": "brats2018"}, "layout='brats2018': choose from auto, hcp"),
         ({"images": "*.mgz"}, r"no volume at \*.mgz"),
-        ({"images": "*.nii", "brains": "{1}.nii"}, r"brains='\{1\}.nii': takes \{0\} to \{0\}"),
+        ({"images": "*.nii", "brains": "{1}.nii"}, r"brains='\{1\}.nii': can use \{0\} to \{0\}"),
         ({"images": "a.nii", "lesions": "{0}.nii"}, "`images` has no star"),
-        ({"images": "/*.nii"}, "no pattern of files below"),
-        ({"images": "*.nii", "brains": "{0.x}.nii"}, "takes"),
-        ({"images": "*.nii", "layout": "hcp"}, "layout='hcp': does not go with `images`"),
-        ({"images": "*.nii", "modality": "T1"}, "modality='T1': `images` "),
+        ({"images": "/*.nii"}, "must match files below"),
+        ({"images": "*.nii", "brains": "{0.x}.nii"}, "can use"),
+        ({"images": "*.nii", "layout": "hcp"}, "layout='hcp': cannot be combined with `images`"),
+        ({"images": "*.nii", "modality": "T1"}, "modality='T1': the pattern of `images`, "),
         ({"modality": "t2f"}, "modality='t2f': none of the layouts hcp, .* has such scans"),
-        ({"images": "*.nii", "lesions": "{x}.nii"}, r"lesions='\{x\}.nii': takes"),
+        ({"images": "*.nii", "lesions": "{x}.nii"}, r"lesions='\{x\}.nii': can use"),
     ],
 )
 def test_refused(tmp_path, arguments, message):

@@ -1,4 +1,4 @@
-"""Slices of volumes: what a model sees, and that what it says goes back to where it came from."""
+"""Slices of volumes, and maps back on the volume's grid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_maps_go_back_to_the_voxels_they_came_from(size):
     back = put_back(there.images, there.placement, brain)
     assert back.shape == voxels.shape
     np.testing.assert_array_equal(back[~brain], 0)
-    # A voxel at the rim mixes with the empty surrounding; away from it, little is lost.
+    # Only voxels at the rim mix with the empty surroundings.
     core = ndimage.binary_erosion(brain, iterations=3)
     np.testing.assert_allclose(back[core], smooth[core], atol=0.06 * smooth.max())
     assert np.corrcoef(back[core], smooth[core])[0, 1] > 0.97
@@ -60,7 +60,7 @@ def test_a_map_of_ones_is_one_in_the_brain_and_nowhere_else():
 
 
 def test_shrinking_averages_and_enlarging_interpolates():
-    """Against SciPy's linear interpolation at the pixels' centres, and against plain means of blocks."""
+    """Compared with SciPy's linear interpolation between pixel centres and with means of blocks."""
     rng = np.random.default_rng(0)
     voxels, brain = rng.normal(size=(20, 20, 1)).astype(np.float32), np.ones((20, 20, 1), bool)
     placement = slices.Placement((20, 20, 1), (0,), 0, 0, 20, 20)
@@ -75,7 +75,7 @@ def test_shrinking_averages_and_enlarging_interpolates():
 
 
 @pytest.mark.parametrize("normalise", ["zscore", "robust"])
-def test_normalisation_is_that_of_the_brain_whatever_the_background(normalise):
+def test_normalization_ignores_the_background(normalise):
     voxels, brain, _ = head(2)
     there = {
         background: cut(np.where(brain, voxels, background), brain, SPACING, Slicing(size=24, normalise=normalise))
@@ -95,7 +95,7 @@ def test_clipping_is_counted():
     assert np.abs(there.images).max() <= 1
 
 
-def test_percentiles_cut_off_what_is_rare():
+def test_percentiles_clip_rare_values():
     voxels, brain, _ = head(3)
     values = slices.normalised(voxels[brain], Slicing(normalise="none", percentiles=(5, 90)))
     low, high = np.percentile(voxels[brain], [5, 90])
@@ -145,7 +145,7 @@ def test_foreground_of_a_truncated_slab():
     np.testing.assert_array_equal(found, brain[..., 6:10])
 
 
-def test_foreground_of_a_whole_head_is_said_to_be_a_guess():
+def test_foreground_of_a_whole_head_is_reported_as_a_guess():
     rng = np.random.default_rng(0)
     voxels = np.abs(rng.normal(0, 3, (60, 60, 60))).astype(np.float32)
     voxels[10:50, 10:50] += 100
@@ -172,7 +172,7 @@ def test_values_out_of_range(change, message):
         Slicing(**change)
 
 
-def test_a_brain_with_nothing_in_it():
+def test_empty_and_constant_brains_are_refused():
     voxels, brain, _ = head(7)
     with pytest.raises(InputError, match="its brain mask is empty"):
         cut(voxels, np.zeros_like(brain), SPACING, Slicing())

@@ -1,4 +1,4 @@
-"""Volumes: what is read is what lies there, turned; a map lies on the scan's own grid; what is damaged is refused."""
+"""Volumes are read in RAS order, maps are written on the scan's grid, and damaged files are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def affine_of(codes: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codes", [*ORIENTATIONS, "oblique"])
-def test_a_map_goes_back_to_the_scans_own_grid_bit_for_bit(tmp_path, codes):
+def test_a_map_returns_to_the_scans_grid_bit_for_bit(tmp_path, codes):
     affine = OBLIQUE if codes == "oblique" else affine_of(codes)
     image = nib.Nifti1Image(noise(), affine)
     image.set_qform(affine, 3)
@@ -62,7 +62,7 @@ def test_a_map_goes_back_to_the_scans_own_grid_bit_for_bit(tmp_path, codes):
     image.to_filename(tmp_path / "scan.nii.gz")
     volume = volume_files.read(tmp_path / "scan.nii.gz")
     assert "".join(nib.orientations.aff2axcodes(volume.affine)) == "RAS"
-    # A voxel keeps its place in the world: that of the brightest one, found by its index in either array.
+    # The brightest voxel has the same world coordinates in both arrays.
     brightest = [np.unravel_index(np.argmax(array), array.shape) for array in (volume.voxels, noise())]
     places = [nib.affines.apply_affine(a, i) for a, i in zip((volume.affine, image.affine), brightest, strict=True)]
     np.testing.assert_allclose(places[0], places[1], atol=1e-4)
@@ -86,8 +86,8 @@ def test_a_map_goes_back_to_the_scans_own_grid_bit_for_bit(tmp_path, codes):
         np.testing.assert_array_equal(written.header[key], image.header[key], err_msg=key)
 
 
-def test_axial_means_z_whatever_way_a_scan_is_stored(tmp_path):
-    """A sagittal acquisition stored as P, S, R: the plane z = 2 of the world is the plane 2 of the voxels."""
+def test_axial_planes_do_not_depend_on_storage(tmp_path):
+    """In a sagittal scan stored as P, S, R, the world's plane z = 2 is plane 2 of the voxels."""
     ras = np.arange(120, dtype=np.float32).reshape(SHAPE)
     stored = np.transpose(ras, (1, 2, 0))[::-1]  # axes A, S, R; then P for A
     affine = np.array([[0, 0, 1, 0], [-1, 0, 0, SHAPE[1] - 1], [0, 1, 0, 0], [0, 0, 0, 1.0]])
@@ -103,7 +103,7 @@ def test_types_byte_orders_and_scale_factors(tmp_path, dtype):
     header.set_data_shape(SHAPE)
     header.set_data_dtype(np.dtype(dtype))
     header.set_sform(np.eye(4), 1)
-    # Written by hand, as nibabel would choose scale factors of its own.
+    # Written by hand, because nibabel chooses scale factors itself.
     header.set_slope_inter(0.25, -3)
     header["magic"], header["vox_offset"] = b"n+1", 352
     (tmp_path / "scan.nii").write_bytes(header.binaryblock + bytes(4) + stored.tobytes(order="F"))
@@ -116,7 +116,7 @@ def test_types_byte_orders_and_scale_factors(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan, np.inf])
-def test_a_scale_factor_that_is_none_counts_as_one(tmp_path, slope):
+def test_invalid_scale_factors_count_as_one(tmp_path, slope):
     path = saved(tmp_path / "scan.nii", noise(dtype=np.int16))
     content = bytearray(path.read_bytes())
     content[112:116] = np.float32(slope).tobytes()
@@ -152,7 +152,7 @@ def test_a_single_volume_of_four_axes_and_a_single_slice(tmp_path):
     np.testing.assert_array_equal(volume_files.read(saved(tmp_path / "b.nii", flat)).voxels, flat)
 
 
-def test_what_is_not_a_number_is_counted(tmp_path):
+def test_nan_and_infinity_are_counted(tmp_path):
     stored = noise()
     stored[0, 0, :3] = np.nan, np.inf, -np.inf
     volume = volume_files.read(saved(tmp_path / "a.nii", stored))
@@ -161,7 +161,7 @@ def test_what_is_not_a_number_is_counted(tmp_path):
     np.testing.assert_array_equal(volume.voxels[1:], stored[1:])
 
 
-def test_an_orientation_left_open_is_said(tmp_path):
+def test_an_unknown_orientation_is_reported(tmp_path):
     path = saved(tmp_path / "a.nii")
     content = bytearray(path.read_bytes())
     content[252:256] = bytes(4)  # qform_code and sform_code
@@ -169,7 +169,7 @@ def test_an_orientation_left_open_is_said(tmp_path):
     assert volume_files.read(path).warnings == ("neither sform nor qform is set, so left and right are a guess",)
 
 
-def test_other_orientations_left_open_are_said(tmp_path):
+def test_unknown_orientations_of_other_formats_are_reported(tmp_path):
     nib.Spm99AnalyzeImage(noise(), None).to_filename(tmp_path / "a.img")
     (tmp_path / "a.mat").unlink(missing_ok=True)
     assert "an Analyze header does not say which side is left" in volume_files.read(tmp_path / "a.img").warnings[0]
@@ -177,7 +177,7 @@ def test_other_orientations_left_open_are_said(tmp_path):
     image.set_sform(np.diag([-1.0, 1, 1, 1]), 1)
     image.set_qform(np.eye(4), 1)
     image.to_filename(tmp_path / "b.nii")
-    assert "mirror images of each other" in volume_files.read(tmp_path / "b.nii").warnings[0]
+    assert "mirror images" in volume_files.read(tmp_path / "b.nii").warnings[0]
     image.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
     image.to_filename(tmp_path / "c.nii")
     assert volume_files.read(tmp_path / "c.nii").warnings == ()
@@ -202,7 +202,7 @@ def test_equal_maps_make_equal_bytes(tmp_path):
 def test_masks(tmp_path):
     volume = volume_files.read(saved(tmp_path / "a.nii"))
     drawn = noise() > 100
-    # 0.99999997 is what int32 with a scale factor gives; truncated to an integer it would be no brain at all.
+    # int32 with a scale factor gives 0.99999997, which must not be truncated to 0.
     nearly = saved(tmp_path / "mask.nii", np.where(drawn, np.float32(0.99999994), 0).astype(np.float32))
     np.testing.assert_array_equal(volume_files.read_mask(nearly, volume), drawn)
     turned = saved(
@@ -224,7 +224,7 @@ def test_masks(tmp_path):
 
 
 def write_bad(folder: Path, what: str) -> Path:
-    """One file of each kind that goes wrong."""
+    """Write a file with one kind of error."""
     path = folder / "scan.nii.gz"
     packed = bytearray(saved(folder / "good.nii.gz", noise((20, 20, 20))).read_bytes())
     plain = bytearray(gzip.decompress(packed))
@@ -320,25 +320,25 @@ BAD = {
     "packed plain": r"compressed, but its name does not end in .gz",
     "HTML": "is an HTML page, despite its name; download the file itself again",
     "pointer": "is a Git LFS pointer, not the file itself; fetch it",
-    "plain": "not compressed, though its name says so; rename it",
+    "plain": "is not compressed, despite its name; rename it",
     "text": "not a NIfTI, MGH or Analyze volume",
     "short": "not a NIfTI, MGH or Analyze volume",
     "PNG": "is a PNG file, despite its name",
     "bad magic": "not a NIfTI, MGH or Analyze volume",
     "unknown type": "cannot be read",
-    "no voxels": "has 0x20x20 voxels, that is none",
+    "no voxels": "has 0x20x20 voxels, so it is empty",
     "negative size": "export it again",
     "huge": "has 32000x32000x32000 voxels, more than",
     "flat affine": "its affine has no inverse",
     "NaN affine": "its affine has no inverse",
-    "spacing": "its voxels would have 1x1x1e\\+03 mm",
+    "spacing": "its header says voxels of 1x1x1e\\+03 mm",
     "MGH type": "cannot be read",
     "all NaN": "no voxel is a finite number",
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_one_line_that_names_the_file_and_the_reason(tmp_path, what):
+def test_bad_files_are_named_with_the_reason_in_one_line(tmp_path, what):
     path = write_bad(tmp_path, what)
     with pytest.raises(InputError, match=BAD[what]) as caught:
         volume_files.read(path)
@@ -349,7 +349,7 @@ def test_bad_input_is_one_line_that_names_the_file_and_the_reason(tmp_path, what
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mgz", "a.mgh", "a.img"])
-def test_a_pointer_is_no_volume(tmp_path, name):
+def test_a_pointer_is_refused(tmp_path, name):
     (tmp_path / "a.hdr").write_bytes(b"")
     for content, way_out in (
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*`git lfs pull`"),
@@ -368,7 +368,7 @@ def test_voxels_of_an_img_may_begin_like_another_file(tmp_path):
 
 
 def test_the_real_scans(data):
-    """P, S, R storage with a scale factor; a brain mask of 0.99999997; a background that is negative."""
+    """P, S, R storage with a scale factor, a brain mask of 0.99999997, and a negative background."""
     ixi = sorted((data / "ixi-t1-2mm" / "T1").glob("*.nii.gz"))[0]
     volume = volume_files.read(ixi)
     image: Any = nib.load(ixi)
@@ -382,24 +382,24 @@ def test_the_real_scans(data):
     assert scan.voxels[brain].mean() == pytest.approx(-0.1, abs=0.11)
 
 
-def test_forms_that_are_turned_against_each_other_are_doubted(tmp_path):
+def test_contradictory_forms_are_reported(tmp_path):
     image = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([2.0, 2, 2, 1]))
     image.set_sform(np.diag([2.0, 2, 2, 1]), code=1)
     image.set_qform(np.diag([-2.0, 2, -2, 1]), code=1)
     image.to_filename(tmp_path / "a.nii")
     assert volume_files.read(tmp_path / "a.nii").warnings == (
-        "its sform and qform are turned against each other; the sform was taken",
+        "its sform and qform have different axes; the sform was taken",
     )
 
 
-def test_a_pair_is_known_by_both_of_its_files(tmp_path):
+def test_a_pair_is_identified_by_both_files(tmp_path):
     nib.Nifti1Pair(np.zeros((4, 5, 6), np.float32), np.eye(4)).to_filename(tmp_path / "a.img")
     assert [path.name for path in volume_files.beside(tmp_path / "a.img")] == ["a.hdr"]
     assert volume_files.beside(tmp_path / "a.nii.gz") == []
 
 
 def patched(path: Path, **fields: Any) -> Path:
-    """A scan with both forms, and then with other values in its header, whatever they are."""
+    """A scan with both forms whose header fields are then overwritten."""
     affine = np.array([[-4.0, 0, 0, 90], [0, 4, 0, -110], [0, 0, 4, -70], [0, 0, 0, 1]])
     image = nib.Nifti1Image(noise(), affine)
     image.set_sform(affine, 1)
@@ -414,7 +414,7 @@ def patched(path: Path, **fields: Any) -> Path:
 
 NAN3 = [1, 4, np.nan, 4, 1, 1, 1, 1]
 SOUND = {
-    "long quaternion": ({"quatern_c": 1.000001}, "its quaternion has the length 1.000001 and was brought to 1"),
+    "long quaternion": ({"quatern_c": 1.000001}, "its quaternion has the length 1.000001 and was shortened to 1"),
     "far too long": ({"quatern_c": 1.5}, "its qform is damaged; the sform was taken"),
     "NaN quaternion": ({"quatern_b": np.nan}, "its qform is damaged; the sform was taken"),
     "NaN pixdim": ({"pixdim": NAN3}, "its qform is damaged; the sform was taken"),
@@ -423,8 +423,8 @@ SOUND = {
     "NaN quaternion, no qform": ({"quatern_b": np.nan, "qform_code": 0}, ""),
     "NaN sform": ({"srow_y": np.nan}, "its sform has no inverse; the qform was taken"),
     "empty sform": ({"srow_x": 0, "srow_y": 0, "srow_z": 0}, "its sform has no inverse; the qform was taken"),
-    "unknown code": ({"qform_code": 77}, "its header was mended: qform_code 77 not valid; setting to 0"),
-    "negative pixdim": ({"pixdim": [-1, -4, 4, 4, 1, 1, 1, 1]}, "its header was mended: pixdim"),
+    "unknown code": ({"qform_code": 77}, "its header was repaired: qform_code 77 not valid; setting to 0"),
+    "negative pixdim": ({"pixdim": [-1, -4, 4, 4, 1, 1, 1, 1]}, "its header was repaired: pixdim"),
     "handedness of 0": ({"pixdim": [0, 4, 4, 4, 1, 1, 1, 1], "qform_code": 0}, ""),
     "odd intent": ({"intent_code": 31000}, ""),
     "NaN slope": ({"scl_slope": np.nan, "scl_inter": np.nan}, ""),
@@ -433,14 +433,14 @@ SOUND = {
 
 
 @pytest.mark.parametrize("what", SOUND)
-def test_a_damaged_header_field_is_mended_with_a_warning(tmp_path, capfd, what):
+def test_a_damaged_header_field_is_repaired_with_a_warning(tmp_path, capfd, what):
     fields, warning = SOUND[what]
     volume = volume_files.read(patched(tmp_path / "scan.nii.gz", **fields))
     np.testing.assert_array_equal(volume.voxels, noise()[::-1])
     np.testing.assert_allclose(volume.stored_affine, [[-4, 0, 0, 90], [0, 4, 0, -110], [0, 0, 4, -70], [0, 0, 0, 1]])
     assert len(volume.warnings) == bool(warning)
     assert "".join(volume.warnings).startswith(warning)
-    # The map of such a scan has a sound header.
+    # Maps of such a scan have a valid header.
     volume_files.write(tmp_path / "map.nii", volume.voxels, volume)
     written: Any = nib.load(tmp_path / "map.nii")
     np.testing.assert_array_equal(np.asanyarray(written.dataobj), noise())
@@ -468,7 +468,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_header_that_cannot_be_mended_is_refused(tmp_path, capfd, what, suffix):
+def test_a_header_beyond_repair_is_refused(tmp_path, capfd, what, suffix):
     fields, message = REFUSED[what]
     path = patched(tmp_path / f"scan{suffix}", **fields)
     with pytest.raises(InputError, match=message) as caught:
@@ -499,7 +499,7 @@ def test_wide_types_are_rounded_to_float32(tmp_path, dtype):
     np.testing.assert_array_equal(volume_files.read(tmp_path / "a.nii").voxels, (stored * slope + 7).astype(np.float32))
 
 
-def test_a_map_is_the_file_that_nibabel_writes(tmp_path):
+def test_a_map_equals_the_file_that_nibabel_writes(tmp_path):
     volume = volume_files.read(patched(tmp_path / "scan.nii"))
     image = nib.Nifti1Image(noise() / 3, volume.stored_affine, volume.header)
     image.header["descrip"] = b"jaxvae"
@@ -507,22 +507,22 @@ def test_a_map_is_the_file_that_nibabel_writes(tmp_path):
     assert volume_files.nifti(noise()[::-1] / 3, volume) == image.to_bytes()
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path):
+def test_other_than_regular_files_are_refused(tmp_path):
     os.mkfifo(tmp_path / "a.nii")
     (tmp_path / "b.nii").symlink_to(tmp_path / "annex" / "object")
-    with pytest.raises(InputError, match=r"a.nii: is no regular file"):
+    with pytest.raises(InputError, match=r"a.nii: is not a regular file"):
         volume_files.read(tmp_path / "a.nii")
-    with pytest.raises(InputError, match=r"b.nii: links to .*object, which is missing"):
+    with pytest.raises(InputError, match=r"b.nii: is a link to nothing \(.*object is missing\)"):
         volume_files.read(tmp_path / "b.nii")
 
 
 def grown(path: Path, zeros: int) -> Path:
-    """A packed scan of 120 voxels behind which `zeros` bytes follow, a thousandth of them on the disk."""
+    """A compressed scan of 120 voxels, followed by `zeros` bytes that take a thousandth on the disk."""
     path.write_bytes(gzip_files.pack(gzip.decompress(saved(path).read_bytes()) + bytes(zeros)))
     return path
 
 
-def test_a_packed_file_is_unpacked_no_further_than_its_header_says(tmp_path):
+def test_unpacking_stops_at_the_size_in_the_header(tmp_path):
     few = grown(tmp_path / "few.nii.gz", 1 << 20)
     np.testing.assert_array_equal(volume_files.read(few).voxels, noise())
     path = grown(tmp_path / "many.nii.gz", 80 << 20)
@@ -535,7 +535,7 @@ def test_a_packed_file_is_unpacked_no_further_than_its_header_says(tmp_path):
         tracemalloc.stop()
 
 
-def test_no_memory_is_taken_for_voxels_that_are_not_there(tmp_path):
+def test_missing_voxels_take_no_memory(tmp_path):
     for suffix in (".nii", ".nii.gz"):
         path = patched(tmp_path / f"scan{suffix}", dim=[3, 1000, 1000, 1000, 1, 1, 1, 1])
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -544,13 +544,13 @@ def test_no_memory_is_taken_for_voxels_that_are_not_there(tmp_path):
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
-def test_a_mask_a_little_away_from_its_scan_is_accepted_with_a_notice(tmp_path):
+def test_a_slightly_shifted_mask_is_accepted_with_a_notice(tmp_path):
     scan = volume_files.read(saved(tmp_path / "a.nii", affine=affine_of("LPS")))
     drawn = (noise() > 100).astype("u1")
     expected = volume_files.read_mask(saved(tmp_path / "exact.nii", drawn, affine_of("LPS")), scan)
     for apart, notices in {
         1e-4: [],
-        0.09: ["its voxels are up to 0.09 voxels away from those of its scan, which was accepted"],
+        0.09: ["its voxels are up to 0.09 voxels away from those of its scan; it was used as it is"],
     }.items():
         affine = affine_of("LPS")
         affine[2, 3] += 3 * apart  # the voxels are 3 mm high
@@ -574,7 +574,7 @@ def test_masks_with_many_values(tmp_path):
     blurred = ndimage.gaussian_filter(truth.astype(np.float32), 0.7)
     found, notices = volume_files.mask_and_notices(saved(tmp_path / "a.nii", blurred), like, of_brain=True)
     np.testing.assert_array_equal(found, blurred >= blurred.max() / 2)
-    assert notices == ["its values, from 0 to 1, are no labels; those from 0.5 on are positive"]
+    assert notices == ["its values, from 0 to 1, are not labels; those from 0.5 upwards were taken as positive"]
     faint = np.where(truth, 1, 1e-6).astype(np.float32)
     np.testing.assert_array_equal(volume_files.read_mask(saved(tmp_path / "b.nii", faint), like), truth)
     labels = truth * (100 + np.arange(24) // 6)[:, None, None]  # a parcellation
@@ -584,14 +584,14 @@ def test_masks_with_many_values(tmp_path):
 
 
 @pytest.mark.parametrize("stored", ["f4", "i2", "u1"])
-def test_a_scan_that_is_named_as_its_brain_mask_is_refused(tmp_path, stored):
+def test_a_scan_given_as_brain_mask_is_refused(tmp_path, stored):
     scan, _, _ = head(0, shape=(24, 28, 16))
     like = volume_files.read(saved(tmp_path / "scan.nii", scan))
-    with pytest.raises(InputError, match=r"t1.nii: has many values, as a scan does, so it is no brain mask"):
+    with pytest.raises(InputError, match=r"t1.nii: has many values, as a scan does; name a brain mask"):
         volume_files.mask_and_notices(saved(tmp_path / "t1.nii", scan.astype(stored)), like, of_brain=True)
 
 
-def test_an_mgh_header_that_leaves_the_sides_open_is_said(tmp_path):
+def test_an_mgh_header_without_orientation_is_reported(tmp_path):
     nib.MGHImage(noise(), np.diag([-1.0, 1, 1, 1])).to_filename(tmp_path / "a.mgh")
     content = bytearray((tmp_path / "a.mgh").read_bytes())
     content[28:30] = bytes(2)  # goodRASFlag
@@ -605,13 +605,13 @@ def test_an_mgh_header_that_leaves_the_sides_open_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".img", ".img.gz"])
-def test_other_files_beside_a_pair_are_left_alone(tmp_path, suffix):
+def test_other_files_beside_a_pair_are_ignored(tmp_path, suffix):
     nib.Nifti1Pair(noise(), np.eye(4)).to_filename(tmp_path / f"[a]{suffix}")
     (tmp_path / "[a].nii.gz").write_bytes(gzip_files.pack(bytes(3 << 20)))
     np.testing.assert_array_equal(volume_files.read(tmp_path / f"[a]{suffix}").voxels, noise())
 
 
-def test_the_header_of_a_pair_is_unpacked_no_further_than_headers_reach(tmp_path):
+def test_the_header_of_a_pair_is_unpacked_with_a_limit(tmp_path):
     nib.Nifti1Pair(noise(), np.eye(4)).to_filename(tmp_path / "a.img.gz")
     (tmp_path / "a.hdr.gz").write_bytes(gzip_files.pack(bytes(3 << 20)))
     with pytest.raises(InputError, match=r"a.hdr.gz: is too large for a header"):
