@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
+from jaxvae.cli.complaints import with_flags
 from jaxvae.cli.words import counted, shortened
 from jaxvae.data.kinds import PREFIX
 from jaxvae.errors import InputError, command, refuse_unless
@@ -76,12 +77,12 @@ class Prepare:
         where = {name: getattr(self, name) for name in ("modality", "images", "brains", "lesions", "patients")}
         found, rejected = scans.find(self.data, self.layout, **where)
         for one in rejected[:SHOWN]:
-            print(f"left out: {one.reason}")
+            print(with_flags(f"left out: {one.reason}", vars(self)))
         if len(rejected) > SHOWN:
             print(f"and {len(rejected) - SHOWN} more")
         # If no pattern says which files are scans, label maps may be among them.
         left_out = cache_writer.prepare(self.out, found, rejected, slicing, label_maps=self.images is not None)
-        print(self._summary(self.out, len(left_out)))
+        print(with_flags(self._summary(self.out, len(left_out)), vars(self)))
 
     def _summary(self, out: Path, left_out: int) -> str:
         from jaxvae.data.volumes import cache, scans
