@@ -14,6 +14,7 @@ from jaxvae.errors import InputError
 
 if TYPE_CHECKING:
     from jaxvae.data.volumes.cache import Cache
+    from jaxvae.report.page import Section
     from jaxvae.runs.checkpoint import Run
 
 # Those of the viewer of volumes, of which each adds a megabyte or so to the page.
@@ -57,7 +58,7 @@ class Report:
         images = results.fingerprint_of(test, tested and tested.hash)
         results.refuse_other_images(evaluation, images, where, again)
         place = results.claim(self.run, other, self.out, config["data"]["data"], images)
-        section = volume_viewer(run, tested, set(test.groups), evaluation, self.cases) if tested else ""
+        section = volume_viewer(run, tested, set(test.groups), evaluation, self.cases) if tested else None
         maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
         scored = results.read_scores(results.place(self.run, other, there), test, maps)
         evaluation_page.write(
@@ -77,7 +78,9 @@ class Report:
         print(f"{place / 'report' / 'index.html'} shows everything; its figures and tables lie beside it")
 
 
-def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[str, Any], count: int) -> str:
+def volume_viewer(
+    run: Run, opened: Cache, patients: set[str], evaluation: dict[str, Any], count: int
+) -> Section | None:
     """The viewer of up to `count` volumes that have lesions, those with the most of them; none without their scans."""
     from jaxvae.data.volumes import cache
     from jaxvae.data.volumes.scans import Rejected
@@ -87,7 +90,7 @@ def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[
     if gone := cache.missing_files(opened, patients):
         there = f"{len(gone)} files of its scans are gone, such as {gone[0]}"
         print(f"{opened.directory}: {there}; the page is without its viewer of volumes")
-        return ""
+        return None
     sick = [record for record in opened.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
     thresholds = evaluation["volumes"][0]["thresholds"]
@@ -109,4 +112,4 @@ def volume_viewer(run: Run, opened: Cache, patients: set[str], evaluation: dict[
                 affine=result.cut.volume.affine,
             )
         )
-    return viewer(shown) if shown else ""
+    return viewer(shown) if shown else None

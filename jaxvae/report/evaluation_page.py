@@ -17,9 +17,9 @@ from jaxvae.evaluation.volume_metrics import BEST as VOLUME_BEST
 from jaxvae.metrics.curves import pr_curve, roc_curve
 from jaxvae.metrics.ranking import best_dice
 from jaxvae.progress import Bar
-from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables, training_curve, viewer
+from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables, training_curve
 from jaxvae.report.evaluation_tables import NOTE, named, of_healthy, of_volumes, why
-from jaxvae.report.page import Figure
+from jaxvae.report.page import Figure, Section
 from jaxvae.scoring.results import Scored
 
 # The maps that panels show: a column for each of Combi's variants would leave none of them legible.
@@ -35,7 +35,7 @@ def write(
     *,
     cases: int,
     records: Sequence[Mapping[str, float]] = (),
-    viewer_section: str = "",
+    viewer_section: Section | None = None,
 ) -> None:
     """Every figure and table of a report into its folder; and the viewer of volumes where there are some.
 
@@ -97,9 +97,7 @@ def write(
         parts,
         figures,
         facts=facts,
-        sections=[viewer_section] if viewer_section else [],
-        style=viewer.STYLE if viewer_section else "",
-        script=viewer.SCRIPT if viewer_section else "",
+        section=viewer_section,
     )
 
 

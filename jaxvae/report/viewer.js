@@ -1,6 +1,6 @@
 "use strict";
-// Leafs through the volumes of the page: decodes their mosaics, blends a map over a slice, reads values under the
-// pointer. What it shows is in the page already; it asks for nothing from anywhere.
+// Shows the volumes of the page: decodes their mosaics, blends a map over a slice, reads values under the pointer.
+// All data are in the page; the script loads nothing.
 {
   const root = document.querySelector(".viewer");
   const find = (name) => root.querySelector(`.${name}`);
@@ -13,19 +13,19 @@
     ["volume", "map", "slice", "opacity", "outline", "threshold"].map((name) => [name, find(name)]),
   );
   const GUTTER = 26; // pixels around the picture, for the letters of the sides
-  const HIGH = 0.6; // of the window; the slider and the values should fit below
+  const HIGH = 0.6; // fraction of the window, so that the slider and the values fit below
 
-  // What is on show: the volume, its layers as arrays of levels [Z, rows, X] (null while they are decoded), and the
-  // pixel under the pointer.
+  // The shown volume, its layers as arrays of levels [Z, rows, X] (null while they are decoded), and the pixel under
+  // the pointer.
   let volume = volumes[0];
   let layers = null;
   let pointed = null;
   let wish = 0;
-  let failed = false; // to decode the last choice
+  let failed = false; // the last choice could not be decoded
 
   const chosen = () => volume.maps[controls.map.value] ?? null;
   const number = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
-  // A map of another volume may know a threshold where this one knows none.
+  // The box can be ticked for the map of another volume while this map has no threshold.
   const floor = (map) => (map?.above && controls.threshold.checked ? map.above : 0);
 
   function sheet(width, height) {
@@ -34,7 +34,7 @@
     return canvas.getContext("2d", { willReadFrequently: true });
   }
 
-  // The levels of a layer. Its mosaic is read one row of slices at a time: phones limit the size of a canvas.
+  // The levels of a layer. Its mosaic is read one row of slices at a time, because phones limit the size of a canvas.
   async function decode(layer, { size, columns }) {
     const image = new Image();
     image.src = layer.png;
@@ -53,8 +53,8 @@
     bitmap.close();
     if (sum !== layer.sum) {
       problem(
-        "This browser changes the pixels that a page reads back, to protect against being recognised: " +
-          "pictures and values below are not the true ones. Allow canvas data for this page, or use another browser.",
+        "This browser changes the pixels that a page reads, to protect you from being recognised: " +
+          "the pictures and values below are wrong. Allow canvas data for this page, or use another browser.",
       );
     }
     return levels;
@@ -65,7 +65,7 @@
     find("problem").hidden = false;
   }
 
-  // Decoding takes a moment, in which another choice may be made; the last one counts.
+  // Decoding takes a moment. If the user chooses again meanwhile, the last choice counts.
   async function load() {
     const mine = ++wish;
     const map = chosen();
@@ -90,11 +90,11 @@
   }
 
   function choose(index) {
-    // Only one volume is kept decoded: a dozen would fill the memory of a phone.
+    // Keep only one volume decoded: a dozen would fill the memory of a phone.
     for (const layer of [volume.image, volume.mask, ...volume.maps]) if (layer) delete layer.levels;
     const name = chosen()?.name;
     volume = volumes[index];
-    // Nothing of the volume before may stand under the name of this one, should it fail to be decoded.
+    // Clear the picture of the previous volume, in case this one cannot be decoded.
     picture.getContext("2d").clearRect(0, 0, picture.width, picture.height);
     const maps = volume.maps.map((map, i) => new Option(map.name, i));
     controls.map.replaceChildren(new Option("none", "none"), ...maps);
@@ -115,14 +115,14 @@
     );
     const { image, step } = volume;
     find("levels").textContent =
-      `Voxels as they are, without smoothing${step > 1 ? `, ${step} × ${step} to a pixel` : ""}, cropped to what is not ` +
-      `background. Values in 256 steps: the image from ${number(image.low)} to ${number(image.high)}, maps from 0 to the ` +
-      "top of their scale, which is the same for all volumes.";
+      `Voxels are shown without smoothing${step > 1 ? `, ${step} × ${step} per pixel` : ""}, cropped to the foreground. ` +
+      `Values have 256 steps: the image from ${number(image.low)} to ${number(image.high)}, maps from 0 to the top of ` +
+      "their scale, which is the same for all volumes.";
     load();
   }
 
-  // The size of the picture. All volumes share a scale in millimetres, so that a small head looks small, and a stage,
-  // so that the page does not jump. The smallest voxel takes a whole number of screen pixels once it takes three.
+  // Set the size of the picture. All volumes share one scale in millimetres, so that a small head looks small, and one
+  // stage, so that the page does not jump. From three screen pixels per voxel up, the number is whole.
   function fit() {
     const ratio = window.devicePixelRatio || 1;
     const extent = (axis) => Math.max(...volumes.map(({ size, spacing }) => size[axis] * spacing[axis]));
@@ -141,7 +141,7 @@
     picture.style.height = `${height / ratio}px`;
   }
 
-  // One pixel of the map over one of the image, into `target`: more colour the higher the level, none at 0.
+  // Blend one pixel of the map over one of the image into `target`: more colour for higher levels, none at 0.
   function blend(target, i, grey, level, opacity) {
     const alpha = opacity * (level / 255);
     for (let c = 0; c < 3; c++) target[i + c] = (1 - alpha) * grey + alpha * colours[level][c];
@@ -171,7 +171,7 @@
     tell();
   }
 
-  // Along the edges between a pixel of the mask and one that is not, on whole screen pixels, so that it stays sharp.
+  // Draw the edges between pixels inside and outside the mask, on whole screen pixels, so that they stay sharp.
   function outline(context, mask) {
     const [width, height] = volume.size;
     const line = Math.max(1, Math.round(1.5 * (window.devicePixelRatio || 1)));
@@ -188,7 +188,7 @@
     }
   }
 
-  // Everything beside the picture that follows from the controls.
+  // Update everything beside the picture that depends on the controls.
   function describe() {
     const map = chosen();
     const z = controls.slice.value;
@@ -209,13 +209,13 @@
     }
     const bar = find("bar").getContext("2d");
     const pixels = bar.createImageData(256, 1);
-    // Over a middle grey, as the colours mostly appear in the picture.
+    // Over middle grey, which is how most colours appear in the picture.
     const [least, opacity] = [floor(map), controls.opacity.value / 100];
     for (let level = 0; level < 256; level++) blend(pixels.data, 4 * level, 128, level < least ? 0 : level, opacity);
     bar.putImageData(pixels, 0, 0);
   }
 
-  // Where a voxel lies, as any viewer of the file has it: millimetres towards right or left, front or back, head or feet.
+  // The position of a voxel as other viewers show it: millimetres towards right or left, front or back, head or feet.
   function place(voxel) {
     if (!volume.affine) return ["Voxel", voxel.join(", ")];
     const side = (mm, axis) => `${(mm < 0 ? "LPI" : "RAS")[axis]} ${Math.abs(mm).toFixed(1)}`;
@@ -223,11 +223,11 @@
     return ["Position", `${at.map(side).join(", ")} mm`];
   }
 
-  // The values at the pixel under the pointer, as the levels have them; at the ends of a scale no more is known.
+  // Show the values under the pointer. They come from the levels, so the ends of a scale are only bounds.
   function tell() {
     const line = find("values");
     if (!pointed || !layers) {
-      line.textContent = "Values appear here for the pixel under the pointer.";
+      line.textContent = "Point at the picture to see the values of a voxel.";
       return;
     }
     const [width, height] = volume.size;
@@ -275,7 +275,7 @@
 
   picture.addEventListener("keydown", (event) => {
     const { key, altKey, ctrlKey, metaKey } = event;
-    // Brackets need Alt on some keyboards (and Ctrl + Alt is how some systems write AltGr); the rest is the browser's.
+    // Brackets need Alt on some keyboards, and some systems write AltGr as Ctrl + Alt. Leave other combinations alone.
     const bracket = "[]".includes(key) && !metaKey && (altKey || !ctrlKey);
     if (!bracket && (altKey || ctrlKey || metaKey)) return;
     if (Object.hasOwn(steps, key)) move(steps[key]);
@@ -297,7 +297,7 @@
     });
   }
   picture.addEventListener("pointerleave", (event) => {
-    // A finger leaves with every tap; what it pointed at should stay to be read.
+    // A finger leaves after every tap; keep the values readable.
     if (event.pointerType === "touch") return;
     pointed = null;
     tell();
@@ -311,7 +311,7 @@
   window.addEventListener("resize", draw);
 
   controls.volume.replaceChildren(...volumes.map(({ name }, i) => new Option(name, i)));
-  // The first map is on show to begin with; `choose` keeps the map by its name from then on.
+  // Begin with the first map; later, `choose` keeps the map of the same name.
   controls.map.replaceChildren(...volumes[0].maps.map((map, i) => new Option(map.name, i)));
   choose(0);
 }

@@ -1,6 +1,6 @@
-"""Laws of the volume viewer: the page holds what it was given, shows what it holds, and asks for nothing.
+"""Viewer of volumes: the page contains the given values, shows them, and loads nothing.
 
-The second half drives a Chromium that is there already: on the path, or named by JAXVAE_CHROMIUM.
+The second half needs a Chromium on the path, or named by JAXVAE_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 
 def volume(seed: int = 0, **other: Any) -> viewer.Shown:
-    """A noisy box in a constant background that is darker than the box but not its darkest; a lesion; two maps."""
+    """A noisy box on a constant background that is within its range, with a lesion and two maps."""
     rng = np.random.default_rng(seed)
     image = np.full((24, 30, 20), 0.25, np.float32)
     inside = (slice(5, 19), slice(4, 27), slice(3, 18))
@@ -41,15 +41,15 @@ def volume(seed: int = 0, **other: Any) -> viewer.Shown:
     return plain._replace(**other)
 
 
-def held(section: str) -> dict[str, Any]:
-    """What the section carries as JSON."""
-    found = re.findall(r'<script type="application/json">(.*?)</script>', section, re.DOTALL)
+def content_of(section: page.Section) -> dict[str, Any]:
+    """The JSON of the section."""
+    found = re.findall(r'<script type="application/json">(.*?)</script>', section.html, re.DOTALL)
     assert len(found) == 1
     return json.loads(found[0])
 
 
 def levels(layer: dict[str, Any], entry: dict[str, Any]) -> np.ndarray:
-    """The mosaic of a layer, taken apart: [X, Y, Z]."""
+    """The levels in the mosaic of a layer, [X, Y, Z]."""
     kind, content = layer["png"].split(",")
     assert kind == "data:image/png;base64"
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
@@ -60,29 +60,21 @@ def levels(layer: dict[str, Any], entry: dict[str, Any]) -> np.ndarray:
 
 
 def box(entry: dict[str, Any]) -> tuple[slice, ...]:
-    """Where in the volume the entry's voxels come from."""
+    """The box of the volume that the entry shows."""
     return tuple(slice(start, start + size) for start, size in zip(entry["origin"], entry["size"], strict=True))
 
 
 def write(path: Path, *volumes: viewer.Shown) -> str:
-    page.html(
-        path,
-        "Volumes",
-        [],
-        [],
-        sections=[viewer.viewer(volumes)],
-        style=viewer.STYLE,
-        script=viewer.SCRIPT,
-    )
+    page.html(path, "Volumes", [], [], section=viewer.viewer(volumes))
     return path.read_text("utf-8")
 
 
-# What the page holds
+# The content of the page
 
 
-def test_mosaics_hold_the_levels_of_the_box() -> None:
+def test_mosaics_contain_the_levels_of_the_box() -> None:
     shown = volume()
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     where = box(entry)
     # Foreground and two voxels around it.
     assert where == (slice(3, 21), slice(2, 29), slice(1, 20))
@@ -102,9 +94,9 @@ def test_mosaics_hold_the_levels_of_the_box() -> None:
 
 
 @pytest.mark.parametrize("threshold", [1e-6, 0.0123, 0.4, 0.97, 30.0])
-def test_what_is_above_the_threshold_is_exactly_that(threshold: float) -> None:
+def test_levels_keep_the_side_of_the_threshold(threshold: float) -> None:
     shown = volume(thresholds={"combi": threshold})
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     item = entry["maps"][0]
     expected = shown.maps["combi"][box(entry)] >= threshold
     np.testing.assert_array_equal(levels(item, entry) >= item["above"], expected)
@@ -112,10 +104,10 @@ def test_what_is_above_the_threshold_is_exactly_that(threshold: float) -> None:
     assert entry["maps"][1]["above"] is None
 
 
-def test_a_lesion_outside_the_foreground_is_kept() -> None:
+def test_a_lesion_outside_the_foreground_is_shown() -> None:
     mask = np.zeros((24, 30, 20), bool)
     mask[23, 0, 19] = True
-    (entry,) = held(viewer.viewer([volume(mask=mask)]))["volumes"]
+    (entry,) = content_of(viewer.viewer([volume(mask=mask)]))["volumes"]
     assert levels(entry["mask"], entry).sum() == 1
     assert entry["start"] == 19
 
@@ -123,7 +115,7 @@ def test_a_lesion_outside_the_foreground_is_kept() -> None:
 def test_maps_share_one_scale_over_the_volumes() -> None:
     quiet, loud = volume(0, thresholds={}), volume(1, thresholds={})
     loud = loud._replace(maps={"combi": 9 * loud.maps["combi"]})
-    first, second = held(viewer.viewer([quiet, loud]))["volumes"]
+    first, second = content_of(viewer.viewer([quiet, loud]))["volumes"]
     assert first["maps"][0]["high"] == second["maps"][0]["high"]
     assert levels(first["maps"][0], first).max() < 60 < levels(second["maps"][0], second).max()
 
@@ -135,17 +127,17 @@ def test_large_slices_are_reduced_by_whole_blocks() -> None:
     mask = np.zeros(image.shape, bool)
     mask[101, 5, 1] = True
     shown = viewer.Shown("wide", image, {"combi": image}, mask, {}, (0.5, 0.7, 3.0), {})
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     assert (entry["size"], entry["step"], entry["spacing"]) == ([150, 9, 2], 2, [1.0, 1.4])
     assert set(levels(entry["maps"][0], entry).ravel()) == {255}  # all means are 3
     np.testing.assert_array_equal(np.argwhere(levels(entry["mask"], entry)), [[50, 2, 1]])
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, np.nan])
-def test_volumes_without_a_contrast_are_shown_whole(value: float) -> None:
+def test_volumes_without_contrast_are_shown_whole(value: float) -> None:
     image = np.full((3, 4, 5), value, np.float32)
     shown = viewer.Shown("flat", image, {"combi": 0 * image}, None, {}, (1, 1, 1), {})
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     assert (entry["size"], entry["mask"], entry["start"]) == ([3, 4, 5], None, 2)
     assert levels(entry["image"], entry).max() == 0
 
@@ -154,26 +146,26 @@ def test_equal_volumes_give_equal_bytes(tmp_path: Path) -> None:
     assert write(tmp_path / "a.html", volume(0), volume(1)) == write(tmp_path / "b.html", volume(0), volume(1))
 
 
-def test_the_colours_are_those_of_the_panels() -> None:
-    colours = np.array(held(viewer.viewer([volume()]))["colours"], float)
+def test_the_colours_equal_those_of_overlays() -> None:
+    colours = np.array(content_of(viewer.viewer([volume()]))["colours"], float)
     for level in (0, 1, 77, 128, 254, 255):
         panel = overlay(np.zeros((1, 2, 1)), np.full((1, 2, 1), level), high=255)[0, 0]
         np.testing.assert_allclose(viewer.OPACITY / 100 * level / 255 * colours[level], panel, atol=2)
 
 
-def test_names_are_text(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     name = '</script><script>alert("1")</script><!--'
     content = write(tmp_path / "index.html", volume(name=name, facts={name: name}, maps={name: volume().mask * 1.0}))
     assert content.count("<script") == content.count("</script>") == 2
     assert "<!--" not in content
-    (entry,) = held(content)["volumes"]
+    (entry,) = content_of(page.Section(content, "", ""))["volumes"]
     assert (entry["name"], entry["facts"], entry["maps"][0]["name"]) == (name, [[name, name]], name)
 
 
-def test_the_page_allows_its_script_and_no_other(tmp_path: Path) -> None:
+def test_the_policy_allows_only_the_viewers_script(tmp_path: Path) -> None:
     content = write(tmp_path / "index.html", volume())
     (script,) = re.findall(r"<script>(.*?)</script>", content, re.DOTALL)
-    assert script == viewer.SCRIPT
+    assert script == page.source("viewer.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', content)
     assert policy.split("; ") == [
@@ -185,7 +177,7 @@ def test_the_page_allows_its_script_and_no_other(tmp_path: Path) -> None:
     assert not re.search(r"https?:|url\(|\bimport\b|fetch\(|innerHTML", content)
 
 
-def test_what_cannot_be_shown_is_named() -> None:
+def test_errors_name_the_volume() -> None:
     shown = volume()
     for other, message in (
         ({"image": shown.image[0]}, r"head 0: the image is \(30, 20\)"),
@@ -202,7 +194,7 @@ def test_what_cannot_be_shown_is_named() -> None:
         viewer.viewer([])
 
 
-# What a browser makes of it
+# The page in a browser
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +212,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens a page with these volumes; in the end it must have asked for nothing and complained of nothing."""
+    """Open a page with these volumes. At the end it must have made no other request and logged nothing."""
     contexts, requests, complaints = [], [], []
 
     def open_page(*volumes: viewer.Shown, width: int = 1280, before: str = "", **look: Any) -> Any:
@@ -275,9 +267,9 @@ def expected_voxels(entry: dict[str, Any], colours: list, z: int, name: str | No
 
 
 @pytest.mark.parametrize("ratio", [1, 2])
-def test_pixels_are_the_blend_of_image_and_map(opened, ratio: int) -> None:
+def test_pixels_blend_image_and_map(opened, ratio: int) -> None:
     shown = volume()
-    content = held(viewer.viewer([shown]))
+    content = content_of(viewer.viewer([shown]))
     (entry,) = content["volumes"]
     tab = opened(shown, device_scale_factor=ratio)
     tab.uncheck(".outline")
@@ -291,7 +283,7 @@ def test_pixels_are_the_blend_of_image_and_map(opened, ratio: int) -> None:
         np.testing.assert_allclose(shown_voxels(tab, entry), expected, atol=2)
 
 
-def test_the_patients_left_is_on_the_left_and_the_front_above(opened) -> None:
+def test_the_patients_left_is_left_and_the_front_is_up(opened) -> None:
     image = np.zeros((20, 20, 3), np.float32)
     image[4:16, 4:16] = 0.2
     image[12:16, 4:16] = 1.0  # right
@@ -310,7 +302,7 @@ def test_the_patients_left_is_on_the_left_and_the_front_above(opened) -> None:
 
 def test_every_slice_can_be_reached(opened) -> None:
     shown = volume()
-    content = held(viewer.viewer([shown]))
+    content = content_of(viewer.viewer([shown]))
     (entry,) = content["volumes"]
     tab = opened(shown)
     tab.uncheck(".outline")
@@ -324,15 +316,15 @@ def test_every_slice_can_be_reached(opened) -> None:
         assert tab.locator(".slice-value").inner_text() == f"{z}"
 
 
-def test_the_outline_lies_along_the_lesion_and_can_be_hidden(opened) -> None:
+def test_the_outline_follows_the_lesion_and_can_be_hidden(opened) -> None:
     shown = volume()
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     tab = opened(shown)
     colour = [int(panels.OUTLINE[i : i + 2], 16) for i in (1, 3, 5)]
     drawn = np.all(canvas(tab) == colour, axis=-1)
     scale = drawn.shape[1] // entry["size"][0]
     assert drawn.shape == (scale * entry["size"][1], scale * entry["size"][0])
-    # Wherever panels.outline has an edge, its middle is coloured; and nothing is far from all of them.
+    # The middle of each edge of panels.outline is coloured, and no coloured pixel is far from an edge.
     plane = shown.mask[box(entry)][..., entry["start"] - entry["origin"][2]]
     middles = (panels.outline(plane.T[::-1]).mean(axis=1) + 0.5) * scale
     assert drawn[middles[:, 1].astype(int), middles[:, 0].astype(int)].all()
@@ -342,16 +334,16 @@ def test_the_outline_lies_along_the_lesion_and_can_be_hidden(opened) -> None:
     assert not np.all(canvas(tab) == colour, axis=-1).any()
 
 
-def test_only_what_exceeds_the_threshold_stays(opened) -> None:
+def test_the_threshold_hides_lower_values(opened) -> None:
     shown = volume()
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     tab = opened(shown)
     tab.uncheck(".outline")
     tab.check(".threshold")
     above = (shown.maps["combi"] > 0.4)[box(entry)][..., entry["start"] - entry["origin"][2]]
     coloured = np.ptp(shown_voxels(tab, entry), axis=-1) > 2
     np.testing.assert_array_equal(coloured, above)
-    # This map has no threshold, and the ticked box of the other does not count for it.
+    # This map has no threshold, so the ticked box does not apply.
     tab.select_option(".map", label="mine <b>")
     ready(tab)
     assert not tab.locator(".threshold").is_visible()
@@ -391,9 +383,9 @@ def test_the_keyboard_reaches_everything(opened) -> None:
         assert read() == value, key
 
 
-def test_values_under_the_pointer_are_those_of_the_voxel(opened) -> None:
+def test_the_pointer_shows_the_values_of_the_voxel(opened) -> None:
     shown = volume()
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     tab = opened(shown, volume(1))
     place = tab.locator(".slices").bounding_box()
     for x, y in ((13, 9), (14, 10), (7, 20)):
@@ -416,10 +408,10 @@ def test_values_under_the_pointer_are_those_of_the_voxel(opened) -> None:
     assert "Voxel" not in tab.locator(".values").inner_text()
 
 
-def test_a_position_is_that_of_the_scan_in_millimetres(opened) -> None:
+def test_positions_are_in_millimetres_of_the_scan(opened) -> None:
     affine = np.array([[1.0, 0, 0, -20.3], [0, 1.0, 0, 5.0], [0, 0.5, 2.0, -90.0], [0, 0, 0, 1]])
     shown = volume(affine=affine)
-    (entry,) = held(viewer.viewer([shown]))["volumes"]
+    (entry,) = content_of(viewer.viewer([shown]))["volumes"]
     tab = opened(shown)
     place = tab.locator(".slices").bounding_box()
     tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
@@ -432,7 +424,7 @@ def test_a_position_is_that_of_the_scan_in_millimetres(opened) -> None:
     assert f"Position L {-right:.1f}, A {front:.1f}, I {-up:.1f} mm " in line
 
 
-def test_a_picture_that_cannot_be_decoded_leaves_no_other_in_its_place(opened) -> None:
+def test_a_failed_picture_is_not_replaced_by_another_volume(opened) -> None:
     break_later = """
         const decode = HTMLImageElement.prototype.decode;
         HTMLImageElement.prototype.decode = function () {
@@ -458,10 +450,10 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_other_in_its_place(opened) -
     assert not tab.evaluate(blank)
 
 
-def test_another_volume_keeps_the_map_and_needs_none_of_the_rest(opened) -> None:
+def test_another_volume_keeps_the_chosen_map(opened) -> None:
     bare = volume(1, mask=None, thresholds={}, facts={}, maps={"mine <b>": volume(1).maps["mine <b>"]})
     empty = bare._replace(name="empty", maps={})
-    content = held(viewer.viewer([volume(0), bare, empty]))
+    content = content_of(viewer.viewer([volume(0), bare, empty]))
     tab = opened(volume(0), bare, empty)
     tab.select_option(".map", label="mine <b>")
     ready(tab)
@@ -480,14 +472,14 @@ def test_the_page_fits_the_window_in_light_and_dark(opened, width: int, scheme: 
     tab = opened(volume(spacing=(1.0, 1.5, 4.0)), width=width, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     place = tab.locator(".slices").bounding_box()
-    # A voxel has the shape that its spacing says.
+    # A voxel has the shape of its spacing.
     assert place["height"] / place["width"] == pytest.approx(1.5 * 27 / 18, rel=0.01)
     ink = tab.evaluate("getComputedStyle(document.querySelector('.map')).color")
     assert (max(map(int, re.findall(r"\d+", ink)[:3])) > 128) == (scheme == "dark")
 
 
-def test_a_browser_that_falsifies_pixels_is_found_out(opened) -> None:
-    """Some change what a page reads back from a canvas, so that it cannot recognise them; a scan must not be."""
+def test_a_browser_that_changes_pixels_is_reported(opened) -> None:
+    """Some browsers change the pixels that a page reads from a canvas, so that it cannot recognise the user."""
     falsify = """
         const read = CanvasRenderingContext2D.prototype.getImageData;
         CanvasRenderingContext2D.prototype.getImageData = function (...where) {
