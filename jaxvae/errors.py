@@ -77,8 +77,8 @@ def counted(count: int, noun: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion if one of the known words is similar, else an empty string.
 
-    >>> did_you_mean("--epoch", ["--decay-epochs", "--epochs"])
-    '; did you mean --epochs?'
+    >>> did_you_mean("phantoms", ["fashion_mnist", "phantom"])
+    '; did you mean phantom?'
     """
     alike = get_close_matches(word, known, n=1)
     return f"; did you mean {alike[0]}?" if alike else ""

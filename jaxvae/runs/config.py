@@ -176,8 +176,8 @@ def read_config(run_dir: str | os.PathLike[str]) -> Config:
     path = run / "config.json"
     if not path.is_file():
         if run.exists():
-            raise InputError(f"{run}: is no run (no config.json in it); name a folder that `jaxvae train` has made")
-        raise InputError(f"{run}: no such folder; make one with {command('train', run, '--data', '...')}")
+            raise InputError(f"{run}: is not a run (no config.json in it); name a folder that `jaxvae train` has made")
+        raise InputError(f"{run}: no such folder; make one with {command('train', run)}")
     way_out = "restore it, or train into another folder"
     config = with_new_names(files.read_json(path, FACTS, way_out=way_out))
     if (config["epochs"] is None) == (config.get("steps") is None):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxvae.data import images, kinds
 from jaxvae.data.dataset import Dataset, Splits, contents, fingerprint, same_contents, sketches
 from jaxvae.data.volumes import cache, slices
-from jaxvae.errors import InputError, command
+from jaxvae.errors import InputError
 from jaxvae.runs import trained_on
 from jaxvae.runs.run import Run
 
@@ -23,8 +23,8 @@ def open_own(run: Run) -> Splits:
     source, folder = run.source, kinds.folder_of(run.source)
     if folder is not None and not folder.exists():
         raise InputError(
-            f"{source.data}: no such folder; if the images of {run.run_dir} have moved, name their new place once "
-            f"with {command('train', run.run_dir, '--data', 'PLACE')} and the other flags of before"
+            f"{source.data}: no such folder; if the images have moved, train {run.run_dir} once with their new place "
+            "as `data` and all its other settings"
         )
     splits, was = kinds.open_splits(source), run.config["images"]
     if run.kind is kinds.VOLUMES:

@@ -16,7 +16,7 @@ from jaxvae import files
 from jaxvae.data.dataset import Splits, contents, is_among, is_sketch, sketches
 from jaxvae.data.kinds import IMAGES, VOLUMES
 from jaxvae.data.volumes import cache
-from jaxvae.errors import InputError, command
+from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
 
 FILE = "trained_on.jsonl"
@@ -53,7 +53,7 @@ def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Pat
     Raises:
       InputError: the run was trained on one of them.
     """
-    way_out = f"remove it, and repeat {command('train', run_directory, '--config', run_directory)}"
+    way_out = "remove it, and train the run once more with the same settings"
     lines = files.read_lines(run_directory / FILE, {"file": str, "sketch": list}, way_out=way_out)
     if not all(is_sketch(line["sketch"]) for line in lines):
         raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")

@@ -220,7 +220,7 @@ def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Pa
     for name in ("file", "thesis"):
         line = refused("train", tmp_path / name, "--data", folder, *SMALL)
         assert line.endswith(f"{name}: exists and is not a run (no config.json in it); name a new folder")
-        assert "is no run" in refused("evaluate", tmp_path / name)
+        assert "is not a run" in refused("evaluate", tmp_path / name)
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["main.tex"]
     line = refused("train", tmp_path / "file" / "run", "--data", folder, *SMALL)

@@ -86,7 +86,9 @@ def test_without_its_images_a_run_is_tested_on_others(place, capsys, failed):
     np.testing.assert_array_equal(marked, values >= kept["combi"]["0.01"])
     for name in ("evaluate", "score"):
         line = failed(name, run)
-        assert f"gone: no such folder; if the images of {run} have moved, name their new place once with" in line
+        assert (
+            f"gone: no such folder; if the images have moved, train {run} once with their new place as --data" in line
+        )
 
 
 def test_images_that_moved_are_the_same_images(place, failed):

@@ -5,17 +5,38 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from folders import healthy
-from jaxvae import InputError, Settings, Source
+from jaxvae import ConvVAE, DenseVAE, InputError, Settings, Source
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.runs import settings
-from jaxvae.runs.config import make_config, read_config, settings_of, steps_per_epoch, total_steps
+from jaxvae.runs.config import (
+    make_config,
+    model_from_config,
+    model_to_config,
+    read_config,
+    settings_of,
+    steps_per_epoch,
+    total_steps,
+)
 
 SOURCE = Source(size=(16,))
+CONV = ConvVAE((8, 8, 1), 2, (4, 8))
+CONFIG = {
+    "data": {"data": "phantom"},
+    "images": {},
+    "train": {},
+    "hparams": {"log_scale": 0.0},
+    "arithmetic": "corrected",
+    "patience": None,
+    "seed": 0,
+    "epochs": 1,
+}
+MODELS = [DenseVAE((8, 8, 1), 2, 8), CONV, CONV.clone(dtype=jnp.bfloat16)]
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +126,42 @@ def test_each_kind_of_data_is_recognised(tmp_path: Path) -> None:
         assert kinds.kind_of(source) is kind
         config = {"data": kinds.to_config(source), "volumes": {} if kind is kinds.VOLUMES else None}
         assert kinds.kind_of_config(config) is kind
+
+
+@pytest.mark.parametrize("model", MODELS, ids=["dense", "conv", "bfloat16"])
+def test_models_survive_json(model) -> None:
+    config = model_to_config(model)
+    assert json.loads(json.dumps(config)) == config
+    assert model_from_config(config) == model
+    assert hash(model_from_config(config)) == hash(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "GAN"}, "model 'GAN' is unknown"),
+        ({"depth": 3}, "cannot make that ConvVAE"),
+        ({"dtype": "float33"}, "cannot make that ConvVAE"),
+    ],
+)
+def test_a_model_of_another_version_is_refused(change, message) -> None:
+    with pytest.raises(InputError, match=message):
+        model_from_config({**model_to_config(CONV), **change})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON"),
+        (b'{"data": {', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[]", "lacks data.data, .*epochs"),
+        (json.dumps({**CONFIG, "model": None}).encode(), "lacks model.name,"),
+        (json.dumps({**CONFIG, "model": {"name": "ConvVAE"}, "hparams": {}}).encode(), "lacks hparams.log_scale,"),
+    ],
+)
+def test_a_damaged_config_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=f"config.json: {message}") as caught:
+        read_config(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from folders import healthy, write_benchmark
-from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, TrainState, files, init, parity
+from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, TrainState, init, parity
 from jaxvae.augment import Augmentation
 from jaxvae.cli import STOPPED, main
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.runs import checkpoint, training
+from jaxvae.runs.config import model_from_config, model_to_config, read_config
+from jaxvae.runs.run import claim, load
 from jaxvae.scores.gradients import sample_scores
 
 MODEL = ConvVAE((16, 16, 1), 3, (4, 8))
@@ -30,7 +32,7 @@ CONFIG = {
     "jaxvae": "0",
     "data": {"data": "healthy blobs"},
     "images": {"train": 10},
-    "model": checkpoint.model_to_config(MODEL),
+    "model": model_to_config(MODEL),
     "train": {"batch_size": 4},
     "hparams": {"learning_rate": 1e-3, "beta": 1.0, "log_scale": 0.0},
     "arithmetic": "corrected",
@@ -67,14 +69,14 @@ def train(
     run: Path, splits: Splits, stop: list[int] | None = None, seconds: float = 30.0, **changes
 ) -> training.Ending:
     config = {**CONFIG, **changes}
-    training.claim(run, config)
+    claim(run, config)
     return training.train(run, config, splits, checkpoint_seconds=seconds, stop=() if stop is None else stop)
 
 
 def last_state(run: Path) -> TrainState:
     """The last checkpoint of a run, from its folder alone."""
-    config = checkpoint.read_config(run)
-    model = checkpoint.model_from_config(config["model"])
+    config = read_config(run)
+    model = model_from_config(config["model"])
     like = init(model, TrainConfig(**config["train"]), Hyperparams(**config["hparams"]), jax.random.key(0))
     return checkpoint.restore(run / "checkpoints" / "last", like)
 
@@ -85,7 +87,7 @@ def assert_same(run: Path, other: Path) -> None:
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
         np.testing.assert_array_equal(a, b, err_msg=str(path))
-    one, two = map(checkpoint.load, (run, other))
+    one, two = map(load, (run, other))
     assert one.step == two.step
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
     assert records(run) == records(other)
@@ -94,75 +96,6 @@ def assert_same(run: Path, other: Path) -> None:
 def records(run: Path) -> list[dict[str, float]]:
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-# A folder and its configuration
-
-
-def test_a_new_folder_is_claimed_once_and_again(tmp_path: Path) -> None:
-    training.claim(tmp_path / "new" / "run", CONFIG)
-    assert json.loads((tmp_path / "new" / "run" / "config.json").read_text()) == CONFIG
-    training.claim(tmp_path / "new" / "run", {**CONFIG, "jaxvae": "a later version"})
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / ".hidden").touch()
-    training.claim(tmp_path / "empty", CONFIG)
-    assert (tmp_path / "empty" / "config.json").exists()
-
-
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_folders_with_other_files_are_left_alone(tmp_path: Path, kind: str) -> None:
-    place = tmp_path / "thesis"
-    if kind == "folder":
-        place.mkdir()
-    mine = place if kind == "file" else place / "thesis.tex"
-    mine.write_text("mine")
-    with pytest.raises(InputError, match="thesis: exists and is not a run"):
-        training.claim(place, CONFIG)
-    assert mine.read_text() == "mine"
-    assert sorted(tmp_path.rglob("*")) == sorted({place, mine})
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"hparams": {**CONFIG["hparams"], "beta": 2.0}}, "hparams.beta 1.0, now 2.0"),
-        ({"seed": 1}, "seed 0, now 1"),
-        ({"data": {"data": "others"}}, 'data.data "healthy blobs", now "others"'),
-        ({"model": checkpoint.model_to_config(DenseVAE((16, 16, 1)))}, 'model.name "ConvVAE", now "DenseVAE"'),
-        ({"images": {"train": 11}}, "images.train 10, now 11"),
-        ({"patience": 3}, "patience null, now 3"),
-    ],
-)
-def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: dict, message: str) -> None:
-    training.claim(tmp_path / "run", CONFIG)
-    (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
-    with pytest.raises(InputError, match=f"run: was made with {message}"):
-        training.claim(tmp_path / "run", {**CONFIG, **change})
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == CONFIG
-
-
-def test_a_run_without_a_checkpoint_is_made_again(tmp_path: Path) -> None:
-    training.claim(tmp_path / "run", CONFIG)
-    (tmp_path / "run" / "metrics.jsonl").write_text("{}\n")
-    with files.locked(tmp_path / "run"), pytest.raises(InputError, match="another process is at work there"):
-        training.claim(tmp_path / "run", {**CONFIG, "seed": 1})
-    training.claim(tmp_path / "run", {**CONFIG, "seed": 1})
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == 1
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
-
-
-def test_epochs_may_grow_unless_the_schedule_is_cosine(tmp_path: Path) -> None:
-    training.claim(tmp_path / "run", CONFIG)
-    for name in ("run", "cosine"):
-        (tmp_path / name / "checkpoints" / "last" / "3").mkdir(parents=True)
-    training.claim(tmp_path / "run", {**CONFIG, "epochs": 9})
-    assert checkpoint.read_config(tmp_path / "run")["epochs"] == 9
-    with pytest.raises(InputError, match=r"epochs=6: .*run was made for 9"):
-        training.claim(tmp_path / "run", CONFIG)
-    cosine = {**CONFIG, "train": {**CONFIG["train"], "schedule": "cosine"}}
-    (tmp_path / "cosine" / "config.json").write_text(json.dumps(cosine))
-    with pytest.raises(InputError, match="epochs=9: the cosine schedule"):
-        training.claim(tmp_path / "cosine", {**cosine, "epochs": 9})
 
 
 # One process
@@ -186,7 +119,7 @@ def test_a_run_has_one_record_per_epoch_and_its_last_state(whole: Path, splits: 
 
 
 def test_the_validation_elbo_equals_sample_scores(whole: Path, splits: Splits) -> None:
-    run = checkpoint.load(whole)
+    run = load(whole)
     scores = sample_scores(run.model, run.params, splits.validation.images, log_scale=-1.0)
     elbo = training.validation_elbo(MODEL, run.params, splits.validation.images, Hyperparams(beta=3.0, log_scale=-1.0))
     assert elbo == pytest.approx(-float(np.mean(3 * scores.kl + scores.nll)), rel=1e-6)
@@ -294,7 +227,7 @@ def test_early_stopping_keeps_the_best(stopped_early: Path, splits: Splits) -> N
     found = records(stopped_early)
     best = max(found, key=lambda record: record["validation_elbo"])
     assert found[-1]["step"] == best["step"] + 2 * RESTLESS["patience"] < 120
-    run = checkpoint.load(stopped_early)
+    run = load(stopped_early)
     assert run.step == best["step"] < int(last_state(stopped_early).step) == found[-1]["step"]
     elbo = training.validation_elbo(run.model, run.params, splits.validation.images, Hyperparams(log_scale=0.0))
     assert elbo == pytest.approx(best["validation_elbo"], rel=1e-6)
@@ -389,15 +322,6 @@ def test_the_config_selects_the_augmentation(tmp_path: Path, splits: Splits, mon
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / name, splits, **changes)
     assert augmentations == [None, None, Augmentation()]
-
-
-def test_a_config_without_augmentation_continues_without(tmp_path: Path) -> None:
-    training.claim(tmp_path / "run", CONFIG)
-    (tmp_path / "run" / "checkpoints" / "last" / "3").mkdir(parents=True)
-    with pytest.raises(InputError, match='run: was made with augment "none", now "paper"'):
-        training.claim(tmp_path / "run", {**CONFIG, "augment": "paper"})
-    training.claim(tmp_path / "run", {**CONFIG, "augment": "none"})
-    assert checkpoint.read_config(tmp_path / "run")["augment"] == "none"
 
 
 def test_an_augmented_run_continues_to_the_same_weights(tmp_path: Path, splits: Splits) -> None:
