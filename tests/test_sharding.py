@@ -22,7 +22,7 @@ from jaxvae import sharding
 from jaxvae.cli import main
 from jaxvae.runs import checkpoint
 
-AXES = ["--seed", "0", "1", "2", "--beta", "0.5", "1", "--together", "2"]
+AXES = ["--seed", "0", "1", "2", "--beta", "0.5", "1", "--runs-per-program", "2"]
 FLAGS = ["--features", "4", "8", "--latent-size", "4", "--batch-size", "4", "--epochs", "1", *AXES]
 
 

@@ -28,6 +28,14 @@ from jaxvae.errors import InputError
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
 Row = dict[str, Any]  # The settings of one run and its metrics
 
+# The names of this version for those in the files of earlier versions.
+RENAMED = {
+    "held_out_class": "hold_out",
+    "input_scaling": "scaling",
+    "image_size": "size",
+    "learnt_from": "image_names",
+}
+
 
 def programs_of(
     fixed: Mapping[str, Sequence[Any]], free: Mapping[str, Sequence[Any]], runs_per_program: int
@@ -62,6 +70,7 @@ def claim(sweep_dir: Path, plan: Plan) -> None:
         return
     facts = {"images?": dict, "volumes?": dict | None}
     note = files.check(note, str(sweep_dir / "plan.json"), facts, "name a new folder, or remove this one")
+    note = json.loads(json.dumps(note), object_hook=_renamed)
     same = same_images(note, plan)
     if same is False:
         raise InputError(f"{sweep_dir}: was made from other images; bring those back, or name a new folder")
@@ -117,10 +126,16 @@ def _rows(sweep_dir: Path, plan: Plan, number: int) -> list[Row]:
         rows = files.read_lines(_part(sweep_dir, number), {"loss?": int | float | None, "diverged?": bool})
     except InputError:
         return []
+    rows = [_renamed(row) for row in rows]
     runs = [{**program["fixed"], **run} for run in program["runs"]]
     settings = [{name: row.get(name) for name in run} for row, run in zip(rows, runs, strict=False)]
     numbers = all(value is None or isinstance(value, int | float) for row in rows for value in row.values())
     return rows if numbers and len(rows) == len(runs) and settings == runs else []
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """A record of an earlier version with the names of this one."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def _finite(row: Row) -> Row:

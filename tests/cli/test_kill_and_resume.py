@@ -22,7 +22,7 @@ from folders import write_benchmark
 
 KILLS = 4
 TRAIN = "train --features 4 8 --latent-size 4 --batch-size 4 --epochs 300 --patience 999 --checkpoint-seconds 0.1"
-SWEEP = "sweep --features 4 8 --batch-size 4 --epochs 20 --seed 0 1 --beta 0.5 1 --latent-size 2 4 --together 2"
+SWEEP = "sweep --features 4 8 --batch-size 4 --epochs 20 --seed 0 1 --beta 0.5 1 --latent-size 2 4 --runs-per-program 2"
 
 
 def ends_in_time(command: str, place: Path, folder: str, timeout: float | None) -> bool:

@@ -21,9 +21,7 @@ from jaxvae.sweeps import program
 from small_runs import SIDE, SMALL, read_lines
 
 
-def test_a_run_of_a_sweep_whose_scores_are_no_numbers_has_diverged_alone(
-    monkeypatch, tmp_path: Path, folder: Path
-) -> None:
+def test_a_run_with_infinite_scores_has_diverged(monkeypatch, tmp_path: Path, folder: Path) -> None:
     score_many = program.score_many
 
     def with_infinity(*arguments: Any, **knobs: Any) -> Any:
@@ -37,7 +35,7 @@ def test_a_run_of_a_sweep_whose_scores_are_no_numbers_has_diverged_alone(
     assert ["image_auroc/elbo" in row for row in rows] == [True, False, True]
 
 
-def test_a_sweep_goes_on_with_the_images_it_began_with(refused, tmp_path: Path, folder: Path) -> None:
+def test_a_sweep_is_not_continued_with_other_images(refused, tmp_path: Path, folder: Path) -> None:
     data = shutil.copytree(folder, tmp_path / "data")
     command = ["sweep", tmp_path / "sweep", "--data", data, "--seed", "0", *SMALL[:3], *SMALL[5:]]
     assert main(list(map(str, command))) == 0
@@ -45,16 +43,16 @@ def test_a_sweep_goes_on_with_the_images_it_began_with(refused, tmp_path: Path, 
     assert "sweep: was made from other images; bring those back, or name a new folder" in refused(*command)
 
 
-def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path: Path, folder: Path, capsys) -> None:
+def test_a_sweep_from_flags_to_figures_and_lost_parts_again(tmp_path: Path, folder: Path, capsys) -> None:
     sweep = tmp_path / "sweep"
-    axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--together", "4"]
+    axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--runs-per-program", "4"]
     shape = ["--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
     command = ["sweep", str(sweep), *shape, "--log-scale", "-0.7"]
     assert main([*command, *axes]) == 0
     out = capsys.readouterr().out
     assert f"{sweep}: 8 runs in 2 programs; 1 MB at once\n" in out
     assert "pixel_average_precision/elbo_grad over the seeds, best first" in out
-    (best,) = re.findall(r"the best as a run of its own: jaxvae train RUN (.*)", out)
+    (best,) = re.findall(r"train the best setting with: jaxvae train RUN (.*)", out)
     tables = {name: (sweep / name).read_bytes() for name in ("table.jsonl", "table.csv")}
     rows = [json.loads(line) for line in tables["table.jsonl"].splitlines()]
     assert [(row["seed"], row["beta"], row["latent_size"]) for row in rows] == [
@@ -98,15 +96,15 @@ def test_a_sweep_from_flags_to_figures_and_what_was_lost_is_made_again(tmp_path:
 
 
 @pytest.mark.slow
-def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> None:
+def test_each_size_and_width_is_a_program(tmp_path: Path, folder: Path) -> None:
     sweep, run = tmp_path / "sweep", tmp_path / "run"
     common = ["--data", str(folder), "--batch-size", "4", "--epochs", "2", "--latent-size", "2", "--augment", "paper"]
     common += ["--schedule", "cosine", "--warmup-epochs", "0.5", "--clip-norm", "50", "--learning-rate", "1e-2"]
-    axes = ["--image-size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
+    axes = ["--size", "8", "16", "--width", "1", "0.5", "--features", "4", "8", "--seed", "0"]
     assert main(["sweep", str(sweep), *common, *axes]) == 0
     rows = read_lines(sweep / "table.jsonl")
-    assert [(row["image_size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
-    assert (sweep / "heat_image_size_width.png").exists()
+    assert [(row["size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
+    assert (sweep / "heat_size_width.png").exists()
     # The last row is what `train` and `evaluate` give for that size and so many channels.
     assert main(["train", str(run), *common, "--size", "16", "--features", "2", "4"]) == 0
     assert main(["evaluate", str(run), "--resamples", "0"]) == 0
@@ -116,10 +114,10 @@ def test_a_sweep_over_shapes_is_a_program_each(tmp_path: Path, folder: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("together", ["1", "2", "3"])
-def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: Path, together: str) -> None:
+@pytest.mark.parametrize("runs_per_program", ["1", "2", "3"])
+def test_runs_of_one_program_have_different_latent_sizes(tmp_path: Path, folder: Path, runs_per_program: str) -> None:
     sweep = tmp_path / "sweep"
-    axes = ["--latent-size", "4", "2", "--seed", "0", "1", "--together", together]
+    axes = ["--latent-size", "4", "2", "--seed", "0", "1", "--runs-per-program", runs_per_program]
     shape = ["--features", "4", "8", "--batch-size", "4", "--epochs", "1"]
     assert main(["sweep", str(sweep), "--data", str(folder), *axes, *shape]) == 0
     rows = read_lines(sweep / "table.jsonl")
@@ -127,7 +125,7 @@ def test_latents_of_all_sizes_however_many_go_together(tmp_path: Path, folder: P
     assert not any(row["diverged"] for row in rows)
 
 
-def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, capsys) -> None:
+def test_without_test_images_the_validation_elbo_ranks(tmp_path: Path, capsys) -> None:
     plain, sweep = tmp_path / "plain", tmp_path / "sweep"
     for i in range(12):
         write_png(plain / f"{i}.png", np.full((SIDE, SIDE), 20 * i, np.uint8))
@@ -151,7 +149,7 @@ def test_a_sweep_without_a_test_is_ranked_by_its_validation(tmp_path: Path, caps
     assert rows[-1]["validation_elbo"] == pytest.approx(-float(samples.elbo.mean()), rel=1e-4)
 
 
-def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
+def test_colour_images_have_pixel_metrics(tmp_path: Path) -> None:
     folder, sweep = tmp_path / "colour", tmp_path / "sweep"
     rng = np.random.default_rng(0)
     mask = np.zeros((SIDE, SIDE, 1), np.uint8)
@@ -168,8 +166,10 @@ def test_a_sweep_of_colour_images_judges_their_pixels(tmp_path: Path) -> None:
     assert 0 <= row["pixel_auroc/combi"] <= 1
 
 
-@pytest.mark.parametrize(("share", "way_out"), [(0.5, r"give --together [23]$"), (0.01, "make the model smaller$")])
-def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("share", "way_out"), [(0.5, r"give --runs-per-program [23]$"), (0.01, "make the model smaller$")]
+)
+def test_a_sweep_too_large_for_memory_says_what_fits(share, way_out, folder, tmp_path, refused, monkeypatch) -> None:
     model = jaxvae.ConvVAE((SIDE, SIDE, 1), 64, (4, 8))
     images = 12 * SIDE * SIDE * 4
     needed = capacity.population_bytes(model, 6, side_by_side=1, batch_size=12, scored=8, image_bytes=images)
@@ -182,24 +182,28 @@ def test_a_sweep_that_does_not_fit_says_what_would(share, way_out, folder, tmp_p
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        (["--seed"], "--seed without a value: give at least one"),
+        (["--seed"], "--seed without a number: give at least one"),
         (["--beta", "-1"], "--beta -1.0: give a number of at least 0"),
         (["--seed", "4294967296"], "--seed 4294967296: give a whole number below 2^32"),
         (["--latent-size", "0"], "--latent-size 0: must be above 0"),
         (["--learnig-rate", "1"], "--learnig-rate: no such flag; did you mean --learning-rate?"),
-        (["--held-out-class", "3"], "--held-out-class: only goes with --data fashion_mnist:DIR"),
+        (["--hold-out", "3"], "--hold-out 3: only goes with --data fashion_mnist:DIR"),
         (["--epochs", "0"], "--epochs 0: must be above 0"),
-        (["--beta", "1", "1"], "--beta: 1.0 1.0 holds a value twice; give each once"),
-        (["--held-out-class", "11", "--data", "fashion_mnist:x"], "--held-out-class 11: must lie in 0..9"),
-        (["--input-scaling", "2"], "--input-scaling: only goes with --data fashion_mnist:DIR"),
-        (["--image-size", "32", "--data", "fashion_mnist:x"], "--image-size: FashionMNIST is 28x28"),
-        (["--image-size", "8", "--size", "16"], "--size and --image-size say the same; leave one out"),
-        (["--image-size", "8", "6"], "--features 4 8: 2 halvings need sides that 4 divides"),
+        (["--beta", "1", "1"], "--beta 1.0 1.0: a value is there twice; give each once"),
+        (["--hold-out", "11", "--data", "fashion_mnist:x"], "--hold-out 11: must be a class of FashionMNIST, 0..9"),
+        (["--scaling", "1", "2"], "--scaling 2: only goes with --data fashion_mnist:DIR"),
+        (
+            ["--size", "32", "--data", "fashion_mnist:x", "--model", "conv"],
+            "--size 32: FashionMNIST is 28x28; leave it out, or use --scaling",
+        ),
+        (["--size", "0"], "--size 0: must be above 0"),
+        (["--runs-per-program", "0"], "--runs-per-program 0: must be above 0"),
+        (["--size", "8", "6"], "--features 4 8: 2 halvings need sides that 4 divides"),
         (["--width", "0"], "--width 0.0: must be above 0"),
-        (["--width", "1", "1"], "--width: 1.0 1.0 holds a value twice; give each once"),
+        (["--width", "1", "1"], "--width 1.0 1.0: a value is there twice; give each once"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_before_anything_is_written(flags, complaint, folder, tmp_path, refused):
+def test_wrong_axes_are_refused_and_nothing_is_written(flags, complaint, folder, tmp_path, refused):
     command = ["sweep", str(tmp_path / "sweep"), "--data", str(folder), "--features", "4", "8"]
     assert complaint in refused(*command, *flags)
     assert not (tmp_path / "sweep").exists()

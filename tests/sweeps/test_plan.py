@@ -105,3 +105,19 @@ def test_a_damaged_plan_is_named(tmp_path):
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(InputError, match=r"plan.json: not JSON"):
         plan.claim(tmp_path, PLAN)
+
+
+def test_sweeps_of_earlier_versions_are_continued(tmp_path):
+    """They have other names for three axes, in the plan and in the parts."""
+    before = {"held_out_class": [1, 2], "input_scaling": [1], "image_size": [32]}
+    after = {"hold_out": [1, 2], "scaling": [1], "size": [32]}
+    old, new = ({**PLAN, "programs": plan.programs_of(axes, {"seed": [0, 1]}, 2)} for axes in (before, after))
+    plan.claim(tmp_path, old)
+    rows = [{**old["programs"][0]["fixed"], "seed": seed, "loss": 1.5} for seed in (0, 1)]
+    files.write_lines(tmp_path / "parts" / "0000.jsonl", rows)
+    plan.claim(tmp_path, new)
+    assert plan.missing(tmp_path, new) == [1]
+    table = [{"hold_out": 1, "scaling": 1, "size": 32, "seed": seed, "loss": 1.5} for seed in (0, 1)]
+    assert plan.write_table(tmp_path, new) == table
+    with pytest.raises(InputError, match="other runs"):
+        plan.claim(tmp_path, {**new, "programs": new["programs"][:1]})
