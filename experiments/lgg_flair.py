@@ -12,7 +12,6 @@ model.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from typing import Any
 import numpy as np
 import tyro
 
+import jaxvae
 from experiments import record
 from jaxvae import files
-from jaxvae.cli import main as run_command
 from jaxvae.report import style, tables
 from jaxvae.scores import BASELINES
 
@@ -49,15 +48,19 @@ def folder(config: Config, log_scale: float, seed: int) -> Path:
 
 
 def evaluation(config: Config, log_scale: float, seed: int) -> dict[str, Any]:
-    """Train and evaluate one run unless that is done; returns its evaluation.json."""
-    run = str(folder(config, log_scale, seed))
-    train = ["train", run, "--data", str(config.data), "--size", str(config.size), "--channels", "1"]
-    train += ["--normalise", "zscore", "--learning-rate", "3e-4", "--batch-size", "32", "--log-scale", str(log_scale)]
-    train += ["--epochs", str(config.epochs), "--patience", str(config.patience), "--seed", str(seed)]
-    for command in (train, ["evaluate", run, "--resamples", "0"]):
-        if (code := run_command(command)) != 0:
-            raise SystemExit(code)
-    return json.loads((Path(run) / "evaluation.json").read_text())
+    """Train one run, or continue it, and evaluate it on its test images."""
+    run_dir = folder(config, log_scale, seed)
+    source = jaxvae.Source(str(config.data), size=(config.size,), channels=(1,), normalise="zscore")
+    settings = jaxvae.Settings(
+        learning_rate=3e-4,
+        batch_size=32,
+        log_scale=log_scale,
+        epochs=config.epochs,
+        patience=config.patience,
+        seed=seed,
+    )
+    jaxvae.train_run(run_dir, source, settings, say=print)
+    return jaxvae.evaluate(jaxvae.load(run_dir), resamples=0)
 
 
 def summary(level: str, log_scale: float, evaluations: list[dict]) -> list[dict]:

@@ -33,14 +33,6 @@ class Config:
     """the run of `bash scripts/demo.sh`"""
 
 
-def score(run: jaxvae.Run, test: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """(ELBO-Grad maps, reconstructions) of the test images, both [N, H, W, 1]."""
-    settings: dict[str, Any] = {"log_scale": run.config["hparams"]["log_scale"], "maps": ("elbo_grad",)}
-    batches = list(jaxvae.score_batches(run.model, run.params, test.images, **settings, reconstructions=True))
-    maps = np.concatenate([np.asarray(batch.maps["elbo_grad"]) for batch in batches])
-    return maps, np.concatenate([np.asarray(batch.reconstructions) for batch in batches])
-
-
 def dice_of_images(maps: np.ndarray, masks: np.ndarray, threshold: float) -> np.ndarray:
     """Dice of each image at a threshold, [N]; NaN for images without a lesion."""
     marked = maps >= threshold
@@ -91,14 +83,15 @@ def main(config: Config) -> None:
     run = jaxvae.load(config.run)
     test = phantom.load(size=run.model.image_shape[0], seed=run.config["data"]["split_seed"]).test
     assert test.masks is not None
-    maps, reconstructions = score(run, test)
+    scores = run.score(test.images, ("elbo_grad",), reconstructions=True)
+    maps = scores.maps["elbo_grad"]
     threshold = jaxvae.best_dice(maps, test.masks)[1]
     dice = dice_of_images(maps, test.masks, threshold)
     rows = by_kind(test, maps, dice)
     table = tables.markdown(rows, list(rows[0]), best={})
     print(table)
     files.write(record.RESULTS / "phantom.md", f"{table}\n".encode())
-    draw(record.RESULTS / "phantom.png", test, reconstructions, maps, dice)
+    draw(record.RESULTS / "phantom.png", test, scores.reconstructions, maps, dice)
 
 
 if __name__ == "__main__":
