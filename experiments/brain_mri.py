@@ -36,9 +36,8 @@ from experiments import brain_scans, record, robustness
 from jaxvae import files
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
-from jaxvae.evaluation import volume_tables
+from jaxvae.evaluation.volume_tables import VolumeSettings, make_tables
 from jaxvae.report import bars, style, tables
-from jaxvae.runs import checkpoint
 from jaxvae.scores import BASELINES
 
 # Zimmerer et al. 2019, pixel-level AUROC on BraTS-2017, digitised: (rec_error, kl_grad, rec_grad, elbo_grad, combi).
@@ -130,10 +129,10 @@ def run(config: Config, task: str, setting: dict[str, Any], seed: int) -> Iterat
     }
     if task == "flair":
         tests["LGG FLAIR"] = cache.scans(own, splits.test.groups)
-    judging = volume_tables.Judging(maps=MAPS, median=5 if setting == BASE else 0)
-    opened = checkpoint.load(folder)
+    volume_settings = VolumeSettings(maps=MAPS, median=5 if setting == BASE else 0)
+    opened = jaxvae.load(folder)
     for test, scans in tests.items():
-        for table in volume_tables.tables(opened, scans, healthy, judging, resamples=config.resamples):
+        for table in make_tables(opened, scans, healthy, volume_settings, resamples=config.resamples):
             of_table = {"table": table.name, "caption": table.caption, "prevalence": table.prevalence}
             for row in table.rows:
                 yield {**_decides(config, task, setting, seed), "test": test, **of_table, **row}

@@ -29,8 +29,10 @@ from jaxvae.cli.source import Source, to_config
 from jaxvae.data.volumes import scans, slices
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.machine import machine
-from jaxvae.runs import checkpoint
+from jaxvae.runs.config import model_to_config
+from jaxvae.runs.run import Run
 from jaxvae.scoring import volume_maps
+from jaxvae.scoring.writing import Outcome
 
 SHAPE = (240, 240, 155)
 
@@ -61,22 +63,22 @@ def write_scans(folder: Path, count: int) -> None:
         nib.Nifti1Image(voxels, np.diag([-1.0, -1, 1, 1])).to_filename(folder / f"scan_{i:03d}.nii.gz")
 
 
-def untrained() -> checkpoint.Run:
+def untrained() -> Run:
     """The paper's network as a run on volumes, untrained."""
     model = jaxvae.ConvVAE((64, 64, 1))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
     config = {
         "data": to_config(Source()),
-        "model": checkpoint.model_to_config(model),
+        "model": model_to_config(model),
         "hparams": {"learning_rate": 1e-4, "beta": 1.0, "log_scale": 0.0},
         "volumes": {"slicing": slices.to_config(Slicing()), "hash": ""},
     }
-    return checkpoint.Run(model, params, config, 0)
+    return Run(model, params, 0, config, Path())
 
 
-def score(run: checkpoint.Run, folder: Path, out: Path, maps: tuple[str, ...]) -> volume_maps.Summary:
+def score(run: Run, folder: Path, out: Path, maps: tuple[str, ...]) -> Outcome:
     """Score every scan of a folder, from file to file."""
-    return volume_maps.write_scans(run, scans.unlabelled(folder)[0], out, maps=maps)
+    return volume_maps.write_volumes(run, scans.unlabelled(folder)[0], out, maps=maps)
 
 
 def memory(folder: Path, maps: tuple[str, ...]) -> None:
@@ -84,7 +86,7 @@ def memory(folder: Path, maps: tuple[str, ...]) -> None:
     run = untrained()
     with tempfile.TemporaryDirectory() as out, highest_memory() as peak:
         started = time.perf_counter()
-        count = score(run, folder, Path(out), maps).written
+        count = len(score(run, folder, Path(out), maps).records)
         seconds = time.perf_counter() - started
     print(f"{count} scans: peak RssAnon {peak[0] / 1e6:.0f} MB, {seconds / count:.2f} s per scan, compilation included")
 
@@ -102,9 +104,9 @@ def main(config: Config) -> None:
         totals, stages = [], []
         for i in range(config.rounds):
             started = time.perf_counter()
-            summary = score(run, place / "one", place / f"out{i}", config.maps)
+            outcome = score(run, place / "one", place / f"out{i}", config.maps)
             totals.append(time.perf_counter() - started)
-            stages.append(summary.seconds)
+            stages.append(volume_maps.stage_seconds(outcome))
         middle = int(np.argsort(totals)[len(totals) // 2])
         parts = ", ".join(f"{stages[middle][stage]:.2f} s to {stage}" for stage in stages[middle])
         print(f"one scan of {'x'.join(map(str, SHAPE))}, {' '.join(config.maps)}: {totals[middle]:.2f} s; {parts}")

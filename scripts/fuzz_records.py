@@ -22,10 +22,14 @@ from jaxvae.data.volumes import cache, cache_writer, slices
 from jaxvae.data.volumes.scans import Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.evaluation import thresholds, volume_measures
+from jaxvae.evaluation import results, volume_measures
 from jaxvae.report import sweep_figures
 from jaxvae.runs import checkpoint, trained_on, training
-from jaxvae.scoring import results
+from jaxvae.runs.run import Run
+from jaxvae.scores import IMAGE_SCORES
+from jaxvae.scores.batches import Scores
+from jaxvae.scoring import healthy_stats, score_files, volume_maps
+from jaxvae.scoring.writing import claim_maps_folder
 from jaxvae.sweeps import plan, ranking
 from jaxvae.train import Hyperparams, TrainConfig
 
@@ -57,7 +61,8 @@ def records(scratch: Path) -> dict[str, Format]:
     kept: dict[str, Any] = {"step": 4, "images": "0" * 64, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.25}}}
     kept["ranges"] = {"median": [0.0, 0.5], "spread": [0.1, 0.2]}
     known = [{"file": f"{number}.png", "sketch": [9.5, 8.5, 7.0 + number]} for number in range(3)]
-    found = {"step": 4, "data": "phantom", "images": {}, "pixels": [], "samples": [], "thresholds": {}, "judged": None}
+    found = {"step": 4, "data": "phantom", "images": {}, "pixels": [], "samples": [], "thresholds": {}}
+    found |= {"tested_on": None}
     noted = {"maps": ["combi"], "step": 4, **CONFIG}
     return {
         "config.json": Format(run, JSON, _read_run),
@@ -103,12 +108,12 @@ def _read_metrics(folder: Path) -> Any:
 
 
 def _read_thresholds(folder: Path) -> Any:
-    found = thresholds.read(folder, checkpoint.Run(MODEL, {}, CONFIG, 4))
+    found = healthy_stats.read(Run(MODEL, {}, 4, CONFIG, folder))
     if found is None:
         raise InputError("damaged, so the thresholds are measured again")
     assert all(math.isfinite(row["0.01"]) for row in found.thresholds.values())
     if found.ranges is not None:
-        thresholds.unlike(found.ranges, np.zeros((1, 4, 4, 1), np.uint8))
+        healthy_stats.outside_ranges(found.ranges, np.zeros((1, 4, 4, 1), np.uint8))
     return found.thresholds
 
 
@@ -118,13 +123,14 @@ def _read_trained_on(folder: Path) -> Any:
 
 
 def _read_evaluation(folder: Path) -> Any:
-    found = [*results.evaluations(folder), results.read_evaluation(folder)]
+    run = Run(MODEL, {}, 4, CONFIG, folder)
+    found = [*results.evaluations(run), results.read_evaluation(run)]
     assert all(type(one["step"]) is int for one in found)
     return found
 
 
 def _read_note(folder: Path) -> Any:
-    results.refuse_other_maps(folder / ".settings.json", {"maps": ["combi"], "step": 4, **CONFIG})
+    claim_maps_folder(folder, volume_maps.NOTE, {"maps": ["combi"], "step": 4, **CONFIG})
     return None
 
 
@@ -134,15 +140,15 @@ def _scores(folder: Path) -> Format:
     names = tuple(f"test/{i}.png" for i in range(count))
     dataset = Dataset(images, np.array([True, False, False]), None, names, names, ("bad", "good", "good"))
     maps = {"combi": np.ones((count, 8, 8, 1), np.float32)}
-    samples = {name: np.arange(count, dtype=np.float32) for name in results.SAMPLES}
-    results.write_scores(folder / "scores", dataset, results.Scored(samples, maps, np.ones(images.shape, np.float32)))
+    image_scores = {name: np.arange(count, dtype=np.float32) for name in IMAGE_SCORES}
+    score_files.write(folder, dataset, Scores(maps, image_scores, np.ones(images.shape, np.float32)))
 
     def read(folder: Path) -> Any:
-        scored = results.read_scores(folder, dataset, ["combi"])
-        assert scored.maps["combi"].shape == (count, 8, 8, 1)
-        assert scored.reconstructions.shape == images.shape
-        assert all(values.shape == (count,) and values.dtype.kind in "if" for values in scored.samples.values())
-        return {**scored.maps, **scored.samples}
+        scores = score_files.read(folder, dataset, ["combi"], again="`jaxvae evaluate`")
+        assert scores.maps["combi"].shape == (count, 8, 8, 1)
+        assert scores.reconstructions.shape == images.shape
+        assert all(values.shape == (count,) and values.dtype.kind in "if" for values in scores.image_scores.values())
+        return {**scores.maps, **scores.image_scores}
 
     return Format(sample(folder), {**JSON, ".npy": [mutations.npy]}, read)
 

@@ -90,7 +90,7 @@ class Train:
         from jaxvae.evaluation import thresholds
 
         try:
-            thresholds.keep(self.run, run, splits)
+            thresholds.write_healthy_stats(run, splits)
         except InputError as error:
             print(f"  no thresholds of healthy images, so masks need --threshold: {error}")
 

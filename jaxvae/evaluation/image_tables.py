@@ -7,29 +7,31 @@ from typing import Any
 import numpy as np
 
 from jaxvae import __version__
+from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset
 from jaxvae.data.volumes import slices
 from jaxvae.evaluation import image_metrics
 from jaxvae.evaluation.image_metrics import Row
-from jaxvae.runs.checkpoint import Run
-from jaxvae.scoring.results import Scored
+from jaxvae.runs.run import Run
+from jaxvae.scores.batches import Scores
+from jaxvae.scoring.healthy_stats import Thresholds
 
 
-def of_images(run: Run, test: Dataset, scored: Scored, *, resamples: int = 1000) -> dict[str, Any]:
-    """The tables of pixels and of whole images, and what they were made from, as in evaluation.json.
+def make_tables(run: Run, test: Dataset, scores: Scores, *, resamples: int = 1000) -> dict[str, Any]:
+    """The tables of pixels and of whole images, and what they were computed from, as in evaluation.json.
 
     Without healthy test images, or without anomalous ones, the metrics of whole images are None. The table of pixels
     needs masks with healthy and anomalous pixels, and is empty without them.
     """
-    images = slices.middle(test.images) if run.config.get("volumes") else test.images
+    images = slices.middle(test.images) if run.kind is kinds.VOLUMES else test.images
     baselines = image_metrics.baseline_maps(images)
-    # Equal for all images, as the mean of ranks is where all pixels have one, a baseline says nothing of them.
+    # A baseline with one value for all images is left out, such as the mean rank of images without ties.
     means = {name: values for name, values in image_metrics.map_means(baselines).items() if np.ptp(values) > 0}
-    samples = {**means, **scored.samples}
+    image_scores = {**means, **scores.image_scores}
     pixels = []
-    # An image may be called anomalous for a lesion of which no pixel is left at the model's resolution.
+    # An anomalous image can have an empty mask if its lesion vanishes at the model's resolution.
     if test.masks is not None and test.masks.any() and not test.masks.all():
-        maps = {**baselines, **scored.maps}
+        maps = {**baselines, **scores.maps}
         pixels = image_metrics.pixel_rows(maps, test.masks, test.groups, resamples=resamples)
     return {
         "jaxvae": __version__,
@@ -38,18 +40,19 @@ def of_images(run: Run, test: Dataset, scored: Scored, *, resamples: int = 1000)
         "images": {"test": len(test), "anomalous": int(test.labels.sum()), "groups": len(set(test.groups))},
         "anomalous_pixels": None if test.masks is None else float(test.masks.mean()),
         "pixels": pixels,
-        "samples": image_metrics.sample_rows(samples, test.labels, test.groups, resamples=resamples),
+        "samples": image_metrics.sample_rows(image_scores, test.labels, test.groups, resamples=resamples),
     }
 
 
-def false_positives(scored: Scored, thresholds: dict[str, dict[str, float]]) -> list[Row]:
+def false_positives(scores: Scores, thresholds: Thresholds) -> list[Row]:
     """For healthy images: the share of their pixels that each map marks at its thresholds.
 
     Returns:
       Rows with `score` and `at_0.01`, one for each map that has thresholds.
     """
     return [
-        {"score": name} | {f"at_{rate}": float(np.mean(values >= threshold)) for rate, threshold in of_map.items()}
-        for name, values in scored.maps.items()
-        if (of_map := thresholds.get(name))
+        {"score": name}
+        | {f"at_{rate}": float(np.mean(values >= threshold)) for rate, threshold in thresholds[name].items()}
+        for name, values in scores.maps.items()
+        if thresholds.get(name)
     ]

@@ -1,4 +1,4 @@
-"""Volumes measured from their prepared slices alone, at the model's resolution: their scans are not needed."""
+"""Evaluation of prepared slices alone, at the model's resolution, without the scans."""
 
 from __future__ import annotations
 
@@ -9,72 +9,78 @@ import numpy as np
 from jaxvae.data.dataset import Dataset
 from jaxvae.data.volumes import cache, slices
 from jaxvae.data.volumes.cache import Cache
+from jaxvae.evaluation.volume_baselines import baseline_slices
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import healthy_thresholds
-from jaxvae.evaluation.volume_tables import Judging, Table, Thresholds, baselines, table
-from jaxvae.runs.checkpoint import Run
-from jaxvae.scoring.results import score_dataset
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table
+from jaxvae.runs.run import Run
+from jaxvae.runs.run_scores import score_dataset
+from jaxvae.scoring.healthy_stats import Thresholds
 
 
 def slice_thresholds(run: Run, opened: Cache, validation: Dataset) -> Thresholds:
     """The thresholds that a share of the brain's voxels in healthy slices reach, baselines included.
 
     Args:
-      opened: the volumes that the slices belong to.
+      opened: the prepared volumes of the slices.
       validation: slices without a lesion.
     """
-    maps = score_dataset(run, validation, reconstructions=False, name="validation").maps
-    return healthy_thresholds(measured(opened, validation, maps, {}, Judging()))
+    maps = score_dataset(run, validation, reconstructions=False, label="validation").maps
+    return healthy_thresholds(measure_slices(opened, validation, maps, {}, VolumeSettings()))
 
 
-def table_of_slices(
+def slice_table(
     opened: Cache,
     test: Dataset,
     maps: Mapping[str, np.ndarray],
     thresholds: Thresholds,
-    judging: Judging,
+    settings: VolumeSettings,
     *,
     resamples: int = 1000,
-) -> Table:
-    """The table at the model's resolution, as `volume_tables.tables` makes it of scans.
+) -> VolumeTable:
+    """The table at the model's resolution, as `volume_tables.make_tables` makes it from scans.
 
     Args:
-      opened: the volumes that the slices belong to.
-      test: their slices.
+      opened: the prepared volumes of the slices.
+      test: the slices.
       maps: [N, S, S, 1] each, in the order of `test`.
-      thresholds: of `slice_thresholds`; without any, the table lacks their columns.
+      thresholds: of `slice_thresholds`; if empty, the table has no columns at thresholds.
     """
-    measures = measured(opened, test, maps, thresholds, judging)
-    return table("model_resolution", judging, measures, thresholds, [], resamples)
+    measures = measure_slices(opened, test, maps, thresholds, settings)
+    return make_table("model_resolution", settings, measures, thresholds, [], resamples)
 
 
-def measured(
-    opened: Cache, dataset: Dataset, maps: Mapping[str, np.ndarray], thresholds: Thresholds, judging: Judging
+def measure_slices(
+    opened: Cache,
+    dataset: Dataset,
+    maps: Mapping[str, np.ndarray],
+    thresholds: Thresholds,
+    settings: VolumeSettings,
 ) -> list[VolumeMeasure]:
-    """Measures of each volume that has slices in a data set, over the brain in those slices."""
-    place = {name: i for i, name in enumerate(dataset.names)}
+    """The measures of each volume that has slices in a data set, over the brain in those slices."""
+    row_of = {name: i for i, name in enumerate(dataset.names)}
     measures = []
     for record in opened.volumes:
         numbered = enumerate(cache.slice_names(record), record["start"])
-        pairs = np.array([(place[name], number) for number, name in numbered if name in place]).reshape(-1, 2)
+        pairs = np.array([(row_of[name], number) for number, name in numbered if name in row_of]).reshape(-1, 2)
         if not len(pairs):
             continue
-        of, numbers = pairs.T
+        chosen, numbers = pairs.T
         brains = opened.brains[numbers]
         lesions = np.zeros_like(brains) if opened.masks is None else opened.masks[numbers]
-        scored = {
-            **baselines(slices.middle(opened.images[numbers]), brains),
-            **{name: values[of] for name, values in maps.items()},
+        all_maps = {
+            **baseline_slices(slices.middle(opened.images[numbers]), brains),
+            **{name: values[chosen] for name, values in maps.items()},
         }
         measures.append(
             measure(
                 record["name"],
                 record["patient"],
-                {name: values[..., 0] for name, values in scored.items()},
+                {name: values[..., 0] for name, values in all_maps.items()},
                 lesions[..., 0],
                 brains[..., 0],
                 thresholds,
-                smallest_lesion=judging.smallest_lesion,
+                smallest_lesion=settings.smallest_lesion,
                 head=cache.is_head(record),
             )
         )

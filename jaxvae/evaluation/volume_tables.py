@@ -1,8 +1,8 @@
-"""A run held against volumes: the same scores on the scan's own grid, post-processed, and at the model's resolution.
+"""Tables of a run on volumes: on the scan's own grid, post-processed, and at the model's resolution.
 
-Only the brain counts, but in a table that says otherwise. On the scan's own grid all of it does: where planes were
-dropped the maps are 0, and a lesion there is missed. Thresholds come from healthy volumes that the run did not learn
-from, and for each table from that table's own maps.
+Only voxels inside the brain count, except in the table with the background. On the scan's own grid the whole brain
+counts: maps are 0 in planes that were dropped, so a lesion there is missed. Thresholds come from healthy volumes that
+the run was not trained on. Each table has thresholds from its own maps.
 """
 
 from __future__ import annotations
@@ -10,45 +10,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxvae import __version__
-from jaxvae.data.dataset import Dataset, contents
-from jaxvae.data.volumes import cache, slices
-from jaxvae.data.volumes.prepared_scan import PreparedScan
+from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_measures
 from jaxvae.evaluation.postprocessing import median, remove_small, step
+from jaxvae.evaluation.volume_baselines import baseline_slices, baseline_volumes
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import Row, healthy_thresholds, rows
-from jaxvae.metrics.baselines import equalised_brightness
 from jaxvae.progress import Bar
-from jaxvae.runs import trained_on
-from jaxvae.runs.checkpoint import Run
+from jaxvae.runs.run import Run
 from jaxvae.scores import MAPS
-from jaxvae.scoring.volume_scores import VolumeScores, score_scans, slicing_of
+from jaxvae.scoring.healthy_stats import Thresholds
+from jaxvae.scoring.volume_scores import VolumeScores, score_scans
 
-Thresholds = dict[str, dict[str, float]]  # by score and by the share of healthy voxels above it
-# What a table is of: the scan's own grid, that post-processed, that with its background, or the model's resolution.
+# The scan's own grid, the same post-processed, the same with its background, and the model's resolution.
 NAMES = ("own_grid", "post_processed", "background", "model_resolution")
 
 
 @dataclass(frozen=True)
-class Judging:
-    """How volumes are judged.
+class VolumeSettings:
+    """How volumes are evaluated.
 
     Args:
-      maps: which maps of `scores.MAPS`; the baselines are always there.
-      median: edge of the cube of the post-processed table, in voxels; 0 leaves that table out.
+      maps: which maps of `scores.MAPS`; the baselines are always included.
+      median: edge of the median filter of the post-processed table, in voxels; 0 leaves that table out.
       components: predicted components of fewer voxels are removed in that table.
       smallest_lesion: lesions of fewer voxels are not counted as lesions.
-      background: one more table has every voxel of the scan, as some papers do; the many that nobody could take for a
-        lesion raise an AUROC.
+      background: add a table of every voxel of the scan, as some papers do. Its many easy voxels raise an AUROC.
     """
 
     maps: tuple[str, ...] = MAPS
@@ -58,104 +54,106 @@ class Judging:
     background: bool = False
 
 
-class Table(NamedTuple):
+class VolumeTable(NamedTuple):
     """One table: its caption, its rows, and the thresholds of its columns.
 
-    Where no voxel of any lesion is left, as of small ones at a model's resolution, rows hold false positives only, and
-    without thresholds there are none.
+    If no voxel of any lesion is left, as happens with small lesions at a model's resolution, the rows hold false
+    positives only. Without thresholds there are no rows then.
     """
 
     name: str  # one of `NAMES`
     caption: str
-    prevalence: float  # the share of the voxels that count that are anomalous: a guess has that average precision
+    prevalence: float  # the share of the counted voxels that are anomalous: the average precision of a random guess
     rows: list[Row]
     thresholds: Thresholds
     reference: str  # the volumes that the thresholds come from, in words
 
 
-class _View(NamedTuple):
-    """One volume as one table sees it."""
+class _CountedVoxels(NamedTuple):
+    """The voxels of one volume that one table counts."""
 
-    name: str
+    table: str
     maps: dict[str, np.ndarray]
     lesion: np.ndarray
     region: np.ndarray
     smallest_component: int
 
 
-def tables(
+def make_tables(
     run: Run,
-    judged: Sequence[Scan],
+    test: Sequence[Scan],
     healthy: Sequence[Scan],
-    judging: Judging,
+    settings: VolumeSettings,
     *,
     resamples: int = 1000,
-    kept: Path | None = None,
-    of_slices: Thresholds | None = None,
-) -> list[Table]:
+    measures_dir: Path | None = None,
+    slice_thresholds: Thresholds | None = None,
+) -> list[VolumeTable]:
     """Every table of a run on volumes with known lesions.
 
     Args:
-      judged: volumes with lesion masks; those without one count as healthy.
-      healthy: volumes that the thresholds come from, none of which the run was trained on; those without a
-        lesion where there are any, else what is healthy in the others. Without volumes, and without `of_slices`, the
-        tables lack the columns of thresholds.
-      resamples: of the bootstrap over patients.
-      kept: a folder for what is measured of each volume, so that a call that was killed goes on when it is repeated.
-      of_slices: thresholds of `prepared_volumes.slice_thresholds`, for where `healthy` is empty: they serve
-        the maps on the scan's own grid and everything at the model's resolution.
+      test: volumes with lesion masks; those without a mask count as healthy.
+      healthy: volumes that the thresholds come from, none of which the run was trained on. Volumes without a lesion are
+        used if there are any, else the healthy voxels of the others. Without volumes and without `slice_thresholds`,
+        the tables have no columns at thresholds.
+      resamples: bootstrap resamples over patients.
+      measures_dir: a folder for the measures of each volume, so that a call that was killed can be continued.
+      slice_thresholds: thresholds of `prepared_volumes.slice_thresholds`, used if `healthy` is empty: for the maps on
+        the scan's own grid, and for everything at the model's resolution.
     Raises:
-      InputError: a scan that cannot be read.
+      InputError: a scan cannot be read.
     """
     references = {
         name: [one for one in measures if one.anomalous + one.outside == 0] or measures
-        for name, measures in _measured(run, healthy, judging, {}, "healthy volumes", kept).items()
+        for name, measures in _measure_scans(run, healthy, settings, {}, "healthy volumes", measures_dir).items()
     }
     thresholds = {name: healthy_thresholds(measures) for name, measures in references.items()}
-    if not healthy and of_slices:
-        # Baselines at the scan's own grid have not been averaged to the model's pixels.
-        of_maps = {name: of_slices[name] for name in judging.maps if name in of_slices}
-        thresholds = {"own_grid": of_maps, "model_resolution": of_slices}
-    measured = _measured(run, judged, judging, thresholds, "volumes", kept)
+    if not healthy and slice_thresholds:
+        # Baselines on the scan's own grid have not been averaged to the model's pixels.
+        own_grid = {name: slice_thresholds[name] for name in settings.maps if name in slice_thresholds}
+        thresholds = {"own_grid": own_grid, "model_resolution": slice_thresholds}
+    measured = _measure_scans(run, test, settings, thresholds, "volumes", measures_dir)
     return [
-        table(name, judging, measures, thresholds.get(name, {}), references.get(name, []), resamples)
+        make_table(name, settings, measures, thresholds.get(name, {}), references.get(name, []), resamples)
         for name, measures in measured.items()
     ]
 
 
-def table(
+def make_table(
     name: str,
-    judging: Judging,
+    settings: VolumeSettings,
     measures: Sequence[VolumeMeasure],
     thresholds: Thresholds,
     references: Sequence[VolumeMeasure],
     resamples: int,
-) -> Table:
+) -> VolumeTable:
     """The table of measures that were taken with these thresholds.
 
     Args:
-      references: what the thresholds were measured on; none of them if it was the validation slices.
+      references: the measures that the thresholds come from; empty if they come from the validation slices.
     """
     heads = sum(one.head for one in measures)
-    inside, healthy, outside = (sum(getattr(one, of) for one in measures) for of in ("anomalous", "healthy", "outside"))
+    inside, healthy, outside = (
+        sum(getattr(one, kind) for one in measures) for kind in ("anomalous", "healthy", "outside")
+    )
     prevalence = inside / (inside + healthy)
-    caption = f"{_caption(name, judging, heads, len(measures))}; {100 * prevalence:.2g} % of it is anomalous"
+    caption = f"{_caption(name, settings, heads, len(measures))}; {100 * prevalence:.2g} % of it is anomalous"
     if outside:
         caption += f", and {outside:,} of {inside + outside:,} lesion voxels lie outside of it and do not count"
     if heads < len(measures) and any(one.head for one in references):
         caption += "; the thresholds come from whole heads, on which the run was trained"
     reference = f"of {len(references)} volume{'s' if len(references) != 1 else ''} set aside"
     if any(one.anomalous + one.outside for one in references):
-        reference += ", which have lesions: these are left out"
+        reference += ", outside their lesions"
     if not references:
         reference = "of the validation slices, at the model's resolution"
     if not inside and thresholds:
         caption += ", so only false positives can be counted"
     shown = rows(measures, resamples=resamples) if inside or thresholds else []
-    return Table(name, caption, prevalence, shown, thresholds, reference)
+    return VolumeTable(name, caption, prevalence, shown, thresholds, reference)
 
 
-def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
+def _caption(name: str, settings: VolumeSettings, heads: int, count: int) -> str:
     where = "At the model's resolution" if name == "model_resolution" else "On the scan's own grid"
     if name == "background":
         return f"{where}, background included"
@@ -164,114 +162,71 @@ def _caption(name: str, judging: Judging, heads: int, count: int) -> str:
     else:
         region = f"inside the brain{f' (in {heads} of {count} volumes the head)' if heads else ''}"
     if name == "post_processed":
-        steps = step(median, judging.median).name, step(remove_small, judging.components).name
+        steps = step(median, settings.median).name, step(remove_small, settings.components).name
         return f"{where}, {region}, post-processed: {', '.join(steps)}"
     return f"{where}, {region}"
 
 
-def _measured(
+def _measure_scans(
     run: Run,
     scans: Sequence[Scan],
-    judging: Judging,
+    settings: VolumeSettings,
     thresholds: dict[str, Thresholds],
     name: str,
-    kept: Path | None,
+    measures_dir: Path | None,
 ) -> dict[str, list[VolumeMeasure]]:
-    """For each table the measures of all volumes, of which a few are in memory at a time."""
-    places = [kept / f"{_digest(run, scan, judging, thresholds)}.npz" if kept else None for scan in scans]
-    found = [volume_measures.read(place) if place else {} for place in places]
-    todo = [number for number, of_scan in enumerate(found) if not of_scan]
-    results = score_scans(run, [scans[number] for number in todo], maps=judging.maps, keep_voxels=True)
-    there = len(scans) - len(todo)
-    progress = Bar(results, name, len(scans), initial=there, unit="volume")
+    """The measures of all volumes for each table; only a few volumes are in memory at a time."""
+    files = [
+        measures_dir / f"{_digest(run, scan, settings, thresholds)}.npz" if measures_dir else None for scan in scans
+    ]
+    measures = [volume_measures.read(file) if file else {} for file in files]
+    todo = [number for number, measured in enumerate(measures) if not measured]
+    results = score_scans(run, [scans[number] for number in todo], maps=settings.maps, keep_voxels=True)
+    progress = Bar(results, name, len(scans), initial=len(scans) - len(todo), unit="volume")
     for number, result in zip(todo, progress, strict=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
-        found[number] = {
-            view.name: measure(
+        measures[number] = {
+            counted.table: measure(
                 result.scan.name,
                 result.scan.patient,
-                view.maps,
-                view.lesion,
-                view.region,
-                thresholds.get(view.name, {}),
-                smallest_lesion=judging.smallest_lesion,
-                smallest_component=view.smallest_component,
+                counted.maps,
+                counted.lesion,
+                counted.region,
+                thresholds.get(counted.table, {}),
+                smallest_lesion=settings.smallest_lesion,
+                smallest_component=counted.smallest_component,
                 head=result.cut.is_head,
             )
-            for view in _views(run, result, judging)
+            for counted in _counted_voxels(run, result, settings)
         }
-        if place := places[number]:
-            volume_measures.write(place, found[number])
-    return {view: [of_scan[view] for of_scan in found] for view in found[0]} if found else {}
+        if file := files[number]:
+            volume_measures.write(file, measures[number])
+    return {table: [measured[table] for measured in measures] for table in measures[0]} if measures else {}
 
 
-def _digest(run: Run, scan: Scan, judging: Judging, thresholds: dict[str, Thresholds]) -> str:
-    """The same for two measurings that give the same."""
+def _digest(run: Run, scan: Scan, settings: VolumeSettings, thresholds: dict[str, Thresholds]) -> str:
+    """A hash of everything that decides the measures of a scan."""
     files = sources(scan, "image", "brain", "lesion")
-    decisive = (__version__, run.config, run.step, scan, files, asdict(judging), thresholds)
+    decisive = (__version__, run.config, run.step, scan, files, asdict(settings), thresholds)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _views(run: Run, scores: VolumeScores, judging: Judging) -> Iterator[_View]:
-    cut = scores.cut
+def _counted_voxels(run: Run, volume: VolumeScores, settings: VolumeSettings) -> Iterator[_CountedVoxels]:
+    """The voxels of a volume for each table."""
+    cut = volume.cut
     lesion = np.zeros(cut.brain.shape, bool) if cut.lesion is None else cut.lesion
-    own = {**baseline_volumes(run, cut), **{name: scores.volume(name) for name in judging.maps}}
-    yield _View("own_grid", own, lesion, cut.brain, 1)
-    if judging.median:
-        smoothed = {name: median(scored, judging.median) for name, scored in own.items()}
-        yield _View("post_processed", smoothed, lesion, cut.brain, judging.components)
-    if judging.background:
-        yield _View("background", own, lesion, np.ones_like(cut.brain), 1)
+    own = {**baseline_volumes(run, cut), **{name: volume.map(name) for name in settings.maps}}
+    yield _CountedVoxels("own_grid", own, lesion, cut.brain, 1)
+    if settings.median:
+        smoothed = {name: median(values, settings.median) for name, values in own.items()}
+        yield _CountedVoxels("post_processed", smoothed, lesion, cut.brain, settings.components)
+    if settings.background:
+        yield _CountedVoxels("background", own, lesion, np.ones_like(cut.brain), 1)
     small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
-    inside = cut.slices.brains[..., 0]
     maps = {
-        **baselines(slices.middle(cut.slices.images), cut.slices.brains),
-        **{name: scores.scores.maps[name] for name in judging.maps},
+        **baseline_slices(slices.middle(cut.slices.images), cut.slices.brains),
+        **{name: volume.scores.maps[name] for name in settings.maps},
     }
-    planes = {name: scored[..., 0] for name, scored in maps.items()}
-    yield _View("model_resolution", planes, small[..., 0], inside, 1)
-
-
-def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
-    """What a threshold on the scan itself gives, [X, Y, Z] each: the maps of `baselines` for the whole brain."""
-    # Of the scan as it is: clipping is what the model is given, and would take from the baselines what they find.
-    slicing = replace(slicing_of(run), clip=None, percentiles=None)
-    inside = slices.normalised(cut.volume.voxels[cut.brain], slicing)
-    values = baselines(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
-    volumes = {name: np.zeros(cut.brain.shape, np.float32) for name in values}
-    for name, volume in volumes.items():
-        volume[cut.brain] = values[name].ravel()
-    return volumes
-
-
-def baselines(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
-    """[K, H, W, 1] each, of slices taken together: |x|, and the share of the brain that is no brighter than x.
-
-    Once normalised, x is 0 in the middle of the brain's values, so that |x| finds what is dark as well; the rank finds
-    what is bright. At the model's resolution x is what the model was given, clipped where its slices are.
-    """
-    ranks = equalised_brightness(images.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
-    return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
-
-
-def other_volumes(run_directory: Path, run: Run, directory: Path) -> Dataset:
-    """All slices of other prepared volumes, which have to be cut as the run's own were.
-
-    Raises:
-      InputError: they are not, the run was trained on one of them, or it was not trained on volumes.
-    """
-    wanted, opened = slicing_of(run), cache.open_cache(directory)
-    if opened.slicing != wanted:
-        raise InputError(
-            f"{directory}: was prepared with {opened.slicing}, and what the run was trained on with {wanted}; "
-            "prepare it with the same flags"
-        )
-    of_volumes = {record["image"]: contents(cache.images_of(opened, record)) for record in opened.volumes}
-    trained_on.refuse(run_directory, of_volumes, directory)
-    return cache.dataset(opened)
-
-
-def to_config(found: Sequence[Table]) -> list[dict[str, Any]]:
-    """As JSON values."""
-    return [table._asdict() for table in found]
+    planes = {name: values[..., 0] for name, values in maps.items()}
+    yield _CountedVoxels("model_resolution", planes, small[..., 0], cut.slices.brains[..., 0], 1)

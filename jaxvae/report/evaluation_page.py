@@ -20,7 +20,7 @@ from jaxvae.progress import Bar
 from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables, training_curve
 from jaxvae.report.evaluation_tables import NOTE, named, of_healthy, of_volumes, why
 from jaxvae.report.page import Figure, Section
-from jaxvae.scoring.results import Scored
+from jaxvae.scores.batches import Scores
 
 # The maps that panels show: a column for each of Combi's variants would leave none of them legible.
 DRAWN = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smoothed")
@@ -29,7 +29,7 @@ DRAWN = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "combi_smooth
 def write(
     report: Path,
     test: Dataset,
-    scored: Scored,
+    scores: Scores,
     evaluation: dict[str, Any],
     config: dict[str, Any],
     *,
@@ -46,18 +46,18 @@ def write(
         # Of a slice with its neighbours as channels, the slice is what is shown and what brightness is judged by.
         test = replace(test, images=slices.middle(test.images))
         if evaluation["pixels"]:
-            scored = replace(scored, reconstructions=slices.middle(scored.reconstructions))
+            scores = replace(scores, reconstructions=slices.middle(scores.reconstructions))
     baselines = baseline_maps(test.images)
     figures, parts, markdown = [], [], []
     with Bar(total=3 if evaluation["pixels"] else 1, desc="draw", unit="figure", leave=False) as bar:
         if evaluation["pixels"]:
-            figures.append(_panels(report / "panels", test, scored, _leader(evaluation, scored), cases))
+            figures.append(_panels(report / "panels", test, scores, _leader(evaluation, scores), cases))
             bar.update()
-            maps = {**baselines, **scored.maps}
+            maps = {**baselines, **scores.maps}
             figures += _curves(report, "pixels", maps, test.masks, evaluation["pixels"])
             bar.update()
         if not why(evaluation["images"]):
-            samples = {**map_means(baselines), **scored.samples}
+            samples = {**map_means(baselines), **scores.image_scores}
             figures += _curves(report, "images", samples, test.labels, evaluation["samples"])
         bar.update()
     if records:
@@ -101,26 +101,26 @@ def write(
     )
 
 
-def _leader(evaluation: dict[str, Any], scored: Scored) -> str:
+def _leader(evaluation: dict[str, Any], scores: Scores) -> str:
     """The map with the highest average precision."""
-    rows = [row for row in evaluation["pixels"] if row["score"] in scored.maps]
+    rows = [row for row in evaluation["pixels"] if row["score"] in scores.maps]
     return max(rows, key=lambda row: np.ravel(row["average_precision"])[0])["score"]
 
 
-def _panels(path: Path, test: Dataset, scored: Scored, leader: str, cases: int) -> Figure:
+def _panels(path: Path, test: Dataset, scores: Scores, leader: str, cases: int) -> Figure:
     """The images in which the best Dice of the leading map is best, median and worst."""
     assert test.masks is not None
     # Where all of an image is anomalous, there is nothing to tell apart.
     sick = np.flatnonzero(test.masks.any(axis=(1, 2, 3)) & ~test.masks.all(axis=(1, 2, 3)))
-    dices = np.array([best_dice(np.asarray(scored.maps[leader][i]), test.masks[i])[0] for i in sick])
+    dices = np.array([best_dice(np.asarray(scores.maps[leader][i]), test.masks[i])[0] for i in sick])
     chosen, words = panels.cases(dices, count=cases)
     index = sick[chosen]
     titles = [
         f"{word}: {test.kinds[i]}, {test.names[i].encode(errors='replace').decode()}, Dice {dices[k]:.2f}"
         for word, i, k in zip(words, index, chosen, strict=True)
     ]
-    maps = {name: np.asarray(scored.maps[name][index]) for name in DRAWN if name in scored.maps}
-    panels.figure(path, test.images[index], scored.reconstructions[index], maps, test.masks[index], titles)
+    maps = {name: np.asarray(scores.maps[name][index]) for name in DRAWN if name in scores.maps}
+    panels.figure(path, test.images[index], scores.reconstructions[index], maps, test.masks[index], titles)
     alt = (
         f"{len(index)} images, each beside its reconstruction, the maps {', '.join(map(style.display, maps))}, and its "
         f"mask; best Dice {dices[chosen].max():.2f}, worst {dices[chosen].min():.2f}"

@@ -9,7 +9,7 @@ from jaxvae.errors import InputError
 from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
 from jaxvae.evaluation.volume_metrics import BEST as VOLUME_BEST
 from jaxvae.evaluation.volume_metrics import COLUMNS
-from jaxvae.evaluation.volume_tables import Judging
+from jaxvae.evaluation.volume_tables import VolumeSettings
 from jaxvae.metrics.intervals import FEWEST_GROUPS
 from jaxvae.report import style, tables
 
@@ -19,7 +19,7 @@ NOTE = (
     "best Dice and the threshold at 5 % FPR are chosen on these very labels; equalised x ranks the pixels of each "
     f"image or slice; in brackets the 95 % interval over resampled images or patients, of at least {FEWEST_GROUPS}"
 )
-FOUND = f"a lesion of {Judging().smallest_lesion} voxels or more is found where one of its voxels is"
+FOUND = f"a lesion of {VolumeSettings().smallest_lesion} voxels or more is found where one of its voxels is"
 
 
 def text(evaluation: dict[str, Any]) -> str:

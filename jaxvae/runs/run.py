@@ -13,8 +13,11 @@ scores/ report/    what was computed from it
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxvae import files
 from jaxvae.data.kinds import Kind, Source, from_config, kind_of_config, same_images
@@ -22,6 +25,8 @@ from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models import Model, param_shapes
 from jaxvae.runs import checkpoint
 from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
+from jaxvae.scores import MAPS
+from jaxvae.scores.batches import BATCH, Scores
 from jaxvae.types import Params
 
 # Entries of config.json about the images that are not settings.
@@ -46,6 +51,34 @@ class Run(NamedTuple):
     def kind(self) -> Kind:
         """The kind of data that the run was trained on."""
         return kind_of_config(self.config)
+
+    def score(
+        self,
+        images: np.ndarray | Iterable[np.ndarray],
+        maps: Sequence[str] = MAPS,
+        *,
+        reconstructions: bool = False,
+        batch_size: int = BATCH,
+    ) -> Scores:
+        """Score any number of images, prepared in the same way as the run's own images.
+
+        Args:
+          images: [N, H, W, C] or [N, H, W], uint8 (divided by 255) or float; or images of several sizes, if the run
+            was trained on a folder of images and resizes them.
+          maps: names from `scores.MAPS`.
+          reconstructions: return the reconstructions too.
+          batch_size: images at a time, on each device of this process.
+
+        Returns:
+          Maps and image scores on the host, in the order of the images and at the size of the model.
+
+        Raises:
+          InputError: an image does not fit the model once prepared, or one of its scores is NaN or infinite.
+        """
+        from jaxvae.runs import run_scores
+
+        settings = {"reconstructions": reconstructions, "batch_size": batch_size}
+        return run_scores.score_any(self, images, maps=maps, **settings)
 
 
 def claim(run_dir: Path, config: Config) -> None:

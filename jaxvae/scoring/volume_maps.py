@@ -1,200 +1,221 @@
-"""Maps of volumes in a folder: scored, put back and written at the same time, continued where it was stopped.
+"""Maps of volumes in a folder, each on its scan's own grid. A stopped call can be continued.
 
 OUT/.settings.json       the run and the maps; another run or other maps are refused
 OUT/<name>_<map>.nii.gz  float32, on the scan's own grid
 OUT/<name>_mask.nii.gz   uint8, 1 where the first map reaches the threshold, if there is one
-OUT/<name>.json          the scores of its slices and of the whole; written last, so that it says the volume is done
-OUT/times.jsonl          one line a volume: seconds of reading, scoring and writing
-OUT/failed.jsonl         the scans that could not be scored, with their reasons; both with the shard in their names
+OUT/<name>.json          the scores of the volume and of its slices; written last, so it says that the volume is done
+OUT/times.jsonl          one line per volume: seconds of reading, scoring and writing
+OUT/failed.jsonl         the scans that could not be scored, with their reasons
+
+With a shard, the names of the last two files include it.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxvae import files
-from jaxvae.data.volumes import volume_files
-from jaxvae.data.volumes.scans import Rejected, Scan, sources, write_rejected
-from jaxvae.errors import InputError
-from jaxvae.evaluation import thresholds
-from jaxvae.runs.checkpoint import Run
+from jaxvae.data.volumes import cache, volume_files
+from jaxvae.data.volumes import scans as scan_files
+from jaxvae.data.volumes.scans import Rejected, Scan, sources
+from jaxvae.errors import ArgumentError, InputError
+from jaxvae.runs.run import Run
+from jaxvae.runs.run_scores import infinite_message
 from jaxvae.scores.batches import BATCH
-from jaxvae.scoring import results
+from jaxvae.scoring.healthy_stats import Ranges, outside_ranges
 from jaxvae.scoring.volume_scores import AHEAD, VolumeScores, score_scans
+from jaxvae.scoring.writing import Outcome, claim_maps_folder, maps_folder, write_each
+
+NOTE = ".settings.json"
+STAGES = ("read", "score", "write")  # the seconds in times.jsonl
+AGAIN = "scored again: a file was missing, or the threshold has changed"
+FAR = "most slices have values far outside the range of the training slices"
 
 
-class Summary(NamedTuple):
-    """What `write_scans` did."""
+def score_volume_folder(
+    run: Run,
+    folder: Path,
+    out: Path | None,
+    *,
+    maps: Sequence[str],
+    threshold: float | None = None,
+    images: str | None = None,
+    brains: str | None = None,
+    shard: str | None = None,
+    ranges: Ranges | None = None,
+    batch_size: int = BATCH,
+) -> tuple[Path, Outcome]:
+    """Write the maps of all volumes in a folder, of one volume, or of prepared volumes; `jaxvae score RUN FOLDER`.
 
-    written: int
-    skipped: int  # had been written before
-    failed: list[Rejected]
-    seconds: dict[str, float]  # of reading, scoring and writing, summed over volumes; they overlap
-    warnings: Counter[str]  # of the volumes that were written
+    Args:
+      out: the output folder; None stands for RUN/scores/NAME.
+      maps, threshold, ranges, batch_size: see `write_volumes`.
+      images, brains: patterns of the scans and of their brain masks; None searches for them.
+      shard: I/N, every N-th volume from the I-th; None stands for all.
+    Returns:
+      The output folder, and what was written.
+    Raises:
+      InputError: as `write_volumes`, or there is no volume, or an argument does not fit the folder.
+    """
+    out = maps_folder(run, folder, out)
+    if cache.is_cache(folder):
+        for name, pattern in {"images": images, "brains": brains}.items():
+            if pattern is not None:
+                raise ArgumentError(name, pattern, f"{folder} holds prepared volumes, all of which are scored")
+        found, rejected = cache.scans(cache.open_cache(folder)), []
+    else:
+        found, rejected = scan_files.unlabelled(folder, images=images, brains=brains)
+    part = _shard(shard)
+    outcome = write_volumes(
+        run,
+        found[part],
+        out,
+        maps=maps,
+        threshold=threshold,
+        rejected=rejected[part],
+        suffix=f"-{shard.replace('/', 'of')}" if shard else "",
+        ranges=ranges,
+        batch_size=batch_size,
+    )
+    return out, outcome._replace(notices=scan_files.shared(found))
 
 
-def write_scans(
+def stage_seconds(outcome: Outcome) -> dict[str, float]:
+    """The seconds of reading, scoring and writing, summed over the volumes that were written. The stages overlap."""
+    return {stage: sum(record[stage] for record in outcome.records) for stage in STAGES}
+
+
+def _shard(shard: str | None) -> slice:
+    if shard is None:
+        return slice(None)
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not int(match[1]) < int(match[2]):
+        raise ArgumentError("shard", shard, "must be I/N with I from 0 to N - 1, such as 0/4")
+    return slice(int(match[1]), None, int(match[2]))
+
+
+def write_volumes(
     run: Run,
     scans: Sequence[Scan],
     out: Path,
     *,
     maps: Sequence[str],
     threshold: float | None = None,
-    batch_size: int = BATCH,
     rejected: Sequence[Rejected] = (),
-    shard: str = "",
-    ranges: dict[str, list[float]] | None = None,
-    finished: Callable[[], object] = lambda: None,
-) -> Summary:
-    """Writes the maps of scans into a folder; goes on after a file that cannot be read, and from where it was killed.
+    suffix: str = "",
+    ranges: Ranges | None = None,
+    batch_size: int = BATCH,
+) -> Outcome:
+    """Write the maps of scans into a folder, except those that are written already.
+
+    A scan that cannot be read is recorded as a failure, and the others are scored all the same.
 
     Args:
-      threshold: of a mask from the first map; with another one than before, a scan is done again.
-      rejected: scans that cannot be scored, for the record.
-      shard: stands in the names of times.jsonl and failed.jsonl, of which each process that shares the folder has its
-        own.
-      ranges: of the training slices, `thresholds.ranges_of`; None if nobody knows.
-      finished: called for each scan, whether it was there, could be scored, or not.
+      threshold: for a mask from the first map; scans with masks of another threshold are scored again.
+      rejected: scans that cannot be scored, for failed.jsonl.
+      suffix: added to the names of times.jsonl and failed.jsonl, for processes that share the folder.
+      ranges: `healthy_stats.intensity_ranges` of the training slices; None if unknown.
     Raises:
-      InputError: the folder holds maps of another run, or other maps; it cannot be written to, or its disk is full.
+      InputError: the folder holds maps of another run, or other maps; it cannot be written to, or the disk is full.
     """
-    _claim(run, out, maps)
-    todo, others = _missing(out, scans, threshold)
-    warnings: Counter[str] = Counter()
-    if again := sum(files.below(out, f"{scan.name}.json").is_file() for scan in todo):
-        warnings["was done again: one of its files was gone, or the threshold is another"] = again
-    failed = [*rejected, *others]
-    for _ in range(len(scans) - len(todo)):
-        finished()
-    times, failures = (out / f"{name}{f'-{shard}' if shard else ''}.jsonl" for name in ("times", "failed"))
-    seconds = {"read": 0.0, "score": 0.0, "write": 0.0}
-    written = 0
-    writing: deque[tuple[VolumeScores, Future[float]]] = deque()
-
-    def finish() -> None:
-        nonlocal written
-        scores, future = writing.popleft()
-        try:
-            took = {"read": scores.seconds, "score": float(scores.scores.seconds.sum()), "write": future.result()}
-        except InputError as error:
-            if files.no_more_can_be_written(error):
-                raise
-            failed.append(Rejected(scores.scan.image, f"{scores.scan.image}: {error}"))
-        else:
-            written += 1
-            warnings.update(scores.cut.warnings)
-            if ranges is not None and thresholds.unlike(ranges, scores.cut.slices.images).mean() > 0.5:
-                warnings["most slices have values far outside the range of the training slices"] += 1
-            for stage, value in took.items():
-                seconds[stage] += value
-            files.append_lines(times, [{"name": scores.scan.name} | {k: round(v, 3) for k, v in took.items()}])
-        finished()
-
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            for result in score_scans(run, todo, maps=maps, batch_size=batch_size):
-                result = _refuse_infinite(result)
-                if isinstance(result, Rejected):
-                    failed.append(result)
-                    finished()
-                    continue
-                writing.append((result, pool.submit(_write, run, out, result, maps[0], threshold)))
-                while len(writing) == AHEAD or (writing and writing[0][1].done()):
-                    finish()
-            while writing:
-                finish()
-    finally:
-        if failed or failures.is_file():
-            write_rejected(failures, failed)
-    return Summary(written, len(scans) - len(todo) - len(others), failed, seconds, warnings)
-
-
-def _claim(run: Run, out: Path, maps: Sequence[str]) -> None:
-    """Writes what decides the maps into a new folder, or holds it against what is there."""
-    settings: dict[str, Any] = {"maps": list(maps), "step": run.step, **run.config}
-    note = out / ".settings.json"
-    results.refuse_other_maps(note, settings)
-    if not note.is_file():
-        files.write_json(note, settings)
-
-
-def _missing(out: Path, scans: Sequence[Scan], threshold: float | None) -> tuple[list[Scan], list[Rejected]]:
-    """The scans that are not done yet, and those whose name another scan has taken."""
-    todo, others = [], []
+    claim_maps_folder(out, NOTE, {"maps": list(maps), "step": run.step, **run.config})
+    todo: list[Scan] = []
+    failed = list(rejected)
     for scan in scans:
         try:
-            if not _is_done(out, scan, threshold):
-                todo.append(scan)
+            todo += [] if _is_done(out, scan, threshold) else [scan]
         except InputError as error:
-            others.append(Rejected(scan.image, str(error)))
-    return todo, others
+            failed.append(Rejected(scan.image, str(error)))
+    again = [scan.name for scan in todo if files.below(out, f"{scan.name}.json").is_file()]
+    outcome = write_each(
+        _score_each(run, todo, maps, ranges, batch_size),
+        partial(_write, run=run, out=out, shown=maps[0], threshold=threshold),
+        log=out / f"times{suffix}.jsonl",
+        failures=out / f"failed{suffix}.jsonl",
+        total=len(scans),
+        unit="volume",
+        ahead=AHEAD,
+        skipped=len(scans) - len(todo) - (len(failed) - len(rejected)),
+        rejected=failed,
+    )
+    return outcome._replace(warnings=({AGAIN: again} if again else {}) | outcome.warnings)
+
+
+def _score_each(
+    run: Run, scans: Sequence[Scan], maps: Sequence[str], ranges: Ranges | None, batch_size: int
+) -> Iterator[VolumeScores | Rejected]:
+    """The scores of each scan, with their warnings; a scan with scores that are not finite comes as `Rejected`."""
+    for result in score_scans(run, scans, maps=maps, batch_size=batch_size):
+        if isinstance(result, Rejected):
+            yield result
+            continue
+        every_score = {**result.scores.image_scores, **result.scores.maps}
+        if infinite := [name for name, values in every_score.items() if not np.isfinite(values).all()]:
+            yield Rejected(result.path, infinite_message(str(result.path), infinite[0]))
+            continue
+        far = ranges is not None and outside_ranges(ranges, result.cut.slices.images).mean() > 0.5
+        yield result._replace(warnings=(*result.warnings, FAR)) if far else result
 
 
 def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
-    """Whether a scan's files and its record are there, with the same threshold.
+    """Whether a scan's files and its record are written, with the same threshold.
 
     Raises:
-      InputError: it is the record of another scan, or was made with another brain mask.
+      InputError: the record belongs to another scan, or was made with another brain mask.
     """
     path = files.below(out, f"{scan.name}.json")
     if not path.is_file():
         return False
     try:
         record = files.read_json(path, {"source": object, "maps": dict})
-        source, there = record["source"], [path.parent / name for name in record["maps"].values()]
+        source, written = record["source"], [path.parent / name for name in record["maps"].values()]
     except (InputError, TypeError):
-        return False  # Damaged, as after a loss of power: it is done again.
+        return False  # Damaged, as after a loss of power: the scan is scored again.
     if source != sources(scan, "image", "brain"):
-        raise InputError(f"{path}: holds the scores of another scan or brain mask of this name; name another --out")
-    there += [] if threshold is None else [files.below(out, f"{scan.name}_mask.nii.gz")]
-    return record.get("threshold") == threshold and all(place.is_file() for place in there)
+        raise InputError(
+            f"{path}: holds the scores of another scan or brain mask of this name; name another output folder"
+        )
+    written += [] if threshold is None else [files.below(out, f"{scan.name}_mask.nii.gz")]
+    return record.get("threshold") == threshold and all(file.is_file() for file in written)
 
 
-def _refuse_infinite(result: VolumeScores | Rejected) -> VolumeScores | Rejected:
-    if isinstance(result, VolumeScores):
-        for name, values in {**result.scores.samples, **result.scores.maps}.items():
-            if not np.isfinite(values).all():
-                path = result.scan.image
-                return Rejected(path, f"{path}: its {name} is NaN or infinite, so far is it from what was trained on")
-    return result
-
-
-def _write(run: Run, out: Path, scores: VolumeScores, first: str, threshold: float | None) -> float:
-    """The files of one volume; the seconds they took."""
+def _write(volume: VolumeScores, *, run: Run, out: Path, shown: str, threshold: float | None) -> dict[str, Any]:
+    """Write the files of one volume; returns its line of times.jsonl."""
     begin = time.perf_counter()
-    scan, samples = scores.scan, scores.scores.samples
-    maps = {name: files.below(out, f"{scan.name}_{name}.nii.gz") for name in scores.scores.maps}
+    scan, image_scores = volume.scan, volume.scores.image_scores
+    maps = {name: files.below(out, f"{scan.name}_{name}.nii.gz") for name in volume.scores.maps}
     mask, done = (files.below(out, f"{scan.name}{ending}") for ending in ("_mask.nii.gz", ".json"))
     for path in (*maps.values(), mask, done):
         files.clear_parts(path)
-    done.unlink(missing_ok=True)  # Until all is there again, the record of what was there before would be untrue.
+    done.unlink(missing_ok=True)  # The old record would be wrong until all new files are written.
     mask.unlink(missing_ok=True)
     if threshold is not None:
-        found = (scores.volume(first) >= threshold) & scores.cut.brain
-        volume_files.write(mask, found, scores.cut.volume, description="jaxvae mask")
+        anomalous = (volume.map(shown) >= threshold) & volume.cut.brain
+        volume_files.write(mask, anomalous, volume.cut.volume, description="jaxvae mask")
     highest = {}
     for name, path in maps.items():
-        values = scores.volume(name)
+        values = volume.map(name)
         highest[name] = float(values.max())
-        volume_files.write(path, values, scores.cut.volume, description=f"jaxvae {name}")
+        volume_files.write(path, values, volume.cut.volume, description=f"jaxvae {name}")
     record = {
         "name": scan.name,
         "source": sources(scan, "image", "brain"),
         "step": run.step,
         "maps": {name: path.name for name, path in maps.items()},
         "threshold": threshold,
-        "warnings": list(scores.cut.warnings),
-        "volume": {name: float(np.mean(values, dtype=np.float64)) for name, values in samples.items()},
+        "warnings": list(volume.cut.warnings),
+        "volume": {name: float(np.mean(values, dtype=np.float64)) for name, values in image_scores.items()},
         "highest": highest,
-        "planes": list(scores.cut.slices.placement.planes),
-        "slices": {name: [float(value) for value in values] for name, values in samples.items()},
+        "planes": list(volume.cut.slices.placement.planes),
+        "slices": {name: [float(value) for value in values] for name, values in image_scores.items()},
     }
     files.write_json(done, record)
-    return time.perf_counter() - begin
+    seconds = (volume.seconds, float(volume.scores.seconds.sum()), time.perf_counter() - begin)
+    return {"name": scan.name} | {stage: round(value, 3) for stage, value in zip(STAGES, seconds, strict=True)}

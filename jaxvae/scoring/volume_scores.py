@@ -1,6 +1,6 @@
-"""Whole volumes, scored: read and cut ahead of time, scored slice by slice, put back onto their own grids.
+"""Scores of whole volumes: each is read and cut ahead of time, scored slice by slice, and put back onto its grid.
 
-Batches are filled across volumes, and a slice's score does not depend on the batch it is in.
+Batches are filled across volumes. The score of a slice does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,47 +18,56 @@ import jax
 import numpy as np
 
 from jaxvae import sharding
+from jaxvae.data import kinds
 from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.prepared_scan import PreparedScan, read_scan
 from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
-from jaxvae.runs.checkpoint import Run
+from jaxvae.runs.run import Run
 from jaxvae.scores.batches import BATCH, score_batches
 
-AHEAD = 2  # volumes that are read before they are needed, and as many that wait to be written
+AHEAD = 2  # volumes that are read before they are needed, and volumes that wait to be written
 NO_VOXELS = np.empty((0, 0, 0), np.float32)
 
 
 class SliceScores(NamedTuple):
     """The scores of K slices, on the host."""
 
-    samples: dict[str, np.ndarray]  # [K] each: elbo, kl, nll
+    image_scores: dict[str, np.ndarray]  # [K] each: elbo, kl, nll
     maps: dict[str, np.ndarray]  # [K, S, S, 1] each, the mean over channels
-    seconds: np.ndarray  # [K], what each took
+    seconds: np.ndarray  # [K], the time to score each
 
 
-@dataclass(frozen=True)
-class VolumeScores:
+class VolumeScores(NamedTuple):
     """The scores of one volume."""
 
     scan: Scan
     cut: PreparedScan
     scores: SliceScores
-    seconds: float  # of reading
+    seconds: float  # the time to read it
+    warnings: tuple[str, ...]
 
-    def volume(self, name: str) -> np.ndarray:
-        """One of its maps on the scan's own grid, [X, Y, Z] in RAS order, 0 outside the brain."""
+    @property
+    def name(self) -> str:
+        return self.scan.name
+
+    @property
+    def path(self) -> Path:
+        return self.scan.image
+
+    def map(self, name: str) -> np.ndarray:
+        """A map on the scan's own grid, [X, Y, Z] in RAS order, 0 outside the brain."""
         return slices.put_back(self.scores.maps[name], self.cut.slices.placement, self.cut.brain)
 
 
 def slicing_of(run: Run) -> Slicing:
-    """How the volumes that a run was trained on were cut.
+    """How the training volumes of a run were cut into slices.
 
     Raises:
-      InputError: it was not trained on volumes.
+      InputError: the run was not trained on volumes.
     """
-    if run.config.get("volumes") is None:
+    if run.kind is not kinds.VOLUMES:
         trained_on = Path(run.config["data"]["data"]).name
         raise InputError(
             f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare FOLDER --out "
@@ -75,18 +84,18 @@ def score_scans(
     batch_size: int = BATCH,
     keep_voxels: bool = False,
 ) -> Iterator[VolumeScores | Rejected]:
-    """Scores of scans in their order, each as soon as it is there; what cannot be read comes as `Rejected`.
+    """The scores of scans in their order, each as soon as it is complete; unreadable scans come as `Rejected`.
 
     Args:
       run: trained on prepared volumes.
       maps: which maps of `scores.MAPS`.
       batch_size: slices at a time, on each device of this process.
-      keep_voxels: of the scans; otherwise they are dropped once cut, so that few volumes are in memory at a time.
+      keep_voxels: return the voxels of each scan too; otherwise they are dropped early, which saves memory.
     Raises:
       InputError: the run was not trained on volumes.
     """
     waiting: deque[tuple[Scan, PreparedScan | Rejected, float]] = deque()
-    pauses = [0.0]  # how long scoring had to wait for reading, since the last batch
+    pauses = [0.0]  # seconds that scoring waited for reading since the last batch
 
     def images() -> Iterator[np.ndarray]:
         begin = time.perf_counter()
@@ -122,7 +131,7 @@ def score_scans(
 def _read_ahead(
     scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool
 ) -> Iterator[tuple[Scan, PreparedScan | Rejected, float]]:
-    """Each scan, cut or rejected, with the seconds it took; some are read while those before are used."""
+    """Each scan, cut or rejected, with the seconds to read it. Scans are read in threads, ahead of their use."""
 
     def read(scan: Scan) -> tuple[Scan, PreparedScan | Rejected, float]:
         begin = time.perf_counter()
@@ -150,20 +159,21 @@ def _read_ahead(
 def _finished(
     waiting: deque[tuple[Scan, PreparedScan | Rejected, float]], scored: deque[SliceScores]
 ) -> Iterator[VolumeScores | Rejected]:
-    """The volumes at the head of the queue of which all slices are scored; those slices leave their queue."""
+    """Take the volumes whose slices are all scored from the head of the queue, and their slices from theirs."""
     while waiting:
         scan, cut, seconds = waiting[0]
         if isinstance(cut, Rejected):
             yield cut
         elif sum(len(part.seconds) for part in scored) >= len(cut.slices.images):
-            yield VolumeScores(scan, cut, _take(scored, len(cut.slices.images)), seconds)
+            slice_scores = _take_slices(scored, len(cut.slices.images))
+            yield VolumeScores(scan, cut, slice_scores, seconds, tuple(cut.warnings))
         else:
             return
         waiting.popleft()
 
 
-def _take(scored: deque[SliceScores], count: int) -> SliceScores:
-    """The scores of the first `count` slices."""
+def _take_slices(scored: deque[SliceScores], count: int) -> SliceScores:
+    """Take the scores of the first `count` slices from the queue."""
     taken: list[SliceScores] = []
     while count:
         part = scored.popleft()

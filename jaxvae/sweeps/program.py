@@ -22,7 +22,7 @@ from jaxvae.population.fit_many import fit_many
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.training import validation_elbo
-from jaxvae.scoring.results import score_images
+from jaxvae.scores.batches import score_images
 from jaxvae.train import Augment, Hyperparams, TrainConfig, TrainState, run_key
 from jaxvae.types import Params
 
@@ -121,7 +121,8 @@ def _metrics(
         plain = dataclasses.replace(hparams, beta=1.0)
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain)
     if test.masks is not None and test.masks.any() and not test.masks.all():
-        maps = score_images(model, params, test.images, log_scale=float(hparams.log_scale)).maps
+        mesh = sharding.own_mesh()
+        maps = score_images(model, params, test.images, log_scale=float(hparams.log_scale), mesh=mesh).maps
     values = [*validation.values(), *image_scores.values(), *maps.values()]
     if not all(np.isfinite(each).all() for each in values):
         return None

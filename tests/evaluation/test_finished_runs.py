@@ -288,9 +288,9 @@ def test_thresholds_of_volumes_are_those_of_the_brain_in_validation_slices(site)
     from jaxvae import score_batches
     from jaxvae.cli.source import open_own
     from jaxvae.data.volumes import cache
-    from jaxvae.runs import checkpoint
+    from jaxvae.runs.run import load
 
-    run = checkpoint.load(site / "run")
+    run = load(site / "run")
     validation, opened = open_own(site / "run", run.config).validation, cache.open_cache(site / "cache")
     names = cache.dataset(opened).names
     brains = opened.brains[[names.index(name) for name in validation.names]]

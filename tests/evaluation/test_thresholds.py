@@ -1,4 +1,4 @@
-"""What a run keeps of its healthy images: measured once, of these images and weights, and used for no others."""
+"""Thresholds are computed once per run, and used for its own checkpoint and images only."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import jax
 import numpy as np
 import pytest
 
-from folders import healthy, with_squares
+from folders import healthy
 from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, init, score_batches
 from jaxvae.data.dataset import Dataset, Splits, contents, take
 from jaxvae.evaluation import thresholds
-from jaxvae.evaluation.thresholds import Kept, ranges_of, unlike
-from jaxvae.runs import trained_on
-from jaxvae.runs.checkpoint import Run
+from jaxvae.evaluation.thresholds import mask_threshold, read_healthy_stats, write_healthy_stats
+from jaxvae.runs import run_images
+from jaxvae.runs.run import Run
 from jaxvae.scores import MAPS
+from jaxvae.scoring import healthy_stats
+from jaxvae.scoring.healthy_stats import HealthyStats
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +35,33 @@ def run(splits: Splits) -> Run:
     params = init(model, TrainConfig(), Hyperparams(), jax.random.key(0)).params
     images = {"contents": contents(splits.train.images, splits.validation.images)}
     config = {"data": {"data": "blobs"}, "images": images, "hparams": {"log_scale": 0.0}, "arithmetic": "corrected"}
-    return Run(model, params, config, 5)
+    return Run(model, params, 5, config, Path())
 
 
 def no_images() -> Splits:
     raise AssertionError("the images are not needed")
 
 
-def test_what_is_kept_is_measured_once_and_needs_no_images(run: Run, splits: Splits, tmp_path: Path) -> None:
-    assert thresholds.read(tmp_path, run) is None
-    kept = thresholds.of(tmp_path, run, lambda: splits)
-    assert thresholds.of(tmp_path, run, no_images) == thresholds.read(tmp_path, run) == kept
-    (scored,) = score_batches(run.model, run.params, splits.validation.images, maps=MAPS)
+def test_stats_are_computed_once_and_then_need_no_images(run: Run, splits: Splits, tmp_path: Path) -> None:
+    run = run._replace(run_dir=tmp_path)
+    assert healthy_stats.read(run) is None
+    stats = read_healthy_stats(run, lambda: splits)
+    assert read_healthy_stats(run, no_images) == healthy_stats.read(run) == stats
+    (scores,) = score_batches(run.model, run.params, splits.validation.images, maps=MAPS)
     for name in MAPS:
         for rate in ("0.01", "0.05"):
-            shares = [np.mean(scored.maps[name] >= kept.thresholds[name][rate] * factor) for factor in (1, 1 - 1e-5)]
+            shares = [np.mean(scores.maps[name] >= stats.thresholds[name][rate] * factor) for factor in (1, 1 - 1e-5)]
             assert shares[0] <= float(rate)
             assert shares[1] >= shares[0]
-        highest = np.sort(scored.maps[name].ravel())[::-1]
-        assert highest[int(0.01 * highest.size)] < kept.thresholds[name]["0.01"]
+        highest = np.sort(scores.maps[name].ravel())[::-1]
+        assert highest[int(0.01 * highest.size)] < stats.thresholds[name]["0.01"]
 
 
-def test_what_is_kept_is_of_these_weights_and_images_only(run: Run, splits: Splits, tmp_path: Path) -> None:
-    kept = thresholds.keep(tmp_path, run, splits)
+def test_stats_of_other_weights_or_images_are_not_used(run: Run, splits: Splits, tmp_path: Path) -> None:
+    stats = write_healthy_stats(run._replace(run_dir=tmp_path), splits)
     others = {"contents": contents(255 - splits.train.images, splits.validation.images)}
-    assert thresholds.read(tmp_path, run._replace(step=6)) is None
-    assert thresholds.read(tmp_path, run._replace(config={**run.config, "images": others})) is None
+    assert healthy_stats.read(run._replace(run_dir=tmp_path, step=6)) is None
+    assert healthy_stats.read(run._replace(run_dir=tmp_path, config={**run.config, "images": others})) is None
     record = json.loads((tmp_path / "thresholds.json").read_text())
     wrong = [
         {"thresholds": 3},
@@ -69,81 +72,46 @@ def test_what_is_kept_is_of_these_weights_and_images_only(run: Run, splits: Spli
     ]
     for damaged in ("", "{", "[]", "{}", *(json.dumps({**record, **change}) for change in wrong)):
         (tmp_path / "thresholds.json").write_text(damaged)
-        assert thresholds.read(tmp_path, run) is None
-    assert thresholds.keep(tmp_path, run, splits) == kept
+        assert healthy_stats.read(run._replace(run_dir=tmp_path)) is None
+    assert write_healthy_stats(run._replace(run_dir=tmp_path), splits) == stats
 
 
-def test_thresholds_of_earlier_versions_are_used_where_the_images_are_gone(run: Run, splits, tmp_path: Path) -> None:
+def test_old_thresholds_are_used_if_the_images_are_gone(run: Run, splits, tmp_path: Path) -> None:
     def gone() -> Splits:
         raise InputError("no such folder")
 
     (tmp_path / "thresholds.json").write_text(
         json.dumps({"step": 5, "thresholds": {"combi": {"0.01": 0.5, "0.05": 0.4}}})
     )
-    assert thresholds.of(tmp_path, run, gone) == Kept({"combi": {"0.01": 0.5, "0.05": 0.4}}, None)
-    assert thresholds.of(tmp_path, run, lambda: splits).ranges is not None
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"step": "5"},
-        {"thresholds": {"combi": 0.5}},
-        {"thresholds": {"combi": {"0.05": 0.5}}},
-        {"thresholds": {"combi": {"0.01": "0.5"}}},
-        {"ranges": {"median": [0.0, 1.0]}},
-        {"ranges": {"median": [0.0], "spread": [0.0, 1.0]}},
-        {"ranges": {"median": [0.0, None], "spread": [0.0, 1.0]}},
-    ],
-)
-def test_damaged_thresholds_are_not_used(run: Run, tmp_path: Path, change: dict) -> None:
-    record = {"step": 5, "thresholds": {"combi": {"0.01": 0.5}}, "ranges": {"median": [0.0, 1.0], "spread": [0.0, 1.0]}}
-    (tmp_path / "thresholds.json").write_text(json.dumps(record))
-    assert thresholds.read(tmp_path, run) == Kept(record["thresholds"], record["ranges"])
-    (tmp_path / "thresholds.json").write_text(json.dumps(record | change))
-    assert thresholds.read(tmp_path, run) is None
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"file": 1, "sketch": [1, 2, 3]}', '{"file": "a", "sketch": [1, 2]}',
-                                  '{"file": "a", "sketch": [1, 2, null]}'])  # fmt: skip
-def test_a_damaged_list_of_training_images_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / trained_on.FILE).write_text(line + "\n")
-    with pytest.raises(InputError, match=r"trained_on\.jsonl.*; remove it, and train the run once more") as refused:
-        trained_on.refuse(tmp_path, {"a.png": [1.0, 2.0, 3.0]}, Path("other"))
-    assert "\n" not in str(refused.value)
+    run = run._replace(run_dir=tmp_path)
+    assert read_healthy_stats(run, gone) == HealthyStats({"combi": {"0.01": 0.5, "0.05": 0.4}}, None)
+    assert read_healthy_stats(run, lambda: splits).ranges is not None
 
 
 def test_many_validation_images_are_thinned_evenly(run: Run, splits: Splits, monkeypatch) -> None:
     every_other = take(splits.validation, np.array([0, 2, 4, 7]))
-    wanted = thresholds.healthy_thresholds(run, every_other)
+    wanted = thresholds.validation_thresholds(run, every_other)
     monkeypatch.setattr(thresholds, "MOST_PIXELS", 4 * 256)
-    assert thresholds.healthy_thresholds(run, splits.validation) == wanted
+    assert thresholds.validation_thresholds(run, splits.validation) == wanted
 
 
 def test_without_validation_images_there_are_no_thresholds(run: Run, splits: Splits, tmp_path: Path) -> None:
     none = Splits(splits.train, splits.test, splits.test)
-    assert thresholds.of(tmp_path, run, lambda: none).thresholds == {}
-    assert thresholds.of(tmp_path, run, no_images).thresholds == {}
+    assert read_healthy_stats(run._replace(run_dir=tmp_path), lambda: none).thresholds == {}
+    assert read_healthy_stats(run._replace(run_dir=tmp_path), no_images).thresholds == {}
 
 
-@pytest.mark.parametrize(
-    ("change", "far"),
-    [
-        (lambda images: images, False),
-        (lambda images: with_squares(images)[0], False),
-        (lambda images: (images / 255).astype(np.float32), False),
-        (lambda images: images.astype(np.float32), True),  # 0..255 as float
-        (lambda images: (images / 255 / 16).astype(np.float32), True),  # 12 bits in 16
-        (lambda images: 255 - images, True),
-    ],
-)
-def test_values_far_outside_the_training_range_are_noticed(change, far: bool) -> None:
-    ranges = ranges_of(healthy(50, seed=1)[..., None])
-    assert (unlike(ranges, change(healthy(8, seed=2))[..., None]) == far).all()
+def test_a_mask_threshold_says_why_it_is_missing(run: Run, splits: Splits, tmp_path: Path, monkeypatch) -> None:
+    def gone(run: Run) -> Splits:
+        raise InputError("no such folder")
 
-
-def test_a_small_bright_anomaly_is_no_value_of_another_scale() -> None:
-    images = np.random.default_rng(0).normal(0.5, 0.01, (20, 32, 32, 1)).astype(np.float32)
-    stained = images.copy()
-    stained[:, 4:10, 4:10] = 1.0
-    assert not unlike(ranges_of(images), stained).any()
+    run = run._replace(run_dir=tmp_path)
+    monkeypatch.setattr(run_images, "open_own", gone)
+    assert mask_threshold(run, "elbo_grad") == (None, None, "no such folder")
+    healthy_stats.write(run, HealthyStats({"combi": {"0.01": 0.5}}, None))
+    assert mask_threshold(run, "combi")[0] == 0.5
+    assert mask_threshold(run, "elbo_grad") == (None, None, "the run has no threshold of elbo_grad")
+    monkeypatch.setattr(run_images, "open_own", lambda run: Splits(splits.train, splits.test, splits.test))
+    found, ranges, problem = mask_threshold(run, "elbo_grad")
+    assert (found, problem) == (None, "the run has no validation images")
+    assert ranges is not None

@@ -1,4 +1,4 @@
-"""A run held against volumes: the tables, on whichever grid, and the commands that make and draw them."""
+"""Tables of a run on volumes, on every grid, and the commands that make and draw them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from jaxvae.data.volumes.prepared_scan import read_scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_tables
+from jaxvae.evaluation.volume_baselines import baseline_volumes
 from jaxvae.evaluation.volume_measures import measure
-from jaxvae.evaluation.volume_tables import Judging
-from jaxvae.runs import checkpoint
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table, make_tables
+from jaxvae.runs.run import load
 from jaxvae.scoring import volume_scores
 from scan_folders import FLAGS, head, write_patients, write_volume
 
-JUDGING = Judging(maps=("rec_error", "combi"), median=3, components=2, background=True)
+SETTINGS = VolumeSettings(maps=("rec_error", "combi"), median=3, components=2, background=True)
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +42,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(trained) -> list[volume_tables.Table]:
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def found(trained) -> list[VolumeTable]:
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     healthy = [scan for scan in cache.scans(opened) if scan.patient in ("p00", "p01")]
     sick = [scan for scan in cache.scans(opened) if scan.patient in ("p02", "p07", "p08")]
-    return volume_tables.tables(run, sick, healthy, JUDGING, resamples=50)
+    return make_tables(run, sick, healthy, SETTINGS, resamples=50)
 
 
-def test_the_scans_own_grid_is_all_of_the_brain(trained, found):
-    """Pooled by hand from the maps put back, planes that were dropped included, to the width of the bins."""
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_the_own_grid_counts_the_whole_brain(trained, found):
+    """Compared with maps put back and pooled here, dropped planes included, to the width of the bins."""
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     sick = [scan for scan in cache.scans(opened) if scan.patient in ("p02", "p07", "p08")]
     scores, labels = [], []
     for result in volume_scores.score_scans(run, sick, maps=("combi",)):
         assert isinstance(result, volume_scores.VolumeScores)
         assert result.cut.lesion is not None
-        scores.append(result.volume("combi")[result.cut.brain])
+        scores.append(result.map("combi")[result.cut.brain])
         labels.append(result.cut.lesion[result.cut.brain])
     pooled, truth = np.concatenate(scores), np.concatenate(labels)
     [row] = [row for row in found[0].rows if row["score"] == "combi"]
@@ -67,23 +68,22 @@ def test_the_scans_own_grid_is_all_of_the_brain(trained, found):
     assert row["volumes"] == 3
 
 
-def test_every_table_has_the_baselines_and_thresholds_of_its_own(found):
+def test_every_table_has_the_baselines_and_its_thresholds(found):
     assert [table.name for table in found] == list(volume_tables.NAMES)
     assert "post-processed: median 3, components >= 2" in found[1].caption
     for table in found:
-        assert [row["score"] for row in table.rows] == ["brightness", "equalised_brightness", *JUDGING.maps]
+        assert [row["score"] for row in table.rows] == ["brightness", "equalised_brightness", *SETTINGS.maps]
         assert table.thresholds.keys() == {row["score"] for row in table.rows}
     thresholds = [table.thresholds["combi"]["0.05"] for table in found]
     assert len(set(thresholds)) == 4
-    assert volume_tables.to_config(found)[0]["caption"] == found[0].caption
 
 
-def test_the_background_is_healthy_and_scores_nothing(trained, found):
-    """Pooled by hand over every voxel: the brain's maps, and 0 around them."""
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_the_background_is_healthy_with_scores_of_zero(trained, found):
+    """Compared with every voxel pooled here: the brain's maps, and 0 around them."""
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     sick = [scan for scan in cache.scans(opened) if scan.patient in ("p02", "p07", "p08")]
     volumes = list(volume_scores.score_scans(run, sick, maps=("combi",)))
-    pooled = np.concatenate([volume.volume("combi").ravel() for volume in volumes])
+    pooled = np.concatenate([volume.map("combi").ravel() for volume in volumes])
     truth = np.concatenate([volume.cut.lesion.ravel() for volume in volumes])
     inside, everywhere = ({row["score"]: row for row in found[table].rows}["combi"] for table in (0, 2))
     assert everywhere["auroc"] == pytest.approx(auroc(pooled, truth), abs=1e-4)
@@ -91,14 +91,14 @@ def test_the_background_is_healthy_and_scores_nothing(trained, found):
 
 
 def test_bright_lesions_are_found_by_brightness(found):
-    """The lesions of these patients are brighter than all else, which no model is needed for."""
+    """The lesions of these patients are brighter than everything else, so no model is needed."""
     for table in found:
         rows = {row["score"]: row for row in table.rows}
         assert rows["equalised_brightness"]["auroc"] > 0.9
         assert rows["combi"]["auroc"] > 0.8
 
 
-def test_volumes_that_were_prepared_anew_are_not_those_learnt_from(trained, tmp_path, capsys):
+def test_volumes_prepared_again_after_training_are_refused(trained, tmp_path, capsys):
     folder = shutil.copytree(trained / "run", tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
     config["volumes"]["hash"] = "0" * 64
@@ -107,11 +107,11 @@ def test_volumes_that_were_prepared_anew_are_not_those_learnt_from(trained, tmp_
     assert "was prepared anew since the run was trained on it" in capsys.readouterr().err
 
 
-def test_baselines_are_those_of_the_scan_and_not_of_what_was_clipped(trained):
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_baselines_use_the_scan_before_clipping(trained):
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     cut = read_scan(cache.scans(opened)[-1], opened.slicing)
     clipped = {**run.config, "volumes": {"slicing": slices.to_config(Slicing(size=16, clip=0.5)), "hash": ""}}
-    whole, cropped = (volume_tables.baseline_volumes(one, cut) for one in (run, run._replace(config=clipped)))
+    whole, cropped = (baseline_volumes(one, cut) for one in (run, run._replace(config=clipped)))
     np.testing.assert_array_equal(whole["brightness"], cropped["brightness"])
     assert whole["brightness"].max() > 2
 
@@ -120,18 +120,18 @@ def test_a_lesion_too_small_for_a_table_leaves_it_empty():
     voxels, lesion, brain = np.ones((3, 3, 3), np.float32), np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)
     lesion[0], brain[0] = True, False
     one = measure("a", "a", {"x": voxels}, lesion, brain, {})
-    table = volume_tables.table("own_grid", JUDGING, [one], {}, [], 0)
+    table = make_table("own_grid", SETTINGS, [one], {}, [], 0)
     assert (table.rows, table.prevalence) == ([], 0)
     assert table.caption.endswith("0 % of it is anomalous, and 9 of 9 lesion voxels lie outside of it and do not count")
 
 
-def test_a_table_says_where_the_brain_is_a_head():
+def test_a_caption_counts_the_whole_heads():
     voxels, lesion = np.ones((3, 3, 3), np.float32), np.arange(27).reshape(3, 3, 3) == 13
     brain, head = (
         measure("a", "a", {"x": voxels}, lesion, np.ones((3, 3, 3), bool), {}, head=head) for head in (False, True)
     )
     captions = [
-        volume_tables.table("own_grid", JUDGING, measures, {}, [head], 0).caption
+        make_table("own_grid", SETTINGS, measures, {}, [head], 0).caption
         for measures in ([brain, brain], [brain, head], [head, head])
     ]
     assert captions[0] == (
@@ -143,20 +143,20 @@ def test_a_table_says_where_the_brain_is_a_head():
     assert "thresholds" not in captions[2]
 
 
-def test_thresholds_come_from_volumes_without_a_lesion_where_there_are_any(trained):
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_thresholds_prefer_volumes_without_a_lesion(trained):
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     well = [cache.scan_of(record) for record in opened.volumes if not any(record["lesion_voxels"])][:2]
     sick = [cache.scan_of(record) for record in opened.volumes if any(record["lesion_voxels"])][:2]
     both, free, others = (
-        volume_tables.tables(run, sick, healthy, JUDGING, resamples=0)[0] for healthy in (well + sick, well, sick)
+        make_tables(run, sick, healthy, SETTINGS, resamples=0)[0] for healthy in (well + sick, well, sick)
     )
     assert both.thresholds == free.thresholds != others.thresholds
     assert both.reference == "of 2 volumes set aside"
-    assert others.reference == "of 2 volumes set aside, which have lesions: these are left out"
+    assert others.reference == "of 2 volumes set aside, outside their lesions"
 
 
-def test_tables_that_were_stopped_go_on_at_the_volume_where_they_were(trained, found, tmp_path, monkeypatch):
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_stopped_tables_continue_at_the_same_volume(trained, found, tmp_path, monkeypatch):
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     healthy, sick = (
         [scan for scan in cache.scans(opened) if scan.patient in patients]
         for patients in (("p00", "p01"), ("p02", "p07", "p08"))
@@ -172,25 +172,25 @@ def test_tables_that_were_stopped_go_on_at_the_volume_where_they_were(trained, f
 
     monkeypatch.setattr(volume_tables, "score_scans", counted)
     with pytest.raises(KeyboardInterrupt):
-        volume_tables.tables(run, sick, healthy, JUDGING, resamples=50, kept=tmp_path)
+        make_tables(run, sick, healthy, SETTINGS, resamples=50, measures_dir=tmp_path)
     first, scored[:] = list(scored), []
     assert first == [scan.name for scan in [*healthy, *sick]][:4]
-    assert volume_tables.tables(run, sick, healthy, JUDGING, resamples=50, kept=tmp_path) == found
+    assert make_tables(run, sick, healthy, SETTINGS, resamples=50, measures_dir=tmp_path) == found
     assert scored == [sick[-1].name]
-    # What is kept was measured with other thresholds.
+    # The stored measures belong to other thresholds.
     scored.clear()
-    volume_tables.tables(run, sick, healthy[:1], JUDGING, resamples=0, kept=tmp_path)
+    make_tables(run, sick, healthy[:1], SETTINGS, resamples=0, measures_dir=tmp_path)
     assert scored == [scan.name for scan in sick]
 
 
-def test_a_scan_that_is_gone_is_named(trained):
-    run, opened = checkpoint.load(trained / "run"), cache.open_cache(trained / "cache")
+def test_a_missing_scan_is_named(trained):
+    run, opened = load(trained / "run"), cache.open_cache(trained / "cache")
     scan = cache.scans(opened)[0]._replace(image=trained / "gone.nii.gz")
     with pytest.raises(InputError, match=r"gone.nii.gz: no such file"):
-        volume_tables.tables(run, [scan], [], JUDGING)
+        make_tables(run, [scan], [], SETTINGS)
 
 
-def test_the_commands(trained, capsys):
+def test_volumes_are_evaluated_and_reported(trained, capsys):
     run, other = str(trained / "run"), str(trained / "other")
     evaluate = ["evaluate", run, "--resamples", "20", "--median", "3"]
     assert main(evaluate) == 0
@@ -210,16 +210,16 @@ def test_the_commands(trained, capsys):
     evaluation = json.loads((trained / "run" / "on" / "other" / "evaluation.json").read_bytes())
     assert len(evaluation["volumes"]) == 3
     assert evaluation["images"]["groups"] == 2
-    assert not list(trained.rglob("measures"))  # What was kept to go on from is gone.
-    # Another folder of the same name is another test, and the results of the first are not lost to it.
+    assert not list(trained.rglob("measures"))
+    # The results on another folder of the same name do not replace those of the first.
     elsewhere = shutil.copytree(other, trained / "elsewhere" / "other")
     content = json.loads((elsewhere / "cache.json").read_text())
     (elsewhere / "cache.json").write_text(json.dumps({**content, "hash": "0" * 64}))
     assert main(["evaluate", run, str(elsewhere)]) == 2
-    assert re.search(r"on/other: holds what was found on .*/other; remove it, or give", capsys.readouterr().err)
+    assert re.search(r"on/other: holds the results on .*/other; remove it, or give", capsys.readouterr().err)
 
 
-def test_scans_that_were_learnt_from_are_known_through_links(trained, tmp_path, capsys):
+def test_training_scans_are_recognised_through_links(trained, tmp_path, capsys):
     linked = tmp_path / "linked"
     for patient in (trained / "patients").iterdir():
         (linked / f"other-{patient.name}").mkdir(parents=True)
@@ -245,7 +245,7 @@ def test_a_name_that_is_no_text_is_reported(trained, tmp_path):
     assert "M?ller1" in (trained / "run" / "on" / "c" / "report" / "index.html").read_text()
 
 
-def test_a_run_that_was_judged_by_others_only_has_the_threshold_of_its_own_healthy_volumes(trained, tmp_path):
+def test_an_evaluation_on_others_gives_the_mask_threshold(trained, tmp_path):
     run = shutil.copytree(trained / "run", tmp_path / "run")
     (run / "evaluation.json").unlink(missing_ok=True)
     shutil.rmtree(run / "on", ignore_errors=True)
@@ -258,7 +258,7 @@ def test_a_run_that_was_judged_by_others_only_has_the_threshold_of_its_own_healt
     assert [record["threshold"] for record in records] == [wanted, wanted]
 
 
-def test_refused(trained, tmp_path, capsys):
+def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
     run, patients = str(trained / "run"), str(trained / "strangers")
     assert main(["prepare", patients, "--out", str(tmp_path / "c24"), "--size", "24", *FLAGS]) == 0
     train = ["train", run, "--data", str(trained / "cache")]

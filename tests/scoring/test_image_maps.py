@@ -1,4 +1,4 @@
-"""Folders of image files: each on its own grid, the bad ones left out, and what was killed continued."""
+"""Maps of image files: each on its image's grid, bad files left out, killed calls continued."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from jaxvae import files
 from jaxvae.cli import main
 from jaxvae.data.images import folders
 from jaxvae.data.images.image_files import write_png
-from jaxvae.data.images.preparation import Preparation
-from jaxvae.runs import checkpoint
+from jaxvae.runs.run import load
 from jaxvae.scoring import image_maps
 
 MAPS = ("combi", "rec_error")
@@ -28,7 +27,7 @@ MAPS = ("combi", "rec_error")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run on images of 48 x 40, brought to 16 x 16."""
+    """A run on images of 48 x 40, resized to 16 x 16."""
     folder = tmp_path_factory.mktemp("images")
     for i in range(12):
         draw(folder / "healthy" / f"{i}.png", seed=i)
@@ -65,19 +64,18 @@ def test_maps_have_the_size_of_their_image(run, tmp_path):
         np.testing.assert_array_equal(mask > 0, values >= np.float32(1e-4))
 
 
-def test_names_of_images_never_lead_out_of_the_folder(run, tmp_path):
+def test_names_that_lead_out_of_the_folder_are_refused(run, tmp_path):
     entries, _ = folders.unlabelled(draw(tmp_path / "in" / "a.png", seed=0).parent)
     named = [entries[0]._replace(name="../outside.png"), *entries]
-    wanted, out = image_maps.Files(("combi",)), tmp_path / "out"
-    there = checkpoint.load(run)
-    preparation = Preparation(size=16)
-    summary = image_maps.write_images(there, named, out, wanted, preparation=preparation, settings={})
-    assert (summary.written, len(summary.failed)) == (1, 1)
-    assert "leads out of" in summary.failed[0].reason
+    wanted, out = image_maps.ImageFiles(("combi",)), tmp_path / "out"
+    there = load(run)
+    outcome = image_maps.write_images(there, named, out, wanted, settings={})
+    assert (len(outcome.records), len(outcome.failed)) == (1, 1)
+    assert "leads out of" in outcome.failed[0].reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_what_cannot_be_scored_is_left_out_and_the_others_are_what_they_are_alone(run, tmp_path, capsys):
+def test_bad_files_do_not_change_the_scores_of_others(run, tmp_path, capsys):
     folder, out = tmp_path / "in", tmp_path / "out"
     for i in range(4):
         draw(folder / f"{i}.png", seed=i)
@@ -91,7 +89,7 @@ def test_what_cannot_be_scored_is_left_out_and_the_others_are_what_they_are_alon
         captured = capsys.readouterr()
         assert f"left out: {folder / 'broken.png'}: cannot be read" in captured.out
         assert f"left out: {folder / 'colour.png'}: the images are 16x16 with 3 channels" in captured.out
-        assert f"left out: {folder / 'huge.npy'}: its " in captured.out
+        assert f"left out: {folder / 'huge.npy'}: " in captured.out
         assert f"3 of 7 images could not be scored; {out / 'failed.jsonl'} says why" in captured.err
     failed = [json.loads(line)["path"] for line in (out / "failed.jsonl").read_text().splitlines()]
     assert sorted(Path(path).name for path in failed) == ["broken.png", "colour.png", "huge.npy"]
@@ -125,22 +123,22 @@ def test_only_what_changed_is_scored_again(run, tmp_path):
     now = (out / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "3.png", "10.png"]
     assert [now[i] == lines[i] for i in range(4)] == [True, True, False, True]
-    # So is an image that took the place of another, however old it is.
+    # An image that replaced another is scored again, however old its file is.
     shutil.copy(draw(tmp_path / "older.png", seed=11), folder / "0.png")
     os.utime(folder / "0.png", (1, 1))
     assert main(score(run, folder, out)) == 0
     assert (out / "samples.jsonl").read_text().splitlines()[0] != now[0]
-    # What can no longer be read is no longer there.
+    # A file that can no longer be read has no line.
     (folder / "3.png").write_bytes(b"broken")
     assert main(score(run, folder, out)) == 2
     now = (out / "samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in now] == ["0.png", "1.png", "2.png", "10.png"]
     (folder / "3.png").unlink()
-    # Another map first is another overlay of every image.
+    # With another first map, all overlays are drawn again.
     before = (out / "0_overlay.png").read_bytes()
     assert main(["score", str(run), str(folder), "--out", str(out), "--maps", *MAPS[::-1]]) == 0
     assert (out / "0_overlay.png").read_bytes() != before
-    # Another threshold is another mask of every image.
+    # With another threshold, all masks are written again.
     assert main(score(run, folder, out, "--threshold", "1e-3")) == 0
     for path in (out / f"{i}_mask.png" for i in (0, 1, 2, 10)):
         values = np.load(out / path.name.replace("_mask.png", "_combi.npy"))
@@ -152,7 +150,7 @@ def test_only_what_changed_is_scored_again(run, tmp_path):
     assert (out / "samples.jsonl").read_text() == ""
 
 
-def test_half_a_line_of_a_killed_process_does_no_harm(run, tmp_path):
+def test_half_a_line_of_a_killed_process_is_removed(run, tmp_path):
     draw(tmp_path / "in" / "0.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     whole = (tmp_path / "out" / "samples.jsonl").read_text()
@@ -167,20 +165,20 @@ def test_half_a_line_of_a_killed_process_does_no_harm(run, tmp_path):
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
 
 
-def test_without_a_threshold_it_is_said_and_no_former_mask_is_left(run, tmp_path, capsys):
+def test_without_a_threshold_old_masks_are_removed(run, tmp_path, capsys):
     draw(tmp_path / "in" / "0.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     assert (tmp_path / "out" / "0_mask.png").is_file()
-    kept = json.loads((run / "thresholds.json").read_text())
+    stats = json.loads((run / "thresholds.json").read_text())
     other = shutil.copytree(run, tmp_path / "run")
-    (other / "thresholds.json").write_text(json.dumps({**kept, "thresholds": {}}))
+    (other / "thresholds.json").write_text(json.dumps({**stats, "thresholds": {}}))
     capsys.readouterr()
     assert main(score(other, tmp_path / "in", tmp_path / "out")) == 0
     assert "no threshold, and so no masks: the run has no validation images" in capsys.readouterr().out
     assert not (tmp_path / "out" / "0_mask.png").exists()
 
 
-def test_images_in_many_chunks_are_those_in_one(run, tmp_path, monkeypatch):
+def test_scores_do_not_depend_on_the_chunks(run, tmp_path, monkeypatch):
     for i in range(7):
         draw(tmp_path / "in" / f"{i}.png", seed=i)
     assert main(score(run, tmp_path / "in", tmp_path / "one")) == 0
@@ -195,12 +193,13 @@ def test_images_in_many_chunks_are_those_in_one(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_a_folder_has_the_same_bytes(run, tmp_path):
+def test_a_killed_folder_continues_to_the_same_bytes(run, tmp_path):
     for i in range(40):
         draw(tmp_path / "in" / f"{i:02d}.png", seed=i, shape=(300, 200))
     # One thread of XLA's: on a busy machine two were once seen to make other last bits.
     environment = {**os.environ, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
-    small = f"import sys; from jaxvae import cli, image_maps; image_maps.MAP_BYTES = {2 * 4 * 16 * 16 * 3}; "
+    imports = "import sys; from jaxvae import cli; from jaxvae.scoring import image_maps"
+    small = f"{imports}; image_maps.MAP_BYTES = {2 * 4 * 16 * 16 * 3}; "
     command = [sys.executable, "-c", f"{small} sys.exit(cli.main())"]
     arguments = score(run, tmp_path / "in", tmp_path / "whole", "--batch-size", "2")
     subprocess.run([*command, *arguments], check=True, capture_output=True, env=environment)
@@ -221,7 +220,7 @@ def test_killed_and_started_again_a_folder_has_the_same_bytes(run, tmp_path):
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
-def test_an_image_that_goes_or_has_too_long_a_name_fails_alone(run, tmp_path, capsys, monkeypatch):
+def test_a_lost_image_or_a_long_name_fails_alone(run, tmp_path, capsys, monkeypatch):
     folder, out = tmp_path / "in", tmp_path / "out"
     for name in ("a", "b", "c" * 248):
         draw(folder / f"{name}.png", seed=len(name))
@@ -245,17 +244,17 @@ def test_folders_that_are_links_are_followed(run, tmp_path):
     assert (tmp_path / "out" / "link" / "a_combi.npy").is_file()
 
 
-def test_what_a_folder_holds_of_others_is_not_written_over(run, tmp_path, capsys):
+def test_results_of_others_are_not_overwritten(run, tmp_path, capsys):
     draw(tmp_path / "in" / "a.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
     assert main(["score", str(run), "--out", str(tmp_path / "out")]) == 2
-    learnt_from = Path(json.loads((run / "config.json").read_text())["data"]["data"])
-    assert main(score(run, tmp_path / "in", learnt_from / "maps")) == 2
-    assert "the images of the run; give another --out" in capsys.readouterr().err
-    assert not (learnt_from / "maps").exists()
+    own = Path(json.loads((run / "config.json").read_text())["data"]["data"])
+    assert main(score(run, tmp_path / "in", own / "maps")) == 2
+    assert "the images of the run; name another folder" in capsys.readouterr().err
+    assert not (own / "maps").exists()
 
 
-def test_a_folder_another_process_writes_is_left_to_it(run, tmp_path, capsys):
+def test_a_folder_locked_by_another_process_is_refused(run, tmp_path, capsys):
     draw(tmp_path / "in" / "a.png", seed=0)
     with files.locked(tmp_path / "out"):
         assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2

@@ -1,4 +1,4 @@
-"""Volumes scored: maps on the scan's own grid, the same whatever batch, order or interruption."""
+"""Maps of volumes on the scan's own grid do not depend on the batch, the order, or an interruption."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxvae import score_batches
 from jaxvae.cli import main
 from jaxvae.data.volumes import scans, slices, volume_files
 from jaxvae.data.volumes.prepared_scan import read_scan
-from jaxvae.runs import checkpoint
+from jaxvae.runs.run import load
 from jaxvae.scoring import volume_maps, volume_scores
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
 
@@ -45,17 +45,17 @@ def flairs(folder: Path) -> list[scans.Scan]:
 
 
 def written(out: Path) -> dict[str, bytes]:
-    """All that decides nothing about time."""
+    """All files but those with times."""
     there = (path for path in out.rglob("*") if path.is_file() and not path.name.startswith("times"))
     return {str(path.relative_to(out)): path.read_bytes() for path in there}
 
 
 @pytest.mark.parametrize("batch_size", [5, 64])
-def test_maps_are_those_of_the_slices_put_back(trained, tmp_path, batch_size):
-    """Of every volume, against its slices scored alone; batches reach across volumes."""
-    run = checkpoint.load(trained / "run")
-    summary = volume_maps.write_scans(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
-    assert (summary.written, summary.skipped, summary.failed) == (7, 0, [])
+def test_maps_equal_the_slices_put_back(trained, tmp_path, batch_size):
+    """Each volume is compared with its slices scored alone; batches span volumes."""
+    run = load(trained / "run")
+    outcome = volume_maps.write_volumes(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
+    assert (len(outcome.records), outcome.skipped, outcome.failed) == (7, 0, [])
     for scan in flairs(trained):
         cut = read_scan(scan, volume_scores.slicing_of(run))
         [alone] = score_batches(run.model, run.params, cut.slices.images, batch_size=64, maps=MAPS)
@@ -76,7 +76,7 @@ def test_maps_are_those_of_the_slices_put_back(trained, tmp_path, batch_size):
             assert record["highest"][name] == pytest.approx(values.max())
 
 
-def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, capsys):
+def test_bad_files_are_reported_and_the_others_scored(trained, tmp_path, capsys):
     folder = tmp_path / "scans"
     for i in range(3):
         write_volume(folder / f"s{i}.nii.gz", head(i)[0])
@@ -88,13 +88,15 @@ def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, caps
     printed = capsys.readouterr()
     assert "3 volumes scored (combi)" in printed.out
     assert f"left out: {folder}/broken.nii.gz: ends too early" in printed.out
-    assert printed.err.strip().splitlines()[-1] == f"jaxvae: {folder}: 3 of 6 volumes could not be scored"
+    assert printed.err.strip().splitlines()[-1] == (
+        f"jaxvae: {folder}: 3 of 6 volumes could not be scored; {tmp_path / 'out' / 'failed.jsonl'} says why"
+    )
     failed = [json.loads(line) for line in (tmp_path / "out" / "failed.jsonl").read_text().splitlines()]
     assert [Path(line["path"]).name for line in failed] == ["broken.nii.gz", "empty.nii", "flat.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [
         f"s{i}_{what}.nii.gz" for i in range(3) for what in ("combi", "mask")
     ]
-    # Once they are mended or gone, the same command has nothing to complain about, and does nothing twice.
+    # Once the bad files are gone, the same command succeeds and scores nothing twice.
     for name in ("broken.nii.gz", "empty.nii", "flat.nii.gz"):
         (folder / name).unlink()
     assert main(arguments) == 0
@@ -102,14 +104,14 @@ def test_a_folder_with_bad_files_is_finished_and_says_so(trained, tmp_path, caps
     assert (tmp_path / "out" / "failed.jsonl").read_text() == ""
 
 
-def test_names_of_scans_never_lead_out_of_the_folder(trained, tmp_path, capsys):
-    """The names of prepared volumes may be anybody's; those of patterns are refused before anything is read."""
+def test_names_that_lead_out_of_the_folder_are_refused(trained, tmp_path, capsys):
+    """Names of prepared volumes fail one by one; patterns are refused before anything is read."""
     run, out = trained / "run", tmp_path / "deep" / "out"
     first, second, third = flairs(trained)[:3]
     named = [first._replace(name="../outside"), second._replace(name=str(tmp_path / "outside")), third]
-    summary = volume_maps.write_scans(checkpoint.load(run), named, out, maps=("combi",))
-    assert summary.written == 1
-    assert [("leads out of" in one.reason, one.path) for one in summary.failed] == [(True, s.image) for s in named[:2]]
+    outcome = volume_maps.write_volumes(load(run), named, out, maps=("combi",))
+    assert len(outcome.records) == 1
+    assert [("leads out of" in one.reason, one.path) for one in outcome.failed] == [(True, s.image) for s in named[:2]]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     (tmp_path / "empty").mkdir()
@@ -118,7 +120,7 @@ def test_names_of_scans_never_lead_out_of_the_folder(trained, tmp_path, capsys):
     assert "must match files below" in capsys.readouterr().err
 
 
-def test_masks_of_several_scans_are_told(trained, tmp_path, capsys):
+def test_masks_that_serve_several_scans_are_reported(trained, tmp_path, capsys):
     for name in ("p_t1", "p_t2"):
         write_volume(tmp_path / "in" / f"{name}.nii.gz", head(0)[0])
     write_volume(tmp_path / "in" / "p_brain.nii.gz", head(0)[1])
@@ -127,7 +129,7 @@ def test_masks_of_several_scans_are_told(trained, tmp_path, capsys):
     assert "1 brain mask serves several scans, such as p_brain.nii.gz for p_t1 and p_t2" in capsys.readouterr().out
 
 
-def test_shards_make_together_what_one_makes(trained, tmp_path):
+def test_shards_together_write_the_same_files(trained, tmp_path):
     scans_folder = str(trained / "cache")
     score = ["score", str(trained / "run"), scans_folder, "--maps", *MAPS]
     assert main([*score, "--out", str(tmp_path / "one")]) == 0
@@ -138,7 +140,7 @@ def test_shards_make_together_what_one_makes(trained, tmp_path):
     assert len(list((tmp_path / "three").glob("times-*of3.jsonl"))) == 3
 
 
-def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for(trained, tmp_path, capsys):
+def test_scores_of_another_scan_mask_or_run_are_refused(trained, tmp_path, capsys):
     folder, out = tmp_path / "scans", tmp_path / "out"
     write_volume(folder / "a.nii.gz", head(0)[0])
     score = ["score", str(trained / "run"), str(folder), "--out", str(out), "--maps", "combi"]
@@ -165,14 +167,14 @@ def test_scores_of_another_scan_or_mask_or_run_are_not_taken_for_those_asked_for
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "seed": 5}))
     assert main(["score", str(other), *score[2:]]) == 2
-    assert "holds maps made with seed 0, now 5" in capsys.readouterr().err
+    assert "was made with seed 0, now 5" in capsys.readouterr().err
 
 
 def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, capsys):
     score = ["score", str(trained / "run"), str(trained / "cache"), "--out", str(tmp_path), "--maps", *MAPS[::-1]]
     assert main(score) == 0
-    kept = json.loads((trained / "run" / "thresholds.json").read_text())["thresholds"]["rec_error"]["0.01"]
-    assert {json.loads(path.read_text())["threshold"] for path in tmp_path.rglob("flair.json")} == {kept}
+    threshold = json.loads((trained / "run" / "thresholds.json").read_text())["thresholds"]["rec_error"]["0.01"]
+    assert {json.loads(path.read_text())["threshold"] for path in tmp_path.rglob("flair.json")} == {threshold}
     values = nib.load(tmp_path / "p00" / "flair_rec_error.nii.gz").get_fdata()
     threshold = float(np.quantile(values, 0.99))
     moments = {}
@@ -185,32 +187,35 @@ def test_a_mask_is_where_the_first_map_reaches_the_threshold(trained, tmp_path, 
         np.testing.assert_array_equal(mask.get_fdata() > 0, (values >= given) & inside)
         moments.setdefault(given, set()).add((tmp_path / "p00" / "flair_mask.nii.gz").stat().st_mtime_ns)
     assert [len(seen) for seen in moments.values()] == [1, 1]
-    assert "7 x was done again: one of its files was gone, or the threshold is another" in capsys.readouterr().out
-    # Neither is one of which a map has been removed.
+    assert (
+        "p00/flair and 6 more: scored again: a file was missing, or the threshold has changed"
+        in capsys.readouterr().out
+    )
+    # A volume with a missing map is scored again.
     (tmp_path / "p01" / "flair_combi.nii.gz").unlink()
     assert main([*score, "--threshold", "0.0"]) == 0
     assert (tmp_path / "p01" / "flair_combi.nii.gz").is_file()
-    # Stopped before its record is written, a scan is not done, whatever was there before.
+    # A volume without its record is scored again.
     (tmp_path / "p00" / "flair.json").unlink()
     assert main([*score, "--threshold", "0.0"]) == 0
 
 
-def test_without_a_threshold_no_former_mask_is_left(trained, tmp_path, capsys):
+def test_without_a_threshold_old_masks_are_removed(trained, tmp_path, capsys):
     run = shutil.copytree(trained / "run", tmp_path / "run")
     score = ["score", str(run), str(trained / "cache"), "--out", str(tmp_path / "out"), "--maps", "combi"]
     assert main(score) == 0
     assert len(list((tmp_path / "out").rglob("*_mask.nii.gz"))) == 7
-    kept = json.loads((run / "thresholds.json").read_text())
-    (run / "thresholds.json").write_text(json.dumps({**kept, "thresholds": {}}))
+    stats = json.loads((run / "thresholds.json").read_text())
+    (run / "thresholds.json").write_text(json.dumps({**stats, "thresholds": {}}))
     capsys.readouterr()
     assert main(score) == 0
     assert "no threshold, and so no masks: the run has no validation images" in capsys.readouterr().out
     assert not list((tmp_path / "out").rglob("*_mask.nii.gz"))
 
 
-def test_a_scan_is_not_done_while_it_is_done_again(trained, tmp_path, monkeypatch):
-    run = checkpoint.load(trained / "run")
-    volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+def test_a_scan_interrupted_while_scored_again_is_not_done(trained, tmp_path, monkeypatch):
+    run = load(trained / "run")
+    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
     written_json = volume_maps.files.write_json
 
     def stopped(path, value):
@@ -220,15 +225,15 @@ def test_a_scan_is_not_done_while_it_is_done_again(trained, tmp_path, monkeypatc
 
     monkeypatch.setattr(volume_maps.files, "write_json", stopped)
     with pytest.raises(KeyboardInterrupt):
-        volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=1e9)
+        volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=1e9)
     monkeypatch.undo()
-    summary = volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
-    assert (summary.written, summary.skipped) == (1, 0)
+    outcome = volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+    assert (len(outcome.records), outcome.skipped) == (1, 0)
     assert nib.load(tmp_path / "p00" / "flair_mask.nii.gz").get_fdata().any()
 
 
 @pytest.mark.parametrize("name", ["settings.nii.gz", "M\udcfcller.nii.gz", "Müller.nii.gz", "a[1].nii.gz"])
-def test_any_name_will_do(trained, tmp_path, name):
+def test_any_file_name_is_accepted(trained, tmp_path, name):
     folder = tmp_path / "scans"
     write_volume(folder / "x.nii.gz", head(0)[0]).rename(folder / name)
     for _ in range(2):
@@ -237,16 +242,16 @@ def test_any_name_will_do(trained, tmp_path, name):
     assert [path.name for path in (tmp_path / "out").glob("*_combi.nii.gz")] == [name.replace(".nii", "_combi.nii")]
 
 
-def test_refused(trained, tmp_path, capsys):
+def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
     run, folder = str(trained / "run"), str(trained / "cache")
     assert main(["score", run, folder, "--out", str(tmp_path / "o"), "--maps", "combi"]) == 0
     capsys.readouterr()
     for arguments, message in [
-        ([folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"], "holds maps made with maps ['combi'], now"),
+        ([folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"], "was made with maps"),
         ([folder, "--out", f"{folder}/o"], "lies within"),
         ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
-        ([folder, "--format", "tiff"], "--format: goes with images only"),
+        ([folder, "--format", "tiff"], "--format tiff: only goes with images"),
         ([folder, "--threshold", "nan"], "--threshold nan: must be a finite number"),
         ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: takes {0} to {1}"),
         ([folder, "--images", "*"], "--images *: "),
@@ -260,8 +265,8 @@ def test_refused(trained, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_a_folder_has_the_same_bytes(trained, tmp_path):
-    """SIGKILL at several moments; what was there before the last start is not written again."""
+def test_a_killed_folder_continues_to_the_same_bytes(trained, tmp_path):
+    """SIGKILL at several moments; volumes that were done before the last start are not written again."""
     folder = tmp_path / "scans"
     for i in range(15):
         write_volume(folder / f"s{i:02d}.nii.gz", head(i, shape=(48, 56, 40))[0])
@@ -295,15 +300,15 @@ def test_a_stale_part_is_removed(trained, tmp_path):
     (tmp_path / "p00").mkdir()
     stale = tmp_path / "p00" / ".flair_combi.nii.gz.0123.part"
     stale.touch()
-    run = checkpoint.load(trained / "run")
-    volume_maps.write_scans(run, flairs(trained)[:1], tmp_path, maps=("combi",))
+    run = load(trained / "run")
+    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",))
     assert not stale.exists()
 
 
-def test_scores_that_are_no_numbers_fail_alone(trained, tmp_path):
-    run = checkpoint.load(trained / "run")
+def test_a_volume_with_infinite_scores_fails_alone(trained, tmp_path):
+    run = load(trained / "run")
     broken = run._replace(params=jax.tree.map(lambda leaf: 1e30 * leaf, run.params))
-    summary = volume_maps.write_scans(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
-    assert summary.written == 0
-    assert [one.path.parent.name for one in summary.failed] == ["p00", "p01"]
-    assert "is NaN or infinite" in summary.failed[0].reason
+    outcome = volume_maps.write_volumes(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
+    assert len(outcome.records) == 0
+    assert [one.path.parent.name for one in outcome.failed] == ["p00", "p01"]
+    assert "is NaN or infinite" in outcome.failed[0].reason

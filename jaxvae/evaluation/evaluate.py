@@ -1,0 +1,165 @@
+"""Evaluation of a run: the metrics of its scores on labelled images or volumes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jaxvae import files
+from jaxvae.data.dataset import Dataset, Splits
+from jaxvae.data.volumes import cache
+from jaxvae.data.volumes.scans import Scan
+from jaxvae.errors import InputError
+from jaxvae.evaluation import image_tables, labelled_images, prepared_volumes, results, thresholds
+from jaxvae.evaluation.labelled_images import LabelledImages
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_tables
+from jaxvae.runs import run_images
+from jaxvae.runs.run import Run
+from jaxvae.runs.run_scores import check_shape, score_dataset
+from jaxvae.scores import MAPS
+from jaxvae.scoring import healthy_stats, score_files
+from jaxvae.scoring.healthy_stats import HealthyStats
+
+Say = Callable[[str], None]
+
+
+def evaluate(
+    run: Run,
+    dataset: Dataset | str | Path | None = None,
+    *,
+    resamples: int = 1000,
+    volumes: VolumeSettings = VolumeSettings(),  # noqa: B008
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Compute the metrics of a run on labelled images; nothing is written.
+
+    Args:
+      dataset: labelled images; a folder of them, or of prepared volumes; None stands for the run's own test images.
+      resamples: bootstrap resamples for the 95 % intervals; 0 leaves them out.
+      volumes: for a run on volumes, which tables of volumes to make.
+      say: called with each line for the user.
+
+    Returns:
+      The content of evaluation.json. `pixels`, `samples` (whole images) and the `rows` of each table in `volumes` are
+      lists of records, one per score. `thresholds` are the values that 1 % and 5 % of healthy pixels reach.
+
+    Raises:
+      InputError: the images cannot be read or do not fit the run, or the run was trained on one of them.
+    """
+    if not isinstance(dataset, Dataset):
+        run, _, stats, images, own = _open(run, None if dataset is None else Path(dataset), say)
+        return _evaluate(run, images, stats, own, resamples, volumes, None, say)
+    check_shape(run, dataset.images, "dataset")
+    own = lru_cache(lambda: run_images.open_own(run))
+    images = LabelledImages(dataset, "dataset")
+    return _evaluate(run, images, _healthy_stats(run, own, say), own, resamples, volumes, None, say)
+
+
+def evaluate_and_save(
+    run: Run,
+    other: Path | None = None,
+    out: Path | None = None,
+    *,
+    resamples: int = 1000,
+    volumes: VolumeSettings = VolumeSettings(),  # noqa: B008
+    say: Say = lambda line: None,
+) -> tuple[dict[str, Any], Path]:
+    """Evaluate a run and write evaluation.json and the scores: what `jaxvae evaluate` does.
+
+    Args:
+      other: the folder of other images; None stands for the run's own test images.
+      out: the folder for the results; None stands for the run, or for RUN/on/NAME if there is `other`.
+      resamples, volumes, say: see `evaluate`.
+
+    Returns:
+      The evaluation, and the folder with the results.
+
+    Raises:
+      InputError: as `evaluate`, or the folder holds the results of another test.
+    """
+    run, other, stats, images, own = _open(run, other, say)
+    fingerprint = results.images_fingerprint(images)
+    folder = results.claim_results_folder(run, other, out, fingerprint)
+    evaluation = _evaluate(run, images, stats, own, resamples, volumes, folder, say)
+    evaluation["tested_on"] = None if other is None else str(other.resolve())
+    evaluation["run"] = str(run.run_dir.resolve())
+    evaluation["contents"] = fingerprint
+    files.write_json(folder / results.FILE, evaluation)
+    shutil.rmtree(folder / "measures", ignore_errors=True)
+    return evaluation, folder
+
+
+def _open(
+    run: Run, other: Path | None, say: Say
+) -> tuple[Run, Path | None, HealthyStats, LabelledImages, Callable[[], Splits]]:
+    """The run and the folder as `run_images.at_hand` sees them, what both hold, and a function for its own images."""
+    run, other = run_images.at_hand(run, other)
+    own = lru_cache(lambda: run_images.open_own(run))
+    if other is None:
+        own()  # An error about the run's images comes first.
+    stats = _healthy_stats(run, own, say)
+    return run, other, stats, labelled_images.load(run, other, own, say), own
+
+
+def _healthy_stats(run: Run, own: Callable[[], Splits], say: Say) -> HealthyStats:
+    """The statistics of the run's healthy images; empty, with a line that says why, if they are unavailable."""
+    try:
+        return thresholds.read_healthy_stats(run, own)
+    except InputError as error:
+        say(f"no thresholds of healthy images: {error}\n")
+        return HealthyStats({}, None)
+
+
+def _evaluate(
+    run: Run,
+    images: LabelledImages,
+    stats: HealthyStats,
+    own: Callable[[], Splits],
+    resamples: int,
+    volumes: VolumeSettings,
+    folder: Path | None,
+    say: Say,
+) -> dict[str, Any]:
+    """All tables and thresholds; scores and measures go into the folder, if there is one."""
+    test = images.dataset
+    if stats.ranges and (far := healthy_stats.outside_ranges(stats.ranges, test.images).sum()):
+        say(f"{images.place}: {healthy_stats.notice(far, len(test))}\n")
+    needs_maps = images.volumes is not None or test.masks is not None or not test.labels.any()
+    scores = score_dataset(run, test, maps=MAPS if needs_maps else ())
+    evaluation = image_tables.make_tables(run, test, scores, resamples=resamples)
+    evaluation["thresholds"] = stats.thresholds
+    if not test.labels.any():
+        evaluation["false_positives"] = image_tables.false_positives(scores, stats.thresholds)
+    if folder is not None:
+        score_files.write(folder / "scores", test, scores)
+    tables: list[VolumeTable] = []
+    if images.volumes is not None and (missing := cache.missing_files(images.volumes, test.groups)):
+        problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
+        say(f"{images.place}: {problem}; evaluated at the model's resolution, from the prepared slices\n")
+        args = (images.volumes, test, scores.maps, stats.thresholds, volumes)
+        tables = [prepared_volumes.slice_table(*args, resamples=resamples)]
+    elif images.volumes is not None:
+        del scores  # Frees memory for the volumes.
+        tables = make_tables(
+            run,
+            cache.scans(images.volumes, test.groups),
+            _healthy_scans(run, own),
+            volumes,
+            resamples=resamples,
+            measures_dir=folder and folder / "measures",
+            slice_thresholds=stats.thresholds,
+        )
+    return evaluation | {"volumes": [table._asdict() for table in tables]}
+
+
+def _healthy_scans(run: Run, own: Callable[[], Splits]) -> list[Scan]:
+    """The scans of the run's own validation; empty if they, or the volumes prepared from them, are gone."""
+    try:
+        patients = own().validation.groups
+    except InputError:
+        return []
+    volumes = cache.open_cache(run.config["data"]["data"])
+    return [] if cache.missing_files(volumes, patients) else cache.scans(volumes, patients)

@@ -1,0 +1,108 @@
+"""The report of an evaluated run: figures, tables, and one page with all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxvae import files
+from jaxvae.data.volumes import cache
+from jaxvae.data.volumes.scans import Rejected
+from jaxvae.errors import InputError
+from jaxvae.evaluation import labelled_images, results
+from jaxvae.evaluation.labelled_images import LabelledImages
+from jaxvae.report import evaluation_page, evaluation_tables
+from jaxvae.report.viewer import Shown, viewer
+from jaxvae.runs import run_images, training
+from jaxvae.runs.run import Run
+from jaxvae.scores import BASELINES
+from jaxvae.scoring import score_files
+from jaxvae.scoring.volume_scores import score_scans
+
+SHOWN = ("elbo_grad", "combi", "kl_grad", "rec_error")  # in the viewer of volumes; each adds about a megabyte
+
+
+def write_report(
+    run: Run,
+    other: Path | None = None,
+    out: Path | None = None,
+    *,
+    cases: int = 2,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Draw an evaluated run into the folder `report`: what `jaxvae report` does.
+
+    Args:
+      other: the folder of other images that the run was evaluated on; None stands for its own test images.
+      out: the folder for `report`, and of the evaluation if it was written there; None stands for the run, or for
+        RUN/on/NAME if there is `other`.
+      cases: in the panels, images each of the best, the median and the worst; in the viewer, volumes in all.
+      say: called with each line for the user.
+
+    Returns:
+      The page.
+
+    Raises:
+      InputError: the run is not evaluated, the evaluation is damaged, or its images have changed.
+    """
+    if other is not None and not other.exists():
+        raise InputError(f"{other}: no such folder")
+    source = out if out and (out / results.FILE).is_file() else None
+    again = results.evaluate_command(run, other, source)
+    run, other = run_images.at_hand(run, other)
+    evaluation = evaluation_tables.checked(results.read_evaluation(run, other, source), again)
+    images = labelled_images.load(run, other, lambda: run_images.open_own(run))
+    fingerprint = results.images_fingerprint(images)
+    results.refuse_other_images(evaluation, fingerprint, images.place, again)
+    folder = results.claim_results_folder(run, other, out, fingerprint)
+    section = "" if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)
+    maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
+    scores_folder = results.results_folder(run, other, source) / "scores"
+    evaluation_page.write(
+        folder / "report",
+        images.dataset,
+        score_files.read(scores_folder, images.dataset, maps, again=again),
+        evaluation,
+        run.config,
+        cases=cases,
+        records=files.read_lines(
+            run.run_dir / "metrics.jsonl", training.LOGGED, way_out="restore it, or remove it and go without its figure"
+        ),
+        viewer_section=section,
+    )
+    return folder / "report" / "index.html"
+
+
+def _volume_viewer(
+    run: Run, images: LabelledImages, evaluation: dict[str, Any], count: int, say: Callable[[str], None]
+) -> str:
+    """The viewer of up to `count` volumes, those with the largest lesions; empty without their scans."""
+    volumes, patients = images.volumes, set(images.dataset.groups)
+    assert volumes is not None
+    if missing := cache.missing_files(volumes, patients):
+        problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
+        say(f"{volumes.directory}: {problem}; the page is without its viewer of volumes")
+        return ""
+    sick = [record for record in volumes.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
+    sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
+    for record in sick[:count]:
+        cache.refuse_changed(volumes.directory, record)
+    thresholds = evaluation["volumes"][0]["thresholds"]
+    shown = []
+    for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
+        if isinstance(result, Rejected):
+            raise InputError(result.reason)
+        shown.append(
+            Shown(
+                name=result.scan.name,
+                image=result.cut.volume.voxels,
+                maps={name: result.map(name) for name in SHOWN},
+                mask=result.cut.lesion,
+                thresholds={name: thresholds[name]["0.01"] for name in SHOWN if name in thresholds},
+                spacing=result.cut.volume.spacing,
+                facts={"Patient": result.scan.patient},
+                affine=result.cut.volume.affine,
+            )
+        )
+    return viewer(shown) if shown else ""

@@ -1,0 +1,163 @@
+"""Scores of images by a trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvae import sharding
+from jaxvae.data import kinds
+from jaxvae.data.dataset import Dataset
+from jaxvae.data.images.preparation import prepare
+from jaxvae.data.normalization import as_float
+from jaxvae.errors import InputError
+from jaxvae.parity import ARITHMETICS
+from jaxvae.population.score_many import score_many
+from jaxvae.progress import Bar
+from jaxvae.scores import IMAGE_SCORES, MAPS
+from jaxvae.scores.batches import BATCH, Scores, score_images
+from jaxvae.train import run_key
+
+if TYPE_CHECKING:
+    from jaxvae.runs.run import Run
+
+
+def score_dataset(
+    run: Run,
+    dataset: Dataset,
+    *,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = True,
+    batch_size: int = BATCH,
+    label: str = "score",
+) -> Scores:
+    """Score the images of a data set that was prepared as the run's own images.
+
+    Args:
+      maps: names from `scores.MAPS`.
+      reconstructions: return these too, if there are maps.
+      batch_size: images at a time, on each device of this process.
+      label: of the progress bar, which shows on a terminal only.
+
+    Raises:
+      InputError: a score is NaN or infinite, because the values of an image are far out of range.
+    """
+    with Bar(total=len(dataset), unit="image", desc=label) as bar:
+        scores = score_prepared(
+            run,
+            dataset.images,
+            maps=maps,
+            reconstructions=reconstructions and bool(maps),
+            batch_size=batch_size,
+            progress=bar.update,
+        )
+    _, reasons = finite_rows(scores, dataset.names)
+    if reasons:
+        raise InputError(next(iter(reasons.values())))
+    return scores
+
+
+def score_any(
+    run: Run,
+    images: np.ndarray | Iterable[np.ndarray],
+    *,
+    maps: Sequence[str] = MAPS,
+    reconstructions: bool = False,
+    batch_size: int = BATCH,
+) -> Scores:
+    """Prepare images as the run's own images were prepared, and score them; see `Run.score`."""
+    prepared = prepare_images(run, images)
+    settings = {"maps": maps, "reconstructions": reconstructions, "batch_size": batch_size}
+    scores = score_prepared(run, prepared, **settings)
+    _, reasons = finite_rows(scores, [f"images[{i}]" for i in range(len(prepared))])
+    if reasons:
+        raise InputError(next(iter(reasons.values())))
+    return scores
+
+
+def prepare_images(run: Run, images: np.ndarray | Iterable[np.ndarray]) -> np.ndarray:
+    """Images as the model of a run takes them, [N, H, W, C].
+
+    Images for a run on a folder of images are resized and normalised, and their channels are selected. Images for other
+    runs stay as they are.
+
+    Raises:
+      InputError: there is no image, an image is neither uint8 nor float, or it has another shape once prepared.
+    """
+    preparation = kinds.preparation(run.source) if run.kind is kinds.IMAGES else None
+    prepared: list[np.ndarray] = []
+    for i, image in enumerate(images):
+        image, name = np.asarray(image), f"images[{i}]"
+        if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
+            raise InputError(f"{name}: has type {image.dtype}; give uint8, which is divided by 255, or float")
+        if image.ndim not in (2, 3):
+            raise InputError(f"{name}: has shape {image.shape}; give images of shape (H, W, C) or (H, W)")
+        image = image[..., None] if image.ndim == 2 else image
+        image = image if preparation is None else prepare(image, preparation)
+        check_shape(run, image[None], name)
+        prepared.append(image if image.dtype == np.uint8 else image.astype(np.float32, copy=False))
+    if not prepared:
+        raise InputError("images: there is none; give at least one")
+    same = len({image.dtype for image in prepared}) == 1
+    return np.stack(prepared if same else [as_float(image) for image in prepared])
+
+
+def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, **settings) -> Scores:
+    """Score prepared images with the model, the log scale and the arithmetic of a run.
+
+    The released arithmetic computes image scores by its own rule, at a draw of z.
+
+    Args:
+      images: [N, H, W, C], uint8 or float.
+      maps: names from `scores.MAPS`.
+      settings: reconstructions, batch_size and progress of `scores.batches.score_images`.
+    """
+    log_scale = run.config["hparams"]["log_scale"]
+    arithmetic = ARITHMETICS[run.config["arithmetic"]]
+    mesh = sharding.own_mesh()
+    scores = score_images(run.model, run.params, images, log_scale=log_scale, maps=maps, mesh=mesh, **settings)
+    if not arithmetic.at_draw:
+        return scores
+    # As in a sweep, where the runs are a population: the draws depend on the run's seed and the image's position.
+    params, keys = jax.tree.map(lambda leaf: leaf[None], (run.params, run_key(run.config["seed"])))
+    on_device, rule = jnp.asarray(images), arithmetic.sample_scores
+    at_draw = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=rule)
+    return replace(scores, image_scores=dict(zip(IMAGE_SCORES, np.stack(at_draw)[:, 0], strict=True)))
+
+
+def finite_rows(scores: Scores, names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """[N] bool: which images have finite scores only; and for each other image, by its index, an error message."""
+    reasons: dict[int, str] = {}
+    for score, values in {**scores.image_scores, **scores.maps}.items():
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).tolist():
+            reasons.setdefault(i, infinite_message(names[i], score))
+    return np.array([i not in reasons for i in range(len(names))], dtype=bool), reasons
+
+
+def infinite_message(name: str, score: str) -> str:
+    """The error message for an image or a volume with a score that is not finite."""
+    way_out = "bring its values into the range of the training images, or leave it out"
+    return f"{name}: {score} is NaN or infinite; {way_out}"
+
+
+def check_shape(run: Run, images: np.ndarray, where: str) -> None:
+    """Check that prepared images have the size and channels of the run's model.
+
+    Raises:
+      InputError: the size or the channels differ.
+    """
+    found, wanted = tuple(images.shape[1:]), tuple(run.model.image_shape)
+    if found != wanted:
+        raise InputError(
+            f"{where}: the images are {_size(found)} once prepared, and the run was trained on {_size(wanted)}; "
+            "bring them to that size and those channels, or train a run with another `size` and `channels`"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]} with {shape[2]} channel{'s' if shape[2] != 1 else ''}"

@@ -1,0 +1,135 @@
+"""Writing scored images or volumes into a folder, in threads, while the next ones are scored."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from jaxvae import files
+from jaxvae.data.volumes import volume_files
+from jaxvae.data.volumes.scans import Rejected, write_rejected
+from jaxvae.errors import ArgumentError, InputError
+from jaxvae.progress import Bar
+from jaxvae.runs.run import Run
+
+
+class Scored(Protocol):
+    """A scored image or volume."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+
+Item = TypeVar("Item", bound=Scored)
+
+
+class Outcome(NamedTuple):
+    """What was written into a folder of maps."""
+
+    records: list[dict[str, Any]]  # one per image or volume that was written, as in the log
+    skipped: int  # written before
+    failed: list[Rejected]
+    warnings: dict[str, list[str]]  # the names that each warning belongs to
+    failures: Path  # the file that lists what failed
+    notices: Sequence[str] = ()  # lines about the input folder
+
+
+def write_each(
+    results: Iterable[Item | Rejected],
+    write: Callable[[Item], dict[str, Any]],
+    *,
+    log: Path,
+    failures: Path,
+    total: int,
+    unit: str,
+    ahead: int,
+    skipped: int = 0,
+    rejected: Sequence[Rejected] = (),
+) -> Outcome:
+    """Write each scored item in a thread, append its record to the log, and collect the failures.
+
+    Args:
+      results: scored items, and those that could not be scored.
+      write: writes the files of one item and returns its record.
+      log: JSONL; an item's record is appended once its files are written.
+      failures: JSONL; path and reason of each failure.
+      total: the number of items, for the progress bar.
+      unit: an "image" or a "volume".
+      ahead: scored items that may wait to be written.
+      skipped: how many were written before.
+      rejected: failures from before.
+    Raises:
+      InputError: the folder cannot be written to, or the disk is full.
+    """
+    failed, records, warnings = list(rejected), [], defaultdict(list)
+    waiting: deque[tuple[Item, Future[dict[str, Any]]]] = deque()
+
+    def finish_oldest() -> None:
+        item, future = waiting.popleft()
+        try:
+            record = future.result()
+        except InputError as error:
+            if files.no_more_can_be_written(error):
+                raise
+            failed.append(Rejected(item.path, f"{item.path}: {error}"))
+        else:
+            files.append_lines(log, [record])
+            records.append(record)
+            for warning in item.warnings:
+                warnings[warning].append(item.name)
+        bar.update()
+
+    try:
+        with Bar(total=total, initial=skipped, unit=unit, desc="score") as bar, ThreadPoolExecutor(ahead) as pool:
+            for result in results:
+                if isinstance(result, Rejected):
+                    failed.append(result)
+                    bar.update()
+                    continue
+                waiting.append((result, pool.submit(write, result)))
+                while len(waiting) >= ahead or (waiting and waiting[0][1].done()):
+                    finish_oldest()
+            while waiting:
+                finish_oldest()
+    finally:
+        if failed or failures.is_file():
+            write_rejected(failures, failed)
+    return Outcome(records, skipped, failed, dict(warnings), failures)
+
+
+def maps_folder(run: Run, folder: Path, out: Path | None) -> Path:
+    """Where the maps of a folder or file are written: `out`, else RUN/scores/NAME.
+
+    Raises:
+      InputError: that is among the run's own images, the run itself, or inside `folder`.
+    """
+    source = folder.resolve()
+    name = volume_files.stem(source) if volume_files.is_volume(source) else source.stem
+    out = out or run.run_dir / "scores" / (source.name if source.is_dir() else name)
+    own = Path(run.config["data"]["data"])
+    if own.is_absolute() and out.resolve().is_relative_to(own.resolve()):
+        raise ArgumentError("out", out, f"lies within {own}, the images of the run; name another folder")
+    if out.resolve() == run.run_dir.resolve():
+        raise ArgumentError("out", out, "is the run itself; name a folder in it, or another place")
+    if source.is_dir() and out.resolve().is_relative_to(source):
+        raise ArgumentError("out", out, f"lies within {folder}, where results would count as images; name another")
+    return out
+
+
+def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Claim a folder for maps that were made with these settings; returns its note if it was claimed before.
+
+    Raises:
+      InputError: it was claimed with other settings, or its note is damaged.
+    """
+    before = files.claim(out, note, settings, what="a folder of maps", beside_others=True)
+    if before is not None:
+        files.refuse_other_settings(out, before, settings, way_out="name another output folder")
+    return before
