@@ -95,12 +95,14 @@ def _printable(text: str) -> str:
     return text if len(text) <= 2000 else f"{text[:1400]} ... {text[-595:]}"
 
 
-def command(*words: object) -> str:
-    """A command to type, in backquotes.
+def command(*words: object, **arguments: object) -> str:
+    """A command to type, in backquotes. Arguments that are None are left out.
 
-    >>> command("evaluate", "my run", "OTHER")
+    >>> command("evaluate", "my run", "OTHER", out=None)
     "`jaxvae evaluate 'my run' OTHER`"
     """
+    for name, value in arguments.items():
+        words += () if value is None else ("--" + name.replace("_", "-"), value)
     return f"`{shlex.join(['jaxvae', *map(str, words)])}`"
 
 

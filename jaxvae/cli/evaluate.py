@@ -55,5 +55,5 @@ class Evaluate:
             run, self.other, self.out, resamples=self.resamples, volumes=settings, say=print
         )
         print(evaluation_tables.text(evaluation))
-        draw = command("report", self.run, *filter(None, [self.other]), *(["--out", self.out] if self.out else []))
+        draw = command("report", self.run, *filter(None, [self.other]), out=self.out)
         print(f"\n{folder / results.FILE} holds these numbers; draw them with {draw}")

@@ -1,4 +1,4 @@
-"""Every metric of every score, as rows of a table; the no-model baselines always stand among them."""
+"""Tables of image metrics: one row per score, including the baselines without a model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jaxvae.progress import Bar
 
 Row = dict[str, Any]
 
-# Shares of healthy pixels or voxels that may be called anomalous.
+# Shares of healthy pixels or voxels that may be marked as anomalous.
 RATES = (0.01, 0.05)
 
-# Columns of the tables, with the heads they are printed under.
+# Columns of the tables, with their headings.
 PIXEL_COLUMNS = {
     "score": "score",
     "auroc": "AUROC",
@@ -29,10 +29,10 @@ PIXEL_COLUMNS = {
     "fpr_at_tpr": "FPR at 95% TPR",
 }
 SAMPLE_COLUMNS = {"score": "score", "auroc": "AUROC", "average_precision": "AP"}
-# How a column is won: fewer false alarms are better, and of everything else more.
+# Which value of a column is best: the lowest false-positive rate, the highest of everything else.
 PIXEL_BEST = {key: min if key == "fpr_at_tpr" else max for key in PIXEL_COLUMNS if key != "score"}
 
-# What a threshold on the image itself gives: no model was asked.
+# Maps of the image itself, without a model.
 BASELINES = {"brightness": brightness, "equalised_brightness": equalised_brightness}
 
 
@@ -42,23 +42,23 @@ def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def map_means(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean of each image's map, [N], by name: of the baselines, what they say of whole images."""
+    """The mean of each image's map, [N], by name: image scores of the baselines."""
     return {name: values.mean(axis=(1, 2, 3), dtype=np.float64) for name, values in maps.items()}
 
 
 def pixel_rows(
     maps: Mapping[str, np.ndarray], masks: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
 ) -> list[Row]:
-    """One row a score, all pixels of all images pooled, background included.
+    """One row per score, all pixels of all images pooled, background included.
 
     Args:
       maps: [N, H, W, 1] each, by score.
       masks: [N, H, W, 1] bool.
-      groups: N names of what the intervals resample (patients, or images).
-      resamples: of the bootstrap; 0 leaves the intervals out.
+      groups: N names of the units that the intervals resample (patients, or images).
+      resamples: bootstrap resamples; 0 leaves the intervals out.
     Returns:
       Rows with the keys of `PIXEL_COLUMNS` and `best_dice_threshold`; auroc, average_precision and best_dice are
-      (value, low, high) with the ends of their 95 % interval, where there are `FEWEST_GROUPS` groups or more.
+      (value, low, high) with the ends of their 95 % interval, if there are `FEWEST_GROUPS` groups or more.
     Raises:
       InputError: NaN in a map, or no pixel of either class.
     """
@@ -77,16 +77,16 @@ def pixel_rows(
 def sample_rows(
     scores: Mapping[str, np.ndarray], labels: np.ndarray, groups: Sequence[str], *, resamples: int = 1000
 ) -> list[Row]:
-    """One row a score, one number an image.
+    """One row per score, from one value per image.
 
     Args:
       scores: [N] each, by name.
       labels: [N] bool.
-      groups: N names of what the intervals resample.
-      resamples: of the bootstrap; 0 leaves the intervals out.
+      groups: N names of the units that the intervals resample.
+      resamples: bootstrap resamples; 0 leaves the intervals out.
     Returns:
-      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`; None where the
-      labels are all alike, since both metrics need healthy and anomalous images.
+      Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`. They are None if
+      all labels are equal, since both metrics need healthy and anomalous images.
     """
     if not labels.any() or labels.all():
         return [{"score": name, "auroc": None, "average_precision": None} for name in scores]

@@ -107,7 +107,7 @@ def read_evaluation(run: Run, other: Path | None = None, out: Path | None = None
 
 def evaluate_command(run: Run, other: Path | None = None, out: Path | None = None) -> str:
     """The command that writes an evaluation."""
-    return command("evaluate", run.run_dir, *filter(None, [other]), *(["--out", out] if out else []))
+    return command("evaluate", run.run_dir, *filter(None, [other]), out=out)
 
 
 def evaluations(run: Run) -> Iterator[dict[str, Any]]:

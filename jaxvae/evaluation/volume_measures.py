@@ -1,7 +1,7 @@
-"""One volume measured once and forgotten: what stays is a `VolumeMeasure`, half a megabyte or so a score.
+"""Sufficient statistics of one volume (about 0.5 MB per score), so that volumes need not stay in memory.
 
-Of measures `volume_metrics` makes the tables. Only voxels inside a region count, the brain or everything:
-background inflates an AUROC, so a table has to say which.
+`volume_metrics` computes all tables from them. Only voxels inside a region count: the brain, or everything. Background
+inflates an AUROC, so each table has to name its region.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from jaxvae import files
 from jaxvae.errors import InputError
 from jaxvae.metrics import histograms
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, components, detect
+from jaxvae.metrics.lesions import Components, Detection, as_volume_mask, bounding_box, components, detect
 
 
 class AtThreshold(NamedTuple):
-    """What `score >= threshold` predicts in one volume: voxels, those of them in lesions, and lesions."""
+    """Counts for the prediction `score >= threshold` in one volume: voxels, voxels in lesions, and lesions."""
 
     threshold: float
     predicted: int
@@ -30,12 +30,12 @@ class AtThreshold(NamedTuple):
 
 
 class ScoreMeasure(NamedTuple):
-    """One score in one volume; K bins are occupied.
+    """One score in one volume, as a histogram with K occupied bins.
 
     bins: [K] int32, ascending, of `histograms.float_bins`.
     counts: [2, K] int32, healthy and anomalous voxels.
-    overlap: the sum over lesions of the share of the lesion that lies in the bin, for bins with anomalous voxels only.
-    at: what each named threshold gives.
+    overlap: the sum over lesions of the lesion's share in the bin, for bins with anomalous voxels only.
+    at: the counts at each named threshold.
     """
 
     bins: np.ndarray
@@ -45,14 +45,14 @@ class ScoreMeasure(NamedTuple):
 
 
 class VolumeMeasure(NamedTuple):
-    """All that is kept of one volume."""
+    """The measures of one volume."""
 
     name: str
     group: str  # the patient
-    head: bool  # whether the region is a whole head, for want of a brain
+    head: bool  # whether the region is a whole head, because the brain is unknown
     healthy: int  # voxels inside the region
     anomalous: int
-    outside: int  # voxels of the lesion that the region leaves out, and that no metric counts
+    outside: int  # voxels of the lesion outside the region, which no metric counts
     scores: dict[str, ScoreMeasure]
 
 
@@ -73,17 +73,17 @@ def measure(
 
     Args:
       name: of the volume, for messages.
-      group: what the intervals resample, as a rule the patient.
+      group: the unit that the intervals resample, usually the patient.
       maps: [X, Y, Z] each, by score; higher is more anomalous, negative is fine; read inside the region only.
       lesion: [X, Y, Z] bool, True where anomalous; a healthy volume has none.
       region: [X, Y, Z] bool, the voxels that count.
-      thresholds: named numbers for each score, or none (`{}`) where there are none yet.
+      thresholds: named numbers for each score; `{}` if there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
-      smallest_component: predicted components of fewer voxels are removed before anything at a threshold is counted.
-      overlap: the share of a lesion that has to be covered, as for `jaxvae.metrics.lesions.detect`.
-      head: whether the region is a whole head, for want of a brain.
+      smallest_component: predicted components of fewer voxels are removed before counting at thresholds.
+      overlap: the share of a lesion that has to be covered to be found, as for `jaxvae.metrics.lesions.detect`.
+      head: whether the region is a whole head, because the brain is unknown.
     Raises:
-      InputError: arrays that do not fit each other, an empty region, NaN or infinite values inside it.
+      InputError: arrays of different shapes, an empty region, NaN or infinite values inside it.
     """
     lesion, region = as_volume_mask(lesion, "lesion"), as_volume_mask(region, "region")
     if lesion.shape != region.shape:
@@ -112,23 +112,31 @@ def measure(
             predicted = np.zeros(inside.shape, dtype=bool)
             predicted[inside] = values >= np.float32(threshold)
             clusters = components(predicted, smallest=smallest_component)
-            predicted = clusters.labels > 0
-            at[key] = AtThreshold(
-                float(threshold),
-                int(np.count_nonzero(predicted)),
-                int(np.count_nonzero(predicted & marked)),
-                detect(clusters, found, marked, overlap=overlap),
-            )
+            at[key] = _at_threshold(float(threshold), clusters, found, marked, overlap)
         scores[score] = _score_measure(values, marked[inside], shares, at)
     anomalous = int(np.count_nonzero(marked))
     healthy = int(np.count_nonzero(inside)) - anomalous
     return VolumeMeasure(name, group, head, healthy, anomalous, int(np.count_nonzero(lesion)) - anomalous, scores)
 
 
+def _at_threshold(
+    threshold: float, clusters: Components, found: Components, marked: np.ndarray, overlap: float
+) -> AtThreshold:
+    """Compare predicted clusters with the lesions."""
+    predicted = clusters.labels > 0
+    voxels, hits = (int(np.count_nonzero(array)) for array in (predicted, predicted & marked))
+    return AtThreshold(threshold, voxels, hits, detect(clusters, found, marked, overlap=overlap))
+
+
 def _score_measure(
     values: np.ndarray, anomalous: np.ndarray, shares: np.ndarray, at: dict[str, AtThreshold]
 ) -> ScoreMeasure:
-    """From float32 values [P], where they are anomalous [P], and the shares of their lesion that the latter are."""
+    """The histogram of float32 values [P].
+
+    Args:
+      anomalous: [P] bool.
+      shares: the share that each anomalous voxel has of its lesion.
+    """
     index = histograms.float_bins(values)
     lowest = int(index.min())
     index -= lowest
@@ -142,7 +150,7 @@ def _score_measure(
 
 
 def write(path: Path, measures: Mapping[str, VolumeMeasure]) -> None:
-    """Measures of one volume as a file, by any names."""
+    """Write the measures of one volume, by table."""
     headers: dict[str, Any] = {}
     arrays = {}
     for name, measured in measures.items():
@@ -155,11 +163,11 @@ def write(path: Path, measures: Mapping[str, VolumeMeasure]) -> None:
 
 
 def read(path: Path) -> dict[str, VolumeMeasure]:
-    """The measures that `write` was given; none of a file that is not there, or damaged as by a loss of power."""
+    """Read the measures of one volume; empty if the file is missing, or damaged as after a loss of power."""
     try:
         with path.open("rb") as file, np.load(file) as content:
             return _parsed(dict(content))
-    # zipfile, zlib and NumPy answer damaged bytes with errors of no common class.
+    # zipfile, zlib and NumPy raise exceptions without a common class for damaged bytes.
     except Exception:
         return {}
 
@@ -170,7 +178,7 @@ def _parsed(arrays: dict[str, np.ndarray]) -> dict[str, VolumeMeasure]:
         scores = {}
         for score, at in header.pop("scores").items():
             bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
-            kept = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
-            scores[score] = ScoreMeasure(bins, counts, overlap, kept)
+            counts_at = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
+            scores[score] = ScoreMeasure(bins, counts, overlap, counts_at)
         measures[name] = VolumeMeasure(**header, scores=scores)
     return measures

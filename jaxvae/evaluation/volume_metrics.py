@@ -1,10 +1,9 @@
-"""Every metric of every score over whole volumes that never lie in memory together.
+"""Metrics of whole volumes, computed from the measures of each volume, so that volumes need not be in memory together.
 
-`rows` makes the table of the measures that `volume_measures` keeps of each volume. Counts at thresholds are
-exact; AUROC, average precision, best Dice and AUPRO are those of scores rounded to the bins of
-`histograms.float_bins`, 2^-11 of the score wide. Thresholds come from healthy volumes (`healthy_thresholds`),
-the best Dice from the very labels that judge it; what is called pooled takes all voxels of all volumes together, what
-is called mean is the mean over volumes with a lesion.
+Counts at thresholds are exact. AUROC, average precision, best Dice and AUPRO are those of scores rounded to the bins
+of `histograms.float_bins`, 2^-11 of the score wide. Thresholds come from healthy volumes (`healthy_thresholds`). The
+best Dice is chosen on the labels of the test itself. Pooled metrics take all voxels of all volumes together; metrics
+called mean are means over volumes with a lesion.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from jaxvae.metrics.intervals import FEWEST_GROUPS, percentile_interval, resampl
 from jaxvae.metrics.ranking import highest_dice
 from jaxvae.progress import Bar
 
-# Columns of the table for thresholds at `RATES`, with the heads they are printed under.
+# Columns of the table for thresholds at `RATES`, with their headings.
 COLUMNS = {
     "score": "score",
     "auroc": "AUROC",
@@ -41,7 +40,7 @@ COLUMNS = {
     },
     "volumes": "volumes",
 }
-# How a column is won: fewer false alarms are better, and of everything else more.
+# Which value of a column is best: the fewest false positives, the highest of everything else.
 BEST = {key: min if key.startswith("false") else max for key in COLUMNS if key not in ("score", "volumes")}
 
 
@@ -50,12 +49,12 @@ def healthy_thresholds(
 ) -> dict[str, dict[str, float]]:
     """For each score the threshold that each share of healthy voxels, pooled over volumes, reaches or exceeds.
 
-    The lowest edge of a bin with no more than that share at or above it; the share is exact, and the lowest threshold
-    of all that keeps to it is at most 2^-11 of its own size lower. For a map that is 0 nearly everywhere, the threshold
-    is just above 0.
+    It is the lowest edge of a bin with at most that share at or above it. The share is exact. The lowest possible
+    threshold with that share is at most 2^-11 of its size lower. If a map is 0 nearly everywhere, the threshold is just
+    above 0.
 
     Args:
-      measures: of healthy volumes; of others, only the voxels outside lesions are used.
+      measures: healthy volumes; in others, only the voxels outside lesions are used.
       rates: shares in [0, 1).
     Returns:
       {score: {"0.01": threshold, ...}}, as `measure` takes it.
@@ -63,14 +62,14 @@ def healthy_thresholds(
       InputError: no measures, measures of different scores, no healthy voxel, a share outside [0, 1).
     """
     if not all(0 <= rate < 1 for rate in rates):
-        raise InputError(f"rates={tuple(rates)} must be shares of healthy voxels, from 0 to less than 1, such as 0.05")
+        raise InputError(f"rates={tuple(rates)}: must be shares of healthy voxels, from 0 to less than 1, such as 0.05")
     thresholds = {}
     for score in _scores(measures):
         bins, counts, _ = _pooled([one.scores[score] for one in measures])
         above = np.cumsum(counts[0, ::-1])[::-1]
         if above[0] == 0:
             raise InputError(f"measures hold no healthy voxel of {score}; give volumes with some inside their region")
-        # What is in the last bin that would be too much has to stay below the threshold.
+        # The last bin with too large a share at or above it must be below the threshold.
         last = [np.flatnonzero(above / above[0] > rate)[-1] for rate in rates]
         edges = histograms.float_edges(bins[last] + 1)
         thresholds[score] = {f"{rate:g}": float(edge) for rate, edge in zip(rates, edges, strict=True)}
@@ -78,18 +77,18 @@ def healthy_thresholds(
 
 
 def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int = 0) -> list[Row]:
-    """One row a score, over all volumes.
+    """One row per score, over all volumes.
 
     Args:
-      measures: of all volumes, with the same scores and thresholds. Volumes without a lesion count in what is pooled
-        and for false positives, but have no Dice of their own.
-      resamples: of the bootstrap over groups; 0 leaves the intervals out, as do fewer than `FEWEST_GROUPS` groups.
-      seed: of the resamples, which are the same for all scores.
+      measures: all volumes, with the same scores and thresholds. Volumes without a lesion count in pooled metrics and
+        for false positives, but have no Dice.
+      resamples: bootstrap resamples over groups. With 0, or fewer than `FEWEST_GROUPS` groups, there are no intervals.
+      seed: random seed of the resamples, which are the same for all scores.
     Returns:
       Rows with the keys of `COLUMNS` (for a threshold named t, those that end in `_at_healthy_t`) and
-      `best_dice_threshold`. All metrics but AUPRO are (value, low, high) with the ends of their 95 % interval. What
-      does not exist is None: the share of lesions found where all are too small to count, or, where all voxels are
-      healthy or all anomalous, everything that needs both.
+      `best_dice_threshold`. All metrics but AUPRO are (value, low, high) with the ends of their 95 % interval. A metric
+      is None if it does not exist: the share of lesions found if all are too small to count; every metric that needs
+      healthy and anomalous voxels if there is only one kind.
     Raises:
       InputError: no measures, or measures of different scores or thresholds.
     """
@@ -107,7 +106,7 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
 
 
 def _scores(measures: Sequence[VolumeMeasure]) -> list[str]:
-    """The names of the scores, checked to be the same in all volumes, as those of the thresholds."""
+    """The names of the scores. Scores and thresholds must be the same in all volumes."""
     if not measures:
         raise InputError("measures is empty; give at least one volume")
     expected = {score: one.at.keys() for score, one in measures[0].scores.items()}
@@ -131,7 +130,7 @@ def _pooled(parts: Sequence[ScoreMeasure]) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray | None) -> Row:
-    """All but the name: from one score's parts, a volume each, their groups' numbers and the resamples [S, G]."""
+    """The metrics of one score, from its parts (one per volume), their group numbers and the resamples [S, G]."""
     bins, counts, overlap = _pooled(parts)
     anomalous = np.array([part.counts[1].sum() for part in parts])
     ill = anomalous > 0
@@ -165,7 +164,7 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
 
 
 def _best_dice(bins: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """(Dice, threshold): the highest Dice at a bin's lower edge, at the highest such edge where several are equal."""
+    """(Dice, threshold): the highest Dice at the lower edge of a bin; of equal ones, the highest edge."""
     healthy, anomalous = np.cumsum(counts[:, ::-1], axis=1, dtype=np.int64)
     value, best = highest_dice(anomalous, healthy)
     return value, float(histograms.float_edges(bins[::-1][best]))
@@ -175,8 +174,8 @@ def _resampled(
     parts: Sequence[ScoreMeasure], bins: np.ndarray, counts: np.ndarray, group_of: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
     """AUROC, average precision and best Dice of each resample, [S, 3]; a resample is a weighted sum of histograms."""
-    # Neighbours are joined until they hold 2^-13 of a class; a bin that holds more stands alone. With float bins this
-    # leaves a third of them, and moves no end of an interval by more than about 2e-5.
+    # Neighbouring bins are joined until they hold 2^-13 of a class. A bin that holds more is not joined. This leaves a
+    # third of the float bins, and moves the ends of an interval by at most about 2e-5.
     ranks = np.floor(np.cumsum(counts, axis=1) * (1 << 13) / counts.sum(axis=1, keepdims=True))
     climbs = np.diff(ranks, axis=1, prepend=0)
     joined = np.concatenate([[0], np.cumsum((climbs[:, 1:] > 0).any(axis=0) | (climbs[:, :-1] > 1).any(axis=0))])

@@ -13,6 +13,7 @@ from jaxvae.errors import InputError
 from jaxvae.evaluation import labelled_images, results
 from jaxvae.evaluation.labelled_images import LabelledImages
 from jaxvae.report import evaluation_page, evaluation_tables
+from jaxvae.report.page import Section
 from jaxvae.report.viewer import Shown, viewer
 from jaxvae.runs import run_images, training
 from jaxvae.runs.run import Run
@@ -56,7 +57,7 @@ def write_report(
     fingerprint = results.images_fingerprint(images)
     results.refuse_other_images(evaluation, fingerprint, images.place, again)
     folder = results.claim_results_folder(run, other, out, fingerprint)
-    section = "" if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)
+    section = None if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)
     maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
     scores_folder = results.results_folder(run, other, source) / "scores"
     evaluation_page.write(
@@ -76,14 +77,14 @@ def write_report(
 
 def _volume_viewer(
     run: Run, images: LabelledImages, evaluation: dict[str, Any], count: int, say: Callable[[str], None]
-) -> str:
-    """The viewer of up to `count` volumes, those with the largest lesions; empty without their scans."""
+) -> Section | None:
+    """The viewer of up to `count` volumes, those with the largest lesions; None without their scans."""
     volumes, patients = images.volumes, set(images.dataset.groups)
     assert volumes is not None
     if missing := cache.missing_files(volumes, patients):
         problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
         say(f"{volumes.directory}: {problem}; the page is without its viewer of volumes")
-        return ""
+        return None
     sick = [record for record in volumes.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
     for record in sick[:count]:
@@ -105,4 +106,4 @@ def _volume_viewer(
                 affine=result.cut.volume.affine,
             )
         )
-    return viewer(shown) if shown else ""
+    return viewer(shown) if shown else None

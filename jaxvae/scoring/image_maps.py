@@ -137,12 +137,12 @@ def write_images(
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
     """
+    log, failures = out / "samples.jsonl", out / "failed.jsonl"
     # Locked, since another process would remove what this one is writing.
     with files.locked(out):
         note, records = _claim(out, settings, wanted)
         done = {entry.name: records[entry.name] for entry in entries if _is_done(entry, records, out, wanted)}
         todo = [entry for entry in entries if entry.name not in done]
-        log, failures = out / "samples.jsonl", out / "failed.jsonl"
         if log.is_file():
             files.clear_all_parts(out)
             files.write_lines(log, [*done.values()])  # A killed process may have left half a line.
@@ -150,9 +150,8 @@ def write_images(
         def full_colour(maps: np.ndarray) -> float:
             """Twice the threshold, else a high quantile of the first images' maps; noted for all later images."""
             if "full_colour" not in note:
-                high = 2 * (wanted.threshold or 0.0)
-                high = high if high > 0 else float(np.quantile(maps, 0.995))
-                note["full_colour"] = high if high > 0 else 1.0
+                highs = (2 * (wanted.threshold or 0.0), float(np.quantile(maps, 0.995)), 1.0)
+                note["full_colour"] = next(high for high in highs if high > 0)
                 files.write_lines(log, [])
                 files.write_json(out / NOTE, note)
             return note["full_colour"]

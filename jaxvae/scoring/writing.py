@@ -58,13 +58,10 @@ def write_each(
     Args:
       results: scored items, and those that could not be scored.
       write: writes the files of one item and returns its record.
-      log: JSONL; an item's record is appended once its files are written.
-      failures: JSONL; path and reason of each failure.
-      total: the number of items, for the progress bar.
-      unit: an "image" or a "volume".
+      log, failures: JSONL files; the record of each item once its files are written, and path and reason of failures.
+      total, unit: the number of items and their name, for the progress bar.
       ahead: scored items that may wait to be written.
-      skipped: how many were written before.
-      rejected: failures from before.
+      skipped, rejected: items that were written before, and failures from before.
     Raises:
       InputError: the folder cannot be written to, or the disk is full.
     """
@@ -124,12 +121,14 @@ def maps_folder(run: Run, folder: Path, out: Path | None) -> Path:
 
 
 def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Claim a folder for maps that were made with these settings; returns its note if it was claimed before.
+    """Claim a folder for maps that are made with these settings; returns its note if it was claimed before.
 
     Raises:
       InputError: it was claimed with other settings, or its note is damaged.
     """
     before = files.claim(out, note, settings, what="a folder of maps", beside_others=True)
     if before is not None:
-        files.refuse_other_settings(out, before, settings, way_out="name another output folder")
+        if before.get("folder") != settings.get("folder"):
+            raise InputError(f"{out}: holds the maps of {before.get('folder')}; name another `out`")
+        files.refuse_other_settings(out, before, settings, way_out="name another `out`")
     return before

@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 import jaxvae
 from folders import healthy, with_squares, write_benchmark, write_png
 from jaxvae.cli import main
-from jaxvae.cli.source import open_own
 from jaxvae.evaluation.image_metrics import BASELINES
+from jaxvae.runs import run_images
 from jaxvae.scores import MAPS
 from small_runs import SIDE, SMALL, read_lines
 
@@ -60,7 +60,7 @@ def test_thresholds_are_those_of_healthy_validation_images(evaluated: Path) -> N
     thresholds = json.loads((evaluated / "evaluation.json").read_text())["thresholds"]
     assert set(thresholds) == set(MAPS)
     run = jaxvae.load(evaluated)
-    validation = open_own(evaluated, run.config).validation
+    validation = run_images.open_own(run).validation
     (scored,) = jaxvae.score_batches(run.model, run.params, validation.images, maps=list(thresholds))
     for name, values in thresholds.items():
         for rate, threshold in values.items():
@@ -200,3 +200,17 @@ def test_fashion_mnist_from_files_to_report(data: Path, tmp_path: Path, capsys) 
     assert {row["score"] for row in evaluation["samples"]} == {*BASELINES, "elbo", "kl", "nll"}
     assert (run / "report" / "index.html").exists()
     assert "Images: 1000 of 10000 anomalous" in capsys.readouterr().out
+
+
+def test_in_python_a_run_is_evaluated_without_files(evaluated: Path, folder: Path) -> None:
+    run, before = jaxvae.load(evaluated), sorted(evaluated.rglob("*"))
+    written = json.loads((evaluated / "evaluation.json").read_text())
+    own = jaxvae.evaluate(run, resamples=20)
+    assert json.loads(json.dumps(own)) == {name: written[name] for name in own}
+    test = run_images.open_own(run).test
+    in_memory = jaxvae.evaluate(run, test, resamples=0)
+    assert [row["score"] for row in in_memory["pixels"]] == [row["score"] for row in own["pixels"]]
+    assert [row["auroc"] for row in in_memory["pixels"]] == [row["auroc"][0] for row in own["pixels"]]
+    with pytest.raises(jaxvae.InputError, match="no such folder"):
+        jaxvae.evaluate(run, folder / "gone")
+    assert sorted(evaluated.rglob("*")) == before

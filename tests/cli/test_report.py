@@ -81,3 +81,10 @@ def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_pat
     )
     shutil.rmtree(tmp_path / "data")
     assert "data: no such folder" in refused("evaluate", run)
+
+
+def test_the_report_of_a_sweep_names_its_files(refused, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "table.jsonl").touch()
+    complaint = refused("report", tmp_path / "sweep")
+    assert "sweep: is a sweep; its tables are table.csv and table.jsonl in that folder" in complaint

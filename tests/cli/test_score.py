@@ -22,7 +22,7 @@ from jaxvae.scores.batches import BATCH
 from small_runs import SIDE, leftovers, read_lines
 
 
-def test_the_maps_and_the_batch_of_the_command_are_those_of_the_library() -> None:
+def test_maps_and_batch_size_are_those_of_the_library() -> None:
     assert set(get_args(MapName)) == set(MAPS)
     assert Score.__dataclass_fields__["batch_size"].default == BATCH
 
@@ -32,7 +32,7 @@ def test_a_folder_is_scored_image_by_image(run: Path, folder: Path) -> None:
     out = run / "scores" / "test"
     records = read_lines(out / "samples.jsonl")
     assert [record["name"] for record in records] == [f"{kind}/00{i}.png" for kind in ("bad", "good") for i in range(4)]
-    threshold = json.loads((run / "evaluation.json").read_text())["thresholds"]["combi"]["0.01"]
+    threshold = json.loads((run / "evaluation.json").read_text())["thresholds"]["elbo_grad"]["0.01"]
     for record in records:
         stem = out / Path(record["name"]).with_suffix("")
         assert set(record) == {"name", "elbo", "kl", "nll", "source"}
@@ -42,24 +42,23 @@ def test_a_folder_is_scored_image_by_image(run: Path, folder: Path) -> None:
         overlay = np.asarray(Image.open(f"{stem}_overlay.png"))
         assert overlay.shape == (SIDE, SIDE, 3)
         mask = np.asarray(Image.open(f"{stem}_mask.png"))
-        np.testing.assert_array_equal(mask, np.where(np.load(f"{stem}_combi.npy") >= threshold, 255, 0))
+        np.testing.assert_array_equal(mask, np.where(np.load(f"{stem}_elbo_grad.npy") >= threshold, 255, 0))
     assert len(list(out.rglob("*.*"))) == 8 * 7 + 2
     assert leftovers(run) == []
 
 
-def test_maps_of_another_folder_of_the_same_name_are_kept(run: Path, folder: Path, tmp_path: Path, refused) -> None:
+def test_maps_of_another_folder_are_not_overwritten(run: Path, folder: Path, tmp_path: Path, refused) -> None:
     other = tmp_path / "other" / "test"
     shutil.copytree(folder / "test" / "good", other)
     assert main(["score", str(run), str(folder / "test"), "--maps", "combi"]) == 0
     before = (run / "scores" / "test" / "samples.jsonl").read_bytes()
-    assert f"holds maps made with folder {folder / 'test'}, now {other}; name another --out" in refused(
-        "score", run, other
-    )
+    complaint = refused("score", run, other, "--maps", "combi")
+    assert f"holds the maps of {folder / 'test'}; name another --out" in complaint
     config = json.loads((run / "config.json").read_text())
     again = shutil.copytree(run, tmp_path / "again")
     (again / "config.json").write_text(json.dumps({**config, "seed": config["seed"] + 1}))
     complaint = refused("score", again, folder / "test", "--out", run / "scores" / "test")
-    assert f"holds maps made with seed {config['seed']}, now {config['seed'] + 1}; name another --out" in complaint
+    assert f"was made with seed {config['seed']}, now {config['seed'] + 1}; name another --out" in complaint
     assert (run / "scores" / "test" / "samples.jsonl").read_bytes() == before
     assert main(["score", str(run), str(other), "--out", str(tmp_path / "out"), "--maps", "combi"]) == 0
 
@@ -96,7 +95,7 @@ def test_one_image_some_maps_tiff_and_a_threshold(run: Path, folder: Path, capsy
     assert json.loads((out / "samples.jsonl").read_text())["name"] == "000.png"
 
 
-def test_before_it_is_evaluated_a_run_has_the_threshold_of_its_validation(run: Path, folder: Path) -> None:
+def test_masks_need_no_evaluation(run: Path, folder: Path) -> None:
     score = ["score", str(run), str(folder / "test" / "bad"), "--maps", "combi"]
     assert main([*score, "--out", str(run / "after")]) == 0
     (run / "evaluation.json").unlink()
@@ -110,7 +109,7 @@ def test_before_it_is_evaluated_a_run_has_the_threshold_of_its_validation(run: P
     assert len(masks) == 4
 
 
-def test_without_the_images_it_learnt_from_a_run_has_no_masks(run: Path, folder: Path, tmp_path: Path, capsys) -> None:
+def test_without_thresholds_and_images_there_are_no_masks(run: Path, folder: Path, tmp_path: Path, capsys) -> None:
     (run / "thresholds.json").unlink()
     config = json.loads((run / "config.json").read_text())
     config["data"]["data"] = str(tmp_path / "gone")
@@ -131,7 +130,7 @@ def test_without_a_folder_the_test_images_are_scored(run: Path, evaluated: Path)
         np.testing.assert_allclose(np.load(run / "scores" / name), wanted, rtol=1e-4, atol=1e-6 * wanted.max())
 
 
-def test_preparation_is_done_again(folder: Path, tmp_path: Path) -> None:
+def test_images_are_prepared_as_the_runs_own(folder: Path, tmp_path: Path) -> None:
     """A run on 16 x 16 takes images of 32 x 32, and a prepared image scores like its original."""
     run, prepared = tmp_path / "run", tmp_path / "prepared.npy"
     flags = ["--size", "16", "--normalise", "zscore", "--model", "dense", "--hidden-size", "8", "--epochs", "1"]
@@ -150,7 +149,7 @@ def test_preparation_is_done_again(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(on_grid(found[..., None], (32, 32))[..., 0], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_images_that_do_not_fit_are_refused_and_nothing_is_written(refused, run: Path, tmp_path: Path) -> None:
+def test_unfit_images_are_refused_and_nothing_is_written(refused, run: Path, tmp_path: Path) -> None:
     before = sorted(run.rglob("*"))
     write_png(tmp_path / "small" / "a.png", np.zeros((16, 16), np.uint8))
     write_png(tmp_path / "colour" / "a.png", np.zeros((SIDE, SIDE, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""A finished run stands alone: its images may move, go, or be replaced, and nothing wrong is said of others."""
+"""A finished run does not need its images: they can move, vanish, or be replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(path: Path) -> dict:
 
 @pytest.fixture
 def failed(capsys):
-    """Runs a command that must fail with exit code 2; its one line."""
+    """Run a command that must fail with exit code 2; returns its one line."""
 
     def failed(*words: object) -> str:
         capsys.readouterr()
@@ -58,18 +58,18 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def place(trained, tmp_path) -> Path:
-    """A copy of it elsewhere; the run still names the first place."""
+    """A copy of `trained`; the run still names the images of the original."""
     return shutil.copytree(trained, tmp_path / "copy")
 
 
 def gone(run: Path) -> None:
-    """Makes a run name a place that is no longer there."""
+    """Make a run name images that do not exist."""
     config = read(run / "config.json")
     config["data"]["data"] = str(run.parent / "gone")
     (run / "config.json").write_text(json.dumps(config))
 
 
-def test_without_its_images_a_run_is_tested_on_others(place, capsys, failed):
+def test_a_run_without_its_images_is_tested_on_others(place, capsys, failed):
     run, other = place / "run", place / "other"
     gone(run)
     (other / "test" / "bad" / "notes.txt").write_text("not an image")
@@ -91,14 +91,14 @@ def test_without_its_images_a_run_is_tested_on_others(place, capsys, failed):
         )
 
 
-def test_images_that_moved_are_the_same_images(place, failed):
+def test_images_that_moved_are_recognised(place, failed):
     run, data = place / "run", place / "data"
     assert command("train", run, "--data", data, *SMALL[:-1], 3) == 0
     assert read(run / "config.json")["data"]["data"] == str(data)
     assert read(run / "thresholds.json")["step"] == 3 * 2
     assert command("evaluate", run, "--resamples", 0) == 0
     assert command("report", run) == 0
-    # Renamed, in the same order, they are what they were.
+    # Files may be renamed if their order stays.
     for path in sorted((data / "train" / "good").iterdir()):
         path.rename(path.with_name(f"a{path.name}"))
     assert command("train", run, "--data", data, *SMALL[:-1], 4) == 0
@@ -131,19 +131,19 @@ def test_a_sweep_notices_replaced_images_and_follows_moved_ones(place, failed):
     moved.rename(place / "data")
     image = place / "data" / "train" / "good" / "005.png"
     write_png(image, 255 - np.asarray(Image.open(image)))
-    assert "sweep: was made from other images than there are now" in failed(*sweep, "--data", place / "data")
+    assert "sweep: was made from other images" in failed(*sweep, "--data", place / "data")
 
 
-def test_images_that_a_run_was_trained_on_are_known_under_any_name(place, failed):
-    learnt = place / "data" / "train" / "good" / "003.png"
-    shutil.copy(learnt, place / "other" / "test" / "good" / "new.png")
+def test_training_images_are_recognised_under_any_name(place, failed):
+    trained_on = place / "data" / "train" / "good" / "003.png"
+    shutil.copy(trained_on, place / "other" / "test" / "good" / "new.png")
     assert "good/new.png, which the run was trained on" in failed("evaluate", place / "run", place / "other")
-    # Empty images are alike wherever they come from.
+    # Empty images look the same in every data set.
     write_png(place / "other" / "test" / "good" / "new.png", np.zeros((32, 32), np.uint8))
     assert command("evaluate", place / "run", place / "other", "--resamples", 0) == 0
 
 
-def test_a_run_of_an_earlier_version_goes_on(place, failed):
+def test_a_run_of_an_earlier_version_can_continue(place, failed):
     run, data = place / "run", place / "data"
     assert command("train", run, "--data", data, *SMALL) == 0
     config, kept = read(run / "config.json"), read(run / "thresholds.json")
@@ -155,19 +155,19 @@ def test_a_run_of_an_earlier_version_goes_on(place, failed):
     assert command("train", run, "--data", data, *SMALL) == 0
     assert len(read(run / "config.json")["images"]["contents"]) == 3
     assert (run / "trained_on.jsonl").is_file()
-    # Of another place it has names only, and these are alike in many data sets.
+    # For another folder it has names only, which many data sets share.
     (run / "config.json").write_text(json.dumps(config))
     elsewhere = shutil.copytree(data, place / "elsewhere")
     assert "was made with data.data" in failed("train", run, "--data", elsewhere, *SMALL)
 
 
 @pytest.mark.parametrize("line", ["", "[]", "{}", '{"file": 1, "sketch": [1, 2, 3]}', '{"file": "a", "sketch": [1]}'])
-def test_damaged_notes_of_the_training_images_are_named(place, failed, line):
+def test_a_damaged_list_of_training_images_is_named(place, failed, line):
     (place / "run" / "trained_on.jsonl").write_text(line + "\n")
     assert "trained_on.jsonl" in failed("evaluate", place / "run", place / "other")
 
 
-def test_what_a_killed_training_did_not_measure_is_measured_by_the_same_command(place):
+def test_missing_thresholds_are_computed_by_train(place):
     run, data = place / "run", place / "data"
     (run / "trained_on.jsonl").unlink()
     assert command("train", run, "--data", data, *SMALL) == 0
@@ -178,7 +178,7 @@ def test_what_a_killed_training_did_not_measure_is_measured_by_the_same_command(
         assert {name: (run / name).read_bytes() for name in whole} == whole
 
 
-def test_values_of_another_scale_get_a_notice(place, capsys):
+def test_images_of_another_scale_get_a_notice(place, capsys):
     dark = place / "dark"
     for path in (place / "other" / "test").rglob("*.png"):
         write_png(dark / path.name, np.asarray(Image.open(path)) // 16)
@@ -205,7 +205,7 @@ def test_a_sweep_without_healthy_test_images_says_what_is_missing(place, capsys)
 
 
 @pytest.mark.parametrize("kind", ["good", "bad"])
-def test_images_of_one_kind_are_evaluated_as_far_as_they_can_be(place, capsys, kind):
+def test_images_of_one_kind_are_evaluated_in_part(place, capsys, kind):
     run, other = place / "run", place / "other"
     assert command("evaluate", run, other, "--resamples", 0) == 0
     both = {row["score"]: row for row in read(run / "on" / "other" / "evaluation.json")["pixels"]}
@@ -236,7 +236,7 @@ def test_images_of_one_kind_are_evaluated_as_far_as_they_can_be(place, capsys, k
         assert "Pixels: none is anomalous; the share that is marked" in printed
 
 
-def test_results_are_written_where_one_says(place, failed):
+def test_results_are_written_into_out(place, failed):
     run, mine = place / "run", place / "mine"
     before = {path for path in run.rglob("*") if path.is_file()}
     assert command("evaluate", run, place / "other", "--resamples", 0, "--out", mine) == 0
@@ -244,18 +244,18 @@ def test_results_are_written_where_one_says(place, failed):
     assert {path.name for path in mine.iterdir()} == {"evaluation.json", "scores", "report"}
     assert (mine / "report" / "index.html").is_file()
     assert {path for path in run.rglob("*") if path.is_file()} == before
-    # Evaluated within the run, and drawn elsewhere.
+    # The evaluation is in the run, the report elsewhere.
     assert command("evaluate", run, place / "other", "--resamples", 0) == 0
     assert command("report", run, place / "other", "--out", place / "page") == 0
     assert {path.name for path in (place / "page").iterdir()} == {"report"}
     second = shutil.copytree(run, place / "second")
     for out, message in (
-        (mine, "mine: holds what was found of"),
+        (mine, "mine: holds the results of"),
         (run, "is another run"),
         (read(run / "config.json")["data"]["data"], "the images of the run"),
     ):
         assert message in failed("evaluate", second, place / "other", "--resamples", 0, "--out", out)
-    assert "mine: holds what was found on" in failed("evaluate", run, "--resamples", 0, "--out", mine)
+    assert "mine: holds the results on" in failed("evaluate", run, "--resamples", 0, "--out", mine)
 
 
 # Volumes
@@ -284,14 +284,14 @@ def table(evaluation: dict, name: str) -> dict:
     return found
 
 
-def test_thresholds_of_volumes_are_those_of_the_brain_in_validation_slices(site):
+def test_volume_thresholds_come_from_brains_of_validation_slices(site):
     from jaxvae import score_batches
-    from jaxvae.cli.source import open_own
     from jaxvae.data.volumes import cache
     from jaxvae.runs.run import load
+    from jaxvae.runs.run_images import open_own
 
     run = load(site / "run")
-    validation, opened = open_own(site / "run", run.config).validation, cache.open_cache(site / "cache")
+    validation, opened = open_own(run).validation, cache.open_cache(site / "cache")
     names = cache.dataset(opened).names
     brains = opened.brains[[names.index(name) for name in validation.names]]
     maps = [batch.maps["combi"] for batch in score_batches(run.model, run.params, validation.images, maps=("combi",))]
@@ -308,7 +308,7 @@ def test_without_the_scans_their_slices_are_tested(site, tmp_path, capsys):
     (site / "patients").rename(site / "away")
     try:
         capsys.readouterr()
-        # The volumes have moved too.
+        # The prepared volumes have moved too.
         config = read(run / "config.json")
         config["data"]["data"] = str(moved / "gone")
         (run / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""The rows of the tables against scikit-learn, and what always stands among them."""
+"""Tables of image metrics equal scikit-learn and include the baselines."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_sample_rows_equal_scikit_learn() -> None:
         assert row["average_precision"] == pytest.approx(expected, abs=1e-12)
 
 
-def test_intervals_hold_their_value_and_leave_it_as_it_is(scored) -> None:
+def test_intervals_contain_their_unchanged_value(scored) -> None:
     maps, masks, groups = scored
     (plain,) = pixel_rows({"mine": maps}, masks, groups, resamples=0)
     (row,) = pixel_rows({"mine": maps}, masks, groups, resamples=200)
@@ -74,7 +74,7 @@ def test_few_groups_have_no_interval(scored, patients) -> None:
     assert isinstance(samples["auroc"], float)
 
 
-def test_every_column_has_its_value_and_a_way_to_win(scored) -> None:
+def test_every_column_has_a_value_and_a_best(scored) -> None:
     maps, masks, groups = scored
     (row,) = pixel_rows({"mine": maps}, masks, groups, resamples=0)
     assert set(row) == {*PIXEL_COLUMNS, "best_dice_threshold"}
@@ -84,7 +84,7 @@ def test_every_column_has_its_value_and_a_way_to_win(scored) -> None:
     assert set(samples) == {*SAMPLE_COLUMNS}
 
 
-def test_a_perfect_map_wins_everything(scored) -> None:
+def test_a_perfect_map_is_best_in_every_column(scored) -> None:
     _, masks, groups = scored
     (row,) = pixel_rows({"truth": masks.astype(np.float32)}, masks, groups, resamples=0)
     for key in ("auroc", "average_precision", "best_dice", "aupro"):
@@ -92,7 +92,7 @@ def test_a_perfect_map_wins_everything(scored) -> None:
     assert row["fpr_at_tpr"] == 0
 
 
-def test_baselines_look_at_the_image_alone() -> None:
+def test_baselines_depend_on_the_image_only() -> None:
     images = np.zeros((2, 8, 8, 1), np.uint8)
     images[0, 2, 2], images[1, 3:5, 3:5] = 255, 51
     maps, samples = image_metrics.baseline_maps(images), image_metrics.map_means(image_metrics.baseline_maps(images))
@@ -101,7 +101,7 @@ def test_baselines_look_at_the_image_alone() -> None:
     np.testing.assert_allclose(samples["brightness"], [1 / 64, 4 * 0.2 / 64], rtol=1e-6)
 
 
-def test_maps_that_cannot_be_judged_are_refused(scored) -> None:
+def test_maps_that_cannot_be_evaluated_are_refused(scored) -> None:
     maps, masks, groups = scored
     with pytest.raises(InputError, match="NaN"):
         pixel_rows({"mine": np.where(masks, np.nan, maps)}, masks, groups, resamples=0)

@@ -1,4 +1,4 @@
-"""Post-processing against SciPy's own filters over whole volumes, and laws."""
+"""Postprocessing equals SciPy's filters over whole volumes, and obeys laws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxvae.metrics.lesions import components
 
 
 def brain(seed: int, shape: tuple[int, int, int] = (17, 19, 15)) -> tuple[np.ndarray, np.ndarray]:
-    """(a map with ties and both signs that is 0 outside, the ball it lives in)."""
+    """A map with ties and both signs that is 0 outside a ball, and that ball."""
     generator = np.random.default_rng(seed)
     middle = np.array(shape) / 2
     inside = ((np.indices(shape).T - middle) ** 2).sum(axis=-1).T < 45
@@ -21,7 +21,7 @@ def brain(seed: int, shape: tuple[int, int, int] = (17, 19, 15)) -> tuple[np.nda
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_median_is_scipys(seed, size):
+def test_the_median_equals_that_of_scipy(seed, size):
     volume, _ = brain(seed)
     for scores in (volume, np.abs(volume), volume + 1, volume.astype(np.float64)):
         result = median(scores, size)
@@ -29,14 +29,14 @@ def test_the_median_is_scipys(seed, size):
         np.testing.assert_array_equal(result, ndimage.median_filter(scores, size, mode="constant", cval=0.0))
 
 
-def test_the_median_reads_any_memory_order_and_leaves_its_input_alone():
+def test_the_median_takes_any_memory_order():
     volume, _ = brain(2)
     before = volume.copy()
     np.testing.assert_array_equal(median(np.asfortranarray(volume)), median(volume))
     np.testing.assert_array_equal(volume, before)
 
 
-def test_more_voxels_than_are_taken_at_a_time():
+def test_the_median_of_many_parts_equals_that_of_one():
     volume = np.random.default_rng(0).random((24, 25, 26), dtype=np.float32)
     np.testing.assert_array_equal(median(volume, 3), ndimage.median_filter(volume, 3, mode="constant", cval=0.0))
 
@@ -51,7 +51,7 @@ def test_the_median_removes_specks_and_keeps_constants():
 
 
 @pytest.mark.parametrize("smallest", [1, 2, 8, 1000])
-def test_removing_small_components_keeps_the_others_whole(smallest):
+def test_only_small_components_are_removed(smallest):
     predicted = np.random.default_rng(3).random((12, 12, 12)) < 0.07
     labels, _ = ndimage.label(predicted, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel())
@@ -63,7 +63,7 @@ def test_removing_small_components_keeps_the_others_whole(smallest):
 
 
 @pytest.mark.parametrize("voxels", [0, 1, 2, 4, 12])
-def test_erosion_takes_off_what_is_that_close_to_the_outside(voxels):
+def test_erosion_removes_voxels_near_the_outside(voxels):
     _, inside = brain(0)
     inside[:, :3] = True
     # Steps along the axes to the nearest voxel outside, the volume's border being outside too.
@@ -72,7 +72,7 @@ def test_erosion_takes_off_what_is_that_close_to_the_outside(voxels):
     assert not erode(inside & False, voxels).any()
 
 
-def test_every_step_has_a_name_and_does_what_its_function_does():
+def test_every_step_has_a_name_and_applies_its_function():
     volume, inside = brain(1)
     assert [step(function, 3).name for function in NAMES] == ["median 3", "components >= 3", "eroded by 3"]
     np.testing.assert_array_equal(step(median, 3).apply(volume), median(volume, 3))
@@ -83,13 +83,13 @@ def test_every_step_has_a_name_and_does_what_its_function_does():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda volume: median(volume, 4), "size=4 has no middle voxel"),
+        (lambda volume: median(volume, 4), "size=4: must be odd"),
         (lambda volume: median(volume[0]), r"volume has shape \(19, 15\)"),
         (lambda volume: median(volume * np.nan), "NaN"),
         (lambda volume: remove_small(volume, 8), "dtype float32"),
         (lambda volume: erode(volume > 0, -1), "voxels=-1"),
     ],
 )
-def test_what_cannot_be_processed_is_refused(call, message):
+def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(InputError, match=message):
         call(brain(0)[0])

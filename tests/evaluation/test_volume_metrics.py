@@ -1,4 +1,4 @@
-"""Measures of volumes against scikit-learn and the exact metrics of all their voxels pooled."""
+"""Volume metrics equal scikit-learn and the exact metrics of all voxels pooled."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Volume:
             self.lesion[2:5, 3:6, 4:8] = True
             self.lesion |= generator.random(shape) < 0.01
         signed = generator.normal(size=shape) + 2 * self.lesion
-        # Multiples of 1/64 up to 32 have float bins of their own, so that nothing is rounded.
+        # Each multiple of 1/64 up to 32 has its own float bin, so nothing is rounded.
         self.maps = {
             name: np.clip(np.round(values / step) * step, -31, 31).astype(np.float32)
             for name, values in (("square", signed**2), ("signed", signed))
@@ -88,7 +88,7 @@ def test_pooled_metrics_equal_scikit_learn(measures, pooled):
         assert row["volumes"] == 16
 
 
-def test_metrics_per_volume_leave_healthy_volumes_out(measures, volumes):
+def test_metrics_per_volume_skip_healthy_volumes(measures, volumes):
     for row in rows(measures, resamples=0):
         score = row["score"]
         ill = [volume.voxels(score) for volume in volumes[:14]]
@@ -100,7 +100,7 @@ def test_metrics_per_volume_leave_healthy_volumes_out(measures, volumes):
 
 @pytest.mark.parametrize("smallest_component", [1, 3])
 @pytest.mark.parametrize("smallest_lesion", [1, 2])
-def test_what_a_threshold_gives_is_that_of_its_prediction(volumes, smallest_component, smallest_lesion):
+def test_counts_at_a_threshold_equal_those_of_the_prediction(volumes, smallest_component, smallest_lesion):
     knobs = {"smallest_component": smallest_component, "smallest_lesion": smallest_lesion, "overlap": 0.2}
     table = rows([volume.measure(**knobs) for volume in volumes], resamples=0)
     for row in table:
@@ -123,7 +123,7 @@ def test_what_a_threshold_gives_is_that_of_its_prediction(volumes, smallest_comp
             assert row[f"false_positives_at_healthy_{key}"] == false_positives / len(volumes)
 
 
-def test_aupro_of_single_slices_is_that_of_the_images():
+def test_aupro_of_slices_equals_that_of_images():
     drawn = [Volume(seed, shape=(20, 20, 1)) for seed in range(5)]
     for volume in drawn:
         volume.lesion[3:7, 3:6] = True
@@ -134,7 +134,7 @@ def test_aupro_of_single_slices_is_that_of_the_images():
         assert row["aupro"] == pytest.approx(region_overlap.aupro(maps, masks), abs=1e-12)
 
 
-def test_aupro_weighs_lesions_in_space_alike(measures, volumes):
+def test_aupro_weighs_all_lesions_equally(measures, volumes):
     for row in rows(measures, resamples=0):
         score = row["score"]
         pooled_scores, pooled_labels = (
@@ -154,9 +154,9 @@ def test_aupro_weighs_lesions_in_space_alike(measures, volumes):
         assert row["aupro"] == pytest.approx(area, abs=1e-5)
 
 
-def test_intervals_are_those_of_the_voxels_themselves():
+def test_intervals_equal_those_of_the_voxels():
     volumes = [Volume(seed, ill=seed < 14) for seed in range(16)]
-    # The resampling of `jaxvae.metrics.bootstrap` knows no region.
+    # `bootstrap_pixels` has no region.
     for volume in volumes:
         volume.region[:] = True
     table = rows([volume.measure() for volume in volumes], resamples=50, seed=3)
@@ -176,7 +176,7 @@ def test_intervals_are_those_of_the_voxels_themselves():
             np.testing.assert_allclose(row[f"dice_at_healthy_{key}"][1:], interval, atol=1e-12)
 
 
-def test_intervals_hold_their_value_and_leave_it_as_it_is(measures):
+def test_intervals_contain_their_unchanged_value(measures):
     plain, resampled = rows(measures, resamples=0), rows(measures, resamples=200)
     for without, row in zip(plain, resampled, strict=True):
         for key in COLUMNS:
@@ -202,7 +202,7 @@ def test_the_order_of_volumes_changes_nothing(measures):
 
 
 @pytest.mark.parametrize("name", ["square", "signed"])
-def test_a_healthy_threshold_is_the_lowest_edge_that_keeps_to_the_rate(name):
+def test_a_healthy_threshold_is_the_lowest_edge_within_the_rate(name):
     drawn = [Volume(seed, ill=False, step=1e-9) for seed in range(4)]
     thresholds = healthy_thresholds([volume.measure({}) for volume in drawn], rates=(0.0, 0.01, 0.05, 0.5))[name]
     values = np.concatenate([volume.voxels(name)[0] for volume in drawn])
@@ -215,7 +215,7 @@ def test_a_healthy_threshold_is_the_lowest_edge_that_keeps_to_the_rate(name):
         assert np.mean(values >= lower) > rate
 
 
-def test_a_threshold_of_a_map_that_is_mostly_zero_is_above_zero():
+def test_the_threshold_of_a_mostly_zero_map_is_positive():
     volume = Volume(0, ill=False)
     volume.maps = {"sparse": np.where(volume.maps["signed"] > 2, volume.maps["signed"], 0)}
     threshold = healthy_thresholds([volume.measure({})], rates=(0.5,))["sparse"]["0.5"]
@@ -239,7 +239,7 @@ def test_only_voxels_inside_the_region_are_read(volumes, measures):
     assert measured.outside == np.count_nonzero(volume.lesion & ~volume.region) > 0
 
 
-def test_a_measure_survives_a_file(measures, tmp_path):
+def test_a_written_measure_is_read_again(measures, tmp_path):
     for measured in measures:
         volume_measures.write(tmp_path / f"{measured.name}.npz", {"one": measured, "two": measures[0]})
     restored = [volume_measures.read(tmp_path / f"{measured.name}.npz") for measured in measures]
@@ -264,7 +264,7 @@ def test_an_infinite_threshold_predicts_nothing(tmp_path):
     assert kept.detection.detected == kept.detection.false_positives == 0
 
 
-def test_a_perfect_map_wins_everything_and_a_table_prints_it(volumes):
+def test_a_perfect_map_is_best_in_a_printed_table(volumes):
     truth = [
         measure(v.name, v.group, {"truth": v.lesion * 1.0}, v.lesion, v.region, {"truth": {"0.01": 0.5, "0.05": 0.5}})
         for v in volumes
@@ -284,7 +284,7 @@ def test_lesions_too_small_to_count_leave_no_sensitivity(volumes):
         assert row["auroc"][0] > 0.5
 
 
-def test_real_lesions_are_measured_as_finely_as_promised(data):
+def test_metrics_of_real_lesions_are_accurate(data):
     folder = data / "brats2015-subset" / "train" / "brats_2013_pat0005_1"
     flair, brain, labels = (
         np.asarray(nibabel.load(folder / f"{name}.nii.gz").dataobj, dtype=np.float32)
@@ -305,7 +305,7 @@ def test_real_lesions_are_measured_as_finely_as_promised(data):
             assert np.mean(healthy >= threshold) <= float(rate) < np.mean(healthy >= threshold * (1 - 2**-10))
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_wrong_arguments_are_refused():
     lesion, region = np.zeros((6, 6, 6), dtype=bool), np.ones((6, 6, 6), dtype=bool)
     scores = {"one": np.ones((6, 6, 6), dtype=np.float32)}
     for call, message in (
@@ -328,7 +328,7 @@ def test_what_cannot_be_measured_is_refused():
             call()
 
 
-def test_an_interval_of_what_no_resample_holds_is_left_out(volumes):
+def test_undefined_intervals_are_left_out(volumes):
     """One patient of eight has lesions that count, and a single resample may miss that patient."""
     measures = [Volume(seed, ill=seed < 2).measure() for seed in range(16)]
     for seed in range(10):

@@ -104,7 +104,7 @@ def test_volumes_prepared_again_after_training_are_refused(trained, tmp_path, ca
     config["volumes"]["hash"] = "0" * 64
     (folder / "config.json").write_text(json.dumps(config))
     assert main(["evaluate", str(folder)]) == 2
-    assert "was prepared anew since the run was trained on it" in capsys.readouterr().err
+    assert "was prepared again since the run was trained on it" in capsys.readouterr().err
 
 
 def test_baselines_use_the_scan_before_clipping(trained):
@@ -270,7 +270,7 @@ def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
         (["evaluate", run, "--median", "4"], "--median 4: must be odd, or 0"),
         (["evaluate", run, "--components", "-1"], "--components -1: must be at least 0"),
         (["report", run, str(tmp_path / "c24")], "not evaluated yet; run `jaxvae evaluate"),
-        (["train", str(tmp_path / "r"), *train[2:], "--features", *"23456"], "prepare them anew with --size 32"),
+        (["train", str(tmp_path / "r"), *train[2:], "--features", *"23456"], "prepare them again with --size 32"),
         ([*train, "--size", "32"], "--size 32: volumes have the size they were prepared with"),
         ([*train, "--normalise", "zscore"], "--normalise zscore: only goes with a folder of images"),
         (

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, init, parity
+from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, take
+from jaxvae.data.kinds import Source
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset
 from jaxvae.scores import MAPS
@@ -101,3 +103,38 @@ def test_images_of_another_shape_are_refused(run: Run) -> None:
         InputError, match=r"FOLDER: the images are 16x24 with 1 channel .* trained on 16x16 with 2 chan"
     ):
         check_shape(run, np.zeros((3, 16, 24, 1)), "FOLDER")
+
+
+def test_a_run_scores_images_of_any_size_and_type(tmp_path: Path) -> None:
+    """Images are resized, averaged and scaled as the run's own; maps have the size of the model."""
+    model = DenseVAE((8, 8, 1), 3, 8)
+    params = init(model, TrainConfig(), Hyperparams(), jax.random.key(0)).params
+    data = kinds.to_config(Source(str(tmp_path), size=(8,), channels=(0,)))
+    run = Run(model, params, 1, {**CONFIG, "data": data}, tmp_path)
+    large = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 2), np.uint8)
+    scores = run.score(large, maps=("elbo_grad",), reconstructions=True)
+    assert scores.maps["elbo_grad"].shape == (3, 8, 8, 1)
+    assert scores.reconstructions.shape == (3, 8, 8, 1)
+    small = large[..., :1].reshape(3, 8, 2, 8, 2, 1).mean(axis=(2, 4)) / 255
+    for images in (small, small[..., 0], [small[0], large[1], large[2] / np.float32(255)]):
+        found = run.score(images, ("elbo_grad",), batch_size=2)
+        for name, values in scores.image_scores.items():
+            np.testing.assert_allclose(found.image_scores[name], values, rtol=1e-4)
+        peak = scores.maps["elbo_grad"].max()
+        np.testing.assert_allclose(found.maps["elbo_grad"], scores.maps["elbo_grad"], rtol=1e-3, atol=1e-5 * peak)
+
+
+def test_a_run_on_phantoms_takes_images_of_its_shape(run: Run, dataset: Dataset) -> None:
+    scores = run.score(dataset.images)
+    expected = score_dataset(run, dataset)
+    assert set(scores.maps) == set(MAPS)
+    np.testing.assert_array_equal(scores.maps["combi"], expected.maps["combi"])
+    for images, message in [
+        (dataset.images[:, :8], r"images\[0\]: the images are 8x16 with 2 channels once prepared"),
+        (dataset.images[0, 0], r"images\[0\]: has shape \(2,\)"),
+        (dataset.images.astype(np.int32), "has type int32; give uint8"),
+        ([], "images: there is none"),
+        (np.full_like(dataset.images, np.nan), r"images\[0\]: elbo is NaN or infinite"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            run.score(images)

@@ -253,7 +253,7 @@ def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
         ([folder, "--format", "tiff"], "--format tiff: only goes with images"),
         ([folder, "--threshold", "nan"], "--threshold nan: must be a finite number"),
-        ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: takes {0} to {1}"),
+        ([str(trained / "patients"), "--brains", "{2}.nii"], "--brains {2}.nii: can use {0} to {1}"),
         ([folder, "--images", "*"], "--images *: "),
         ([str(trained / "patients"), "--images", "*_t2.nii"], "no volume at *_t2.nii"),
         ([str(tmp_path / "none.nii")], "none.nii: no such file or folder"),
