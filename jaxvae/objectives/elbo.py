@@ -106,8 +106,8 @@ def per_pixel(likelihood: Likelihood, images: Array, means: Array, log_scale: fl
 
 def pixel_sum(maps: Array) -> Array:
     """The sum over pixels and channels of maps [B, H, W, C]: [B]."""
-    # A product with ones, because the CPU backend of jax 0.10 computes a sum in a library that takes 2 ms of 50 for 64
-    # images. In full precision, because a GPU would otherwise round the maps to ten bits.
+    # A product with ones, because jax 0.10 computes a sum in a slower library on CPUs (2 ms of 50 for 64 images).
+    # In full precision, because a GPU would otherwise round the maps to ten bits.
     pixels = flat(maps)
     return jnp.matmul(pixels, jnp.ones(pixels.shape[1], pixels.dtype), precision=lax.Precision.HIGHEST)
 

@@ -7,8 +7,8 @@ Both use three linear maps with a kernel k [h, w, fine, coarse]:
     W(x, y)  pull back to the kernel                      -> [h, w, fine, coarse]
 
 `convolve` is F with the pullbacks I and W. `convolve_transposed` is I with the pullbacks F and W, with the two arrays
-exchanged. XLA would derive the weight gradient of the transposed layer from a dilated convolution, which on a CPU is 10
-to 40 times slower than W. So this module defines the pullbacks.
+exchanged. XLA would derive the weight gradient of the transposed layer from a dilated convolution. On a CPU that is 10
+to 40 times slower than W, so this module defines the pullbacks.
 
 The networks use a kernel of 4, a stride of 2, a padding of 1 and even sizes. This case has the fastest forms that we
 measured (below). All other cases use XLA's convolution and its transposes.
@@ -157,7 +157,7 @@ def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], str
 def _weights_transposed(images: Array, features: Array) -> Array:
     # Each kernel element is a sum over the batch and all positions: a convolution of the images with the features as
     # kernel, which contracts the batch instead of the channels. The transpositions are explicit because XLA's CPU
-    # compiler does not insert them inside a loop, where a convolution in any other layout is 100 times slower.
+    # compiler does not insert them inside a loop. There, a convolution in any other layout is 100 times slower.
     kernel = lax.conv_general_dilated(
         images.transpose(3, 1, 2, 0),
         features.transpose(1, 2, 0, 3),

@@ -60,7 +60,7 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     if maps.ndim != 4:
         raise ValueError(f"maps: {list(maps.shape)}; must be [B, H, W, C], for one map maps[None]")
     # One weight at a time, along the rows and then along the columns. These operations are elementwise, so XLA fuses
-    # them with the operations that make the maps, and no device rounds them as it may round a matrix product.
+    # them with the operations before. No device rounds them to fewer bits, as it may do with a matrix product.
     reach = window // 2
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     weights /= weights.sum()
