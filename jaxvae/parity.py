@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.models.model import Model, decode, encode, reparameterize
 from jaxvae.objectives.elbo import elbo_terms, gaussian_kl, gaussian_nll, pixel_sum
 from jaxvae.ops.filters import gaussian_smooth, unit_range
 from jaxvae.scores import gradients

@@ -18,7 +18,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxvae.models import Model, init_params
+from jaxvae.models.model import Model, init_params
 from jaxvae.objectives.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.ops.filters import unit_range
 from jaxvae.sharding import over

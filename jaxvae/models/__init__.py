@@ -1,8 +1,7 @@
 """The table of models: the name, the class and the paper's settings of each.
 
 A model is a frozen, hashable value: two with equal fields are equal and share one compiled program. To add one, write a
-Flax module with the methods of `Model`, and a line here. Importing the table does not import JAX, so all other names
-are imported on first use.
+Flax module with the methods of `models.model.Model`, and a line here. Importing the table does not import JAX.
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxvae.models.conv import ConvVAE as ConvVAE
-    from jaxvae.models.dense import DenseVAE as DenseVAE
-    from jaxvae.models.model import Model as Model
-    from jaxvae.models.model import decode as decode
-    from jaxvae.models.model import encode as encode
-    from jaxvae.models.model import init_params as init_params
-    from jaxvae.models.model import param_shapes as param_shapes
-    from jaxvae.models.model import reparameterize as reparameterize
+    from jaxvae.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -54,14 +46,3 @@ NETWORKS = {
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them
-
-_HOMES = {
-    **{network.class_name: network.name for network in NETWORKS.values()},
-    **dict.fromkeys(("Model", "decode", "encode", "init_params", "param_shapes", "reparameterize"), "model"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

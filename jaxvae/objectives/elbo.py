@@ -8,7 +8,7 @@ from typing import Protocol
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.models.model import Model, decode, encode, reparameterize
 from jaxvae.ops.filters import flat, unit_range
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior
 

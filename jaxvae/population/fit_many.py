@@ -20,7 +20,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jaxvae.errors import InputError
-from jaxvae.models import Model, param_shapes
+from jaxvae.models.model import Model, param_shapes
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.population.axes import Population
 from jaxvae.sharding import cut, filled, replicate, shared_out, spread

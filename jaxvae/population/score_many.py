@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from jaxvae.models import Model
+from jaxvae.models.model import Model
 from jaxvae.scores.gradients import sample_scores
 from jaxvae.sharding import cut, filled, replicate, shared_out, spread
 from jaxvae.types import Array, Key, Params, SampleScores

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvae.models import Model, decode, encode, param_shapes
+from jaxvae.models.model import Model, decode, encode, param_shapes
 from jaxvae.population.score_many import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU), in copies of the parameters. The

@@ -92,7 +92,7 @@ def restore_params(directory: str | os.PathLike[str], step: int, shapes: Params)
     Args:
       directory: as of `save`.
       step: of the checkpoint.
-      shapes: names, shapes and dtypes of the parameters (`models.param_shapes`).
+      shapes: names, shapes and dtypes of the parameters (`models.model.param_shapes`).
 
     Raises:
       InputError: the checkpoint is damaged or of another model.

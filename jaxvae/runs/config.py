@@ -16,7 +16,8 @@ from jaxvae import files
 from jaxvae.data.dataset import Splits
 from jaxvae.data.kinds import Source, describe, from_config, kind_of, with_new_names
 from jaxvae.errors import ArgumentError, InputError, command
-from jaxvae.models import MODELS, Model
+from jaxvae.models import MODELS
+from jaxvae.models.model import Model
 from jaxvae.runs.settings import EPOCHS, Settings, network_of
 
 Config = dict[str, Any]

@@ -22,7 +22,7 @@ import numpy as np
 from jaxvae import files
 from jaxvae.data.kinds import Kind, Source, from_config, kind_of_config, same_images
 from jaxvae.errors import ArgumentError, InputError
-from jaxvae.models import Model, param_shapes
+from jaxvae.models.model import Model, param_shapes
 from jaxvae.runs import checkpoint
 from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
 from jaxvae.scores import MAPS

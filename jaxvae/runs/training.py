@@ -24,7 +24,7 @@ from jaxvae.augment import Augmentation
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import InputError, counted, refuse_below_zero
-from jaxvae.models import Model
+from jaxvae.models.model import Model
 from jaxvae.parity import ARITHMETICS
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, checkpoint, signals

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.models import Model, decode, encode, reparameterize
+from jaxvae.models.model import Model, decode, encode, reparameterize
 from jaxvae.objectives.elbo import Likelihood, elbo_terms, gaussian_kl, gaussian_nll, per_pixel, pixel_sum
 from jaxvae.ops.filters import unit_range
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores

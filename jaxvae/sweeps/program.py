@@ -15,7 +15,7 @@ from jaxvae import sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
-from jaxvae.models import Model
+from jaxvae.models.model import Model
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import fit_many

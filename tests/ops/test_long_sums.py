@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxvae import ConvVAE, DenseVAE, parity
-from jaxvae.models import Model, init_params
+from jaxvae.models.model import Model, init_params
 from jaxvae.objectives.elbo import elbo_terms, negative_elbo
 from jaxvae.scores.gradients import pixel_scores, sample_scores
 from jaxvae.types import Params

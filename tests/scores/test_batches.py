@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxvae
-from jaxvae.models import param_shapes
+from jaxvae.models.model import param_shapes
 from jaxvae.ops import filters
 from jaxvae.scores import MAPS, PIXEL_SCORES
 from jaxvae.scores.batches import BATCH
