@@ -109,14 +109,10 @@ def find(
     matches, errors = patterns.matches(directory, known.images)
     brain_masks, lesion_masks = pair_masks(directory, known, matches, needs_brains=brains is not None)
     crowded = max(Counter(path.parent for path, _ in matches).values(), default=0) > 1
-    found, rejected = [], _closed(errors)
-    for (path, stars), brain, lesion in zip(matches, brain_masks, lesion_masks, strict=True):
-        try:
-            brain, lesion = pairing.checked_masks(path, brain, lesion)
-        except InputError as error:
-            rejected.append(Rejected(path, str(error)))
-            continue
-        name = str(path.relative_to(directory).parent / volume_files.stem(path))
+    usable, rejected = _usable(matches, errors, brain_masks, lesion_masks)
+    found = []
+    for path, stars, brain, lesion in usable:
+        name = "".join(_folder_and_name(path.relative_to(directory)))
         guess = name if crowded or path.parent == directory else path.parent.relative_to(directory).as_posix()
         patient = guess if known.patient is None else known.patient.format(*stars).strip("/")
         found.append(Scan(name, patient, path, brain, lesion))
@@ -211,18 +207,12 @@ def unlabelled(
     paired = pairing.pair(
         directory, brains, [path for path, _ in matches], [stars for _, stars in matches], needed=True
     )
-    taken = {mask for mask in paired if isinstance(mask, Path)}
-    found, rejected = [], _closed(errors)
-    for (image, _), brain in zip(matches, paired, strict=True):
-        if image in taken:
-            continue
-        try:
-            (brain,) = pairing.checked_masks(image, brain)
-        except InputError as error:
-            rejected.append(Rejected(image, str(error)))
-            continue
-        name = "".join(_folder_and_name(image.relative_to(directory)))
-        found.append(Scan(name, name, image, brain, None))
+    # Masks among the volumes are not scans, and need no masks themselves.
+    masks = set(paired)
+    kept = [i for i, (path, _) in enumerate(matches) if path not in masks]
+    usable, rejected = _usable([matches[i] for i in kept], errors, [paired[i] for i in kept])
+    names = ["".join(_folder_and_name(path.relative_to(directory))) for path, *_ in usable]
+    found = [Scan(name, name, path, brain, None) for name, (path, _, brain) in zip(names, usable, strict=True)]
     if not found and not rejected:
         where = f"at {images}" if images else f"({', '.join(volume_files.SUFFIXES[:3])}, ...) in it or below"
         raise InputError(f"{path}: no volume {where}")
@@ -244,6 +234,15 @@ def _unique(found: list[Scan], directory: Path) -> list[Scan]:
     ]
 
 
-def _closed(errors: Sequence[OSError]) -> list[Rejected]:
-    """Folders that cannot be opened, as rejected files."""
-    return [Rejected(Path(error.filename), patterns.cannot_be_opened(error)) for error in errors]
+def _usable(
+    matches: Sequence[tuple[Path, tuple[str, ...]]], errors: Sequence[OSError], *masks: Sequence[pairing.Mask]
+) -> tuple[list[tuple[Any, ...]], list[Rejected]]:
+    """([path, stars, masks] of each scan that can be used, the rejected scans and folders)."""
+    usable: list[tuple[Any, ...]] = []
+    rejected = [Rejected(Path(error.filename), patterns.cannot_be_opened(error)) for error in errors]
+    for (path, stars), *own in zip(matches, *masks, strict=True):
+        try:
+            usable.append((path, stars, *pairing.checked_masks(path, *own)))
+        except InputError as error:
+            rejected.append(Rejected(path, str(error)))
+    return usable, rejected

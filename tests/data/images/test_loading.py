@@ -75,7 +75,7 @@ def test_benchmark(benchmark):
 def test_cases_stay_together_and_training_slices_are_healthy(cases):
     splits = images.load(cases, validation=0.25, test=0.4, seed=3)
     groups = [{*part.groups} for part in (splits.train, splits.validation, splits.test)]
-    assert [len(g) for g in groups] == [4, 2, 4]  # 4 of 10 are judged, a quarter of 6 is rounded to 2
+    assert [len(g) for g in groups] == [4, 2, 4]  # 4 of 10 are tested on, a quarter of 6 is rounded to 2
     assert set.union(*groups) == {f"p{i}" for i in range(10)}
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (12, 6, 16)
     assert not splits.train.labels.any()
