@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fashion_files import TEST_IMAGES, TRAIN_IMAGES, TRAIN_LABELS, look_alike
 
+from fashion_files import TEST_IMAGES, TRAIN_IMAGES, TRAIN_LABELS, look_alike
 from jaxvae.data import fashion_mnist
 from jaxvae.data.fashion_mnist import idx_files
 from jaxvae.errors import InputError

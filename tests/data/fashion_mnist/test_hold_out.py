@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fashion_files import TEST_LABELS, TRAIN_IMAGES, look_alike
 
+from fashion_files import TEST_LABELS, TRAIN_IMAGES, look_alike
 from jaxvae.data import fashion_mnist
 from jaxvae.data.fashion_mnist import idx_files
 from jaxvae.errors import InputError

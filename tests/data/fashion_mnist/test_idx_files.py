@@ -7,8 +7,8 @@ import resource
 
 import numpy as np
 import pytest
-from fashion_files import TEST_IMAGES, TRAIN_LABELS, idx_bytes, look_alike
 
+from fashion_files import TEST_IMAGES, TRAIN_LABELS, idx_bytes, look_alike
 from jaxvae.data import fashion_mnist
 from jaxvae.errors import InputError
 
