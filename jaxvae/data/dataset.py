@@ -147,18 +147,16 @@ def check_fraction(name: str, fraction: float) -> None:
 def set_aside(
     directory: str | Path, dataset: Dataset, name: str, fraction: float, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """`split_groups`. Raises InputError with the folder and the argument's name if there are fewer than two groups."""
-    if fraction and len(set(dataset.groups)) < 2:
-        raise ArgumentError(name, fraction, f"{directory} has too few images or cases for it; pass 0")
-    return split_groups(dataset, fraction, seed)
-
-
-def split_groups(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """(the rest, about `fraction` of the groups), drawn at random. No group is in both parts.
 
     With a fraction of 0 the second part is empty. Otherwise both parts hold at least one group.
+
+    Raises:
+      InputError: there are fewer than two groups in `directory` for the fraction, the argument `name`.
     """
     names = sorted(set(dataset.groups))
+    if fraction and len(names) < 2:
+        raise ArgumentError(name, fraction, f"{directory} has too few images or cases for it; pass 0")
     count = 0 if fraction == 0 else min(max(1, round(fraction * len(names))), len(names) - 1)
     drawn = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
     held_out = np.array([group in drawn for group in dataset.groups], dtype=bool)

@@ -10,13 +10,7 @@ FORMAT = "array_record"
 
 
 def checked(file_format: Any) -> str:
-    """The name of a file format of tensorflow-datasets, which must be array_record.
-
-    Args:
-      file_format: the argument of a builder; None for its default.
-
-    Raises:
-      InputError: another format.
+    """The name of the file format that a builder is given, None for its default. Refuses all but array_record.
 
     >>> checked(None)
     'array_record'

@@ -15,7 +15,6 @@ from jaxvae.data.dataset import (
     same_contents,
     set_aside,
     sketches,
-    split_groups,
     take,
 )
 from jaxvae.errors import InputError
@@ -60,7 +59,7 @@ def test_taking_all_images_copies_nothing():
 @pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("seed", range(3))
 def test_groups_are_split_and_never_cut(fraction, seed):
-    rest, part = split_groups(dataset(), fraction, seed)
+    rest, part = set_aside("here", dataset(), "test", fraction, seed)
     assert sorted(rest.names + part.names, key=int) == [str(i) for i in range(12)]
     assert not {*rest.groups} & {*part.groups}
     assert len({*part.groups}) == (0 if fraction == 0 else min(max(1, round(5 * fraction)), 4))
@@ -69,7 +68,7 @@ def test_groups_are_split_and_never_cut(fraction, seed):
 
 
 def test_the_seed_decides_the_split():
-    parts = [split_groups(dataset(), 0.4, seed)[1].names for seed in (0, 0, 1, 2, 3)]
+    parts = [set_aside("here", dataset(), "test", 0.4, seed)[1].names for seed in (0, 0, 1, 2, 3)]
     assert parts[0] == parts[1]
     assert len(set(parts)) > 1
 

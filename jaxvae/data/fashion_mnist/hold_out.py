@@ -10,23 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxvae.data.dataset import Dataset, Splits, check_fraction, split_groups, take
+from jaxvae.data.dataset import Dataset, Splits, check_fraction, set_aside, take
 from jaxvae.data.fashion_mnist import idx_files
 from jaxvae.data.fashion_mnist.idx_files import FILES, RECORDS, SHA256
 from jaxvae.errors import ArgumentError, InputError, command, reason
 
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def load(
@@ -58,11 +47,9 @@ def load(
     parts = read(directory, verify=verify)
     train = _dataset("train", *parts["train"], hold_out)
     test = _dataset("test", *parts["test"], hold_out)
-    healthy, healthy_validation = split_groups(take(train, ~train.labels), validation, seed)
+    healthy, healthy_validation = set_aside(directory, take(train, ~train.labels), "validation", validation, seed)
     return Splits(
-        train=_stack(healthy, scaling),
-        validation=_stack(healthy_validation, scaling),
-        test=_stack(test, scaling),
+        train=_stack(healthy, scaling), validation=_stack(healthy_validation, scaling), test=_stack(test, scaling)
     )
 
 

@@ -95,25 +95,18 @@ def _benchmark(tree: Tree) -> Parts:
 
 
 def _halves(tree: Tree) -> Parts:
-    train, test = tree.child("", "train"), tree.child("", *TEST)
-    assert train is not None
-    assert test is not None
-    return _paired(tree, train), [], _paired(tree, test)
+    return _paired(tree, tree.child("", "train")), [], _paired(tree, tree.child("", *TEST))
 
 
-def _paired(tree: Tree, folder: str) -> list[Entry]:
-    pairs = _pairs(tree, folder, folder, needed=True)
-    return [single(path, tree.root, None, masks) for path, masks in pairs]
+def _paired(tree: Tree, folder: str | None) -> list[Entry]:
+    """The images of a folder, each with its mask in the same folder."""
+    assert folder is not None, "`layout_of` has found it"
+    return [single(path, tree.root, None, masks) for path, masks in _pairs(tree, folder, folder, needed=True)]
 
 
 def _cases(tree: Tree) -> Parts:
     """The slices of all cases, in the order of their numbers, grouped by case."""
-    entries = [
-        Entry(path, masks, path.relative_to(tree.root).as_posix(), folder, None)
-        for folder in tree.below("")
-        for path, masks in _pairs(tree, folder, folder, needed=True)
-    ]
-    return entries, [], []
+    return [e._replace(group=folder) for folder in tree.below("") for e in _paired(tree, folder)], [], []
 
 
 def _flat(tree: Tree) -> Parts:

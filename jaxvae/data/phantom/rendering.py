@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvae.data.dataset import Dataset, Splits
 from jaxvae.data.phantom import brain, lesions
-from jaxvae.errors import ArgumentError
+from jaxvae.errors import ArgumentError, refuse_below_zero
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2}
 # Arrays of this size stay in a core's cache; four times the size takes three times as long per slice.
@@ -64,8 +64,7 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
 
 def _check(size: int, seed: int, **counts: int) -> None:
     for name, value in {**counts, "seed": seed}.items():
-        if value < 0:
-            raise ArgumentError(name, value, "must be a whole number, 0 or more")
+        refuse_below_zero(name, value)
     if size < 16:
         raise ArgumentError("size", size, "must be 16 pixels or more to show a brain")
 

@@ -40,40 +40,29 @@ class Layout:
         return self.images.replace("{modality}", self.synonyms.get(name, name))
 
 
-_BEFORE_2023 = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
+def _brats(images: str, lesions: str, patient: str, *, modality: str = "t2w") -> Layout:
+    """A release of BraTS since 2023, which also knows the modalities by their earlier names."""
+    earlier = {"t1": "t1n", "t1ce": "t1c", "t2": "t2w", "flair": "t2f"}
+    return Layout(f"**/{images}", None, f"{{0}}{lesions}", patient, modality, earlier)
+
 
 # `auto` takes the first that fits, so narrow patterns come before wide ones.
 LAYOUTS = {
     "hcp": Layout("*/T1w/{modality}_acpc_dc_restore_brain.nii.gz", patient="{0}", modality="T2w"),
     # BraTS 2023 and later: BraTS-GLI-00000-000, of which 000 is the time point; also MEN, MET, PED, SSA.
-    "brats2023": Layout(
-        "**/BraTS-*-*-*-{modality}.nii*",
-        None,
-        "{0}BraTS-{1}-{2}-{3}-seg.nii{4}",
-        "BraTS-{1}-{2}",
-        "t2w",
-        _BEFORE_2023,
-    ),
-    "brats2024goat": Layout(
-        "**/BraTS-GoAT-*-{modality}.nii*", None, "{0}BraTS-GoAT-{1}-seg.nii{2}", "BraTS-GoAT-{1}", "t2w", _BEFORE_2023
-    ),
-    "brats2024rt": Layout(
-        "**/BraTS-MEN-RT-*-*_{modality}.nii*",
-        None,
-        "{0}BraTS-MEN-RT-{1}-{2}_gtv.nii{3}",
-        "BraTS-MEN-RT-{1}",
-        "t1c",
-        _BEFORE_2023,
+    "brats2023": _brats("BraTS-*-*-*-{modality}.nii*", "BraTS-{1}-{2}-{3}-seg.nii{4}", "BraTS-{1}-{2}"),
+    "brats2024goat": _brats("BraTS-GoAT-*-{modality}.nii*", "BraTS-GoAT-{1}-seg.nii{2}", "BraTS-GoAT-{1}"),
+    "brats2024rt": _brats(
+        "BraTS-MEN-RT-*-*_{modality}.nii*", "BraTS-MEN-RT-{1}-{2}_gtv.nii{3}", "BraTS-MEN-RT-{1}", modality="t1c"
     ),
     "bids": Layout("sub-*/**/sub-*_{modality}.nii*", patient="{0}", modality="T2w", needs_lesions=False, entities=True),
     # BraTS 2017 to 2021: Brats17_2013_2_1, BraTS20_Training_001, BraTS2021_00000.
     "brats2017": Layout("**/*_{modality}.nii*", None, "{0}{1}_seg.nii{2}", "{1}", "t2"),
     "isles2015": Layout(
         "**/VSD.Brain.*.MR_{modality}.*/VSD.Brain.*.MR_{modality}.*.nii",
-        None,
-        "{0}VSD.Brain.*OT.*/VSD.Brain.*OT.*.nii",
-        "{0}",
-        "T2",
+        lesions="{0}VSD.Brain.*OT.*/VSD.Brain.*OT.*.nii",
+        patient="{0}",
+        modality="T2",
     ),
     "ixi": Layout("**/IXI*[-_]{modality}.nii.gz", patient="IXI{1}", modality="T1"),
 }

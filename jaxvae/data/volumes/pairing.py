@@ -41,12 +41,7 @@ def check(pattern: str | None, stars: int, name: str) -> None:
 
 
 def pair(
-    directory: Path,
-    pattern: str | None,
-    images: Sequence[Path],
-    stars: Sequence[tuple[str, ...]],
-    *,
-    needed: bool,
+    directory: Path, pattern: str | None, images: Sequence[Path], stars: Sequence[tuple[str, ...]], *, needed: bool
 ) -> list[Mask]:
     """The mask of each scan by a pattern.
 

@@ -15,7 +15,7 @@ from jaxvae import files
 from jaxvae.data import normalization
 from jaxvae.data.normalization import Normalization, centre_and_spread
 from jaxvae.data.resampling import along, weights
-from jaxvae.errors import ArgumentError, InputError
+from jaxvae.errors import ArgumentError, InputError, refuse_below_zero, refuse_unless_positive
 
 # The JSON types of a `Slicing`, as `files.read_json` takes them.
 FACTS = {
@@ -50,17 +50,14 @@ class Slicing:
     neighbours: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ArgumentError("size", self.size, "both sides need at least 1 pixel")
+        refuse_unless_positive("size", self.size)
         normalization.check(self.normalise)
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ArgumentError("percentiles", self.percentiles, "must ascend within 0 to 100")
-        if self.clip is not None and not 0 < self.clip < np.inf:
-            raise ArgumentError("clip", self.clip, "must be above 0")
+        refuse_unless_positive("clip", self.clip)
         if not 0 <= self.smallest <= 1:
             raise ArgumentError("smallest", self.smallest, "must be a fraction from 0 to 1")
-        if self.neighbours < 0:
-            raise ArgumentError("neighbours", self.neighbours, "must be at least 0")
+        refuse_below_zero("neighbours", self.neighbours)
 
 
 class Placement(NamedTuple):

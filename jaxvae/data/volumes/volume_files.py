@@ -23,7 +23,7 @@ from jaxvae.data.missing_files import refuse_unreadable
 from jaxvae.data.signatures import mismatch
 from jaxvae.data.volumes import gzip_files
 from jaxvae.data.volumes.headers import Header, Mended, read_header
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, reason
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".img", ".img.gz", ".hdr")
 LARGEST_SHIFT = 0.1  # voxels between a mask and its scan
@@ -263,17 +263,14 @@ def _refuse_unreadable(path: Path) -> None:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    words = " ".join(str(error).split())
-    if isinstance(error, EOFError):
-        return "ends too early, like a broken download; copy it again"
-    if isinstance(error, gzip_files.DAMAGED):
-        return f"its compressed data are damaged ({words}); copy it again"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to read it; cut it into parts, or use a larger machine"
-    if isinstance(error, ImageFileError | MGHError):
-        return "is not a NIfTI, MGH or Analyze volume, despite its name; export it again"
-    if isinstance(error, KeyError):
-        return f"cannot be read (its code {words} is unknown); export it again"
-    if isinstance(error, PermissionError):
-        return "cannot be read without permission; change its permissions"
-    return f"cannot be read ({words.removeprefix(f'{path}: ') or type(error).__name__}); export it again"
+    words = reason(error).removeprefix(f"{path}: ")
+    known = (
+        (EOFError, "ends too early, like a broken download; copy it again"),
+        (gzip_files.DAMAGED, f"its compressed data are damaged ({words}); copy it again"),
+        (MemoryError, "there is not enough memory to read it; cut it into parts, or use a larger machine"),
+        (ImageFileError | MGHError, "is not a NIfTI, MGH or Analyze volume, despite its name; export it again"),
+        (KeyError, f"cannot be read (its code {words} is unknown); export it again"),
+        (PermissionError, "cannot be read without permission; change its permissions"),
+        (Exception, f"cannot be read ({words}); export it again"),
+    )
+    return next(message for kinds, message in known if isinstance(error, kinds))
