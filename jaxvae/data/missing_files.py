@@ -1,4 +1,4 @@
-"""Files that cannot be read because they are missing, empty, not regular, or links to files that were not fetched."""
+"""Errors for files and folders that are missing, empty, or links to files that were not fetched."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def refuse_dangling(path: Path) -> None:
         if is_annexed(path):
             raise InputError(f"{path}: its content was not fetched (a link to nothing); run `datalad get` on it")
         raise InputError(f"{path}: is a link to nothing ({os.readlink(path)} is missing); repair or remove the link")
+
+
+def existing_folder(path: str | Path) -> Path:
+    """The path of a folder. Raises InputError if there is none."""
+    path = Path(path)
+    refuse_dangling(path)
+    if not path.is_dir():
+        raise InputError(f"{path}: {'is a file; pass its folder' if path.exists() else 'no such folder'}")
+    return path
 
 
 def refuse_unreadable(path: Path) -> None:

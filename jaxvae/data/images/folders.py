@@ -14,7 +14,7 @@ from jaxvae.data.images import layouts
 from jaxvae.data.images.image_files import FORMATS
 from jaxvae.data.images.layouts import Entry, Layout
 from jaxvae.data.images.tree import LeftOut, Tree, mask_stem, walk
-from jaxvae.data.missing_files import is_dangling
+from jaxvae.data.missing_files import existing_folder, is_dangling
 from jaxvae.data.volumes.volume_files import is_volume
 from jaxvae.errors import InputError, command
 
@@ -50,7 +50,7 @@ def find(directory: str | Path) -> FolderContents:
       InputError: the folder has no layout (the message names a folder below it that has one), an image lacks its
         mask, a mask lacks its image, or two files have one name.
     """
-    directory = _existing(directory)
+    directory = existing_folder(directory)
     tree = walk(directory)
     layout = layouts.layout_of(tree)
     if layout is None:
@@ -83,7 +83,7 @@ def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
         raise InputError(f"{path}: is a volume; pass a run that was trained on prepared volumes")
     if path.is_file():
         return [layouts.single(path, path.parent, "unknown")], []
-    tree = walk(_existing(path))
+    tree = walk(existing_folder(path))
     found = [image for folder in tree.files for image in tree.images(folder) if not tree.is_for_masks(folder)]
     entries = [layouts.single(image, path, "unknown") for image in sorted(found, key=tree.order)]
     if not entries and any(is_volume(one.path) for one in tree.left_out):
@@ -158,15 +158,6 @@ def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> l
             else:
                 rest.append(LeftOut(path, "image", f"in {folder or '.'}"))
     return rest
-
-
-def _existing(directory: str | Path) -> Path:
-    """The folder as a path. Raises InputError if it does not exist."""
-    directory = Path(directory)
-    if not directory.is_dir():
-        found = "is a file; pass its folder" if directory.exists() else "no such folder"
-        raise InputError(f"{directory}: {found}")
-    return directory
 
 
 def _no_layout(directory: Path, tree: Tree) -> InputError:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -115,11 +114,7 @@ def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
 
 
 def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
-    """Read and prepare one image.
-
-    Raises:
-      InputError: `image_files.read` refuses the file, or it lacks a channel of the preparation.
-    """
+    """Read and prepare one image. Raises the errors of `image_files.read` and `prepare`."""
     return _prepared(read(path), path, preparation)
 
 
@@ -127,15 +122,6 @@ def _healthy(directory: Path, dataset: Dataset) -> Dataset:
     if len(dataset) and dataset.labels.all():
         raise InputError(f"{directory}: no slice of the cases to train on is healthy; add cases or change `seed`")
     return replace(take(dataset, ~dataset.labels), masks=None)
-
-
-class _Image(NamedTuple):
-    """One entry, read and prepared."""
-
-    image: np.ndarray
-    mask: np.ndarray | None
-    label: bool
-    notices: list[str]  # about its masks
 
 
 def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, list[str]]:
@@ -180,8 +166,10 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
     return dataset, lines
 
 
-def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _Image:
-    """One image and the union of its masks, prepared."""
+def _read_entry(
+    entry: Entry, *, preparation: Preparation, budget: Budget
+) -> tuple[np.ndarray, np.ndarray | None, bool, list[str]]:
+    """(prepared image, union of its masks, label, notices about its masks)."""
     with budget.reserve(bytes_to_prepare(entry.path, preparation)):
         raw = read(entry.path)
         shape, image = raw.shape, _prepared(raw, entry.path, preparation)
@@ -199,7 +187,7 @@ def _read_entry(entry: Entry, *, preparation: Preparation, budget: Budget) -> _I
         raise InputError(f"{entry.masks[0]}: shows an anomaly, but {entry.path} is in a folder of healthy images")
     if mask is not None and preparation.size is not None:
         mask = resize(mask, preparation.size, kind="mask")
-    return _Image(image, mask, label, notices)
+    return image, mask, label, notices
 
 
 def bytes_to_prepare(path: Path, preparation: Preparation) -> int:

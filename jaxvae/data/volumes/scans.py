@@ -8,6 +8,7 @@ pattern must match one file, as `pairing` says. In BIDS, masks are paired by ent
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxvae import files
-from jaxvae.data.missing_files import refuse_dangling
+from jaxvae.data.missing_files import existing_folder, refuse_dangling
 from jaxvae.data.volumes import pairing, patterns, volume_files
 from jaxvae.data.volumes.known_datasets import LAYOUTS, Layout, layout_of, pair_masks
 from jaxvae.errors import ArgumentError, InputError
@@ -32,21 +33,13 @@ class Scan(NamedTuple):
 
 
 def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
-    """`files.identity` of a scan's files by kind, None for a missing file.
-
-    Args:
-      kinds: "image", "brain" or "lesion".
-    """
-    paths = {kind: getattr(scan, kind) for kind in kinds}
-    return {kind: None if path is None else _identity(path) for kind, path in paths.items()}
-
-
-def _identity(path: Path) -> list[Any] | None:
-    """The identity of a volume and of the files beside it; None if one is missing or cannot be reached."""
-    try:
-        return [fact for part in (path, *volume_files.beside(path)) for fact in files.identity(part)]
-    except OSError:
-        return None
+    """`files.identity` of a scan's files by kind ("image", "brain", "lesion"), None for a missing file."""
+    found: dict[str, list[Any] | None] = dict.fromkeys(kinds)
+    for kind in kinds:
+        if (path := getattr(scan, kind)) is not None:
+            with contextlib.suppress(OSError):
+                found[kind] = [fact for part in (path, *volume_files.beside(path)) for fact in files.identity(part)]
+    return found
 
 
 class Rejected(NamedTuple):
@@ -85,10 +78,7 @@ def find(
     Raises:
       InputError: no such folder or layout, or no scan in it; a pattern uses a star that `images` lacks.
     """
-    directory = Path(directory)
-    refuse_dangling(directory)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: {'is a file; pass its folder' if directory.exists() else 'no such folder'}")
+    directory = existing_folder(directory)
     if layout != "auto" and layout not in LAYOUTS:
         raise ArgumentError("layout", layout, f"choose from auto, {', '.join(LAYOUTS)}; or pass `images`")
     if images is not None and layout != "auto":
