@@ -58,11 +58,7 @@ _TEXTS = (
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its first bytes, None if unknown.
-
-    Raises:
-      OSError: the file cannot be opened.
-    """
+    """The kind of a file by its first bytes, None if unknown. Raises OSError if it cannot be opened."""
     with path.open("rb") as file:
         head = file.read(512)
     for kind in KINDS:

@@ -171,11 +171,7 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write a uint8 image, [H, W], [H, W, 1] or RGB [H, W, 3]; the file appears whole or not at all.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
+    """Write a uint8 image, [H, W], [H, W, 1] or RGB [H, W, 3]. The file appears whole or not at all."""
     from PIL import Image
 
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image

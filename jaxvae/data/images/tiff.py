@@ -140,11 +140,7 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
 
 
 def _segments(page: TiffPage, path: Path) -> tuple[int, int, int, int]:
-    """(rows and columns of a strip or tile, the number of strips or tiles down and across) of a page.
-
-    Raises:
-      InputError: the file has fewer strips or tiles than its size needs, so it is damaged.
-    """
+    """(rows and columns of a strip or tile, the number down and across). Raises InputError if some are missing."""
     planes, _, height, width, _ = page.shaped
     tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
     down, across = -(-height // tall), -(-width // wide)

@@ -63,11 +63,7 @@ class Tree(NamedTuple):
 
 
 def walk(directory: Path) -> Tree:
-    """List all files below a folder. Links to folders are followed, each folder once.
-
-    Raises:
-      InputError: a folder cannot be opened.
-    """
+    """List all files below a folder. Links to folders are followed, each folder once."""
     tree = Tree(directory, [], {}, [])
     seen: set[tuple[int, int]] = set()
     for root, folders, names in os.walk(directory, followlinks=True, onerror=_refuse):

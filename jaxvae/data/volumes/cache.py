@@ -108,11 +108,7 @@ def scan_of(record: dict[str, Any]) -> Scan:
 
 
 def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
-    """The scans of all patients or of some, in the order of the cache.
-
-    Raises:
-      InputError: a file has changed since it was prepared.
-    """
+    """The scans of all patients or of some. Raises InputError if a file has changed since it was prepared."""
     wanted = None if patients is None else set(patients)
     records = [record for record in cache.volumes if wanted is None or record["patient"] in wanted]
     for record in records:

@@ -195,10 +195,9 @@ def _unit(fields: Any, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple
 
 
 def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
-    """(the affine of a NIfTI header, warnings about it). A damaged sform or qform is replaced in the header.
+    """(the affine of a NIfTI header, warnings about it).
 
-    Raises:
-      InputError: neither the sform nor the qform has an inverse.
+    A damaged sform or qform is replaced in the header. Raises InputError if both are damaged.
     """
     warnings = _shorten_quaternion(fields)
     if not (fields["sform_code"] or fields["qform_code"]):

@@ -69,11 +69,7 @@ LAYOUTS = {
 
 
 def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
-    """The layout by its name. `auto` is the first that fits the folder, else every volume below it.
-
-    Raises:
-      InputError: `auto` finds no layout with scans of this modality.
-    """
+    """The layout by its name. `auto` is the first with such scans in the folder, else every volume below it."""
     if name != "auto":
         return LAYOUTS[name]
     for known in LAYOUTS.values():

@@ -130,11 +130,7 @@ def fetched_mask(path: Path) -> Path | InputError:
 
 
 def checked_masks(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
-    """The masks of a scan.
-
-    Raises:
-      InputError: the scan is a link to nothing, or one of its masks cannot be used.
-    """
+    """The masks of a scan. Raises InputError if the scan is a link to nothing, or a mask cannot be used."""
     refuse_dangling(image)
     for mask in masks:
         if isinstance(mask, InputError):

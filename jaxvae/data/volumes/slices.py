@@ -151,11 +151,7 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
 
 
 def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
-    """The voxels of a brain, [P] float32, normalised and clipped.
-
-    Raises:
-      InputError: all voxels have one value.
-    """
+    """The voxels of a brain, [P] float32, normalised and clipped. Raises InputError if all have one value."""
     if slicing.percentiles is not None:
         values = np.clip(values, *np.percentile(values, slicing.percentiles).astype(np.float32))
     if slicing.normalise != "none":
@@ -194,11 +190,7 @@ def to_config(slicing: Slicing) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Slicing:
-    """The slicing that `to_config` wrote.
-
-    Raises:
-      InputError: the values are damaged or of another version of jaxvae.
-    """
+    """The slicing that `to_config` wrote. Raises InputError if it is damaged or of another version."""
     way_out = "prepare the volumes again"
     files.check(config, "slicing", FACTS, way_out)
     percentiles = config.get("percentiles")
