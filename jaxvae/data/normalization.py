@@ -23,7 +23,7 @@ def as_float(images: np.ndarray) -> np.ndarray:
 
 
 def centre_and_spread(values: np.ndarray, *, robust: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What normalization subtracts from values and divides them by.
+    """The centre and the spread of values: normalization subtracts the first and divides by the second.
 
     Args:
       values: [..., P] float64, P of at least 1.

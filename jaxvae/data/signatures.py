@@ -13,7 +13,7 @@ class Kind(NamedTuple):
     name: str  # with its article, such as "a PNG file"
     offset: int  # the byte at which `start` begins
     start: bytes
-    way_out: str  # what to do with such a file that has the name of another kind
+    way_out: str  # what to do if such a file has the name of another kind
     is_stand_in: bool = False  # a pointer or a web page that stands in for a file that was not fetched
 
 

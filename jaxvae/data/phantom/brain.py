@@ -174,7 +174,7 @@ def tissue(subjects: Subjects, p: np.ndarray, q: np.ndarray, blend: float) -> tu
 
 
 class _Folds(NamedTuple):
-    """Sulci as curves below a surface, each field [N, 2 K]: those of the left half, then of the right."""
+    """Sulci as curves below a surface. Each field is [N, 2 K]: the left half, then the right half."""
 
     position: np.ndarray
     slope: np.ndarray
@@ -185,7 +185,7 @@ class _Folds(NamedTuple):
 
 
 def _folds(table: np.ndarray, normals: np.ndarray, width: np.ndarray) -> _Folds:
-    """The K sulci of a table in both halves, moved by what the halves share and by half of what they do not."""
+    """The K sulci of a table in both halves, moved by a shared amount and by half of a difference."""
     cells = np.arange(len(table), dtype=np.float32)[:, None] + 0.5
     middle = np.concatenate([cells, table], axis=1)
     shared, difference = np.moveaxis(normals.reshape(-1, 2, *middle.shape) * _SPREAD, 1, 0)
@@ -197,17 +197,17 @@ def _folds(table: np.ndarray, normals: np.ndarray, width: np.ndarray) -> _Folds:
 def _nearest_fold(
     folds: _Folds, right: np.ndarray, along: np.ndarray, below: np.ndarray, arc: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distance to the nearest sulcus, distance to the fluid in it: negative inside).
+    """(distance to the nearest sulcus, distance to its fluid, negative inside).
 
     Args:
-      right: [N, P] 0 or 1, the half a pixel lies in.
-      along: [N, P] where it lies along the surface, 0 at the front, 1 at the back.
-      below: [N, P] how far it lies under the surface.
-      arc: the length that `along` = 1 stands for.
+      right: [N, P], 1 for pixels in the right half.
+      along: [N, P], the position along the surface from 0 at the front to 1 at the back.
+      below: [N, P], the depth under the surface.
+      arc: the length of the surface, at `along` = 1.
     """
     slices, twice = folds.position.shape
     count = twice // 2
-    # A pixel looks at the two sulci whose cells' middles lie around it: the others are farther away.
+    # Only the two sulci around a pixel are compared: the others are farther away.
     first = np.clip((along * count - 0.5).astype(np.intp), 0, count - 2) + right * count
     first += twice * np.arange(slices)[:, None]
     to_line = to_fluid = np.float32(np.inf)
@@ -219,17 +219,17 @@ def _nearest_fold(
         fork = np.square(np.maximum(np.abs(across) - branch, 0)) + np.square(beyond - tilt * across)
         distance = np.sqrt(np.minimum(stem, 1.3 * fork))
         to_line = np.minimum(to_line, distance)
-        # A sulcus gapes at the surface and closes towards its bottom.
+        # A sulcus is widest at the surface.
         to_fluid = np.minimum(to_fluid, distance - width * (1.2 - 0.5 * below / depth))
     return to_line, to_fluid
 
 
 def _cortex(subjects: Subjects, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(distance to the folded surface, to the fluid on it, and how far inside the brain's outline), each [N, P]."""
+    """(distance to the folded surface, distance to its fluid, depth inside the brain's outline), each [N, P]."""
     level, age = subjects.level, subjects.age
     width = 0.010 + 0.014 * age
     right = (p > 0).astype(np.intp)
-    # Waves that every brain shares, their phases moved a little, turn straight lines into convolutions.
+    # Waves with slightly varied phases turn straight lines into convolutions.
     phase = np.split(0.4 * subjects.wrinkle, 4, axis=1)
     a = np.abs(p)
     wave_p = 0.026 * np.sin(7 * q + 3 * a + phase[0]) + 0.018 * np.sin(14 * q - 6 * a + phase[1])
@@ -238,8 +238,8 @@ def _cortex(subjects: Subjects, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarra
     radius = np.sqrt(side * side + front * front)
 
     lateral = _folds(_LATERAL, subjects.lateral, width)
-    # Sulci run deeper near the top. Low slices show the Sylvian fissure and the insula at its bottom; higher up the
-    # central sulcus lies there.
+    # Sulci are deeper near the top. Low slices show the Sylvian fissure with the insula at its bottom; higher slices
+    # show the central sulcus in its place.
     sylvian = np.tile(np.arange(len(_LATERAL)) == _SYLVIAN, 2)
     lateral = lateral._replace(
         depth=lateral.depth + 0.06 * level + sylvian * (0.10 - 0.20 * level),
@@ -251,7 +251,7 @@ def _cortex(subjects: Subjects, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarra
     medial = _folds(_MEDIAL, subjects.medial, width)
     to_medial, in_medial = _nearest_fold(medial, right, np.clip((1 - front) / 2, 0, 1), side, 2.0)
     fissure = np.abs(p + 0.01 * np.sin(5 * q))
-    # The corpus callosum and all below it closes the fissure; it is open from front to back above.
+    # The fissure is closed at and below the corpus callosum, and open from front to back above it.
     opening = 2.2 * np.maximum(level - 0.55, 0)
     closed = np.maximum(np.minimum(0.46 - opening - q, q + 0.42 - opening), 0)
     to_medial = np.sqrt(np.square(np.minimum(to_medial, fissure)) + closed * closed)
@@ -266,13 +266,13 @@ def _cortex(subjects: Subjects, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarra
 
 
 def _ventricles(subjects: Subjects, p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """How far inside the lateral or the third ventricle a pixel lies; negative outside."""
+    """The depth of a pixel inside the lateral or the third ventricle; negative outside."""
     level, age = subjects.level, subjects.age
     size, asymmetry, forward = np.split(subjects.ventricles, 3, axis=1)
     size = (0.055 + 0.07 * age) * (1 + 0.15 * size)
     asymmetry = 1 + 0.10 * asymmetry * np.sign(p)
     a, q = np.abs(p), q - 0.02 * forward
-    # Frontal horns and trigones apart in low slices, one curved body in the middle ones, nothing above.
+    # Low slices show separate frontal horns and trigones, middle slices one curved body, high slices nothing.
     horns = np.clip(1.15 - level / 0.62, 0, 1) * np.exp(-np.square((q - 0.27) / 0.17))
     body = np.clip(1 - np.abs(level - 0.42) / 0.32, 0, 1) * np.exp(-np.square((q - 0.05) / 0.30))
     trigones = np.clip(1 - np.abs(level - 0.25) / 0.40, 0, 1) * np.exp(-np.square((q + 0.38) / 0.16))
