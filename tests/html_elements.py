@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Elements(HTMLParser):
-    """The elements of a page with their attributes, in order, and whether all were closed in turn."""
+    """The elements of a page with their attributes, in order; checks that all are closed."""
 
     VOID = ("meta", "img", "br")
 

@@ -1,4 +1,4 @@
-"""Receiver operating characteristic and precision-recall, side by side."""
+"""Figure of ROC and precision-recall curves, side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxvae.errors import InputError
-from jaxvae.evaluation.image_metrics import BASELINES
 from jaxvae.report import style
+from jaxvae.scores import BASELINES
 
 Curve = Sequence[np.ndarray]
 
@@ -26,26 +26,26 @@ def figure(
     auroc: Mapping[str, float] | None = None,
     average_precision: Mapping[str, float] | None = None,
 ) -> None:
-    """Both curves of every score, the lines of chance, and one legend with the numbers.
+    """Draw both curves of every score, the lines of chance, and a legend with the numbers.
 
-    ROC points are joined by straight lines; precision is drawn in steps, without the interpolation that flatters it
-    (Davis & Goadrich 2006).
+    ROC points are joined by straight lines. Precision is drawn in steps, because interpolation overestimates it (Davis
+    & Goadrich 2006).
 
     Args:
       path: ends in .png or .svg; without an ending both are written.
-      roc: (false positive rate, true positive rate, ...), [K] each, by name of the score; `curves.roc_curve`.
-      pr: (recall, precision, ...), [K] each, by name of the score; `curves.pr_curve`. K of a few thousand is
-        plenty; what follows the first two arrays is not looked at.
-      prevalence: share of anomalous images or pixels, the precision of chance.
+      roc: (false positive rate, true positive rate, ...), [K] each, by name of the score, from `curves.roc_curve`.
+      pr: (recall, precision, ...), [K] each, by name of the score, from `curves.pr_curve`. Only the first two arrays
+        are used.
+      prevalence: fraction of anomalous images or pixels, which is the precision of chance.
       auroc, average_precision: the numbers of the legend, by name of the score.
 
     Raises:
-      InputError: a curve whose two arrays differ in length or leave 0..1, no curve at all, or a file that cannot be
+      InputError: a curve with arrays of different length or values outside 0..1, no curve, or a file that cannot be
         written.
     """
     names = list(dict.fromkeys([*roc, *pr]))
     if not names:
-        raise InputError(f"{path}: there is no curve to draw; give at least one score")
+        raise InputError(f"{path}: no curve to draw; give at least one score")
     _check("ROC curve", roc)
     _check("precision-recall curve", pr)
     lines = style.lines(names)
@@ -56,9 +56,9 @@ def figure(
     left.plot([0, 1], [0, 1], color=style.MUTED, linestyle=DASHES, linewidth=style.points(2))
     right = _square(sheet, 652, top, side, "Precision-recall", "Recall", "Precision")
     right.plot([0, 1], [prevalence] * 2, color=style.MUTED, linestyle=DASHES, linewidth=style.points(2))
-    # Drawn last to first, so that what is named first lies on top, and the baselines before all.
+    # Draw the baselines first and the first score last, so that it is on top.
     for name in sorted(names, key=lambda name: (name not in BASELINES, -names.index(name))):
-        # Not clipped: a curve that runs along the border would lose half its width.
+        # Clipping would take half the width of a curve along the border.
         look = {
             "color": lines[name].colour,
             "linestyle": lines[name].dashes,
@@ -71,7 +71,7 @@ def figure(
             right.plot(*steps(*pr[name][:2]), **look)
     numbers = {"AUROC": {**(auroc or {}), CHANCE: 0.5}, "AP": {**(average_precision or {}), CHANCE: prevalence}}
     highest = max((float(np.max(curve[1])) for curve in pr.values()), default=1.0)
-    if highest < 0.2:  # Where little is anomalous and little of it found, a full axis would show nothing.
+    if highest < 0.2:  # On a full axis, low precision would be invisible.
         ticks = [0.0, 0.5 * highest, highest]
         right.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
         right.set_ylim(0, 1.02 * highest)
@@ -80,10 +80,10 @@ def figure(
 
 
 def steps(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of a precision-recall curve drawn without interpolation, from a recall of 0.
+    """The corners of a precision-recall curve without interpolation, from a recall of 0.
 
-    Up to each recall, the precision is the one that was found there; the area below is the average precision,
-    the sum over k of (recall[k] - recall[k - 1]) precision[k].
+    The precision is constant up to each recall. The area below is the average precision, the sum over k of (recall[k] -
+    recall[k - 1]) precision[k].
 
     Args:
       recall, precision: [K], recall rising or falling.
@@ -102,9 +102,9 @@ def steps(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.nda
 def _check(kind: str, curves: Mapping[str, Curve]) -> None:
     for name, (x, y, *_) in curves.items():
         if np.shape(x) != np.shape(y) or np.ndim(x) != 1 or not len(x):
-            raise InputError(f"{kind} of {name!r}: arrays of shape {np.shape(x)} and {np.shape(y)}; both must be [K]")
+            raise InputError(f"{kind} of {name!r}: arrays of shape {np.shape(x)} and {np.shape(y)}; must both be [K]")
         if not all(np.min(values) >= 0 and np.max(values) <= 1 for values in (x, y)):
-            raise InputError(f"{kind} of {name!r}: holds values outside 0..1; rates are shares, not counts or percent")
+            raise InputError(f"{kind} of {name!r}: holds values outside 0..1; give fractions, not counts or percent")
 
 
 def _square(sheet, left: float, top: float, side: float, title: str, xlabel: str, ylabel: str):
@@ -121,7 +121,7 @@ def _square(sheet, left: float, top: float, side: float, title: str, xlabel: str
 
 
 def _legend(sheet, left: float, top: float, lines: dict[str, style.Line], columns: dict[str, dict]) -> None:
-    """A small table: line, name, and a column for each measure of which there are numbers."""
+    """Draw the legend as a table: line, name, and one column per metric."""
     from matplotlib.lines import Line2D
 
     across, down = sheet.bbox.size

@@ -1,4 +1,4 @@
-"""Pictures of single images: what went in, what came out, and where the scores point."""
+"""Figure of single images: the image, its reconstruction, its maps and its mask."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jaxvae.errors import InputError
 from jaxvae.report import style
 from jaxvae.scoring.overlay import grey_limits, heat_colours, in_grey
 
-OUTLINE = "#00e5ff"  # nothing grey and nothing in the heat map comes near it
-LARGEST = 384  # pixels of the sheet across one image
+OUTLINE = "#00e5ff"  # far from all greys and from all colours of the heat map
+LARGEST = 384  # pixels of the sheet; wider images are reduced
 GAP, MARGIN = 14, 24  # pixels between images, and around them all
 
 
 class Column(NamedTuple):
-    """What one column of the figure shows: colours [N, H, W, 3] uint8, and the value at the top of its scale."""
+    """One column of the figure: colours [N, H, W, 3] uint8, and the value at the top of its scale."""
 
     header: str
     pixels: np.ndarray
@@ -28,15 +28,15 @@ class Column(NamedTuple):
 
 
 def cases(values: np.ndarray, *, count: int = 1) -> tuple[np.ndarray, list[str]]:
-    """The images to show: `count` each of the best, the median and the worst; fewer where there are not as many.
+    """Choose the images to show: `count` each of the best, the median and the worst.
 
     Args:
-      values: [N] a number per image, higher is better (Dice); NaN where there is nothing to find: never chosen.
+      values: [N] one number per image, higher is better (Dice); NaN is never chosen.
       count: images of each kind.
 
     Returns:
-      [M] int, indices into `values` from the best to the worst, no image twice, M <= 3 count, 0 if all are NaN;
-      and M labels: `best`, `median`, `worst`.
+      [M] int, indices into `values` from the best to the worst, each image once, M <= 3 count; and M labels: `best`,
+      `median`, `worst`.
 
     >>> cases(np.array([0.5, np.nan, 0.9, 0.1, 0.4]))
     (array([2, 4, 3]), ['best', 'median', 'worst'])
@@ -50,7 +50,7 @@ def cases(values: np.ndarray, *, count: int = 1) -> tuple[np.ndarray, list[str]]
         "worst": range(size - count, size),
         "median": range(middle, middle + count),
     }
-    # Where images are few the kinds overlap, and the first to claim a rank names it.
+    # If there are few images, the kinds overlap. The first kind to claim a rank names it.
     labels: dict[int, str] = {}
     for kind, ranks in kinds.items():
         labels |= {rank: kind for rank in ranks if 0 <= rank < size and rank not in labels}
@@ -66,36 +66,36 @@ def figure(
     masks: np.ndarray | None,
     titles: Sequence[str],
 ) -> None:
-    """One row a case: image, reconstruction, each map, and the image with the mask's outline.
+    """Draw one row per image: image, reconstruction, each map, and the image with the mask's outline.
 
-    An image and its reconstruction share one grey scale, 0.5th to 99.5th percentile of the image. A column of maps
-    has one colour scale for all rows, 0 to its 99.5th percentile, drawn below it. Pixels are shown as they are:
-    enlarged by a whole number, never smoothed; only images wider than `LARGEST` are reduced.
+    An image and its reconstruction share one grey scale, from the 0.5th to the 99.5th percentile of the image. Each
+    column of maps has one colour scale, from 0 to its 99.5th percentile, drawn below it. Pixels are enlarged by a whole
+    number without smoothing; only images wider than `LARGEST` are reduced.
 
     Args:
       path: ends in .png or .svg; without an ending both are written.
       images: [N, H, W, C] in any range; colour if C = 3, else the first channel as grey.
-      reconstructions: as `images`, or None for no such column.
+      reconstructions: as `images`, or None to leave out the column.
       maps: non-negative [N, H, W, 1] by name of the score.
-      masks: [N, H, W, 1] bool, or None for no such column; a row without a marked pixel shows the bare image.
+      masks: [N, H, W, 1] bool, or None to leave out the column.
       titles: N lines of text, such as `best: texture, test/00031, Dice 0.71`.
 
     Raises:
-      InputError: shapes that do not belong together, no image at all, or a file that cannot be written.
+      InputError: shapes that do not match, no image, or a file that cannot be written.
     """
     images = np.asarray(images)
     _check(images, reconstructions, maps, masks, titles)
     columns = _columns(images, reconstructions, maps, masks)
     scale = _scale(images.shape, len(columns))
     height, width = (math.ceil(side * scale) for side in images.shape[1:3])
-    # Text and white space grow with the sheet, so that all figures read alike at the width of a page.
+    # Text and margins grow with the sheet, so that text has the same size in all figures on a page.
     zoom = max(1.0, len(columns) * width / (style.WIDTH - 2 * MARGIN - (len(columns) - 1) * GAP))
     gap, margin, header, caption, bar = (round(zoom * size) for size in (GAP, MARGIN, 34, 34, 52))
     row, start = caption + height + gap, margin + header
     end = start + len(images) * row
     sheet = style.sheet(2 * margin + len(columns) * (width + gap) - gap, end + (bar if maps else 0) + margin - gap)
 
-    # Headers are of one size, that of the longest one within its column.
+    # All headers have the size at which the longest one fits its column.
     size = min(zoom * style.TEXT, width / (0.68 * max(len(column.header) for column in columns)))
     for j, column in enumerate(columns):
         left = margin + j * (width + gap)
@@ -114,19 +114,19 @@ def figure(
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The border of a mask, along the edges of its pixels.
+    """The border of a mask, as edges of its pixels.
 
     Args:
       mask: [H, W] bool.
 
     Returns:
-      [S, 2, 2] the (x, y) ends of S edges of length 1, pixel (0, 0) having its centre at the origin.
+      [S, 2, 2] the (x, y) ends of S edges of length 1. The centre of pixel (0, 0) is the origin.
 
     >>> len(outline(np.ones((2, 3), bool)))  # its perimeter
     10
     """
     inside = np.pad(mask.astype(bool), 1)
-    # An edge lies between a pixel and the one above it, or to the left of it, wherever just one of the two is inside.
+    # An edge is between a pixel and the one above it, or to the left of it, if exactly one of the two is inside.
     y, x = np.nonzero(inside[1:] != inside[:-1])
     level = np.stack([np.stack([x - 1.5, y - 0.5], -1), np.stack([x - 0.5, y - 0.5], -1)], axis=1)
     y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
@@ -136,14 +136,14 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 def _check(images, reconstructions, maps, masks, titles) -> None:
     if images.ndim != 4 or not len(images):
-        raise InputError(f"the images are {images.shape}; a figure needs at least one, as (N, H, W, C)")
+        raise InputError(f"the images are {images.shape}: must be (N, H, W, C) with at least one image")
     if len(titles) != len(images):
         raise InputError(f"{len(titles)} titles for {len(images)} images; give one for each")
     expected = {"the reconstructions": (reconstructions, images.shape), "the masks": (masks, (*images.shape[:3], 1))}
     expected |= {f"the map {name!r}": (values, (*images.shape[:3], 1)) for name, values in maps.items()}
     for what, (values, shape) in expected.items():
         if values is not None and np.shape(values) != shape:
-            raise InputError(f"{what}: shape {np.shape(values)}, where the images {images.shape} ask for {shape}")
+            raise InputError(f"{what}: shape {np.shape(values)}, must be {shape} for images of {images.shape}")
 
 
 def _columns(images, reconstructions, maps, masks) -> list[Column]:
@@ -166,7 +166,7 @@ def _colours(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def top_of_scale(values: np.ndarray) -> float:
-    """Top of a colour scale that a few extreme pixels do not stretch; above zero whatever the map."""
+    """Top of the colour scale of a map, robust to a few extreme pixels; always above zero."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 1.0
@@ -174,7 +174,7 @@ def top_of_scale(values: np.ndarray) -> float:
 
 
 def _scale(shape: tuple[int, ...], columns: int) -> float:
-    """A whole number of screen pixels an image pixel, so that all are alike; below 1 for large images only."""
+    """Sheet pixels per image pixel: a whole number, or below 1 for large images."""
     _, height, width, _ = shape
     if width > LARGEST:
         return 1 / math.ceil(width / LARGEST)
@@ -188,7 +188,7 @@ def _cell(sheet, pixels: np.ndarray, mask: np.ndarray | None, place: tuple[float
     panel.imshow(pixels, interpolation="nearest" if place[2] >= pixels.shape[1] else "hanning", aspect="auto")
     if mask is not None and mask.any():
         panel.set_autoscale_on(False)
-        # One line with breaks: an artist for each edge would take seconds where a mask is ragged.
+        # One line with breaks, because one artist per edge would take seconds for a ragged mask.
         x, y = np.pad(outline(mask), ((0, 0), (0, 1), (0, 0)), constant_values=np.nan).reshape(-1, 2).T
         panel.plot(x, y, color=OUTLINE, linewidth=style.points(2.5 * zoom), solid_capstyle="projecting")
 

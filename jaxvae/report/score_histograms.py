@@ -1,4 +1,4 @@
-"""How the scores of healthy and of anomalous images, or pixels, are spread."""
+"""Figure of the histograms of scores, healthy against anomalous."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ import numpy as np
 from jaxvae.errors import InputError
 from jaxvae.report import style
 
-# Neither is the colour of a score: these mean the same in every panel.
+# These colours mean the same in every panel, so neither is the colour of a score.
 GROUPS = {"healthy": "#8a8a8a", "anomalous": style.PURPLE}
 
 
 def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """One panel a score: the densities of healthy and anomalous on one axis.
+    """Draw one panel per score: the densities of healthy and anomalous on one axis.
 
-    The axis spans the middle 99 % of both groups; what lies beyond is counted in the outermost bins, so that the
-    area of every histogram is one, and these may run out at the top. It is logarithmic where the upper end is over
-    ten times a median.
+    The axis spans the middle 99 % of both groups. Values beyond count in the outermost bins, which may be cut off at
+    the top; the area of every histogram is one. The axis is logarithmic if its upper end is over ten times a median.
 
     Args:
       path: ends in .png or .svg; without an ending both are written.
       scores: (healthy, anomalous), numbers of any shape, by name of the score; one of the two may be empty.
 
     Raises:
-      InputError: no score, a score without values, values that are not finite, or a file that cannot be written.
+      InputError: no score, no values or values that are not finite, or a file that cannot be written.
     """
     if not scores:
-        raise InputError(f"{path}: there is no score to draw; give at least one")
+        raise InputError(f"{path}: no score to draw; give at least one")
     groups = {name: tuple(np.asarray(group).ravel() for group in pair) for name, pair in scores.items()}
     for name, values in groups.items():
         bad = sum(int(np.count_nonzero(~np.isfinite(group))) for group in values)
         if bad or not sum(map(len, values)):
             found = f"{bad} values that are not finite" if bad else "no value"
-            raise InputError(f"score {name!r}: holds {found}; leave the score out or repair what it was computed from")
+            raise InputError(f"score {name!r}: holds {found}; leave out the score or repair its source")
     across = min(len(groups), 4)
     down = math.ceil(len(groups) / across)
     margin, gap, top, height, below, legend = 28, 36, 44, 220, 62, 44
@@ -57,17 +56,17 @@ def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, 
 
 
 def bins(healthy: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(edges [K + 1], whether they are spaced logarithmically) for both groups, [M] and [N], one of them non-empty."""
+    """(Edges [K + 1], whether they are logarithmic) of one axis for both groups; one of them can be empty."""
     groups = [group for group in (healthy, anomalous) if group.size]
     low = min(float(np.percentile(group, 0.5)) for group in groups)
     high = max(float(np.percentile(group, 99.5)) for group in groups)
-    # The square root rule, between too coarse to tell anything and too fine to see.
+    # The square root rule, within a range that is readable.
     count = int(np.clip(math.sqrt(min(map(len, groups))), 16, 60))
     positive = [group[group > 0] for group in groups if (group > 0).any()]
     if positive and min(group.min() for group in groups) >= 0:
         median = min(float(np.median(group)) for group in positive)
         if high > 10 * median:
-            # Squares of small differences reach down for ever; six decades hold what there is to see.
+            # Squared errors can be arbitrarily small; show six decades.
             low = max(high / 1e6, min(float(np.percentile(group, 0.5)) for group in positive))
             return np.geomspace(low, high, count + 1), True
     if high <= low:
@@ -76,7 +75,7 @@ def bins(healthy: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def densities(values: np.ndarray, edges: np.ndarray, *, log: bool) -> np.ndarray:
-    """Share of the values [N] in each bin by its width on the axis, [K]; values beyond count in the outermost bins."""
+    """Density of the values [N] per bin, [K]; values beyond the edges count in the outermost bins."""
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return counts / len(values) / np.diff(np.log10(edges) if log else edges)
 
@@ -97,12 +96,12 @@ def _panel(panel, healthy: np.ndarray, anomalous: np.ndarray) -> None:
             panel.stairs(heights, edges, fill=True, color=colour, alpha=0.35, linewidth=0)
             panel.stairs(heights, edges, baseline=None, color=colour, linewidth=style.points(3))
             inner, outer = max(inner, heights[1:-1].max()), max(outer, heights.max())
-    # Many zeros pile up in the first bin; it may run out at the top before it makes all else invisible.
+    # Many zeros in the first bin would flatten all others, so the first bin may be cut off at the top.
     panel.set_ylim(0, 1.06 * (min(outer, 1.5 * inner) or outer))
 
 
 def _few_ticks(panel, low: float, high: float) -> None:
-    """Powers of ten, four at most; within less than two decades 1, 2 and 5 times such as well."""
+    """Set up to four ticks at powers of ten, and at 2 and 5 times these if the axis is shorter than two decades."""
     from matplotlib.ticker import FixedLocator, LogFormatterSciNotation, NullFormatter
 
     decades = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -1,7 +1,7 @@
-"""How every figure looks: the lines of scores, the ink, and sheets measured in pixels.
+"""Style of all figures: the lines of scores, the colours of text and axes, and sheets measured in pixels.
 
-Sheets are saved at 150 dots an inch; `WIDTH` pixels across is what a page shows at about two thirds, sharp on
-any screen. Nothing here touches pyplot or matplotlib's global settings.
+Sheets are saved at 150 dots per inch. A page shows a sheet of `WIDTH` pixels at about two thirds of its size, so it is
+sharp on any screen. Nothing here uses pyplot or changes matplotlib's global settings.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 DPI = 150
 WIDTH = 1500
-TEXT = 20  # pixels, of all text that is not said to be smaller
+TEXT = 20  # pixels, the usual size of text
 SMALL = 17
-LARGEST = 30_000  # pixels of a side; browsers and viewers give up a little above
+LARGEST = 30_000  # pixels per side; browsers and image viewers fail a little above
 
 INK = "#222222"
 MUTED = "#6b6b6b"
 FAINT = "#d0d0d0"
 
-PURPLE = "#cc79a7"  # Okabe & Ito 2008; no score has it.
+PURPLE = "#cc79a7"  # Okabe & Ito 2008; not the colour of any score
 PALETTE = (BLUE, ORANGE, GREEN, VERMILLION, SKY, INK)
 
 
@@ -46,7 +46,7 @@ LINES = {name: Line(score.colour, score.dashes) for name, score in SCORES.items(
 
 
 def display(name: str) -> str:
-    """The name of a score as figures and tables show it; one nobody listed stays as it is.
+    """The label of a score in figures and tables; the name itself if the score is not in `SCORES`.
 
     >>> display("kl_grad"), display("my score")
     ('KL-Grad', 'my score')
@@ -55,7 +55,7 @@ def display(name: str) -> str:
 
 
 def lines(names: Iterable[str]) -> dict[str, Line]:
-    """The line of each score: its own if it is listed, else the next colour no other name here has.
+    """The line of each score; scores that are not in `SCORES` get the next free colour.
 
     >>> lines(["kl_grad", "mine"])["mine"].colour == ORANGE
     True
@@ -64,14 +64,14 @@ def lines(names: Iterable[str]) -> dict[str, Line]:
     taken = {LINES[name].colour for name in names if name in LINES}
     free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
     unlisted = [name for name in names if name not in LINES]
-    # A second round through the colours is dashed, so that two curves are never drawn alike.
+    # The second round through the colours is dashed, so that no two curves look the same.
     rounds: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
     fresh = {name: Line(free[i % len(free)], rounds[i // len(free) % len(rounds)]) for i, name in enumerate(unlisted)}
     return {name: LINES.get(name) or fresh[name] for name in names}
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` within `length` characters; what goes is in the middle, for paths tell most at their ends.
+    """`text` within `length` characters. The middle is left out, because the ends of a path say most.
 
     >>> shorten("a/long/path/to/00031.png", 15)
     'a/long/…031.png'
@@ -85,13 +85,13 @@ def sheet(width: float, height: float) -> Figure:
     """An empty white figure, `width` by `height` pixels.
 
     Raises:
-      InputError: it would be larger than image viewers open.
+      InputError: it would be too large for image viewers.
     """
     from matplotlib.figure import Figure
 
     if max(width, height) > LARGEST:
         raise InputError(
-            f"a figure of {width:.0f} x {height:.0f} pixels is too large to look at; show fewer images or scores"
+            f"a figure of {width:.0f} x {height:.0f} pixels: image viewers cannot open it; show fewer images or scores"
         )
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
 
@@ -103,7 +103,7 @@ def axes(figure: Figure, left: float, top: float, width: float, height: float) -
 
 
 def text(figure: Figure, x: float, y: float, content: str, *, size: float = TEXT, **look: Any) -> None:
-    """A line of text of `size` pixels at a place in pixels from the upper left corner; never read as maths."""
+    """Write a line of plain text of `size` pixels at a place in pixels from the upper left corner."""
     across, down = figure.bbox.size
     plain = {"color": INK, "va": "center", "fontsize": points(size), "parse_math": False}
     figure.text(x / across, 1 - y / down, content, **{**plain, **look})
@@ -115,7 +115,7 @@ def points(pixels: float) -> float:
 
 
 def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
-    """Two thin spines, short ticks and muted labels: what stays when the chart junk goes."""
+    """Reduce the axes to two thin spines, short ticks and grey labels."""
     panel.spines[["top", "right"]].set_visible(False)
     panel.spines[["left", "bottom"]].set(color=MUTED, linewidth=points(1.5))
     panel.tick_params(which="both", colors=MUTED, labelsize=points(SMALL), width=points(1.5), length=points(6))
@@ -127,18 +127,18 @@ def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes the figure whole or not at all, as the PNG or SVG its name asks for; as both where it has no ending.
+    """Write the figure as PNG or SVG by the ending of `path`; without an ending, write both.
 
     Raises:
-      InputError: the name ends otherwise, or the file cannot be written.
+      InputError: another ending, or the file cannot be written.
     """
     path = Path(path)
     kinds = (".png", ".svg") if path.suffix == "" else (path.suffix.lower(),)
     if not {*kinds} <= {".png", ".svg"}:
-        raise InputError(f"{path}: figures are written as .png or .svg; give it one of these endings")
+        raise InputError(f"{path}: figures are written as .png or .svg; use one of these endings")
     for kind in kinds:
         content = io.BytesIO()
-        # A date in the file would make equal figures differ.
+        # Without a date, equal figures are equal files.
         metadata = {"Date": None} if kind == ".svg" else None
         figure.savefig(content, format=kind[1:], dpi=DPI, facecolor="white", metadata=metadata)
         files.write(path.with_suffix(kind), content.getvalue())

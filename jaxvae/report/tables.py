@@ -1,10 +1,9 @@
-"""Numbers in rows: as Markdown, as text for a terminal, as HTML, as JSON.
+"""Tables as Markdown, text for a terminal, HTML and JSON.
 
-A row is a dict. Text and whole numbers are shown as they are, other numbers with three decimals, a tuple
-(value, low, high) as `0.812 (0.790-0.834)`, and what is missing (no such key, None, NaN) as an en dash. Columns are
-keys, or a mapping from keys to headers. `best` names the columns where one value wins and how, as
-`{"auroc": max, "seconds": min}`; left out, it is the highest in every column of decimals. Values that are shown alike
-win together; where all are alike, or there is just one, none does.
+A row is a dict. Numbers have three decimals, a tuple (value, low, high) is shown as `0.812 (0.790-0.834)`, and a
+missing value (no key, None, NaN) as an en dash. Columns are keys, or a mapping from keys to headers. `best` selects the
+columns whose best value is marked, as `{"auroc": max, "seconds": min}`; by default, the highest value of every column
+of decimals. Values that look the same are marked together; if all look the same, none is marked.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MISSING = "–"
 
 
 class Cell(NamedTuple):
-    """One value as it is shown, its interval, the number that competes in its column, and whether it wins there."""
+    """One value as text, its interval, its number, and whether it is the best of its column."""
 
     value: str
     interval: str = ""
@@ -38,7 +37,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A header and the cells below it; numbers are set flush right."""
+    """A header and the cells below it; columns of numbers are aligned to the right."""
 
     header: str
     cells: list[Cell]
@@ -46,7 +45,7 @@ class Column(NamedTuple):
 
 
 def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> str:
-    """The table in Markdown, aligned in its source too, the best of each column bold; ends without a line break.
+    """The table in Markdown with aligned source, the best of each column bold; no line break at the end.
 
     >>> rows = [{"score": "|x|", "auroc": 0.61}, {"score": "Combi", "auroc": (0.9123, 0.9, 0.92)}]
     >>> print(markdown(rows, {"score": "Score", "auroc": "AUROC"}))
@@ -68,7 +67,7 @@ def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None)
 
 
 def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> str:
-    """The table for a terminal, the best of each column starred; ends without a line break.
+    """The table for a terminal, the best of each column with a star; no line break at the end.
 
     >>> rows = [{"score": "KL-Grad", "auroc": 0.61, "n": 9}, {"score": "Combi", "auroc": 0.9}]
     >>> print(text(rows, ["score", "auroc", "n"]))
@@ -79,7 +78,7 @@ def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> 
     """
     table = []
     for column in _columns(rows, columns, best):
-        # A column in which something wins keeps a place for the star, so that its decimals stay in line.
+        # A column with a star has a place for it in each cell, so that the decimals stay aligned.
         rest = " " if any(cell.best for cell in column.cells) else ""
         cells = [cell.value + ("*" if cell.best else rest) + cell.interval for cell in column.cells]
         table.append(_aligned([column.header, *cells], column.numeric, rule=0))
@@ -87,9 +86,9 @@ def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> 
 
 
 def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | None = None) -> str:
-    """The table as an HTML element with its caption, scopes for screen readers, and the best of each column strong.
+    """The table as an HTML element with caption, scopes for screen readers, and the best of each column strong.
 
-    The first column names its row. What follows the caption's first semicolon is a note.
+    The first column names its row. The caption's text after its first semicolon is shown as a note.
     """
     table = _columns(rows, columns, best)
     first = [True] + [False] * (len(table) - 1)
@@ -102,19 +101,16 @@ def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | No
 
 
 def _titled(caption: str) -> str:
-    """A caption, with its note in small letters."""
+    """A caption with its note in small letters."""
     title, semicolon, note = caption.partition("; ")
     return escape(title) + (f" <small>{escape(note)}</small>" if semicolon else "")
 
 
 def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mapping[str, Any]) -> None:
-    """Writes `{"context": ..., "rows": [...]}` whole or not at all, in JSON that every reader takes.
-
-    NumPy's numbers and arrays become plain ones, at full precision.
+    """Write `{"context": ..., "rows": [...]}` as JSON. NumPy numbers and arrays keep their full precision.
 
     Raises:
-      InputError: a value is NaN or infinite, which JSON has no word for (write None), or of a kind it does not know;
-        or the file cannot be written.
+      InputError: a value is NaN, infinite or of a type that JSON does not have, or the file cannot be written.
     """
     content = {"context": _plain(context, f"{path}: context"), "rows": _plain(list(rows), f"{path}: rows")}
     files.write(
@@ -153,10 +149,10 @@ def _cell(value: Any) -> Cell:
 
 
 def _interval(low: float | None, high: float | None, value: float | None) -> str:
-    """The ends with the digits of their value, where there is one and it is not zero."""
+    """The ends as text, with as many digits as their value."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
-    # A hyphen beside a minus sign, or an exponent's, would be read as part of the number.
+    # A hyphen next to a minus sign would look like a part of the number.
     ends = _decimal(low, value), _decimal(high, value)
     return f" ({' to '.join(ends) if '-' in ''.join(ends) else '-'.join(ends)})"
 
@@ -168,14 +164,13 @@ def _html_cells(column: Column, first: bool) -> list[str]:
 
 
 def _decimal(number: Any, like: Any = None) -> str:
-    """Three decimals, unless they would hide the number, or that which it is to look like, as of a learning rate, or
-    drown it, as of a count of pixels."""
+    """Three decimals, or three digits for very small and very large numbers; `like` decides which, if it is given."""
     size = abs(like or number)
     return f"{number:.3f}" if size == 0 or 5e-4 <= size < 1e6 else f"{number:.3g}"
 
 
 def _aligned(cells: list[str], numeric: bool, *, rule: int) -> list[str]:
-    """Header and cells at one width, with the line below the header; `rule` colons tell Markdown the side."""
+    """Header and cells at one width, with the line below the header; `rule` colons mark the side in Markdown."""
     width = max(3 * rule, *map(len, cells))
     line = "-" * (width - rule)
     padded = [cell.rjust(width) if numeric else cell.ljust(width) for cell in cells]
@@ -191,7 +186,7 @@ def _flush(column: Column) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """`value` in JSON's own kinds; `where` is how an error names it."""
+    """`value` in types of JSON; `where` names it in errors."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

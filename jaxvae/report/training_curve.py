@@ -1,4 +1,4 @@
-"""How a run learnt: its loss and its two terms, over the steps."""
+"""Figure of the training: the loss and its two terms over the steps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ VALIDATION = style.PURPLE
 
 
 def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]]) -> None:
-    """A panel each for the loss, the NLL and the KL, in nats an image; the validation's loss beside the training's.
+    """Draw one panel each for the loss, NLL and KL, in nats per image, with the loss on the validation images.
 
-    The axis spans what came after the first tenth of the records; what lies above it runs out at the top.
+    The axis fits the records after the first tenth; earlier ones may be cut off at the top.
 
     Args:
       path: ends in .png or .svg; without an ending both are written.
-      records: of metrics.jsonl: step, loss, nll, kl, and validation_elbo where it was measured.
+      records: lines of metrics.jsonl: step, loss, nll, kl, and validation_elbo if it was measured.
+
     Raises:
       InputError: no record, or a file that cannot be written.
     """
     if not records:
-        raise InputError(f"{path}: there is no record of training to draw; train the run first")
+        raise InputError(f"{path}: no training record to draw; train the run first")
     steps = np.array([record["step"] for record in records])
     validated = [record for record in records if "validation_elbo" in record]
     margin, gap, top, height, below = 110, 110, 64, 300, 84
@@ -38,7 +39,7 @@ def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]])
         left = margin + k * (width + gap)
         style.text(sheet, left, top - 32, title, weight="bold")
         panel = style.axes(sheet, left, top, width, height)
-        style.plain_axes(panel, xlabel="Step", ylabel="nats an image" if k == 0 else "")
+        style.plain_axes(panel, xlabel="Step", ylabel="nats per image" if k == 0 else "")
         values = np.array([record[name] for record in records])
         shown = [values[len(values) // 10 :]]
         panel.plot(steps, values, color=style.INK if name == "loss" else style.LINES[name].colour, **look)

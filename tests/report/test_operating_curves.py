@@ -23,7 +23,7 @@ def decoded(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def test_the_area_below_the_steps_is_the_average_precision(rng: np.random.Generator) -> None:
+def test_the_area_below_the_steps_is_average_precision(rng: np.random.Generator) -> None:
     labels = rng.random(300) < 0.2
     scores = np.round(rng.normal(size=300) + labels, 1)  # with ties
     expected = average_precision_score(labels, scores)
@@ -55,13 +55,13 @@ def test_curves_are_drawn(tmp_path: Path, rng: np.random.Generator, numbers: dic
         assert "#d55e00" in path.read_text()
 
 
-def test_curves_refuse_what_is_no_rate(tmp_path: Path) -> None:
+def test_errors_name_the_curve(tmp_path: Path) -> None:
     rates, path = np.array([0.0, 1.0]), tmp_path / "curves.png"
     with pytest.raises(InputError, match="ROC curve of 'a': holds values outside"):
         operating_curves.figure(path, {"a": (rates, 100 * rates)}, {}, 0.1)
     with pytest.raises(InputError, match="precision-recall curve of 'a': holds values outside"):
         operating_curves.figure(path, {}, {"a": (rates, np.array([0.0, np.nan]))}, 0.1)
-    with pytest.raises(InputError, match="both must be"):
+    with pytest.raises(InputError, match="must both be"):
         operating_curves.figure(path, {"a": (rates, rates[:1])}, {}, 0.1)
     with pytest.raises(InputError, match="no curve"):
         operating_curves.figure(path, {}, {}, 0.1)

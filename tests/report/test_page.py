@@ -11,7 +11,7 @@ from jaxvae.errors import InputError
 from jaxvae.report import page, style, tables
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
     for name in ("a.png", "b.svg"):
         style.save(style.sheet(60, 40), tmp_path / name)
     path = tmp_path / "report" / "index.html"
@@ -29,13 +29,13 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert [image["alt"] for image in elements.all("img")] == ['said "so"', "b"]
     assert [(image["src"] or "")[:14] for image in elements.all("img")] == ["data:image/png", "data:image/svg"]
     assert elements.all("html") == [{"lang": "en"}]
-    # Nothing that could fetch anything.
+    # The page contains no element that loads something.
     assert not {"script", "link", "iframe", "a"} & {tag for tag, _ in elements.found}
     assert "url(" not in content
     assert "http" not in content.replace("http-equiv", "")
 
 
-def test_the_page_names_a_figure_it_cannot_show(tmp_path: Path) -> None:
+def test_errors_name_the_figure(tmp_path: Path) -> None:
     path = tmp_path / "index.html"
     with pytest.raises(InputError, match=r"gone.png: cannot be read \(No such file or directory\)"):
         page.html(path, "Title", [], [page.Figure(tmp_path / "gone.png", "", "")])

@@ -21,7 +21,7 @@ def decoded(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def test_cases_are_the_extremes_and_the_middle(rng: np.random.Generator) -> None:
+def test_cases_are_best_median_and_worst(rng: np.random.Generator) -> None:
     values = rng.permutation(np.append(rng.random(41), [np.nan] * 9))
     index, labels = panels.cases(values, count=3)
     ranked = np.sort(values[~np.isnan(values)])[::-1]
@@ -32,7 +32,7 @@ def test_cases_are_the_extremes_and_the_middle(rng: np.random.Generator) -> None
 
 @pytest.mark.parametrize("size", range(8))
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_few_cases_come_once_each_best_first(size: int, count: int) -> None:
+def test_few_cases_appear_once_each_best_first(size: int, count: int) -> None:
     values = np.append(np.nan, np.linspace(0, 1, size))
     index, labels = panels.cases(values, count=count)
     assert len(set(index.tolist())) == len(index) == len(labels) == min(size, 3 * count)
@@ -41,7 +41,7 @@ def test_few_cases_come_once_each_best_first(size: int, count: int) -> None:
     assert size < 2 or labels[-1] == "worst" or count > 1
 
 
-def test_the_outline_is_the_perimeter_and_closed(rng: np.random.Generator) -> None:
+def test_the_outline_is_the_closed_perimeter(rng: np.random.Generator) -> None:
     mask = rng.random((9, 13)) < 0.5
     edges = panels.outline(mask)
     padded = np.pad(mask.astype(int), 1)
@@ -50,7 +50,7 @@ def test_the_outline_is_the_perimeter_and_closed(rng: np.random.Generator) -> No
     np.testing.assert_allclose(np.linalg.norm(edges[:, 1] - edges[:, 0], axis=-1), 1)
     _, meeting = np.unique(edges.reshape(-1, 2), axis=0, return_counts=True)
     assert np.all(meeting % 2 == 0)
-    # Half a pixel to either side of an edge's middle, one pixel is inside and one is not.
+    # On either side of an edge's middle, one pixel is inside and one is not.
     middle = edges.mean(axis=1)
     across = np.abs(edges[:, 1] - edges[:, 0])[:, ::-1] / 2
     inside = [padded[tuple((end[:, ::-1] + 1).round().astype(int).T)] for end in (middle - across, middle + across)]
@@ -58,8 +58,8 @@ def test_the_outline_is_the_perimeter_and_closed(rng: np.random.Generator) -> No
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_an_image_in_the_figure_is_the_image(tmp_path: Path, rng: np.random.Generator, channels: int) -> None:
-    """Every pixel is enlarged by one whole number and keeps its value, in grey or in colour."""
+def test_pixels_of_the_figure_equal_the_image(tmp_path: Path, rng: np.random.Generator, channels: int) -> None:
+    """Every pixel is enlarged by the same whole number and keeps its value, in grey or in colour."""
     images = rng.integers(0, 256, (2, 20, 28, channels)).astype(np.uint8)
     images[:, :2, :, :] = np.array([0, 255], np.uint8)[:, None, None]  # so that percentiles are the whole range
     panels.figure(tmp_path / "figure.png", images, None, {}, None, ["first", "second"])
@@ -101,7 +101,7 @@ def test_figures_of_any_shape_are_written(tmp_path: Path, shape: tuple[int, ...]
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_figure_names_what_does_not_fit(tmp_path: Path) -> None:
+def test_errors_name_the_array(tmp_path: Path) -> None:
     images = np.zeros((2, 4, 4, 1))
     path = tmp_path / "figure.png"
     with pytest.raises(InputError, match=r"the map 'combi': shape \(2, 4, 5, 1\)"):

@@ -43,13 +43,13 @@ def test_histograms_have_area_one_and_a_fitting_axis(rng: np.random.Generator, d
         assert np.sum(heights * np.diff(np.log10(edges) if log else edges)) == pytest.approx(1)
 
 
-def test_an_outlier_does_not_squeeze_the_axis(rng: np.random.Generator) -> None:
+def test_an_outlier_does_not_stretch_the_axis(rng: np.random.Generator) -> None:
     values = rng.normal(size=5000)
     edges, _ = score_histograms.bins(np.append(values, 1e6), values)
     assert edges[-1] < 5
 
 
-def test_histograms_are_drawn_and_bad_scores_named(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_histograms_are_drawn_and_errors_name_the_score(tmp_path: Path, rng: np.random.Generator) -> None:
     path, values = tmp_path / "histograms.png", rng.normal(size=(5, 4, 4, 1))
     score_histograms.figure(path, {f"score {i}": (values, values[:i]) for i in range(5)})
     assert decoded(path).shape[1] == style.WIDTH
@@ -62,7 +62,7 @@ def test_histograms_are_drawn_and_bad_scores_named(tmp_path: Path, rng: np.rando
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-6, 1.0), (0.2, 30.0), (2.5, 26.0), (0.99, 10.1)])
-def test_a_logarithmic_axis_has_ticks_and_few(low: float, high: float) -> None:
+def test_a_logarithmic_axis_has_a_few_ticks(low: float, high: float) -> None:
     sheet = style.sheet(400, 300)
     panel = style.axes(sheet, 30, 30, 330, 200)
     panel.set(xscale="log", xlim=(low, high))

@@ -12,13 +12,13 @@ from jaxvae.errors import InputError
 from jaxvae.report import style
 
 
-def test_no_two_lines_of_a_figure_are_alike() -> None:
+def test_all_lines_of_a_figure_differ() -> None:
     pixel_scores = ["rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi", "brightness", "equalised_brightness"]
     for names in (pixel_scores, ["kl", "nll", "elbo", "mine"], [*pixel_scores, "mine", "yours"], [*"abcdefghijklmn"]):
         assert len(set(style.lines(names).values())) == len(names)
 
 
-def test_a_listed_score_keeps_its_line_in_any_company() -> None:
+def test_the_line_of_a_listed_score_never_changes() -> None:
     assert style.lines(["combi"])["combi"] == style.lines(["a", "b", "combi", "kl_grad"])["combi"]
 
 
@@ -31,8 +31,8 @@ def test_shortened_text_fits_and_keeps_both_ends(length: int) -> None:
     assert text.endswith(short.split("…")[-1])
 
 
-def test_drawing_leaves_matplotlib_alone(tmp_path: Path) -> None:
-    """An import brings in nothing heavy; drawing needs no pyplot, warns of nothing, and changes no global setting."""
+def test_drawing_does_not_change_matplotlib(tmp_path: Path) -> None:
+    """Importing the report imports no matplotlib; drawing needs no pyplot, warns not, and changes no global setting."""
     code = """
 import sys
 from jaxvae.report import operating_curves, page, panels, score_histograms, style, tables
@@ -55,17 +55,17 @@ assert "matplotlib.pyplot" not in sys.modules, "pyplot is imported"
 
 
 @pytest.mark.parametrize("name", ["figure.pdf", "figure.jpeg"])
-def test_other_kinds_of_figure_are_refused(tmp_path: Path, name: str) -> None:
+def test_other_endings_raise_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: figures are written as .png or .svg"):
         style.save(style.sheet(10, 10), tmp_path / name)
 
 
-def test_without_an_ending_a_figure_is_written_as_both(tmp_path: Path) -> None:
+def test_without_an_ending_both_kinds_are_written(tmp_path: Path) -> None:
     style.save(style.sheet(10, 10), tmp_path / "figure")
     assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "figure.svg"}
     assert b"dc:date" not in (tmp_path / "figure.svg").read_bytes()
 
 
-def test_a_sheet_no_viewer_opens_is_refused() -> None:
-    with pytest.raises(InputError, match="too large to look at"):
+def test_a_sheet_too_large_to_open_raises_an_error() -> None:
+    with pytest.raises(InputError, match="image viewers cannot open it"):
         style.sheet(1500, 70_000)

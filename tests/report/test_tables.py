@@ -42,15 +42,15 @@ a|b c                 0.600    7
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, None], [0.5, 0.50001], [3, 7], ["a", "b"], [None, None]])
-def test_nothing_wins_without_a_contest(values: list) -> None:
+def test_nothing_is_best_without_a_difference(values: list) -> None:
     assert "**" not in tables.markdown([{"x": value} for value in values], ["x"])
 
 
-def test_whole_numbers_win_when_asked() -> None:
+def test_whole_numbers_are_compared_on_request() -> None:
     assert "**7**" in tables.markdown([{"x": 3}, {"x": 7}], ["x"], best={"x": max})
 
 
-def test_the_ends_of_an_interval_have_the_digits_of_their_value() -> None:
+def test_interval_ends_have_the_digits_of_their_value() -> None:
     rows = [{"a": (0.019, 0.000478, 0.101)}, {"a": (1e-4, 5e-5, 2e-3)}, {"a": (0.0, 0.0, 1e-4)}]
     shown = tables.markdown(rows, ["a"], best={})
     assert "0.019 (0.000-0.101)" in shown
@@ -58,16 +58,16 @@ def test_the_ends_of_an_interval_have_the_digits_of_their_value() -> None:
     assert "0.000 (0.000-0.0001)" in shown
 
 
-def test_negative_intervals_are_not_read_as_sums() -> None:
+def test_negative_intervals_are_written_with_to() -> None:
     assert "-1.000 (-1.500 to -0.500)" in tables.text([{"x": (-1.0, -1.5, -0.5)}], ["x"])
 
 
-def test_a_table_without_rows_is_its_header() -> None:
+def test_a_table_without_rows_has_its_header() -> None:
     assert tables.markdown([], ["score"]).splitlines() == ["| score |", "| :---- |"]
     assert tables.text([], ["score"]).splitlines() == ["score", "-----"]
 
 
-def test_html_tables_tell_headers_from_cells() -> None:
+def test_html_tables_have_scoped_headers() -> None:
     element = tables.html(ROWS, COLUMNS, caption="Pixels & images")
     elements = Elements(element)
     scopes = [attributes["scope"] for attributes in elements.all("th")]
@@ -91,7 +91,7 @@ def test_json_keeps_every_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.float32("inf"), np.array([1, np.nan]), {1, 2}, object()])
-def test_json_names_what_it_cannot_hold(tmp_path: Path, value: object) -> None:
+def test_json_errors_name_the_value(tmp_path: Path, value: object) -> None:
     path = tmp_path / "results.json"
     with pytest.raises(InputError, match=r"results.json: rows\[1\].auroc(\[1\])? is"):
         tables.write_json(path, [{"auroc": 1.0}, {"auroc": value}], {})

@@ -18,10 +18,10 @@ def decoded(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("validated", [False, True])
 @pytest.mark.parametrize("count", [1, 30])
-def test_a_training_is_drawn(tmp_path: Path, count: int, validated: bool) -> None:
+def test_a_training_curve_is_drawn(tmp_path: Path, count: int, validated: bool) -> None:
     extra = {"validation_elbo": -90.0} if validated else {}
     records = [{"step": 5 * i, "loss": 1e3 / i, "nll": 9e2 / i, "kl": 1e2 / i, **extra} for i in range(1, count + 1)]
     training_curve.figure(tmp_path / "training.png", records)
     assert decoded(tmp_path / "training.png").std() > 0
-    with pytest.raises(InputError, match="no record of training to draw"):
+    with pytest.raises(InputError, match="no training record to draw"):
         training_curve.figure(tmp_path / "training.png", [])
