@@ -1,9 +1,9 @@
-"""The tables of an evaluation, under the heads that readers expect."""
+"""Tables of an evaluation: captions, rows and columns for the terminal, the page and results.md."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxvae.errors import InputError
 from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, RATES, SAMPLE_COLUMNS
@@ -13,41 +13,54 @@ from jaxvae.evaluation.volume_tables import VolumeSettings
 from jaxvae.metrics.intervals import FEWEST_GROUPS
 from jaxvae.report import style, tables
 
-# What a reader has to know of a table, wherever it is shown.
-ORACLE = "best Dice is chosen on these very labels"
 NOTE = (
-    "best Dice and the threshold at 5 % FPR are chosen on these very labels; equalised x ranks the pixels of each "
-    f"image or slice; in brackets the 95 % interval over resampled images or patients, of at least {FEWEST_GROUPS}"
+    "best Dice and the thresholds at an FPR or TPR are chosen on these test labels; equalised x ranks the pixels of "
+    "each image or slice; in brackets the 95 % interval over resampled images or patients, if there are at least "
+    f"{FEWEST_GROUPS}"
 )
-FOUND = f"a lesion of {VolumeSettings().smallest_lesion} voxels or more is found where one of its voxels is"
+FOUND = f"a lesion of at least {VolumeSettings().smallest_lesion} voxels is found if one of its voxels reaches the threshold"
+
+
+class Table(NamedTuple):
+    """One table. The text after the caption's first semicolon is a note."""
+
+    caption: str
+    rows: list[dict[str, Any]]
+    columns: dict[str, str]  # headers by key
+    best: tables.Best | None = None  # as in `tables`
+
+
+def of(evaluation: dict[str, Any]) -> Iterator[Table]:
+    """All tables: of pixels, of whole images, and of volumes over all thresholds and at each of `RATES`."""
+    images = evaluation["images"]
+    if evaluation["pixels"]:
+        share = 100 * evaluation["anomalous_pixels"]
+        caption = f"Pixels: {share:.2f} % anomalous, all pooled, background included; {NOTE}"
+        yield Table(caption, _named(evaluation["pixels"]), PIXEL_COLUMNS, PIXEL_BEST)
+    if rows := evaluation.get("false_positives"):
+        columns = {f"at_{rate:g}": f"at healthy {100 * rate:g}%" for rate in RATES}
+        caption = "Pixels: all are healthy; the fraction above the thresholds of the healthy validation images"
+        yield Table(caption, _named(rows), {"score": "score", **columns}, {})
+    note = f"; {why(images)}" if why(images) else ""
+    caption = f"Images: {images['anomalous']} of {images['test']} anomalous{note}"
+    yield Table(caption, _named(evaluation["samples"]), SAMPLE_COLUMNS)
+    for table in evaluation.get("volumes", ()):
+        yield from _of_volumes(table)
 
 
 def text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
-    images = evaluation["images"]
-    parts = []
-    if evaluation["pixels"]:
-        rows = named(evaluation["pixels"])
-        share = 100 * evaluation["anomalous_pixels"]
-        parts.append(f"Pixels: {share:.2f} % anomalous, all pooled, background included\n(* wins its column; {NOTE})\n")
-        parts.append(tables.text(rows, PIXEL_COLUMNS, best=PIXEL_BEST) + "\n")
-    for caption, rows, columns in of_healthy(evaluation):
-        parts.append(f"{caption}\n\n{tables.text(rows, columns, best={})}\n")
-    parts.append(
-        f"Images: {images['anomalous']} of {images['test']} anomalous{'; ' * bool(why(images))}{why(images)}\n"
-    )
-    parts.append(tables.text(named(evaluation["samples"]), SAMPLE_COLUMNS))
-    for caption, rows, columns in of_volumes(evaluation):
-        parts.append(f"\n{caption}\n")
-        parts.append(tables.text(rows, columns, best=VOLUME_BEST))
-    return "\n".join(parts)
+    parts = [
+        f"{caption}\n\n{tables.text(rows, columns, best=best)}\n" for caption, rows, columns, best in of(evaluation)
+    ]
+    return "\n".join([*parts, "* marks the best value of a column"])
 
 
 def checked(evaluation: dict[str, Any], again: str) -> dict[str, Any]:
-    """The evaluation, if its tables can be made.
+    """The evaluation, if its tables are complete.
 
     Args:
-      again: the command that evaluates anew.
+      again: the command that evaluates again.
 
     Raises:
       InputError: a row or a column is missing, or a value is of another type.
@@ -67,7 +80,7 @@ def checked(evaluation: dict[str, Any], again: str) -> dict[str, Any]:
 
 
 def why(images: dict[str, int]) -> str:
-    """Why the metrics of whole images are missing; empty if they are not.
+    """Why the metrics of whole images are missing; empty if they are there.
 
     >>> why({"test": 6, "anomalous": 6})
     'AUROC and AP need healthy images too, and there are none'
@@ -77,38 +90,26 @@ def why(images: dict[str, int]) -> str:
     return f"AUROC and AP need {'healthy' if images['anomalous'] else 'anomalous'} images too, and there are none"
 
 
-def of_healthy(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
-    """(caption, rows, columns) of the table for test images that are all healthy, if there is one."""
-    if rows := evaluation.get("false_positives"):
-        columns = {f"at_{rate:g}": f"at healthy {100 * rate:g}%" for rate in RATES}
-        caption = (
-            "Pixels: none is anomalous; the share that is marked at the thresholds of the healthy validation images"
-        )
-        yield caption, named(rows), {"score": "score", **columns}
+def _of_volumes(table: dict[str, Any]) -> Iterator[Table]:
+    """One table over all thresholds, and one at the threshold of each healthy rate."""
+    rows = _named(table["rows"])
+    if not rows:
+        return
+    note = "best Dice is chosen on these test labels, mean best Dice separately for each volume"
+    anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
+    yield Table(f"{table['caption']}; {rows[0]['volumes']} volumes; {note}", rows, anywhere, VOLUME_BEST)
+    for rate in RATES:
+        suffix = f"_at_healthy_{rate:g}"
+        at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
+        if any(at.keys() <= row.keys() for row in rows):
+            healthy = f"{100 * rate:g} % of the healthy voxels {table['reference']}"
+            comma = "," * ("," in table["reference"])
+            caption = f"{table['caption'].partition(';')[0]}; at the threshold that {healthy}{comma} reach; {FOUND}"
+            yield Table(caption, rows, {"score": "score", **at}, VOLUME_BEST)
 
 
-def of_volumes(evaluation: dict[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]], dict[str, str]]]:
-    """(caption, rows, columns) of every table of volumes: over all thresholds, then at that of each healthy rate."""
-    for table in evaluation.get("volumes", ()):
-        if not table["rows"]:
-            continue
-        rows = named(table["rows"])
-        caption = f"{table['caption']}; {rows[0]['volumes']} volumes; {ORACLE}, mean best Dice anew for each volume"
-        anywhere = {key: head for key, head in COLUMNS.items() if "_at_healthy_" not in key and key != "volumes"}
-        yield caption, rows, anywhere
-        for rate in RATES:
-            suffix = f"_at_healthy_{rate:g}"
-            at = {key: head.partition(" at healthy")[0] for key, head in COLUMNS.items() if key.endswith(suffix)}
-            if any(at.keys() <= row.keys() for row in rows):
-                short = table["caption"].partition(";")[0]
-                healthy = f"{100 * rate:g} % of the healthy voxels {table['reference']}"
-                comma = "," * ("," in table["reference"])
-                caption = f"{short}; at the threshold that {healthy}{comma} reach; {FOUND}"
-                yield caption, rows, {"score": "score", **at}
-
-
-def named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of evaluation.json with scores under their display names and intervals as the tuples tables expect."""
+def _named(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of evaluation.json with the labels of scores, and with intervals as tuples for `tables`."""
     return [
         {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
         | {"score": style.display(row["score"])}

@@ -233,7 +233,7 @@ def test_images_of_one_kind_are_evaluated_in_part(place, capsys, kind):
         scores = np.load(run / "on" / "other" / "scores" / "combi.npy")
         [combi] = [row for row in evaluation["false_positives"] if row["score"] == "combi"]
         assert combi["at_0.05"] == pytest.approx(np.mean(scores >= threshold))
-        assert "Pixels: none is anomalous; the share that is marked" in printed
+        assert "Pixels: all are healthy; the fraction above the thresholds" in printed
 
 
 def test_results_are_written_into_out(place, failed):
