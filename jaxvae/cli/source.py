@@ -26,18 +26,6 @@ class Source(kinds.Source):
     channels: Annotated[tuple[int, ...] | None, flags.optional("INT ...", "all")] = None
 
 
-def open_splits(source: kinds.Source) -> Splits:
-    return kinds.open_training(source)
-
-
-def is_fashion_mnist(source: kinds.Source) -> bool:
-    return kinds.kind_of(source) is kinds.FASHION_MNIST
-
-
-def is_volumes(source: kinds.Source) -> bool:
-    return kinds.kind_of(source) is kinds.VOLUMES
-
-
 def open_own(run_directory: Path, config: dict[str, Any]) -> Splits:
     from jaxvae.runs import run_images
     from jaxvae.runs.run import Run

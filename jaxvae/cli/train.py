@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -129,29 +129,3 @@ def as_command(source: kinds.Source, given: Settings) -> str:
             if value != getattr(default, name):
                 words += [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)
-
-
-# For `sweep`, until it calls the library.
-
-
-def check_flags(train: Train) -> None:
-    settings.check(train.settings, train.source)
-
-
-def run_config(train: Train, splits: Splits) -> dict[str, Any]:
-    from jaxvae.runs.config import make_config
-
-    return make_config(train.source, splits, train.settings)
-
-
-def check_images(source: kinds.Source, splits: Splits) -> None:
-    pass
-
-
-def record_notices(directory: Path, notices: Sequence[str], left_out: Sequence[dict[str, str]]) -> None:
-    from jaxvae import files
-
-    for line in notices:
-        print(f"  {line}", flush=True)
-    if left_out or (directory / "left_out.jsonl").is_file():
-        files.write_lines(directory / "left_out.jsonl", list(left_out))

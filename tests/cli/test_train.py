@@ -54,7 +54,7 @@ def test_a_config_repeats_its_run(evaluated: Path, tmp_path: Path, refused, caps
     again, other = tmp_path / "again", tmp_path / "other"
     assert main(["train", str(again), "--config", str(evaluated / "config.json")]) == 0
     assert json.loads((again / "config.json").read_text()) == json.loads((evaluated / "config.json").read_text())
-    one, two = checkpoint.load(again), checkpoint.load(evaluated)
+    one, two = jaxvae.load(again), jaxvae.load(evaluated)
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
     assert main(["train", str(other), f"--config={evaluated}", "--steps", "3", "--model", "dense", "--beta", "2"]) == 0
     assert "3 steps" in capsys.readouterr().out
