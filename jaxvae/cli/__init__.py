@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 
 from jaxvae import __version__
 from jaxvae.cli.complaints import as_typed, did_you_mean, one_line
@@ -166,21 +165,13 @@ def _parse(name: str, *arguments: str) -> Command | None:
                 command,
                 prog=f"jaxvae {name}",
                 args=arguments,
-                default=_repeated(arguments) if command is Train else None,
+                default=repeated(arguments) if command is Train else None,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
             )
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
         raise InputError(_see(one_line(complaint.getvalue(), arguments), f"jaxvae {name} --help")) from None
-
-
-def _repeated(arguments: Sequence[str]) -> Train | None:
-    """The flags of the run that `--config` names, as defaults of the others."""
-    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    if "--config" not in words[:-1]:
-        return None
-    return repeated(Path(words[words.index("--config") + 1]), [word for word in words if word.startswith("--")])
 
 
 def _at_home(word: str) -> str:

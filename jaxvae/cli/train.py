@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,15 +96,18 @@ class Train:
             print(f"  no thresholds of healthy images, so masks need --threshold: {error}")
 
 
-def repeated(path: Path, typed: Sequence[str]) -> Train:
-    """The flags of a run that exists, its folder left open.
+def repeated(words: Sequence[str]) -> Train | None:
+    """The settings of the run that `--config` names, as defaults of the other flags; None without that flag.
 
-    Args:
-      path: config.json of the run, or its folder.
-      typed: the flags on the command line. Settings of the run that do not go with them are left out.
+    Settings of the run that do not go with the other flags are left out.
     """
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    typed = {flag: value for flag, value in pairwise(words) if flag.startswith("--")}
+    if "--config" not in typed:
+        return None
     from jaxvae.runs import config
 
+    path = Path(typed["--config"])
     source, of_run = config.settings_of(config.read_config(path.parent if path.name == "config.json" else path))
     dropped = {
         "--epochs": ("steps",),
@@ -111,10 +115,13 @@ def repeated(path: Path, typed: Sequence[str]) -> Train:
         "--model": ("features", "hidden_size", "latent_size", "learning_rate"),
         "--schedule": ("decay_epochs", "decay_rate"),
     }
-    left_out = [name for word in typed for name in dropped.get(word, ())]
-    kept = {name: value for name, value in vars(of_run).items() if name not in left_out}
+    left_out = {name for flag in typed for name in dropped.get(flag, ())}
+    if "--data" in typed:
+        source = replace(source, data=typed["--data"])
+        left_out |= {name for one in kinds.KINDS for name in one.settings} - {*kinds.kind_of(source).settings}
+    images, kept = ({name: it for name, it in vars(of).items() if name not in left_out} for of in (source, of_run))
     own = {name: kept.pop(name) for name in list(kept) if name not in vars(settings.Recipe())}
-    return Train(tyro.MISSING, Source(**vars(source)), Recipe(**kept), **own, config=path)
+    return Train(tyro.MISSING, Source(**images), Recipe(**kept), **own, config=path)
 
 
 def as_command(source: kinds.Source, given: Settings) -> str:

@@ -61,6 +61,8 @@ def test_a_config_repeats_its_run(evaluated: Path, tmp_path: Path, refused, caps
     config = json.loads((other / "config.json").read_text())
     assert (config["model"]["name"], config["epochs"], config["steps"]) == ("DenseVAE", None, 3)
     assert (config["hparams"]["beta"], config["train"]["batch_size"]) == (2, 4)
+    phantoms = ["--config", str(evaluated), "--data", "phantom", "--size", "16", "--epochs", "1"]
+    assert main(["train", str(tmp_path / "phantoms"), *phantoms, "--features", "4"]) == 0
     assert "RUN is missing" in refused("train", "--config", evaluated)
     assert "nowhere: no such folder" in refused("train", other, "--config", tmp_path / "nowhere")
     assert "--steps 3: --epochs 4 is given too" in refused("train", other, "--steps", "3", "--epochs", "4")
