@@ -25,7 +25,7 @@ import tyro
 from timing import highest_memory
 
 import jaxvae
-from jaxvae.cli.source import Source, to_config
+from jaxvae.data.kinds import Source, to_config
 from jaxvae.data.volumes import scans, slices
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.machine import machine

@@ -15,9 +15,9 @@ from fuzz_formats import Damager, Format, sample
 
 import jaxvae
 from jaxvae import files
-from jaxvae.cli import source as sources
-from jaxvae.cli.source import Source
+from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset
+from jaxvae.data.kinds import Source
 from jaxvae.data.volumes import cache, cache_writer, slices
 from jaxvae.data.volumes.scans import Scan
 from jaxvae.data.volumes.slices import Slicing
@@ -25,7 +25,8 @@ from jaxvae.errors import InputError
 from jaxvae.evaluation import results, volume_measures
 from jaxvae.report import sweep_figures
 from jaxvae.runs import checkpoint, trained_on, training
-from jaxvae.runs.run import Run
+from jaxvae.runs.config import model_from_config, model_to_config, read_config
+from jaxvae.runs.run import Run, claim, load
 from jaxvae.scores import IMAGE_SCORES
 from jaxvae.scores.batches import Scores
 from jaxvae.scoring import healthy_stats, score_files, volume_maps
@@ -37,7 +38,7 @@ JSON: dict[str, list[Damager]] = {".json": [mutations.json_record], ".jsonl": [m
 MODEL = jaxvae.DenseVAE((8, 8, 1), 2, 8)
 CONFIG: dict[str, Any] = {
     "jaxvae": jaxvae.__version__,
-    "data": sources.to_config(Source(size=(8,), channels=(0,))),
+    "data": kinds.to_config(Source(size=(8,), channels=(0,))),
     "volumes": {"slicing": slices.to_config(Slicing(size=8, percentiles=(1, 99))), "hash": "0" * 64},
     "images": {
         "shape": [8, 8, 1],
@@ -47,7 +48,7 @@ CONFIG: dict[str, Any] = {
         "learnt_from": "0" * 64,
         "contents": [1.5, 2.5, 3.5],
     },
-    "model": checkpoint.model_to_config(MODEL),
+    "model": model_to_config(MODEL),
     "train": asdict(TrainConfig(batch_size=2)),
     "hparams": asdict(Hyperparams()),
     **{"augment": "none", "arithmetic": "corrected", "patience": None, "seed": 0, "epochs": 3},
@@ -93,11 +94,11 @@ def _only(name: str) -> dict[str, list[Damager]]:
 
 
 def _read_run(folder: Path) -> Any:
-    config = checkpoint.read_config(folder)
-    model = checkpoint.model_from_config(config["model"])
-    source = sources.from_config(config["data"])
-    sources.preparation(source)
-    training.claim(folder, CONFIG)
+    config = read_config(folder)
+    model = model_from_config(config["model"])
+    source = kinds.from_config(config["data"])
+    kinds.preparation(source)
+    claim(folder, CONFIG)
     return model, source
 
 
@@ -258,7 +259,7 @@ def _checkpoint(folder: Path) -> Format:
     checkpoint.save(folder / "checkpoints" / "last", state)
 
     def read(folder: Path) -> Any:
-        run = checkpoint.load(folder)
+        run = load(folder)
         return [np.asarray(leaf) for leaf in sorted(run.params)] and run.step
 
     return Format(sample(folder), {"": []}, read, whole=False)

@@ -44,7 +44,7 @@ def write_healthy_stats(run: Run, splits: Splits) -> HealthyStats:
         return stored
     stats = HealthyStats(validation_thresholds(run, splits.validation), intensity_ranges(splits.train.images))
     with contextlib.suppress(InputError):  # A shared run may be read-only.
-        trained_on.write(run.run_dir, run, splits)
+        trained_on.write(run, splits)
         healthy_stats.write(run, stats)
     return stats
 

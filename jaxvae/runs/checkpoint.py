@@ -13,9 +13,6 @@ import numpy as np
 
 from jaxvae.errors import InputError
 from jaxvae.runs import orbax_paths
-from jaxvae.runs.config import model_from_config as model_from_config
-from jaxvae.runs.config import model_to_config as model_to_config
-from jaxvae.runs.config import read_config as read_config
 from jaxvae.types import Params
 
 State = TypeVar("State")
@@ -169,12 +166,3 @@ def _bytes(leaf: Any) -> list[np.ndarray]:
         leaf = jax.random.key_data(leaf)
     parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]
     return [np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8) for part in parts]
-
-
-def __getattr__(name: str) -> Any:
-    """`Run`, `load` and `chosen`, while callers move to `jaxvae.runs.run`."""
-    if name not in ("Run", "load", "chosen"):
-        raise AttributeError(name)
-    from jaxvae.runs import run
-
-    return getattr(run, name)

@@ -22,7 +22,7 @@ from jaxvae.runs.run import Run
 FILE = "trained_on.jsonl"
 
 
-def write(run_directory: Path, run: Run, splits: Splits) -> None:
+def write(run: Run, splits: Splits) -> None:
     """Write the file into a run. It is empty for phantoms and FashionMNIST, which are not in folders of images."""
     data = Path(run.config["data"]["data"])
     parts = (splits.train, splits.validation)
@@ -39,14 +39,14 @@ def write(run_directory: Path, run: Run, splits: Splits) -> None:
         {"file": os.path.realpath(file), "sketch": [float(f"{number:.12g}") for number in sketch]}
         for file, sketch in found
     ]
-    files.write_lines(run_directory / FILE, lines)
+    files.write_lines(run.run_dir / FILE, lines)
 
 
-def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
+def refuse(run_dir: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
     """Raise InputError for images that the run was trained on, recognised by file or by pixels.
 
     Args:
-      run_directory: the folder of the run.
+      run_dir: the folder of the run.
       found: the sketch of each image, or `contents` of each volume, by file.
       where: the folder that holds them.
 
@@ -54,9 +54,9 @@ def refuse(run_directory: Path, found: Mapping[str, Sequence[float]], where: Pat
       InputError: the run was trained on one of them.
     """
     way_out = "remove it, and train the run once more with the same settings"
-    lines = files.read_lines(run_directory / FILE, {"file": str, "sketch": list}, way_out=way_out)
+    lines = files.read_lines(run_dir / FILE, {"file": str, "sketch": list}, way_out=way_out)
     if not all(is_sketch(line["sketch"]) for line in lines):
-        raise InputError(f"{run_directory / FILE}: damaged, a sketch is not 3 numbers; {way_out}")
+        raise InputError(f"{run_dir / FILE}: damaged, a sketch is not 3 numbers; {way_out}")
     theirs, sketched = {line["file"] for line in lines}, np.array([line["sketch"] for line in lines])
     same_pixels = is_among(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
     for file, same in zip(found, same_pixels, strict=True):

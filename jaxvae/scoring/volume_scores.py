@@ -70,8 +70,7 @@ def slicing_of(run: Run) -> Slicing:
     if run.kind is not kinds.VOLUMES:
         trained_on = Path(run.config["data"]["data"]).name
         raise InputError(
-            f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare FOLDER --out "
-            "PATH` and train on them"
+            f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare` and train on them"
         )
     return slices.from_config(run.config["volumes"]["slicing"])
 

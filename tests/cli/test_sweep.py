@@ -15,8 +15,8 @@ import pytest
 import jaxvae
 from folders import write_png
 from jaxvae.cli import main
-from jaxvae.cli.source import open_own
-from jaxvae.runs import capacity, checkpoint
+from jaxvae.runs import capacity
+from jaxvae.runs.run_images import open_own
 from jaxvae.sweeps import program
 from small_runs import SIDE, SMALL, read_lines
 
@@ -144,8 +144,8 @@ def test_without_test_images_the_validation_elbo_ranks(tmp_path: Path, capsys) -
     # It is the ELBO itself, whatever beta a run was trained with.
     run, single = tmp_path / "run", ["--learning-rate", "1e-2", "--seed", "1", "--beta", "3"]
     assert main(["train", str(run), "--data", str(plain), "--validation", "0.3", *single, *shape]) == 0
-    opened = checkpoint.load(run)
-    samples = jaxvae.sample_scores(opened.model, opened.params, open_own(run, opened.config).validation.images)
+    opened = jaxvae.load(run)
+    samples = jaxvae.sample_scores(opened.model, opened.params, open_own(opened).validation.images)
     assert rows[-1]["validation_elbo"] == pytest.approx(-float(samples.elbo.mean()), rel=1e-4)
 
 
