@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli.evaluate import Evaluate
-from jaxvae.cli.recipe import Recipe
+from jaxvae.cli.recipe import Settings
 from jaxvae.cli.report import Report
 from jaxvae.cli.train import Train
 
@@ -24,13 +24,8 @@ class Demo:
     """passes through 2,000 slices; more is better and slower"""
 
     def execute(self) -> bool:
-        finished = Train(
-            run=self.run,
-            recipe=Recipe(epochs=self.epochs, schedule="cosine"),
-            learning_rate=1e-3,
-            latent_size=128,
-            log_scale=-2.0,
-        ).execute()
+        settings = Settings(epochs=self.epochs, schedule="cosine", learning_rate=1e-3, latent_size=128, log_scale=-2.0)
+        finished = Train(run=self.run, settings=settings).execute()
         if finished:
             Evaluate(run=self.run).execute()
             Report(run=self.run).execute()

@@ -1,4 +1,4 @@
-"""The flags of the network and the optimizer, shared by `train` and `sweep`."""
+"""The flags of the settings of a run: those that `sweep` shares, and all of them for `train`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated
 
 from jaxvae.cli import flags
 from jaxvae.runs import settings
-from jaxvae.runs.settings import is_dense as is_dense
 
 
 @dataclass(frozen=True)
@@ -19,3 +18,12 @@ class Recipe(settings.Recipe):
     steps: Annotated[int | None, flags.optional("INT", "by --epochs")] = None
     batch_size: Annotated[int | None, flags.optional("INT", flags.papers("batch_size"))] = None
     clip_norm: Annotated[float | None, flags.optional("FLOAT", "off")] = None
+
+
+@dataclass(frozen=True)
+class Settings(Recipe, settings.Settings):
+    """The network, and how it is trained."""
+
+    latent_size: Annotated[int | None, flags.optional("INT", flags.papers("latent_size"))] = None
+    learning_rate: Annotated[float | None, flags.optional("FLOAT", flags.papers("learning_rate"))] = None
+    patience: Annotated[int | None, flags.optional("INT", "off")] = None

@@ -14,13 +14,12 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import with_flags
-from jaxvae.cli.recipe import Recipe
+from jaxvae.cli.recipe import Settings
 from jaxvae.cli.source import Source
 from jaxvae.cli.words import flag
 from jaxvae.data import kinds
 from jaxvae.errors import InputError, command
 from jaxvae.runs import settings, signals
-from jaxvae.runs.settings import Settings
 
 if TYPE_CHECKING:
     from jaxvae.data.dataset import Splits
@@ -37,29 +36,11 @@ class Train:
     run: flags.Run
     """the run folder: made if missing, continued if it holds a run made with the same flags"""
     source: Source = field(default_factory=Source)
-    recipe: Recipe = field(default_factory=Recipe)
-    latent_size: Annotated[int | None, flags.optional("INT", flags.papers("latent_size"))] = None
-    """dimensions of the latent"""
-    learning_rate: Annotated[float | None, flags.optional("FLOAT", flags.papers("learning_rate"))] = None
-    """of Adam"""
-    beta: float = 1.0
-    """weight of the KL term"""
-    log_scale: float = 0.0
-    """natural logarithm of the decoder's standard deviation"""
-    patience: Annotated[int | None, flags.optional("INT", "off")] = None
-    """stop after this many epochs without a better validation ELBO, and keep the best"""
-    seed: int = 0
-    """random seed of the initial weights, the order of the images and the noise"""
+    settings: Settings = field(default_factory=Settings)
     checkpoint_seconds: float = 30.0
     """least time between two checkpoints; one is always written at the end"""
     config: Annotated[Path | None, flags.optional("RUN/config.json", "none")] = None
     """repeat another run: all its settings, but those given by other flags"""
-
-    @property
-    def settings(self) -> Settings:
-        """The settings of the run."""
-        own = {name: getattr(self, name) for name in vars(Settings()) if name not in vars(self.recipe)}
-        return Settings(**vars(self.recipe), **own)
 
     def execute(self) -> bool:
         """Train. Returns False if a signal stopped it, so that the same command can continue it."""
@@ -75,7 +56,7 @@ class Train:
                 checkpoint_seconds=self.checkpoint_seconds,
                 stop=stop,
                 finished=self._keep_thresholds,
-                say=lambda line: print(with_flags(line, vars(Settings())), flush=True),
+                say=lambda line: print(with_flags(line, vars(self.settings)), flush=True),
             )
         score = command("score", self.run, "FOLDER")
         next_step = f"look for anomalies with {score}"
@@ -120,18 +101,17 @@ def repeated(words: Sequence[str]) -> Train | None:
         source = replace(source, data=typed["--data"])
         left_out |= {name for one in kinds.KINDS for name in one.settings} - {*kinds.kind_of(source).settings}
     images, kept = ({name: it for name, it in vars(of).items() if name not in left_out} for of in (source, of_run))
-    own = {name: kept.pop(name) for name in list(kept) if name not in vars(settings.Recipe())}
-    return Train(tyro.MISSING, Source(**images), Recipe(**kept), **own, config=path)
+    return Train(tyro.MISSING, Source(**images), Settings(**kept), config=path)
 
 
-def as_command(source: kinds.Source, given: Settings) -> str:
+def as_command(source: kinds.Source, given: settings.Settings) -> str:
     """The command that trains a run, its folder left open: the flags that are not at their defaults.
 
-    >>> as_command(kinds.Source(data="a b", size=(64,)), Settings(features=(8, 16), beta=0.5))
+    >>> as_command(kinds.Source(data="a b", size=(64,)), settings.Settings(features=(8, 16), beta=0.5))
     "jaxvae train RUN --data 'a b' --size 64 --features 8 16 --beta 0.5"
     """
     words = ["jaxvae", "train", "RUN"]
-    for record, default in ((source, kinds.Source()), (given, Settings())):
+    for record, default in ((source, kinds.Source()), (given, settings.Settings())):
         for name, value in vars(record).items():
             if value != getattr(default, name):
                 words += [flag(name), *map(str, value if isinstance(value, tuple) else (value,))]

@@ -62,9 +62,6 @@ class Kind:
     resizing: str | None = "add"  # the verb before `size` in advice, None if the size is fixed
     instead: Mapping[str, str] = field(default_factory=dict)  # what to do instead of a setting it does not take
 
-    def __str__(self) -> str:
-        return self.name
-
 
 def kind_of(source: Source) -> Kind:
     """The kind of a source. A folder is looked at: prepared volumes have a cache.json."""

@@ -21,4 +21,4 @@ def test_the_demo_ends_where_its_training_was_stopped(monkeypatch: pytest.Monkey
     assert main(["demo", "here", "--epochs", "3"]) == (0 if finished else STOPPED)
     assert [type(command) for command in done] == ([Train, Evaluate, Report] if finished else [Train])
     assert {command.run for command in done} == {Path("here")}
-    assert done[0].recipe.epochs == 3
+    assert done[0].settings.epochs == 3
