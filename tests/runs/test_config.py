@@ -11,7 +11,6 @@ import pytest
 
 from folders import healthy
 from jaxvae import ConvVAE, DenseVAE, InputError, Settings, Source
-from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.runs import settings
 from jaxvae.runs.config import (
@@ -112,20 +111,6 @@ def test_a_config_that_gives_no_settings_is_refused(splits: Splits, damage: dict
     config = make_config(SOURCE, splits, Settings(features=(4,)))
     with pytest.raises(InputError, match=r"config.json: its settings are not as this version writes them"):
         settings_of(config | damage)
-
-
-def test_each_kind_of_data_is_recognised(tmp_path: Path) -> None:
-    (tmp_path / "cache.json").write_text("{}")
-    for data, kind in {
-        "phantom": kinds.PHANTOM,
-        "fashion_mnist:d": kinds.FASHION_MNIST,
-        str(tmp_path): kinds.VOLUMES,
-        "folder": kinds.IMAGES,
-    }.items():
-        source = Source(data=data)
-        assert kinds.kind_of(source) is kind
-        config = {"data": kinds.to_config(source), "volumes": {} if kind is kinds.VOLUMES else None}
-        assert kinds.kind_of_config(config) is kind
 
 
 @pytest.mark.parametrize("model", MODELS, ids=["dense", "conv", "bfloat16"])
