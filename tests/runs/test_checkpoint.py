@@ -14,7 +14,7 @@ from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, Trai
 from jaxvae.runs import checkpoint
 from states import assert_equal_states, at_step
 
-# Orbax leaves tasks behind that tell of the same damage once more.
+# Orbax leaves tasks behind that report the same damage again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 DENSE, CONV = DenseVAE((8, 8, 1), 2, 8), ConvVAE((8, 8, 1), 2, (4, 8))
