@@ -45,7 +45,7 @@ CONFIG: dict[str, Any] = {
         "train": 9,
         "validation": 1,
         "test": 2,
-        "learnt_from": "0" * 64,
+        "image_names": "0" * 64,
         "contents": [1.5, 2.5, 3.5],
     },
     "model": model_to_config(MODEL),
