@@ -104,7 +104,7 @@ def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -
 
 
 def _mean(numbers: Iterable[float | None]) -> float:
-    """The mean without None; NaN, which is not drawn, if there is no number."""
+    """The mean without None; NaN, which is not drawn, if all are None."""
     found = [number for number in numbers if number is not None]
     return statistics.fmean(found) if found else math.nan
 

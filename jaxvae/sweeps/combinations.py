@@ -13,7 +13,7 @@ from jaxvae.runs.settings import Recipe, Settings, is_dense
 
 # Axes along which the runs of one program may differ.
 FREE = ("seed", "learning_rate", "beta", "log_scale", "latent_size")
-# Axes that change shapes or data, so that each of their combinations needs a program of its own.
+# Axes that change shapes or data, so that each of their combinations needs its own program.
 FIXED = ("size", "scaling", "hold_out", "width")
 
 
@@ -36,9 +36,9 @@ class Axes:
     scaling: tuple[int, ...] | None = None
     """axis, fashion_mnist only: how often each image is stacked (the paper's input scaling)"""
     size: tuple[int, ...] | None = None
-    """axis: pixels in height and width to resize to; each size compiles programs of its own"""
+    """axis: pixels in height and width to resize to; each size is compiled separately"""
     width: tuple[float, ...] | None = None
-    """axis: factor of the features or of the hidden size; each compiles programs of its own"""
+    """axis: factor of the features or of the hidden size; each is compiled separately"""
 
 
 def check(axes: Axes) -> None:

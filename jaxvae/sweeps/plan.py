@@ -2,7 +2,7 @@
 
     plan.json              the settings and the runs of every program, written before anything is trained
     parts/0003.jsonl       the rows of program 3; the file is whole or missing
-    parts/0003.time.json   the seconds it took, in a file of its own so that they do not change the table
+    parts/0003.time.json   the seconds it took, in another file because they are not part of the table
     table.jsonl, table.csv all rows so far, in the order of the plan
 
 The plan fixes which runs share a program. So a sweep has the same table however often it is stopped and however many

@@ -1,4 +1,4 @@
-"""A small folder of images, a trained run, and a check of error messages, shared by the tests of all commands."""
+"""Fixtures for the tests of all commands: a folder of images, a trained run, and a check of error messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def evaluated(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
-    """A run, trained, evaluated and reported; not to be changed."""
+    """A run that was trained, evaluated and reported. Tests must not change it."""
     run = tmp_path_factory.mktemp("runs") / "evaluated"
     assert main(["train", str(run), "--data", str(folder), *SMALL]) == 0
     assert main(["evaluate", str(run), "--resamples", "20"]) == 0
@@ -36,7 +36,7 @@ def run(tmp_path: Path, evaluated: Path) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must fail as agreed: exit code 2, one line on stderr, nothing on stdout. The line."""
+    """Run a command that must fail with exit code 2 and one line on stderr. Returns the line."""
 
     def refused(*arguments: object) -> str:
         capsys.readouterr()

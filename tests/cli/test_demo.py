@@ -14,7 +14,7 @@ from jaxvae.cli.train import Train
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_the_demo_ends_where_its_training_was_stopped(monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
+def test_the_demo_stops_with_its_training(monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
     done: list[Any] = []
     for command in (Train, Evaluate, Report):
         monkeypatch.setattr(command, "execute", lambda self: done.append(self) or finished)

@@ -21,7 +21,7 @@ from jaxvae.scores import MAPS
 from small_runs import SIDE, SMALL, read_lines
 
 
-def test_the_evaluation_equals_scikit_learn_on_what_was_written(evaluated: Path, folder: Path) -> None:
+def test_metrics_equal_scikit_learn_on_the_written_scores(evaluated: Path, folder: Path) -> None:
     evaluation = json.loads((evaluated / "evaluation.json").read_text())
     records = read_lines(evaluated / "scores" / "samples.jsonl")
     labels = np.array([record["anomalous"] for record in records])
@@ -48,7 +48,7 @@ def test_the_evaluation_equals_scikit_learn_on_what_was_written(evaluated: Path,
         assert row["average_precision"][0] == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
         dice = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         assert row["best_dice"][0] == pytest.approx(dice.max(), abs=1e-9)
-    # Of pixels all within the image, the mean of the ranks is one for all images and says nothing.
+    # The mean rank of all pixels is the same for every image, so `equalised_brightness` is left out.
     assert [row["score"] for row in evaluation["samples"]] == ["brightness", "elbo", "kl", "nll"]
     for row in evaluation["samples"][1:]:
         scores = np.array([record[row["score"]] for record in records])
@@ -79,7 +79,7 @@ def test_the_same_commands_again_change_nothing(evaluated: Path, folder: Path, c
     assert {path: path.read_bytes() for path in evaluated.rglob("*") if path.is_file()} == before
 
 
-def test_labels_without_masks_give_the_table_of_images(folder: Path, tmp_path: Path, capsys) -> None:
+def test_labels_without_masks_give_image_metrics_only(folder: Path, tmp_path: Path, capsys) -> None:
     shutil.copytree(folder, tmp_path / "data", ignore=shutil.ignore_patterns("ground_truth"))
     run = tmp_path / "run"
     assert main(["train", str(run), "--data", str(tmp_path / "data"), *SMALL]) == 0
@@ -92,7 +92,7 @@ def test_labels_without_masks_give_the_table_of_images(folder: Path, tmp_path: P
     assert not (run / "report" / "panels.png").exists()
 
 
-def test_a_run_is_judged_by_another_folder(run: Path, tmp_path: Path, refused) -> None:
+def test_a_run_is_tested_on_another_folder(run: Path, tmp_path: Path, refused) -> None:
     other = write_benchmark(tmp_path / "other")
     assert main(["evaluate", str(run), str(other), "--resamples", "0"]) == 0
     assert main(["report", str(run), str(other)]) == 0
@@ -107,7 +107,7 @@ def test_a_run_is_judged_by_another_folder(run: Path, tmp_path: Path, refused) -
     scores = np.load(found / "scores" / "combi.npy")
     assert combi["auroc"] == pytest.approx(roc_auc_score(labels.ravel(), scores.ravel()))
     assert (found / "report" / "index.html").is_file()
-    # Nothing that was learnt from is judged, by whatever name.
+    # Training images are refused under any name.
     linked = tmp_path / "linked"
     (linked / "train" / "good").mkdir(parents=True)
     (linked / "test").mkdir()
@@ -117,7 +117,7 @@ def test_a_run_is_judged_by_another_folder(run: Path, tmp_path: Path, refused) -
     assert "has no labels; arrange it as test/KIND" in refused("evaluate", run, learnt)
 
 
-def test_a_run_without_its_checkpoint_is_named(refused, run: Path, folder: Path) -> None:
+def test_a_missing_checkpoint_is_named(refused, run: Path, folder: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     for arguments in (["evaluate", run], ["score", run, folder / "test"], ["report", run]):
         assert refused(*arguments).endswith("run: has no checkpoint yet; train it with the command that began it")
@@ -154,8 +154,8 @@ def test_a_config_of_another_version_is_named(refused, run: Path, change: dict) 
         assert "config.json: its data are not as this version writes them" in refused(command, run)
 
 
-def test_who_was_learnt_from_is_never_judged(refused, tmp_path: Path) -> None:
-    """Cases are split anew by whoever opens them, so one more case would move others across."""
+def test_training_images_are_never_tested(refused, tmp_path: Path) -> None:
+    """Each command splits the cases again, so one more case would move training cases into the test set."""
     data, run = tmp_path / "data", tmp_path / "run"
 
     def add_case(number: int) -> None:

@@ -30,18 +30,18 @@ assert not heavy, heavy
 """
 
 
-def test_help_needs_neither_jax_nor_a_second() -> None:
-    # Without coverage's tracer, which would add half as much again to what is timed.
+def test_help_takes_under_a_second_without_jax() -> None:
+    # Without coverage's tracer, which would add half of the time.
     untraced = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", HELP, *COMMANDS], check=True, env=untraced)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Time on the processor, so that a busy machine does not count, and of all commands in one.
+    # CPU time of all commands in one process, so that other processes do not count.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_line_and_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_summary_and_a_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"  {command} ")]
     assert len(lines) == 1
@@ -62,7 +62,7 @@ def test_python_m_is_the_command() -> None:
     assert done.stderr == "jaxvae: sing: no such command; see `jaxvae --help`\n"
 
 
-def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_device_is_one_line(tmp_path: Path) -> None:
     train = [sys.executable, "-m", "jaxvae", "train", str(tmp_path / "run"), "--size", "16", "--epochs", "1"]
     environment = {**os.environ, "JAX_PLATFORMS": "abacus"}
     done = subprocess.run(train, capture_output=True, text=True, env=environment)
@@ -74,7 +74,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "line"), [(KeyboardInterrupt, 130, "jaxvae: interrupted\n"), (BrokenPipeError, 1, "")]
 )
-def test_who_interrupts_or_stops_listening_sees_no_traceback(error, code: int, line: str) -> None:
+def test_interrupts_and_closed_pipes_print_no_traceback(error, code: int, line: str) -> None:
     program = (
         "import sys; from jaxvae import cli\n"
         f"class Command:\n    def execute(self): raise {error.__name__}\n"
@@ -111,7 +111,7 @@ def test_who_interrupts_or_stops_listening_sees_no_traceback(error, code: int, l
         ("score r f --format bmp", "--format bmp: choose from npy, tiff; see `jaxvae score --help`"),
     ],
 )
-def test_what_cannot_be_read_is_named_as_typed(
+def test_unreadable_flags_are_named_as_typed(
     refused, monkeypatch: pytest.MonkeyPatch, arguments: str, line: str
 ) -> None:
     for encoding in ("utf-8", "ascii"):
@@ -179,12 +179,12 @@ def test_values_out_of_range_are_named_as_typed(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_suggestion_is_made_only_where_something_is_alike() -> None:
+def test_only_similar_words_are_suggested() -> None:
     assert did_you_mean("trian", COMMANDS) == "; did you mean train?"
     assert did_you_mean("sing", COMMANDS) == ""
 
 
-def test_the_home_folder_is_written_as_a_tilde(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_folder(refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for typed in (["--data=~/none"], ["--data", "~/none"], ["--data=fashion_mnist:~/none", "--hold-out=1"]):
@@ -192,7 +192,7 @@ def test_the_home_folder_is_written_as_a_tilde(refused, tmp_path: Path, monkeypa
     for command in ("evaluate", "report", "score"):
         assert refused(command, "~/none").startswith(f"jaxvae: {tmp_path}/none: no such folder")
     assert f"{tmp_path}/none: no such" in refused("prepare", "~/none", "--out=~/out")
-    # Names that only begin or end with it are names of files.
+    # A tilde within a name is part of the name.
     assert refused("evaluate", "a~/b").startswith("jaxvae: a~/b: no such folder")
     assert list(tmp_path.iterdir()) == []
 

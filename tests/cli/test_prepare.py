@@ -10,7 +10,7 @@ from jaxvae.cli import main
 from jaxvae.data.fashion_mnist.idx_files import SHA256 as FASHION_MNIST_FILES
 
 
-def test_what_is_there_is_not_fetched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_complete_data_are_not_downloaded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in FASHION_MNIST_FILES:
         (tmp_path / name).touch()
     assert main(["prepare", f"fashion_mnist:{tmp_path}"]) == 0

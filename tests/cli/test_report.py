@@ -25,7 +25,7 @@ from small_runs import SMALL
         ("volumes", [{"rows": [{"score": "combi"}]}]),
     ],
 )
-def test_a_table_that_is_damaged_inside_is_one_line(run: Path, refused, table: str, value: object) -> None:
+def test_a_damaged_table_is_one_line(run: Path, refused, table: str, value: object) -> None:
     path = run / "evaluation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {table: value}))
     assert "evaluation.json: its tables are damaged" in refused("report", run)
@@ -55,22 +55,22 @@ def test_the_report_is_a_page_with_everything(evaluated: Path) -> None:
     assert "| Combi " in (report / "results.md").read_text()
 
 
-def test_commands_before_their_time_name_the_one_to_run(refused, folder: Path, run: Path) -> None:
+def test_a_missing_evaluation_names_the_command_to_run(refused, folder: Path, run: Path) -> None:
     (run / "evaluation.json").unlink()
     assert refused("report", run).endswith(f"run: not evaluated yet; run `jaxvae evaluate {run}` first")
     shutil.rmtree(run / "checkpoints")
     assert "run: has no checkpoint yet" in refused("evaluate", run)
 
 
-def test_an_evaluation_of_former_weights_is_not_drawn(refused, run: Path, folder: Path) -> None:
+def test_an_evaluation_of_older_weights_is_refused(refused, run: Path, folder: Path) -> None:
     assert main(["train", str(run), "--data", str(folder), *SMALL, "--epochs", "3"]) == 0
     assert re.search("run: evaluated at step 4 and is at step 6 now; run `jaxvae evaluate", refused("report", run))
-    # The threshold of the masks is measured anew.
+    # The threshold of the masks is computed again.
     assert main(["score", str(run), str(folder / "test"), "--maps", "combi"]) == 0
     assert json.loads((run / "thresholds.json").read_text())["step"] == 6
 
 
-def test_data_that_changed_are_noticed(refused, run: Path, folder: Path, tmp_path: Path) -> None:
+def test_changed_test_images_are_refused(refused, run: Path, folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "data")
     config = json.loads((run / "config.json").read_text())
     config["data"]["data"] = str(tmp_path / "data")

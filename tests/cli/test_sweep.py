@@ -72,7 +72,7 @@ def test_a_sweep_from_flags_to_figures_and_lost_parts_again(tmp_path: Path, fold
         "bars_latent_size.png",
         "heat_beta_latent_size.png",
     }
-    # A row is what `train` and `evaluate` give for its settings.
+    # `train` and `evaluate` give the numbers of a row.
     run = tmp_path / "run"
     settings = ["--seed", "1", "--beta", "2", "--latent-size", "4", *command[2:]]
     assert main(["train", str(run), *settings]) == 0
@@ -85,7 +85,7 @@ def test_a_sweep_from_flags_to_figures_and_lost_parts_again(tmp_path: Path, fold
         if row["score"] in ("elbo_grad", "combi_nll"):  # These two depend on log_scale.
             got = rows[-1][f"pixel_average_precision/{row['score']}"]
             assert got == pytest.approx(row["average_precision"], rel=1e-3)
-    # A killed sweep lacks parts; it makes them again, and nothing else.
+    # A killed sweep lacks parts. Only these are trained again.
     (sweep / "parts" / "0001.jsonl").unlink()
     (sweep / "table.jsonl").unlink()
     kept = (sweep / "parts" / "0000.jsonl").stat().st_mtime_ns
@@ -105,7 +105,7 @@ def test_each_size_and_width_is_a_program(tmp_path: Path, folder: Path) -> None:
     rows = read_lines(sweep / "table.jsonl")
     assert [(row["size"], row["width"]) for row in rows] == [(8, 1), (8, 0.5), (16, 1), (16, 0.5)]
     assert (sweep / "heat_size_width.png").exists()
-    # The last row is what `train` and `evaluate` give for that size and so many channels.
+    # `train` and `evaluate` give the numbers of the last row for its size and width.
     assert main(["train", str(run), *common, "--size", "16", "--features", "2", "4"]) == 0
     assert main(["evaluate", str(run), "--resamples", "0"]) == 0
     for row in json.loads((run / "evaluation.json").read_text())["samples"]:
@@ -141,7 +141,7 @@ def test_without_test_images_the_validation_elbo_ranks(tmp_path: Path, capsys) -
     best = max(means, key=means.__getitem__)
     assert float(printed.partition("best first")[2].splitlines()[3].split()[0].strip("*")) == best
     assert not any(name.startswith(("image_", "pixel_")) for row in rows for name in row)
-    # It is the ELBO itself, whatever beta a run was trained with.
+    # The validation ELBO has beta 1, whatever beta a run was trained with.
     run, single = tmp_path / "run", ["--learning-rate", "1e-2", "--seed", "1", "--beta", "3"]
     assert main(["train", str(run), "--data", str(plain), "--validation", "0.3", *single, *shape]) == 0
     opened = jaxvae.load(run)

@@ -23,7 +23,7 @@ from jaxvae.runs import checkpoint
 from small_runs import SIDE, SMALL, leftovers, read_lines
 
 
-def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
+def test_config_and_files_of_a_run(evaluated: Path) -> None:
     names = {path.name for path in evaluated.iterdir()}
     files = {"config.json", "metrics.jsonl", "evaluation.json", "thresholds.json", "trained_on.jsonl"}
     assert names == {*files, "checkpoints", "scores", "report"}
@@ -43,7 +43,7 @@ def test_a_run_holds_what_was_asked_for(evaluated: Path) -> None:
     assert leftovers(evaluated) == []
 
 
-def test_augmentation_is_a_flag_and_stays_with_the_run(tmp_path: Path, folder: Path, refused) -> None:
+def test_a_run_keeps_its_augmentation(tmp_path: Path, folder: Path, refused) -> None:
     command = ["train", tmp_path / "run", "--data", folder, *SMALL, "--epochs", "1"]
     assert main([*map(str, command), "--augment", "paper"]) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"] == "paper"
@@ -78,44 +78,44 @@ def test_python_trains_what_the_command_trains(evaluated: Path, folder: Path, tm
     jax.tree.map(np.testing.assert_array_equal, jaxvae.load(tmp_path / "run").params, jaxvae.load(evaluated).params)
 
 
-def without_images(folder: Path) -> str:
+def no_images(folder: Path) -> str:
     for path in (folder / "train" / "good").iterdir():
         path.unlink()
     return r"no image to train on"
 
 
-def of_mixed_sizes(folder: Path) -> str:
+def mixed_sizes(folder: Path) -> str:
     write_png(folder / "train" / "good" / "001.png", np.zeros((24, 40), np.uint8))
     return r"train/good/001.png: 40x24 pixels, but .*000.png has 32x32 pixels; pass --size to resize"
 
 
-def of_mixed_channels(folder: Path) -> str:
+def mixed_channels(folder: Path) -> str:
     write_png(folder / "test" / "good" / "001.png", np.zeros((SIDE, SIDE, 3), np.uint8))
     return r"test/good/001.png: 3 channels, but .*000.png has 1; pass as --channels"
 
 
-def with_a_mask_of_another_size(folder: Path) -> str:
+def mask_of_another_size(folder: Path) -> str:
     write_png(folder / "ground_truth" / "bad" / "001_mask.png", np.zeros((16, 16), np.uint8))
     return r"ground_truth/bad/001_mask.png: 16x16 pixels, but its image .*test/bad/001.png has 32x32"
 
 
-def without_a_mask(folder: Path) -> str:
+def missing_mask(folder: Path) -> str:
     (folder / "ground_truth" / "bad" / "001_mask.png").unlink()
     return r"test/bad/001.png: its mask .*001_mask.\* is missing"
 
 
-def cut_short(folder: Path) -> str:
+def truncated_file(folder: Path) -> str:
     path = folder / "train" / "good" / "002.png"
     path.write_bytes(path.read_bytes()[:150])
     return r"train/good/002.png: cannot be read \(.*; it may be damaged"
 
 
-def empty(folder: Path) -> str:
+def empty_file(folder: Path) -> str:
     (folder / "train" / "good" / "002.png").write_bytes(b"")
     return r"train/good/002.png: is empty"
 
 
-def with_nan(folder: Path) -> str:
+def nan_value(folder: Path) -> str:
     for path in folder.rglob("*.png"):
         if path.parts[-3] != "ground_truth":
             image = np.asarray(Image.open(path), np.float32) / 255
@@ -125,7 +125,7 @@ def with_nan(folder: Path) -> str:
     return r"train/good/001.npy: 1 of its values are NaN"
 
 
-def of_no_multiple(folder: Path) -> str:
+def odd_height(folder: Path) -> str:
     for path in folder.rglob("*.png"):
         write_png(path, np.asarray(Image.open(path))[:30])
     return (
@@ -134,28 +134,28 @@ def of_no_multiple(folder: Path) -> str:
     )
 
 
-def of_one_image(folder: Path) -> str:
+def one_image(folder: Path) -> str:
     for path in sorted((folder / "train" / "good").iterdir())[1:]:
         path.unlink()
     return r"--validation 0.1: .* has too few images or cases for it; pass 0"
 
 
 DAMAGES = [
-    without_images,
-    of_mixed_sizes,
-    of_mixed_channels,
-    with_a_mask_of_another_size,
-    without_a_mask,
-    cut_short,
-    empty,
-    with_nan,
-    of_no_multiple,
-    of_one_image,
+    no_images,
+    mixed_sizes,
+    mixed_channels,
+    mask_of_another_size,
+    missing_mask,
+    truncated_file,
+    empty_file,
+    nan_value,
+    odd_height,
+    one_image,
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_bad_folder_is_refused_and_no_run_is_left(refused, tmp_path: Path, damage: Callable[[Path], str]) -> None:
+def test_bad_images_are_refused_and_nothing_is_written(refused, tmp_path: Path, damage: Callable[[Path], str]) -> None:
     message = damage(write_benchmark(tmp_path / "data", train=3, test=2, size=SIDE))
     line = refused("train", tmp_path / "run", "--data", tmp_path / "data", *SMALL)
     assert re.search(message, line)
@@ -186,7 +186,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     ],
     ids=["no folder", "a file missing", "empty", "gzip cut short", "cut short", "another checksum"],
 )
-def test_bad_idx_files_are_refused_and_no_run_is_left(refused, tmp_path: Path, damage, message: str) -> None:
+def test_bad_idx_files_are_refused_and_nothing_is_written(refused, tmp_path: Path, damage, message: str) -> None:
     data = tmp_path / "fashion"
     data.mkdir()
     for part in ("train", "t10k"):
@@ -198,13 +198,13 @@ def test_bad_idx_files_are_refused_and_no_run_is_left(refused, tmp_path: Path, d
     assert not (tmp_path / "run").exists()
 
 
-def test_a_data_set_that_is_misspelled_is_guessed(refused, tmp_path: Path) -> None:
+def test_a_misspelled_data_set_gets_a_suggestion(refused, tmp_path: Path) -> None:
     for typed, meant in {"fashion_mnsit:d": "fashion_mnist:d", "phantoms": "phantom"}.items():
         line = refused("train", tmp_path / "run", "--data", typed)
         assert line == f"jaxvae: {typed}: no such folder; did you mean {meant}?"
 
 
-def test_a_run_below_a_folder_with_any_name_goes_on(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_folders_may_have_any_name(run: Path, folder: Path, tmp_path: Path) -> None:
     odd = tmp_path / "Project [2024]" / "a*b?" / "back\\slash"
     odd.parent.mkdir(parents=True)
     run.rename(odd)
@@ -215,7 +215,7 @@ def test_a_run_below_a_folder_with_any_name_goes_on(run: Path, folder: Path, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["Project [2024]"]
 
 
-def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(refused, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "main.tex").write_text("mine")
@@ -230,7 +230,7 @@ def test_a_place_that_is_taken_is_left_alone(refused, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
-def test_a_place_that_is_read_only_is_named(refused, run: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_read_only_folder_is_named(refused, run: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
     assert "closed/run/config.json: cannot be written" in refused(
         "train", tmp_path / "closed" / "run", "--data", folder, *SMALL
@@ -238,7 +238,7 @@ def test_a_place_that_is_read_only_is_named(refused, run: Path, folder: Path, tm
     assert "cannot be written" in refused("score", run, folder / "test", "--out", tmp_path / "closed" / "out")
 
 
-def test_another_configuration_is_refused_by_the_value(refused, run: Path, folder: Path) -> None:
+def test_another_configuration_is_refused_with_its_values(refused, run: Path, folder: Path) -> None:
     before = (run / "config.json").read_bytes()
     line = refused("train", run, "--data", folder, *SMALL, "--beta", 2)
     assert "run: was made with hparams.beta 1.0, now 2.0; use those settings again" in line
@@ -247,7 +247,7 @@ def test_another_configuration_is_refused_by_the_value(refused, run: Path, folde
     assert (run / "config.json").read_bytes() == before
 
 
-def test_a_run_that_is_being_trained_is_left_to_it(refused, run: Path, folder: Path) -> None:
+def test_two_processes_cannot_train_one_run(refused, run: Path, folder: Path) -> None:
     with files.locked(run):
         assert "run: another process is at work there" in refused("train", run, "--data", folder, *SMALL, "--epochs", 3)
     assert main(["train", str(run), "--data", str(folder), *SMALL, "--epochs", "3"]) == 0
@@ -260,7 +260,7 @@ def test_a_run_that_is_being_trained_is_left_to_it(refused, run: Path, folder: P
         (["--log-scale", "-60"], r"at step 1, before the first update; .*--log-scale"),
     ],
 )
-def test_a_loss_that_is_no_number_is_told_by_its_step(tmp_path: Path, folder: Path, capsys, flags, message) -> None:
+def test_a_nan_loss_is_reported_with_its_step(tmp_path: Path, folder: Path, capsys, flags, message) -> None:
     assert main(["train", str(tmp_path / "run"), "--data", str(folder), *SMALL, *flags]) == 2
     out, err = capsys.readouterr()
     assert re.fullmatch(rf"jaxvae: .*run: \w+ became (nan|inf) {message}.*\n", err)
@@ -268,7 +268,7 @@ def test_a_loss_that_is_no_number_is_told_by_its_step(tmp_path: Path, folder: Pa
     assert "only 4 steps: expect an undertrained model; give --steps 1000 or more" in out
 
 
-def test_images_need_not_be_square(tmp_path: Path, folder: Path, refused) -> None:
+def test_images_may_be_rectangular(tmp_path: Path, folder: Path, refused) -> None:
     run = tmp_path / "run"
     train = ["train", str(run), "--data", str(folder), *SMALL, "--size", "16", "24"]
     assert main(train) == main(train) == main(["evaluate", str(run), "--resamples", "0"]) == 0
