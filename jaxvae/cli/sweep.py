@@ -13,6 +13,7 @@ from jaxvae.cli.recipe import Recipe
 from jaxvae.errors import counted
 from jaxvae.sweeps import combinations
 
+# A constant, because tyro keeps the line breaks of a longer docstring.
 DISTRIBUTED = (
     "several processes that share the folder train different programs: auto under SLURM, Open MPI, Kubernetes and on "
     "TPU pods, else HOST:PORT/I/N (process 0's address, this process, how many; start process 0 first)"
@@ -34,12 +35,10 @@ class Axes(combinations.Axes):
     """The values of each setting, of which all combinations are trained."""
 
     seed: Annotated[tuple[int, ...], flags.several("INT")] = (0, 1, 2)
-    learning_rate: Annotated[
-        tuple[float, ...] | None, flags.several("FLOAT", "as in the paper, dense 1e-3, conv 1e-4")
-    ] = None
+    learning_rate: Annotated[tuple[float, ...] | None, flags.several("FLOAT", "dense 1e-3, conv 1e-4")] = None
     beta: Annotated[tuple[float, ...], flags.several("FLOAT")] = (1.0,)
     log_scale: Annotated[tuple[float, ...], flags.several("FLOAT")] = (0.0,)
-    latent_size: Annotated[tuple[int, ...] | None, flags.several("INT", "as in the paper, dense 20, conv 256")] = None
+    latent_size: Annotated[tuple[int, ...] | None, flags.several("INT", "dense 20, conv 256")] = None
     hold_out: Annotated[tuple[int, ...] | None, flags.several("INT", "none")] = None
     scaling: Annotated[tuple[int, ...] | None, flags.several("INT", "1")] = None
     size: Annotated[tuple[int, ...] | None, flags.several("INT", "phantom 64, folders as they are")] = None

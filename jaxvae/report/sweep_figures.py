@@ -13,19 +13,11 @@ import numpy as np
 
 from jaxvae.report import bars, style, tables
 from jaxvae.sweeps import ranking
-
-Row = dict[str, Any]
+from jaxvae.sweeps.ranking import Row
 
 
 def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
-    """The settings of a sweep as a text table, the best mean over the seeds first.
-
-    Args:
-      rows: the table of the sweep.
-      axes: the columns that make a setting.
-      score: the column by which settings are ranked.
-      most: how many settings are shown.
-    """
+    """The settings of a sweep as a text table with at most `most` rows, the best mean over the seeds first."""
     settings = ranking.over_seeds(rows, axes, score)
     columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], ranking.best_of(score)
     shown = tables.text(settings[:most], columns, best={"mean": best, "worst": best})
@@ -33,16 +25,12 @@ def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20
     return f"{score} over the seeds, best first\n{shown}{more}"
 
 
-def figures(sweep_dir: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> list[Path]:
-    """Draw bars_AXIS.png for each axis (see `along`) and heat_AXIS_AXIS.png for every two. Returns the files."""
-    drawn = []
+def figures(sweep_dir: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> None:
+    """Draw bars_AXIS.png for each axis (see `along`) and heat_AXIS_AXIS.png for every two."""
     for axis in axes:
-        drawn.append(sweep_dir / f"bars_{axis}.png")
-        _bars(drawn[-1], rows, axes, axis, score)
+        _bars(sweep_dir / f"bars_{axis}.png", rows, axes, axis, score)
     for down, across in itertools.combinations(axes, 2):
-        drawn.append(sweep_dir / f"heat_{down}_{across}.png")
-        _heat(drawn[-1], rows, down, across, score)
-    return drawn
+        _heat(sweep_dir / f"heat_{down}_{across}.png", rows, down, across, score)
 
 
 def along(rows: Sequence[Row], axes: Sequence[str], axis: str, score: str) -> tuple[list[float], list[float]]:
@@ -69,7 +57,8 @@ def _bars(path: Path, rows: Sequence[Row], axes: Sequence[str], axis: str, score
     columns = dict.fromkeys(name for row in rows for name in row)
     found = {name.partition("/")[2] or name: name for name in columns if name.partition("/")[0] == metric}
     # Only the published maps, whose lines are solid. A dozen bars per value would be too many.
-    found = {short: name for short, name in found.items() if _is_solid(short)} or found
+    solid = {name for name, line in style.LINES.items() if line.dashes == "-"}
+    found = {short: name for short, name in found.items() if short in solid} or found
     drawn = [
         bars.Bars(style.display(short), line.colour, *along(rows, axes, axis, found[short]))
         for short, line in style.lines(found).items()
@@ -78,15 +67,10 @@ def _bars(path: Path, rows: Sequence[Row], axes: Sequence[str], axis: str, score
     bars.figure(path, ticks, drawn, xlabel=_words(axis), ylabel=_words(metric))
 
 
-def _is_solid(score: str) -> bool:
-    return score in style.LINES and style.LINES[score].dashes == "-"
-
-
 def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -> None:
     left, top = _values(rows, down), _values(rows, across)
-    means = np.array(
-        [[_mean(row.get(score) for row in rows if (row[down], row[across]) == (a, b)) for b in top] for a in left]
-    )
+    found = [[[row.get(score) for row in rows if (row[down], row[across]) == (a, b)] for b in top] for a in left]
+    means = np.array([[_mean(scores) for scores in line] for line in found])
     sheet = style.sheet(style.WIDTH, 240 + 90 * len(left))
     plot = sheet.add_axes((0.12, 0.2, 0.8, 0.68))
     image = plot.imshow(means, cmap="viridis", aspect="auto")

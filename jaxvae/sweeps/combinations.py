@@ -42,11 +42,7 @@ class Axes:
 
 
 def check(axes: Axes) -> None:
-    """Check the values of all axes without looking at the images.
-
-    Raises:
-      ArgumentError: an axis has no value, or one twice, or one out of range.
-    """
+    """Raise ArgumentError if an axis has no value, the same value twice, or one out of range."""
     for name, values in vars(axes).items():
         if values == ():
             raise ArgumentError(name, values, "give at least one")
@@ -79,13 +75,7 @@ def source_of(source: Source, fixed: Mapping[str, Any]) -> Source:
 
 
 def settings_of(recipe: Recipe, source: Source, row: Mapping[str, Any]) -> Settings:
-    """The settings of a run, or of all runs of a program.
-
-    Args:
-      recipe: the settings that all runs of the sweep share.
-      source: the images of the run.
-      row: the values of the axes, as in a row of the table; those that are missing have their defaults.
-    """
+    """The settings of a run whose values of the axes are in `row`. Axes that are missing there have their defaults."""
     width, own = row.get("width", 1), {name: row[name] for name in FREE if name in row}
     network: dict[str, Any] = {"features": tuple(max(1, round(width * count)) for count in recipe.features)}
     if is_dense(recipe, source):

@@ -24,9 +24,9 @@ from typing import Any
 from jaxvae import files
 from jaxvae.data.kinds import same_images
 from jaxvae.errors import InputError
+from jaxvae.sweeps.ranking import Row
 
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
-Row = dict[str, Any]  # The settings of one run and its metrics
 
 # The names of this version for those in the files of earlier versions.
 RENAMED = {
@@ -42,10 +42,7 @@ def programs_of(
 ) -> list[dict[str, Any]]:
     """The product of all axes, cut into programs of at most `runs_per_program` runs.
 
-    Args:
-      fixed: axes that change shapes or data, so all runs of a program have the same value.
-      free: axes whose values may differ within a program.
-      runs_per_program: the largest number of runs in one program.
+    All runs of a program have the same values of the `fixed` axes, which change shapes or data.
 
     >>> [len(program["runs"]) for program in programs_of({"size": [32, 64]}, {"seed": [0, 1, 2]}, 2)]
     [2, 1, 2, 1]
@@ -77,8 +74,7 @@ def claim(sweep_dir: Path, plan: Plan) -> None:
     before, now = files.flat(note), files.flat(plan)
     # Sweeps of earlier versions have no hash of the images' contents. Images may move.
     free = ("jaxvae", "programs", "images.contents", *(("data.data",) if same else ()))
-    version = "install that version, or name a new folder"
-    files.refuse_other_settings(sweep_dir, before, now, ["jaxvae"], way_out=version)
+    files.refuse_other_settings(sweep_dir, before, now, ["jaxvae"], way_out="install that version")
     files.refuse_other_settings(sweep_dir, before, now, [name for name in now if name not in free])
     if before.get("programs") != now["programs"]:
         raise InputError(f"{sweep_dir}: was made with other runs; repeat its settings, or name a new folder")
@@ -140,6 +136,4 @@ def _renamed(values: dict[str, Any]) -> dict[str, Any]:
 
 def _finite(row: Row) -> Row:
     """A row with None for NaN and infinity, which JSON lacks."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+    return {name: None if isinstance(it, float) and not math.isfinite(it) else it for name, it in row.items()}

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxvae import sharding
 from jaxvae.data.dataset import Splits
@@ -17,54 +16,54 @@ from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models.model import Model
 from jaxvae.parity import ARITHMETICS
-from jaxvae.population.axes import Population, of_columns
+from jaxvae.population.axes import of_columns
 from jaxvae.population.fit_many import fit_many
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
-from jaxvae.runs.training import validation_elbo
+from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
+from jaxvae.runs.training import AUGMENTATIONS, validation_elbo
 from jaxvae.scores.batches import score_images
-from jaxvae.train import Augment, Hyperparams, TrainConfig, TrainState, run_key
+from jaxvae.sweeps.ranking import Row
+from jaxvae.train import Hyperparams, TrainConfig, run_key
 from jaxvae.types import Params
 
-Row = dict[str, Any]
 
-
-def train_and_test(
-    model: Model,
-    config: TrainConfig,
-    runs: Sequence[dict[str, Any]],
-    splits: Splits,
-    steps: int,
-    arithmetic: str = "corrected",
-    augment: Augment | None = None,
-) -> list[Row]:
+def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Splits) -> list[Row]:
     """Train several runs as one program, then test each of them.
 
     Args:
-      model: with the largest latent_size of the runs.
+      config: the configuration of one run (`make_config`), with the largest latent_size of all.
       runs: seed, learning_rate, beta, log_scale and latent_size of each run.
-      splits: the training images; the validation images for the ELBO, if any; the test images for the metrics of images
-        if they have both labels, and of pixels if they have masks.
-      steps: number of training steps.
-      augment: see `step`.
+      splits: the images of `config`. Metrics of images need test images of both labels, those of pixels masks.
 
     Returns:
       One row per run: its settings, `loss` (mean over the last epoch) and `diverged`. Rows of runs that did not diverge
-      have `validation_elbo` too, and METRIC/SCORE such as `image_auroc/elbo`.
+      have `validation_elbo` if there are validation images, and METRIC/SCORE such as `image_auroc/elbo`.
     """
+    model, arithmetic = model_from_config(config["model"]), ARITHMETICS[config["arithmetic"]]
     axes = {name: [run[name] for run in runs] for name in runs[0]}
     if min(axes["latent_size"]) == model.latent_size:
         del axes["latent_size"]
-    population = of_columns(axes, latents=model.latent_size)
-    mesh = sharding.own_mesh(sharding.RUN)
-    states, losses = _trained(model, config, population, splits, steps, arithmetic, augment, mesh)
+    population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
+    images = jnp.asarray(splits.train.images)
+    if mesh is not None:
+        images = sharding.replicate(images, mesh)  # Once, not in every epoch.
+    knobs = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
+    train, steps, epoch = TrainConfig(**config["train"]), total_steps(config), steps_per_epoch(config)
+    states, losses = None, np.empty(0)
+    # One call per epoch, because Ctrl-C has an effect between two calls only.
+    for start in Bar(range(0, steps, epoch), "epochs", leave=False):
+        length = min(epoch, steps - start)
+        states, metrics = fit_many(model, train, population, images, steps=length, states=states, **knobs)
+        losses = np.asarray(metrics.loss)
+    assert states is not None
     scores = score_many(
         model,
         states.params,
         jnp.asarray(splits.test.images),
-        jax.vmap(run_key)(population.seed) if ARITHMETICS[arithmetic].at_draw else None,
+        jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None,
         log_scale=population.hparams.log_scale,
-        score=ARITHMETICS[arithmetic].sample_scores,
+        score=arithmetic.sample_scores,
         mesh=mesh,
     )
     rows = []
@@ -75,40 +74,6 @@ def train_and_test(
         metrics = _metrics(model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
-
-
-def _trained(
-    model: Model,
-    config: TrainConfig,
-    population: Population,
-    splits: Splits,
-    steps: int,
-    arithmetic: str,
-    augment: Augment | None,
-    mesh: Mesh | None,
-) -> tuple[TrainState, np.ndarray]:
-    """The trained states, leaves [R, ...], and the losses of the last epoch, [R, S]."""
-    images = jnp.asarray(splits.train.images)
-    if mesh is not None:
-        images = sharding.replicate(images, mesh)  # Once, not in every epoch.
-    epoch = len(images) // config.batch_size
-    states, metrics = None, None
-    # One call per epoch, because Ctrl-C has an effect between two calls only.
-    for start in Bar(range(0, steps, epoch), "epochs", leave=False):
-        states, metrics = fit_many(
-            model,
-            config,
-            population,
-            images,
-            steps=min(epoch, steps - start),
-            states=states,
-            mesh=mesh,
-            objective=ARITHMETICS[arithmetic].objective,
-            augment=augment,
-        )
-    assert states is not None
-    assert metrics is not None
-    return states, np.asarray(metrics.loss)
 
 
 def _metrics(

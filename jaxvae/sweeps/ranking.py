@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # The settings of one run and its metrics
 
 # The scores by which settings are ranked: the first that the table has.
 RANKED_BY = ("pixel_average_precision/elbo_grad", "image_auroc/elbo", "validation_elbo", "loss")

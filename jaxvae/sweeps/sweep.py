@@ -20,13 +20,11 @@ from jaxvae.errors import ArgumentError, InputError, counted, refuse_unless_posi
 from jaxvae.population.axes import grid
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, settings
-from jaxvae.runs.config import Config, make_config, model_from_config, total_steps
+from jaxvae.runs.config import Config, make_config, model_from_config
 from jaxvae.runs.settings import Recipe, Settings
-from jaxvae.runs.training import AUGMENTATIONS
 from jaxvae.sweeps import combinations, plan, ranking
 from jaxvae.sweeps.combinations import Axes
 from jaxvae.sweeps.program import train_and_test
-from jaxvae.train import TrainConfig
 
 # A function of the axes of `FIXED` of one program: its configuration, but for what its runs differ in, and its images.
 Opened = Callable[[dict[str, Any]], tuple[Config, Splits]]
@@ -35,7 +33,7 @@ Opened = Callable[[dict[str, Any]], tuple[Config, Splits]]
 class Outcome(NamedTuple):
     """A finished sweep."""
 
-    rows: list[plan.Row]  # the table, one row per run
+    rows: list[ranking.Row]  # the table, one row per run
     axes: list[str]  # the axes with several values, but for the seed
     score: str  # the column by which the settings are ranked
     best: tuple[Source, Settings] | None  # the best setting with its first seed; None if a run of each diverged
@@ -59,7 +57,7 @@ def run(
       source: the images; axes with several values take precedence.
       recipe: the settings that all runs share.
       axes: the values of the others.
-      runs_per_program: how many runs are trained as one program. A killed sweep loses the program it was at.
+      runs_per_program: runs trained as one program. A killed sweep loses the program it was at.
       distributed: as `where` of `sharding.join`.
       say: called with each line for the user.
 
@@ -80,14 +78,17 @@ def run(
     first = {name: values[0] for name, values in fixed.items()}
     config, splits = opened(first)
     test_images = {"test": len(splits.test), "anomalous": int(splits.test.labels.sum())}
-    del splits  # Its images are needed again only if the programs have no others.
-    whole = _plan(source, recipe, config, plan.programs_of(fixed, _free(axes, config), runs_per_program))
+    del splits  # `opened` keeps them as long as no other images are opened.
+    whole = _plan(source, config, plan.programs_of(fixed, _free(axes, config), runs_per_program))
     memory = _memory(whole["programs"], runs_per_program, opened)
     plan.claim(sweep_dir, whole)
     todo = plan.missing(sweep_dir, whole)
     if process == 0:
-        say(_announced(sweep_dir, whole, todo, memory, processes))
-        _tell_notices(sweep_dir, opened(first)[1], say)
+        splits = opened(first)[1]
+        for line in (_announced(sweep_dir, whole, todo, memory, processes), *(f"  {it}" for it in splits.notices)):
+            say(line)
+        kinds.record_left_out(sweep_dir, splits)
+        del splits
     # All processes share out the programs before one of them begins.
     sharding.wait_for_all("plan")
     _train(sweep_dir, whole, todo[process::processes], opened)
@@ -121,71 +122,41 @@ def _free(axes: Axes, config: Config) -> dict[str, list[Any]]:
     return free
 
 
-def _plan(source: Source, recipe: Recipe, config: Config, programs: list[dict[str, Any]]) -> plan.Plan:
-    """The content of plan.json."""
-    return {
-        "jaxvae": jaxvae.__version__,
-        "data": {**kinds.to_config(source), "hold_out": None},
-        "volumes": config["volumes"],
-        "images": config["images"],
-        "model": config["model"],
-        **config["train"],
-        "epochs": config["epochs"],
-        "steps": config["steps"],
-        "augment": recipe.augment,
-        "arithmetic": recipe.arithmetic,
-        "programs": programs,
-    }
+def _plan(source: Source, config: Config, programs: list[dict[str, Any]]) -> plan.Plan:
+    """The content of plan.json: the programs, and all settings that they share."""
+    shared = ("volumes", "images", "model", "epochs", "steps", "augment", "arithmetic")
+    own = {"data": {**kinds.to_config(source), "hold_out": None}, **{name: config[name] for name in shared}}
+    return {"jaxvae": jaxvae.__version__, **own, **config["train"], "programs": programs}
 
 
 def _memory(programs: list[dict[str, Any]], runs_per_program: int, opened: Opened) -> int:
-    """The bytes that the largest program needs.
-
-    Raises:
-      InputError: fewer are free.
-    """
-    largest, free = max(len(program["runs"]) for program in programs), capacity.free_bytes()
-    # Programs that differ in the class held out need the same.
-    shapes = [{name: value for name, value in program["fixed"].items() if name != "hold_out"} for program in programs]
-    different = {tuple(shape.items()): program["fixed"] for shape, program in zip(shapes, programs, strict=True)}
-    needs = []
+    """The bytes that the largest program needs. Raises InputError if fewer are free."""
+    largest, free, most = max(len(program["runs"]) for program in programs), capacity.free_bytes(), 0
+    # Programs that differ only in the class that is held out need the same.
+    different = {str({**program["fixed"], "hold_out": None}): program["fixed"] for program in programs}
     for fixed in different.values():
-        needed = _needed(*opened(fixed))
-        needs.append(needed(largest))
-        if free is None or needs[-1] <= free:
+        config, splits = opened(fixed)
+        most = max(most, needed := _bytes(config, splits, largest))
+        if free is None or needed <= free:
             continue
-        if fits := next((runs for runs in range(largest - 1, 0, -1) if needed(runs) <= free), 0):
-            need = f"{largest} runs need {needs[-1] / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-            raise ArgumentError("runs_per_program", runs_per_program, f"{need}; give `runs_per_program` {fits}")
-        need = f"{needed(1) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        raise InputError(f"`latent_size`, `features`: one run alone needs {need}; make the model smaller")
-    return max(needs)
+        free_too = f", and {free / 1e9:.1f} GB are free"
+        if fits := next((runs for runs in range(largest - 1, 0, -1) if _bytes(config, splits, runs) <= free), 0):
+            need = f"{largest} runs need {needed / 1e9:.1f} GB{free_too}; give `runs_per_program` {fits}"
+            raise ArgumentError("runs_per_program", runs_per_program, need)
+        need = f"{_bytes(config, splits, 1) / 1e9:.1f} GB{free_too}; make the model smaller"
+        raise InputError(f"`latent_size`, `features`: one run alone needs {need}")
+    return most
 
 
-def _needed(config: Config, splits: Splits) -> Callable[[int], int]:
-    """A function of the number of runs in a program: the bytes it needs at most."""
-
-    def needed(runs: int) -> int:
-        # The devices of a CPU share its memory, and train one run after the other.
-        on_cpu = jax.default_backend() == "cpu"
-        per_device = runs if on_cpu else -(-runs // jax.local_device_count())
-        return capacity.population_bytes(
-            model_from_config(config["model"]),
-            per_device,
-            side_by_side=1 if on_cpu else per_device,
-            batch_size=config["train"]["batch_size"],
-            scored=len(splits.test),
-            image_bytes=splits.train.images.nbytes + splits.test.images.nbytes,
-        )
-
-    return needed
-
-
-def _tell_notices(sweep_dir: Path, splits: Splits, say: Callable[[str], None]) -> None:
-    """Say what was noticed while the images were read, and list the files that are not used."""
-    for notice in splits.notices:
-        say(f"  {notice}")
-    kinds.record_left_out(sweep_dir, splits)
+def _bytes(config: Config, splits: Splits, runs: int) -> int:
+    """The bytes that a program of so many runs needs at most."""
+    # The devices of a CPU share its memory, and train one run after the other.
+    on_cpu = jax.default_backend() == "cpu"
+    per_device = runs if on_cpu else -(-runs // jax.local_device_count())
+    sizes = {"side_by_side": 1 if on_cpu else per_device, "batch_size": config["train"]["batch_size"]}
+    image_bytes = splits.train.images.nbytes + splits.test.images.nbytes
+    model = model_from_config(config["model"])
+    return capacity.population_bytes(model, per_device, **sizes, scored=len(splits.test), image_bytes=image_bytes)
 
 
 def _announced(sweep_dir: Path, whole: plan.Plan, todo: list[int], memory: int, processes: int) -> str:
@@ -207,25 +178,17 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened) -
         program = whole["programs"][number]
         config, splits = opened(program["fixed"])
         started = time.perf_counter()
-        rows = train_and_test(
-            model_from_config(config["model"]),
-            TrainConfig(**config["train"]),
-            program["runs"],
-            splits,
-            total_steps(config),
-            config["arithmetic"],
-            AUGMENTATIONS[config["augment"]],
-        )
+        rows = [{**program["fixed"], **row} for row in train_and_test(config, program["runs"], splits)]
         seconds = time.perf_counter() - started
-        plan.add_part(sweep_dir, whole, number, [{**program["fixed"], **row} for row in rows], seconds)
+        plan.add_part(sweep_dir, whole, number, rows, seconds)
         if bar.disable:
             print(f"{sweep_dir}: program {done} of {len(todo)}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def _outcome(rows: list[plan.Row], source: Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
+def _outcome(rows: list[ranking.Row], source: Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
     """The axes of a table, and its best setting."""
-    axes = [name for name in (*combinations.FIXED, *combinations.FREE) if len({row.get(name) for row in rows}) > 1]
-    axes = [name for name in axes if name != "seed"]
+    names = (*combinations.FIXED, *(name for name in combinations.FREE if name != "seed"))
+    axes = [name for name in names if len({row.get(name) for row in rows}) > 1]
     score = ranking.score_of(rows)
     first, best = ranking.over_seeds(rows, axes, score)[0], None
     if first["mean"] is not None:
