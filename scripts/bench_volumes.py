@@ -26,6 +26,7 @@ from timing import highest_memory
 
 import jaxvae
 from jaxvae.data.kinds import Source, to_config
+from jaxvae.data import kinds
 from jaxvae.data.volumes import scans, slices
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.machine import machine
@@ -68,7 +69,7 @@ def untrained() -> Run:
     model = jaxvae.ConvVAE((64, 64, 1))
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
     config = {
-        "data": to_config(Source()),
+        "data": kinds.to_config(kinds.Source("cache")),
         "model": model_to_config(model),
         "hparams": {"learning_rate": 1e-4, "beta": 1.0, "log_scale": 0.0},
         "volumes": {"slicing": slices.to_config(Slicing()), "hash": ""},
