@@ -294,7 +294,7 @@ def over_settings(summary: list[dict[str, Any]], metric: str) -> str:
     words = (
         f"By {METRICS[metric]}, over tests and settings, averaged over seeds (95 % intervals treat them as independent"
     )
-    parts = [f"{words}:\n\n{tables.markdown(wins(summary, metric), columns, best={})}"]
+    parts = [f"{words}):\n\n{tables.markdown(wins(summary, metric), columns, best={})}"]
     for test in _varied(summary):
         counted = wins(summary, metric, test)
         parts.append(f"{test} alone:\n\n{tables.markdown(counted, columns, best={})}")
