@@ -25,7 +25,6 @@ import tyro
 from timing import highest_memory
 
 import jaxvae
-from jaxvae.data.kinds import Source, to_config
 from jaxvae.data import kinds
 from jaxvae.data.volumes import scans, slices
 from jaxvae.data.volumes.slices import Slicing
@@ -33,7 +32,7 @@ from jaxvae.machine import machine
 from jaxvae.runs.config import model_to_config
 from jaxvae.runs.run import Run
 from jaxvae.scoring import volume_maps
-from jaxvae.scoring.writing import Outcome
+from jaxvae.scoring.writing import MapSettings, Outcome
 
 SHAPE = (240, 240, 155)
 
@@ -79,7 +78,7 @@ def untrained() -> Run:
 
 def score(run: Run, folder: Path, out: Path, maps: tuple[str, ...]) -> Outcome:
     """Score every scan of a folder, from file to file."""
-    return volume_maps.write_volumes(run, scans.unlabelled(folder)[0], out, maps=maps)
+    return volume_maps.write_volumes(run, scans.unlabelled(folder)[0], out, MapSettings(maps))
 
 
 def memory(folder: Path, maps: tuple[str, ...]) -> None:

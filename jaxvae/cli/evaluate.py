@@ -43,17 +43,18 @@ class Evaluate:
             raise InputError(f"--median {self.median}: must be odd, or 0")
         from jaxvae.data import kinds
         from jaxvae.evaluation import results
-        from jaxvae.evaluation.evaluate import evaluate_and_save
+        from jaxvae.evaluation.evaluate import evaluate
         from jaxvae.evaluation.volume_tables import VolumeSettings
         from jaxvae.report import evaluation_tables
+        from jaxvae.runs import run_images
         from jaxvae.runs.run import load
 
         run = load(self.run)
         flags.refuse_unless(run.kind is kinds.VOLUMES, self, ("median", "components", "background"), "a run on volumes")
         settings = VolumeSettings(median=self.median, components=self.components, background=self.background)
-        evaluation, folder = evaluate_and_save(
-            run, self.other, self.out, resamples=self.resamples, volumes=settings, say=print
-        )
+        args = {"resamples": self.resamples, "volumes": settings}
+        evaluation = evaluate(run, self.other, **args, save=True, out=self.out, say=print)
         print(evaluation_tables.text(evaluation))
         draw = command("report", self.run, *filter(None, [self.other]), out=self.out)
+        folder = results.results_folder(*run_images.at_hand(run, self.other), self.out)
         print(f"\n{folder / results.FILE} holds these numbers; draw them with {draw}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -16,7 +16,7 @@ from jaxvae.scores import MAPS
 
 if TYPE_CHECKING:
     from jaxvae.runs.run import Run
-    from jaxvae.scoring.writing import Outcome
+    from jaxvae.scoring.writing import MapSettings, Outcome
 
     MapName = str
 else:
@@ -110,15 +110,7 @@ class Score:
     def _score_images(self, run: Run, folder: Path) -> None:
         from jaxvae.scoring import healthy_stats, image_maps
 
-        threshold, ranges = self._threshold(run)
-        out, outcome = image_maps.score_image_folder(
-            run,
-            folder,
-            self.out,
-            image_maps.ImageFiles(self.maps, self.format, threshold),
-            ranges=ranges,
-            batch_size=self.batch_size,
-        )
+        out, outcome = image_maps.score_image_folder(run, folder, self.out, self._map_settings(run))
         written = len(outcome.records)
         print(f"{self._scored(out, written, 'image', outcome.skipped)}; the numbers of each are in samples.jsonl")
         for line in outcome.notices:
@@ -131,18 +123,14 @@ class Score:
         from jaxvae.scoring import volume_maps
 
         flags.refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
-        threshold, ranges = self._threshold(run)
         out, outcome = volume_maps.score_volume_folder(
             run,
             folder,
             self.out,
-            maps=self.maps,
-            threshold=threshold,
+            self._map_settings(run),
             images=self.images,
             brains=self.brains,
             shard=self.shard,
-            ranges=ranges,
-            batch_size=self.batch_size,
         )
         for line in outcome.notices:
             print(f"  {line}")
@@ -156,18 +144,19 @@ class Score:
             print(f"  {shortened(names)}: {warning}")
         self._report_failures(folder, outcome, "volumes")
 
-    def _threshold(self, run: Run) -> tuple[float | None, Any]:
-        """The threshold of the first map, and the intensity ranges of the training images."""
+    def _map_settings(self, run: Run) -> MapSettings:
         from jaxvae.evaluation import thresholds
         from jaxvae.scoring import healthy_stats
+        from jaxvae.scoring.writing import MapSettings
 
         if self.threshold is not None:
             stats = healthy_stats.read(run)
-            return self.threshold, stats and stats.ranges
-        found, ranges, problem = thresholds.mask_threshold(run, self.maps[0])
-        if found is None:
-            print(f"  no threshold, and so no masks: {problem}; pass --threshold for masks")
-        return found, ranges
+            threshold, ranges = self.threshold, stats and stats.ranges
+        else:
+            threshold, ranges, problem = thresholds.mask_threshold(run, self.maps[0])
+            if threshold is None:
+                print(f"  no threshold, and so no masks: {problem}; pass --threshold for masks")
+        return MapSettings(self.maps, threshold, ranges, self.batch_size, self.format)
 
     def _scored(self, out: Path, count: int, noun: str, before: int = 0) -> str:
         skipped = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""

@@ -12,7 +12,7 @@ from jaxvae import files
 from jaxvae.data.dataset import Dataset, Splits
 from jaxvae.data.volumes import cache
 from jaxvae.data.volumes.scans import Scan
-from jaxvae.errors import InputError
+from jaxvae.errors import ArgumentError, InputError
 from jaxvae.evaluation import image_tables, labelled_images, prepared_volumes, results, thresholds
 from jaxvae.evaluation.labelled_images import LabelledImages
 from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_tables
@@ -32,14 +32,18 @@ def evaluate(
     *,
     resamples: int = 1000,
     volumes: VolumeSettings = VolumeSettings(),  # noqa: B008
+    save: bool = False,
+    out: Path | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
-    """Compute the metrics of a run on labelled images; nothing is written.
+    """Compute the metrics of a run on labelled images, and write them if asked to: what `jaxvae evaluate` does.
 
     Args:
       dataset: labelled images; a folder of them, or of prepared volumes; None stands for the run's own test images.
       resamples: bootstrap resamples for the 95 % intervals; 0 leaves them out.
       volumes: for a run on volumes, which tables of volumes to make.
+      save: write evaluation.json and the scores into `results.results_folder`. A stopped call can be continued then.
+      out: the folder for them; None stands for the run, or for RUN/on/NAME if `dataset` is a folder.
       say: called with each line for the user.
 
     Returns:
@@ -47,40 +51,21 @@ def evaluate(
       lists of records, one per score. `thresholds` are the values that 1 % and 5 % of healthy pixels reach.
 
     Raises:
-      InputError: the images cannot be read or do not fit the run, or the run was trained on one of them.
+      InputError: the images cannot be read or do not fit the run, the run was trained on one of them, or the folder
+        holds the results of another test.
     """
-    if not isinstance(dataset, Dataset):
-        run, _, stats, images, own = _open(run, None if dataset is None else Path(dataset), say)
-        return _evaluate(run, images, stats, own, resamples, volumes, None, say)
-    check_shape(run, dataset.images, "dataset")
+    in_memory = isinstance(dataset, Dataset)
+    if in_memory and save:
+        raise ArgumentError("save", save, "only goes with a folder of images")
+    run, other = run_images.at_hand(run, None if in_memory or dataset is None else Path(dataset))
     own = lru_cache(lambda: run_images.open_own(run))
-    images = LabelledImages(dataset, "dataset")
-    return _evaluate(run, images, _healthy_stats(run, own, say), own, resamples, volumes, None, say)
-
-
-def evaluate_and_save(
-    run: Run,
-    other: Path | None = None,
-    out: Path | None = None,
-    *,
-    resamples: int = 1000,
-    volumes: VolumeSettings = VolumeSettings(),  # noqa: B008
-    say: Say = lambda line: None,
-) -> tuple[dict[str, Any], Path]:
-    """Evaluate a run and write evaluation.json and the scores: what `jaxvae evaluate` does.
-
-    Args:
-      other: the folder of other images; None stands for the run's own test images.
-      out: the folder for the results; None stands for the run, or for RUN/on/NAME if there is `other`.
-      resamples, volumes, say: see `evaluate`.
-
-    Returns:
-      The evaluation, and the folder with the results.
-
-    Raises:
-      InputError: as `evaluate`, or the folder holds the results of another test.
-    """
-    run, other, stats, images, own = _open(run, other, say)
+    if dataset is None:
+        own()  # An error about the run's images comes first.
+    stats = _healthy_stats(run, own, say)
+    images = LabelledImages(dataset, "dataset") if in_memory else labelled_images.load(run, other, own, say)
+    check_shape(run, images.dataset.images, images.place)
+    if not save:
+        return _evaluate(run, images, stats, own, resamples, volumes, None, say)
     fingerprint = results.images_fingerprint(images)
     folder = results.claim_results_folder(run, other, out, fingerprint)
     evaluation = _evaluate(run, images, stats, own, resamples, volumes, folder, say)
@@ -89,19 +74,7 @@ def evaluate_and_save(
     evaluation["contents"] = fingerprint
     files.write_json(folder / results.FILE, evaluation)
     shutil.rmtree(folder / "measures", ignore_errors=True)
-    return evaluation, folder
-
-
-def _open(
-    run: Run, other: Path | None, say: Say
-) -> tuple[Run, Path | None, HealthyStats, LabelledImages, Callable[[], Splits]]:
-    """The run and the folder as `run_images.at_hand` sees them, what both hold, and a function for its own images."""
-    run, other = run_images.at_hand(run, other)
-    own = lru_cache(lambda: run_images.open_own(run))
-    if other is None:
-        own()  # An error about the run's images comes first.
-    stats = _healthy_stats(run, own, say)
-    return run, other, stats, labelled_images.load(run, other, own, say), own
+    return evaluation
 
 
 def _healthy_stats(run: Run, own: Callable[[], Splits], say: Say) -> HealthyStats:

@@ -13,7 +13,6 @@ from jaxvae.data.volumes.cache import Cache
 from jaxvae.errors import InputError, command
 from jaxvae.runs import run_images
 from jaxvae.runs.run import Run
-from jaxvae.runs.run_scores import check_shape
 
 
 class LabelledImages(NamedTuple):
@@ -34,7 +33,7 @@ def load(
       say: called with each line for the user.
 
     Raises:
-      InputError: there is none, they do not fit the run, or the run was trained on one of them.
+      InputError: there is none, they cannot be read, or the run was trained on one of them.
     """
     if other is None:
         dataset, place = own().test, run.config["data"]["data"]
@@ -45,5 +44,4 @@ def load(
     if len(dataset) == 0:
         way_out = f"name others that have labels, {command('evaluate', run.run_dir, 'OTHER')}"
         raise InputError(f"{other or run.run_dir}: its data have no test images; {way_out}")
-    check_shape(run, dataset.images, place)
     return LabelledImages(dataset, place, cache.open_cache(place) if run.kind is kinds.VOLUMES else None)

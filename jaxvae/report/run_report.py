@@ -53,7 +53,7 @@ def write_report(
     again = results.evaluate_command(run, other, source)
     run, other = run_images.at_hand(run, other)
     evaluation = evaluation_tables.checked(results.read_evaluation(run, other, source), again)
-    images = labelled_images.load(run, other, lambda: run_images.open_own(run))
+    images = labelled_images.load(run, other, lambda: run_images.open_own(run), say)
     fingerprint = results.images_fingerprint(images)
     results.refuse_other_images(evaluation, fingerprint, images.place, again)
     folder = results.claim_results_folder(run, other, out, fingerprint)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,10 +34,11 @@ from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, finite_rows, score_prepared
 from jaxvae.scores import IMAGE_SCORES
-from jaxvae.scores.batches import BATCH
-from jaxvae.scoring.healthy_stats import Ranges, outside_ranges
+from jaxvae.scoring.healthy_stats import outside_ranges
 from jaxvae.scoring.overlay import overlay
-from jaxvae.scoring.writing import Outcome, claim_maps_folder, maps_folder, write_each
+from jaxvae.scoring.writing import MapSettings, Outcome, claim_maps_folder, maps_folder, write_each
+
+Record = dict[str, Any]
 
 NOTE = "images.json"
 MAP_BYTES = 2**26  # maps that are scored before they are written
@@ -45,55 +46,24 @@ AHEAD = 16  # images that wait to be written
 FAR = "values far outside the range of the training images"
 
 
-class ImageFiles(NamedTuple):
-    """Which files each image gets."""
-
-    maps: Sequence[str]
-    format: Literal["npy", "tiff"] = "npy"
-    threshold: float | None = None  # of the mask; None writes no mask
-
-    def paths(self, out: Path, entry: Entry) -> dict[str, Path]:
-        """The path of each map, `overlay` and `mask`; the files may be missing."""
-        stem = str(files.below(out, entry.name).with_suffix(""))
-        paths = {name: Path(f"{stem}_{name}.{self.format}") for name in self.maps}
-        return paths | {name: Path(f"{stem}_{name}.png") for name in ("overlay", "mask")}
-
-
 class ScoredImage(NamedTuple):
     """One image of a folder, scored."""
 
-    entry: Entry
+    name: str
+    path: Path
     source: list[Any] | None  # `files.identity` of the file that was read
     maps: dict[str, np.ndarray]  # [h, w, 1] each, at the model's resolution
     image_scores: dict[str, float]
     full_colour: float  # the value of the first map that the overlay draws in full colour
     warnings: tuple[str, ...]
 
-    @property
-    def name(self) -> str:
-        return self.entry.name
 
-    @property
-    def path(self) -> Path:
-        return self.entry.path
-
-
-def score_image_folder(
-    run: Run,
-    folder: Path,
-    out: Path | None,
-    wanted: ImageFiles,
-    *,
-    ranges: Ranges | None = None,
-    batch_size: int = BATCH,
-) -> tuple[Path, Outcome]:
+def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSettings) -> tuple[Path, Outcome]:
     """Write the maps of all images in a folder, or of one image file; `jaxvae score RUN FOLDER`.
 
-    Args:
-      out: the output folder; None stands for RUN/scores/NAME.
-      ranges, batch_size: see `write_images`.
     Returns:
-      The output folder, and what was written.
+      The output folder, which is RUN/scores/NAME if `out` is None; and what was written.
+
     Raises:
       InputError: as `write_images`, or two images have the same name without suffix.
     """
@@ -107,33 +77,24 @@ def score_image_folder(
                 f"{entry.name}: its maps would have the same names as those of {other}; rename one of them"
             )
     settings = {"folder": str(folder.resolve()), "step": run.step, **run.config}
-    outcome = write_images(run, entries, out, wanted, settings=settings, ranges=ranges, batch_size=batch_size)
+    outcome = write_images(run, entries, out, wanted, settings)
     path = out / "left_out.jsonl"
     if left_out or path.is_file():
         files.write_lines(path, folders.records(left_out))
-    notices = [f"{folders.summary(left_out)}; left_out.jsonl lists them"] if left_out else []
-    return out, outcome._replace(notices=notices)
+    return out, outcome._replace(
+        notices=[f"{folders.summary(left_out)}; left_out.jsonl lists them"] if left_out else []
+    )
 
 
-def write_images(
-    run: Run,
-    entries: Sequence[Entry],
-    out: Path,
-    wanted: ImageFiles,
-    *,
-    settings: dict[str, Any],
-    ranges: Ranges | None = None,
-    batch_size: int = BATCH,
-) -> Outcome:
+def write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSettings, settings: Record) -> Outcome:
     """Write the maps of image files into a folder, except those that are written already.
 
     An image is scored again if its file has changed. All are scored again if the first map or the threshold differs.
 
     Args:
       entries: the images; no two may have the same name without suffix.
-      wanted: the files of each image.
-      settings: what decides the scores; a folder with other settings is refused.
-      ranges: `healthy_stats.intensity_ranges` of the training images; None if unknown.
+      settings: everything that decides the scores; a folder with other settings is refused.
+
     Raises:
       InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
     """
@@ -158,7 +119,7 @@ def write_images(
 
         budget = Budget(MEMORY)
         outcome = write_each(
-            _score_each(run, todo, wanted.maps, budget, full_colour, ranges, batch_size),
+            _score_each(run, todo, wanted, budget, full_colour),
             partial(_write, out=out, wanted=wanted, budget=budget),
             log=log,
             failures=failures,
@@ -178,7 +139,7 @@ def write_images(
         return outcome
 
 
-def _claim(out: Path, settings: dict[str, Any], wanted: ImageFiles) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _claim(out: Path, settings: Record, wanted: MapSettings) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Claim the folder. Returns images.json, and the records of the images that may be done, by name."""
     note = claim_maps_folder(out, NOTE, settings) or {}
     settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
@@ -192,12 +153,19 @@ def _claim(out: Path, settings: dict[str, Any], wanted: ImageFiles) -> tuple[dic
     return note, {record["name"]: record for record in records if {*record} - {"exif_orientation"} == expected}
 
 
-def _is_done(entry: Entry, records: dict[str, dict[str, Any]], out: Path, wanted: ImageFiles) -> bool:
+def _is_done(entry: Entry, records: dict[str, Record], out: Path, wanted: MapSettings) -> bool:
     """Whether all files of an image are written, and its own file has not changed since."""
     if entry.name not in records or records[entry.name]["source"] != _source(entry):
         return False
-    paths = wanted.paths(out, entry)
+    paths = _paths(out, entry.name, wanted)
     return all(path.is_file() for name, path in paths.items() if name != "mask" or wanted.threshold is not None)
+
+
+def _paths(out: Path, name: str, wanted: MapSettings) -> dict[str, Path]:
+    """The path of each map of an image, of its `overlay` and of its `mask`; the files may be missing."""
+    stem = str(files.below(out, name).with_suffix(""))
+    maps = {map_name: Path(f"{stem}_{map_name}.{wanted.format}") for map_name in wanted.maps}
+    return maps | {picture: Path(f"{stem}_{picture}.png") for picture in ("overlay", "mask")}
 
 
 def _source(entry: Entry) -> list[Any] | None:
@@ -217,14 +185,12 @@ def _chunks(entries: Sequence[Entry], run: Run, maps: Sequence[str]) -> Iterator
 def _score_each(
     run: Run,
     entries: Sequence[Entry],
-    maps: Sequence[str],
+    wanted: MapSettings,
     budget: Budget,
     full_colour: Callable[[np.ndarray], float],
-    ranges: Ranges | None,
-    batch_size: int,
 ) -> Iterator[ScoredImage | Rejected]:
     """The scores of each image, chunk by chunk; images that cannot be scored come as `Rejected`."""
-    preparation = kinds.preparation(run.source)
+    maps, preparation = wanted.maps, kinds.preparation(run.source)
 
     def read_one(entry: Entry) -> tuple[Entry, list[Any] | None, np.ndarray] | Rejected:
         source = _source(entry)  # Before the file is read, so that a change meanwhile is noticed.
@@ -244,26 +210,26 @@ def _score_each(
             if not readable:
                 continue
             stack = np.stack([image for _, _, image in readable])
-            scores = score_prepared(run, stack, maps=maps, batch_size=batch_size)
+            scores = score_prepared(run, stack, maps=maps, batch_size=wanted.batch_size)
             finite, reasons = finite_rows(scores, [str(entry.path) for entry, _, _ in readable])
             yield from (Rejected(readable[i][0].path, reason) for i, reason in reasons.items())
             if not finite.any():
                 continue
             high = full_colour(scores.maps[maps[0]][finite])
-            far = np.zeros(len(stack), bool) if ranges is None else outside_ranges(ranges, stack)
+            far = outside_ranges(wanted.ranges, stack) if wanted.ranges else np.zeros(len(stack), bool)
             for i in np.flatnonzero(finite):
                 entry, source, _ = readable[i]
                 own_maps = {name: values[i] for name, values in scores.maps.items()}
                 numbers = {name: float(values[i]) for name, values in scores.image_scores.items()}
-                yield ScoredImage(entry, source, own_maps, numbers, high, (FAR,) if far[i] else ())
+                warnings = (FAR,) if far[i] else ()
+                yield ScoredImage(entry.name, entry.path, source, own_maps, numbers, high, warnings)
 
 
-def _write(scored: ScoredImage, *, out: Path, wanted: ImageFiles, budget: Budget) -> dict[str, Any]:
+def _write(scored: ScoredImage, *, out: Path, wanted: MapSettings, budget: Budget) -> Record:
     """Write the files of one image; returns its line of samples.jsonl."""
-    entry = scored.entry
-    paths = wanted.paths(out, entry)
-    with budget.reserve(size(entry.path).bytes_to_show):
-        image = read(entry.path)
+    paths = _paths(out, scored.name, wanted)
+    with budget.reserve(size(scored.path).bytes_to_show):
+        image = read(scored.path)
         first, *others = wanted.maps
         for name in others:  # One at a time, since a map of a photograph is large.
             write_map(paths[name], on_grid(scored.maps[name], image.shape[:2]))
@@ -273,6 +239,6 @@ def _write(scored: ScoredImage, *, out: Path, wanted: ImageFiles, budget: Budget
         paths["mask"].unlink(missing_ok=True)  # It may belong to another threshold.
         if wanted.threshold is not None:
             write_png(paths["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
-    turned = orientation(entry.path)
-    record = {"name": entry.name, **scored.image_scores, "source": scored.source}
+    turned = orientation(scored.path)
+    record = {"name": scored.name, **scored.image_scores, "source": scored.source}
     return record | ({"exif_orientation": turned} if turned != 1 else {})

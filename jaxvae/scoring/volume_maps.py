@@ -28,10 +28,9 @@ from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import infinite_message
-from jaxvae.scores.batches import BATCH
-from jaxvae.scoring.healthy_stats import Ranges, outside_ranges
+from jaxvae.scoring.healthy_stats import outside_ranges
 from jaxvae.scoring.volume_scores import AHEAD, VolumeScores, score_scans
-from jaxvae.scoring.writing import Outcome, claim_maps_folder, maps_folder, write_each
+from jaxvae.scoring.writing import MapSettings, Outcome, claim_maps_folder, maps_folder, write_each
 
 NOTE = ".settings.json"
 STAGES = ("read", "score", "write")  # the seconds in times.jsonl
@@ -43,24 +42,21 @@ def score_volume_folder(
     run: Run,
     folder: Path,
     out: Path | None,
+    wanted: MapSettings,
     *,
-    maps: Sequence[str],
-    threshold: float | None = None,
     images: str | None = None,
     brains: str | None = None,
     shard: str | None = None,
-    ranges: Ranges | None = None,
-    batch_size: int = BATCH,
 ) -> tuple[Path, Outcome]:
     """Write the maps of all volumes in a folder, of one volume, or of prepared volumes; `jaxvae score RUN FOLDER`.
 
     Args:
-      out: the output folder; None stands for RUN/scores/NAME.
-      maps, threshold, ranges, batch_size: see `write_volumes`.
       images, brains: patterns of the scans and of their brain masks; None searches for them.
       shard: I/N, every N-th volume from the I-th; None stands for all.
+
     Returns:
-      The output folder, and what was written.
+      The output folder, which is RUN/scores/NAME if `out` is None; and what was written.
+
     Raises:
       InputError: as `write_volumes`, or there is no volume, or an argument does not fit the folder.
     """
@@ -73,17 +69,8 @@ def score_volume_folder(
     else:
         found, rejected = scan_files.unlabelled(folder, images=images, brains=brains)
     part = _shard(shard)
-    outcome = write_volumes(
-        run,
-        found[part],
-        out,
-        maps=maps,
-        threshold=threshold,
-        rejected=rejected[part],
-        suffix=f"-{shard.replace('/', 'of')}" if shard else "",
-        ranges=ranges,
-        batch_size=batch_size,
-    )
+    suffix = f"-{shard.replace('/', 'of')}" if shard else ""
+    outcome = write_volumes(run, found[part], out, wanted, rejected=rejected[part], suffix=suffix)
     return out, outcome._replace(notices=scan_files.shared(found))
 
 
@@ -105,38 +92,35 @@ def write_volumes(
     run: Run,
     scans: Sequence[Scan],
     out: Path,
+    wanted: MapSettings,
     *,
-    maps: Sequence[str],
-    threshold: float | None = None,
     rejected: Sequence[Rejected] = (),
     suffix: str = "",
-    ranges: Ranges | None = None,
-    batch_size: int = BATCH,
 ) -> Outcome:
     """Write the maps of scans into a folder, except those that are written already.
 
-    A scan that cannot be read is recorded as a failure, and the others are scored all the same.
+    A scan that cannot be read is recorded as a failure, and the others are scored all the same. Scans with masks of
+    another threshold are scored again.
 
     Args:
-      threshold: for a mask from the first map; scans with masks of another threshold are scored again.
       rejected: scans that cannot be scored, for failed.jsonl.
       suffix: added to the names of times.jsonl and failed.jsonl, for processes that share the folder.
-      ranges: `healthy_stats.intensity_ranges` of the training slices; None if unknown.
+
     Raises:
       InputError: the folder holds maps of another run, or other maps; it cannot be written to, or the disk is full.
     """
-    claim_maps_folder(out, NOTE, {"maps": list(maps), "step": run.step, **run.config})
+    claim_maps_folder(out, NOTE, {"maps": list(wanted.maps), "step": run.step, **run.config})
     todo: list[Scan] = []
     failed = list(rejected)
     for scan in scans:
         try:
-            todo += [] if _is_done(out, scan, threshold) else [scan]
+            todo += [] if _is_done(out, scan, wanted.threshold) else [scan]
         except InputError as error:
             failed.append(Rejected(scan.image, str(error)))
     again = [scan.name for scan in todo if files.below(out, f"{scan.name}.json").is_file()]
     outcome = write_each(
-        _score_each(run, todo, maps, ranges, batch_size),
-        partial(_write, run=run, out=out, shown=maps[0], threshold=threshold),
+        _score_each(run, todo, wanted),
+        partial(_write, run=run, out=out, shown=wanted.maps[0], threshold=wanted.threshold),
         log=out / f"times{suffix}.jsonl",
         failures=out / f"failed{suffix}.jsonl",
         total=len(scans),
@@ -148,11 +132,9 @@ def write_volumes(
     return outcome._replace(warnings=({AGAIN: again} if again else {}) | outcome.warnings)
 
 
-def _score_each(
-    run: Run, scans: Sequence[Scan], maps: Sequence[str], ranges: Ranges | None, batch_size: int
-) -> Iterator[VolumeScores | Rejected]:
+def _score_each(run: Run, scans: Sequence[Scan], wanted: MapSettings) -> Iterator[VolumeScores | Rejected]:
     """The scores of each scan, with their warnings; a scan with scores that are not finite comes as `Rejected`."""
-    for result in score_scans(run, scans, maps=maps, batch_size=batch_size):
+    for result in score_scans(run, scans, maps=wanted.maps, batch_size=wanted.batch_size):
         if isinstance(result, Rejected):
             yield result
             continue
@@ -160,7 +142,7 @@ def _score_each(
         if infinite := [name for name, values in every_score.items() if not np.isfinite(values).all()]:
             yield Rejected(result.path, infinite_message(str(result.path), infinite[0]))
             continue
-        far = ranges is not None and outside_ranges(ranges, result.cut.slices.images).mean() > 0.5
+        far = wanted.ranges is not None and outside_ranges(wanted.ranges, result.cut.slices.images).mean() > 0.5
         yield result._replace(warnings=(*result.warnings, FAR)) if far else result
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from jaxvae import files
 from jaxvae.data.volumes import volume_files
@@ -14,6 +14,19 @@ from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run
+from jaxvae.scores import MAPS
+from jaxvae.scores.batches import BATCH
+from jaxvae.scoring.healthy_stats import Ranges
+
+
+class MapSettings(NamedTuple):
+    """Which maps of a folder are written, and how."""
+
+    maps: Sequence[str] = MAPS  # overlays and masks show the first
+    threshold: float | None = None  # of the masks, for the first map; None writes no masks
+    ranges: Ranges | None = None  # of the training images, for warnings; None if unknown
+    batch_size: int = BATCH
+    format: Literal["npy", "tiff"] = "npy"  # of the maps of images
 
 
 class Scored(Protocol):

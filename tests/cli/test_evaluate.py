@@ -92,13 +92,13 @@ def test_labels_without_masks_give_image_metrics_only(folder: Path, tmp_path: Pa
     assert not (run / "report" / "panels.png").exists()
 
 
-def test_a_run_is_tested_on_another_folder(run: Path, tmp_path: Path, refused) -> None:
+def test_a_run_is_evaluated_on_another_folder(run: Path, tmp_path: Path, refused) -> None:
     other = write_benchmark(tmp_path / "other")
     assert main(["evaluate", str(run), str(other), "--resamples", "0"]) == 0
     assert main(["report", str(run), str(other)]) == 0
     found = run / "on" / "other"
     evaluation = json.loads((found / "evaluation.json").read_text())
-    assert (evaluation["judged"], evaluation["images"]["test"]) == (str(other), 8)
+    assert (evaluation["tested_on"], evaluation["images"]["test"]) == (str(other), 8)
     (combi,) = (row for row in evaluation["pixels"] if row["score"] == "combi")
     masks = np.array([np.asarray(Image.open(path)) > 0 for path in sorted(other.glob("ground_truth/bad/*.png"))])
     names = [record["name"] for record in read_lines(found / "scores" / "samples.jsonl")]

@@ -21,6 +21,7 @@ from jaxvae.data.images import folders
 from jaxvae.data.images.image_files import write_png
 from jaxvae.runs.run import load
 from jaxvae.scoring import image_maps
+from jaxvae.scoring.writing import MapSettings
 
 MAPS = ("combi", "rec_error")
 
@@ -67,9 +68,9 @@ def test_maps_have_the_size_of_their_image(run, tmp_path):
 def test_names_that_lead_out_of_the_folder_are_refused(run, tmp_path):
     entries, _ = folders.unlabelled(draw(tmp_path / "in" / "a.png", seed=0).parent)
     named = [entries[0]._replace(name="../outside.png"), *entries]
-    wanted, out = image_maps.ImageFiles(("combi",)), tmp_path / "out"
+    wanted, out = MapSettings(("combi",)), tmp_path / "out"
     there = load(run)
-    outcome = image_maps.write_images(there, named, out, wanted, settings={})
+    outcome = image_maps.write_images(there, named, out, wanted, {})
     assert (len(outcome.records), len(outcome.failed)) == (1, 1)
     assert "leads out of" in outcome.failed[0].reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]

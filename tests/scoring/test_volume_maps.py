@@ -23,6 +23,7 @@ from jaxvae.data.volumes import scans, slices, volume_files
 from jaxvae.data.volumes.prepared_scan import read_scan
 from jaxvae.runs.run import load
 from jaxvae.scoring import volume_maps, volume_scores
+from jaxvae.scoring.writing import MapSettings
 from scan_folders import FLAGS, PATTERNS, head, write_patients, write_volume
 
 MAPS = ("combi", "rec_error")
@@ -54,7 +55,7 @@ def written(out: Path) -> dict[str, bytes]:
 def test_maps_equal_the_slices_put_back(trained, tmp_path, batch_size):
     """Each volume is compared with its slices scored alone; batches span volumes."""
     run = load(trained / "run")
-    outcome = volume_maps.write_volumes(run, flairs(trained), tmp_path, maps=MAPS, batch_size=batch_size)
+    outcome = volume_maps.write_volumes(run, flairs(trained), tmp_path, MapSettings(MAPS, batch_size=batch_size))
     assert (len(outcome.records), outcome.skipped, outcome.failed) == (7, 0, [])
     for scan in flairs(trained):
         cut = read_scan(scan, volume_scores.slicing_of(run))
@@ -109,7 +110,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(trained, tmp_path, capsys
     run, out = trained / "run", tmp_path / "deep" / "out"
     first, second, third = flairs(trained)[:3]
     named = [first._replace(name="../outside"), second._replace(name=str(tmp_path / "outside")), third]
-    outcome = volume_maps.write_volumes(load(run), named, out, maps=("combi",))
+    outcome = volume_maps.write_volumes(load(run), named, out, MapSettings(("combi",)))
     assert len(outcome.records) == 1
     assert [("leads out of" in one.reason, one.path) for one in outcome.failed] == [(True, s.image) for s in named[:2]]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
@@ -215,7 +216,7 @@ def test_without_a_threshold_old_masks_are_removed(trained, tmp_path, capsys):
 
 def test_a_scan_interrupted_while_scored_again_is_not_done(trained, tmp_path, monkeypatch):
     run = load(trained / "run")
-    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, MapSettings(("combi",), 0.0))
     written_json = volume_maps.files.write_json
 
     def stopped(path, value):
@@ -225,9 +226,9 @@ def test_a_scan_interrupted_while_scored_again_is_not_done(trained, tmp_path, mo
 
     monkeypatch.setattr(volume_maps.files, "write_json", stopped)
     with pytest.raises(KeyboardInterrupt):
-        volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=1e9)
+        volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, MapSettings(("combi",), 1e9))
     monkeypatch.undo()
-    outcome = volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",), threshold=0.0)
+    outcome = volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, MapSettings(("combi",), 0.0))
     assert (len(outcome.records), outcome.skipped) == (1, 0)
     assert nib.load(tmp_path / "p00" / "flair_mask.nii.gz").get_fdata().any()
 
@@ -301,14 +302,14 @@ def test_a_stale_part_is_removed(trained, tmp_path):
     stale = tmp_path / "p00" / ".flair_combi.nii.gz.0123.part"
     stale.touch()
     run = load(trained / "run")
-    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, maps=("combi",))
+    volume_maps.write_volumes(run, flairs(trained)[:1], tmp_path, MapSettings(("combi",)))
     assert not stale.exists()
 
 
 def test_a_volume_with_infinite_scores_fails_alone(trained, tmp_path):
     run = load(trained / "run")
     broken = run._replace(params=jax.tree.map(lambda leaf: 1e30 * leaf, run.params))
-    outcome = volume_maps.write_volumes(broken, flairs(trained)[:2], tmp_path, maps=("combi",))
+    outcome = volume_maps.write_volumes(broken, flairs(trained)[:2], tmp_path, MapSettings(("combi",)))
     assert len(outcome.records) == 0
     assert [one.path.parent.name for one in outcome.failed] == ["p00", "p01"]
     assert "is NaN or infinite" in outcome.failed[0].reason
