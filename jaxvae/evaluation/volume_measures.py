@@ -69,10 +69,9 @@ def measure(
     overlap: float = 0.0,
     head: bool = False,
 ) -> VolumeMeasure:
-    """Measures one volume.
+    """Measure one volume.
 
     Args:
-      name: of the volume, for messages.
       group: the unit that the intervals resample, usually the patient.
       maps: [X, Y, Z] each, by score; higher is more anomalous, negative is fine; read inside the region only.
       lesion: [X, Y, Z] bool, True where anomalous; a healthy volume has none.
@@ -111,8 +110,9 @@ def measure(
         for key, threshold in thresholds.get(score, {}).items():
             predicted = np.zeros(inside.shape, dtype=bool)
             predicted[inside] = values >= np.float32(threshold)
-            clusters = components(predicted, smallest=smallest_component)
-            at[key] = _at_threshold(float(threshold), clusters, found, marked, overlap)
+            at[key] = _at_threshold(
+                threshold, components(predicted, smallest=smallest_component), found, marked, overlap
+            )
         scores[score] = _score_measure(values, marked[inside], shares, at)
     anomalous = int(np.count_nonzero(marked))
     healthy = int(np.count_nonzero(inside)) - anomalous
@@ -125,7 +125,7 @@ def _at_threshold(
     """Compare predicted clusters with the lesions."""
     predicted = clusters.labels > 0
     voxels, hits = (int(np.count_nonzero(array)) for array in (predicted, predicted & marked))
-    return AtThreshold(threshold, voxels, hits, detect(clusters, found, marked, overlap=overlap))
+    return AtThreshold(float(threshold), voxels, hits, detect(clusters, found, marked, overlap=overlap))
 
 
 def _score_measure(
