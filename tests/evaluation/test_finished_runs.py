@@ -197,7 +197,7 @@ def test_a_sweep_without_healthy_test_images_says_what_is_missing(place, capsys)
     shutil.rmtree(place / "data" / "test" / "good")
     sweep = ["sweep", place / "sweep", "--seed", "0", *SMALL[:-4], "--epochs", "1"]
     assert command(*sweep, "--data", place / "data") == 0
-    missing = "whole images are not in the table: AUROC and AP need healthy images too, and there are none"
+    missing = "the table has no metrics of whole images: AUROC and AP need healthy images too, and there are none"
     assert missing in capsys.readouterr().out
     row = json.loads((place / "sweep" / "table.jsonl").read_text())
     assert "pixel_auroc/combi" in row
