@@ -6,16 +6,18 @@ import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxvae import files
-from jaxvae.data.dataset import Dataset, Splits
+from jaxvae.data import kinds
+from jaxvae.data.dataset import Dataset, Fingerprint, Splits, contents
 from jaxvae.data.volumes import cache
+from jaxvae.data.volumes.cache import Cache
 from jaxvae.data.volumes.scans import Scan
-from jaxvae.errors import ArgumentError, InputError
-from jaxvae.evaluation import image_tables, labelled_images, prepared_volumes, results, thresholds
-from jaxvae.evaluation.labelled_images import LabelledImages
-from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_tables
+from jaxvae.errors import ArgumentError, InputError, command
+from jaxvae.evaluation import results, thresholds
+from jaxvae.evaluation.image_metrics import false_positives, image_tables
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_tables, slice_table
 from jaxvae.runs import run_images
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset
@@ -24,6 +26,22 @@ from jaxvae.scoring import healthy_stats, score_files
 from jaxvae.scoring.healthy_stats import HealthyStats
 
 Say = Callable[[str], None]
+
+
+class LabelledImages(NamedTuple):
+    """Images to test a run on."""
+
+    dataset: Dataset
+    place: str  # their folder, for messages
+    volumes: Cache | None = None  # the prepared volumes that the images are slices of
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The hash of prepared volumes, else the `contents` of images and masks: recognises images that have moved."""
+        if self.volumes is not None:
+            return self.volumes.hash
+        masks = self.dataset.masks
+        return contents(self.dataset.images, *([] if masks is None else [masks]))
 
 
 def evaluate(
@@ -62,12 +80,11 @@ def evaluate(
     if dataset is None:
         own()  # An error about the run's images comes first.
     stats = _healthy_stats(run, own, say)
-    images = LabelledImages(dataset, "dataset") if in_memory else labelled_images.load(run, other, own, say)
+    images = LabelledImages(dataset, "dataset") if in_memory else load_labelled(run, other, own, say)
     check_shape(run, images.dataset.images, images.place)
     if not save:
         return _evaluate(run, images, stats, own, resamples, volumes, None, say)
-    fingerprint = results.images_fingerprint(images)
-    folder = results.claim_results_folder(run, other, out, fingerprint)
+    folder = results.claim_results_folder(run, other, out, fingerprint := images.fingerprint)
     evaluation = _evaluate(run, images, stats, own, resamples, volumes, folder, say)
     evaluation["tested_on"] = None if other is None else str(other.resolve())
     evaluation["run"] = str(run.run_dir.resolve())
@@ -75,6 +92,30 @@ def evaluate(
     files.write_json(folder / results.FILE, evaluation)
     shutil.rmtree(folder / "measures", ignore_errors=True)
     return evaluation
+
+
+def load_labelled(
+    run: Run, other: Path | None, own: Callable[[], Splits], say: Callable[[str], None] = lambda line: None
+) -> LabelledImages:
+    """Load the test images of a run, or all labelled images of another folder.
+
+    Args:
+      own: loads the run's own images.
+      say: called with each line for the user.
+
+    Raises:
+      InputError: there is none, they cannot be read, or the run was trained on one of them.
+    """
+    if other is None:
+        dataset, place = own().test, run.config["data"]["data"]
+    else:
+        (dataset, notices), place = run_images.open_other(run, other), str(other)
+        for line in notices:
+            say(f"{other}: {line}")
+    if len(dataset) == 0:
+        way_out = f"name others that have labels, {command('evaluate', run.run_dir, 'OTHER')}"
+        raise InputError(f"{other or run.run_dir}: its data have no test images; {way_out}")
+    return LabelledImages(dataset, place, cache.open_cache(place) if run.kind is kinds.VOLUMES else None)
 
 
 def _healthy_stats(run: Run, own: Callable[[], Splits], say: Say) -> HealthyStats:
@@ -102,10 +143,10 @@ def _evaluate(
         say(f"{images.place}: {healthy_stats.notice(far, len(test))}\n")
     needs_maps = images.volumes is not None or test.masks is not None or not test.labels.any()
     scores = score_dataset(run, test, maps=MAPS if needs_maps else ())
-    evaluation = image_tables.make_tables(run, test, scores, resamples=resamples)
+    evaluation = image_tables(run, test, scores, resamples=resamples)
     evaluation["thresholds"] = stats.thresholds
     if not test.labels.any():
-        evaluation["false_positives"] = image_tables.false_positives(scores, stats.thresholds)
+        evaluation["false_positives"] = false_positives(scores, stats.thresholds)
     if folder is not None:
         score_files.write(folder / "scores", test, scores)
     tables: list[VolumeTable] = []
@@ -113,7 +154,7 @@ def _evaluate(
         problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
         say(f"{images.place}: {problem}; evaluated at the model's resolution, from the prepared slices\n")
         args = (images.volumes, test, scores.maps, stats.thresholds, volumes)
-        tables = [prepared_volumes.slice_table(*args, resamples=resamples)]
+        tables = [slice_table(*args, resamples=resamples)]
     elif images.volumes is not None:
         del scores  # Frees memory for the volumes.
         tables = make_tables(

@@ -1,27 +1,17 @@
-"""Postprocessing of volume maps and predictions before evaluation; each step has a name for the table.
+"""Postprocessing of volume maps and predictions before evaluation.
 
-Postprocessing can hide how good a model is, so tables show each map both raw and postprocessed, and name the steps:
-`step(median, 5).name` is "median 5". The usual steps are those of Baur et al. 2021 (Autoencoders for unsupervised
-anomaly segmentation in brain MR images): a 5x5x5 median, and no components of 7 voxels or fewer.
+Postprocessing can hide how good a model is, so tables show each map both raw and postprocessed, and name the steps. The
+usual steps are those of Baur et al. 2021 (Autoencoders for unsupervised anomaly segmentation in brain MR images): a
+5x5x5 median, and no components of 7 voxels or fewer.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxvae.errors import InputError
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import as_volume_mask, bounding_box, components
-
-
-class Step(NamedTuple):
-    """A step with its setting, as a function of one array, and its name in tables."""
-
-    name: str
-    apply: Callable[[np.ndarray], np.ndarray]
+from jaxvae.metrics.lesions import bounding_box, components
 
 
 def median(volume: np.ndarray, size: int = 5) -> np.ndarray:
@@ -83,43 +73,3 @@ def remove_small(predicted: np.ndarray, smallest: int) -> np.ndarray:
     array([[[False, False,  True,  True]]])
     """
     return components(predicted, smallest=smallest).labels > 0
-
-
-def erode(brain: np.ndarray, voxels: int) -> np.ndarray:
-    """The brain without its outermost layers of voxels, where scores are often high without a lesion.
-
-    A layer is all voxels that have a neighbour outside along one of the axes.
-
-    Args:
-      brain: [X, Y, Z] bool; voxels outside the volume are not brain.
-      voxels: the number of layers to remove, 0 or more.
-    Raises:
-      InputError: an array that is not bool or not three-dimensional, or a negative number.
-
-    >>> erode(np.ones((3, 3, 3), dtype=bool), 1).sum()
-    np.int64(1)
-    """
-    from scipy import ndimage
-
-    brain = as_volume_mask(brain, "brain")
-    if voxels < 0:
-        raise InputError(f"voxels={voxels}: must not be below 0")
-    box = bounding_box(brain)
-    eroded = brain.copy()
-    # SciPy takes 0 iterations as a request to iterate until nothing changes.
-    if voxels and eroded[box].size:
-        eroded[box] = ndimage.binary_erosion(brain[box], iterations=voxels)
-    return eroded
-
-
-# The name of each step in tables; the setting replaces the braces.
-NAMES = {median: "median {}", remove_small: "components >= {}", erode: "eroded by {}"}
-
-
-def step(function: Callable[[np.ndarray, int], np.ndarray], setting: int) -> Step:
-    """One of the functions of `NAMES` with its setting.
-
-    >>> step(remove_small, 8).name
-    'components >= 8'
-    """
-    return Step(NAMES[function].format(setting), lambda array: function(array, setting))

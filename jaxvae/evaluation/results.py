@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxvae import files
-from jaxvae.data.dataset import Fingerprint, contents, same_fingerprint
+from jaxvae.data.dataset import Fingerprint, same_fingerprint
 from jaxvae.errors import ArgumentError, InputError, command
-from jaxvae.evaluation.labelled_images import LabelledImages
 from jaxvae.runs.run import Run
 
 FILE = "evaluation.json"
@@ -37,7 +36,7 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
     Args:
       other: the images, if they are not the run's own.
       out: the folder, if it is outside the run.
-      images: `images_fingerprint` of the test images, which recognises them after they have moved.
+      images: the fingerprint of the test images, which recognises them after they have moved.
     Raises:
       InputError: the folder holds results of other images or of another run, or it is another run, or it lies among
         the run's own images.
@@ -61,19 +60,11 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
     return folder
 
 
-def images_fingerprint(images: LabelledImages) -> Fingerprint:
-    """The fingerprint of test images and their masks: the hash of prepared volumes, else `contents`."""
-    if images.volumes is not None:
-        return images.volumes.hash
-    test = images.dataset
-    return contents(test.images, *([] if test.masks is None else [test.masks]))
-
-
 def refuse_other_images(evaluation: dict[str, Any], now: Fingerprint, where: str, again: str) -> None:
     """Refuse to show an evaluation beside images that it was not computed from.
 
     Args:
-      now: `images_fingerprint` of the current test images.
+      now: the fingerprint of the current test images.
       where: their folder.
       again: the command that evaluates them.
     Raises:

@@ -16,7 +16,7 @@ from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
-from jaxvae.evaluation import prepared_volumes, results
+from jaxvae.evaluation import results, volume_tables
 from jaxvae.evaluation.image_metrics import RATES
 from jaxvae.metrics.ranking import healthy_threshold
 from jaxvae.runs import run_images, trained_on
@@ -101,7 +101,7 @@ def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
     height, width, _ = run.model.image_shape
     if run.kind is kinds.VOLUMES:
         opened = cache.open_cache(run.config["data"]["data"])
-        return prepared_volumes.slice_thresholds(run, opened, _thinned(validation, MOST_VOXELS // (height * width)))
+        return volume_tables.slice_thresholds(run, opened, _thinned(validation, MOST_VOXELS // (height * width)))
     validation = _thinned(validation, MOST_PIXELS // (height * width))
     count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
     # Only pixels that may lie above a threshold are stored, so that a large validation set needs little memory.

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxvae import __version__
-from jaxvae.data.volumes import slices
+from jaxvae.data.dataset import Dataset
+from jaxvae.data.volumes import cache, slices
+from jaxvae.data.volumes.cache import Cache
+from jaxvae.data.volumes.prepared_scan import PreparedScan
 from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_measures
-from jaxvae.evaluation.postprocessing import median, remove_small, step
-from jaxvae.evaluation.volume_baselines import baseline_slices, baseline_volumes
+from jaxvae.evaluation.postprocessing import median
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import Row, healthy_thresholds, rows
+from jaxvae.metrics.baselines import equalised_brightness
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run
+from jaxvae.runs.run_scores import score_dataset
 from jaxvae.scores import MAPS
 from jaxvae.scoring.healthy_stats import Thresholds
-from jaxvae.scoring.volume_scores import VolumeScores, score_scans
+from jaxvae.scoring.volume_scores import VolumeScores, score_scans, slicing_of
 
 # The scan's own grid, the same post-processed, the same with its background, and the model's resolution.
 NAMES = ("own_grid", "post_processed", "background", "model_resolution")
@@ -98,7 +102,7 @@ def make_tables(
         the tables have no columns at thresholds.
       resamples: bootstrap resamples over patients.
       measures_dir: a folder for the measures of each volume, so that a call that was killed can be continued.
-      slice_thresholds: thresholds of `prepared_volumes.slice_thresholds`, used if `healthy` is empty: for the maps on
+      slice_thresholds: thresholds of `slice_thresholds`, used if `healthy` is empty: for the maps on
         the scan's own grid, and for everything at the model's resolution.
     Raises:
       InputError: a scan cannot be read.
@@ -162,8 +166,8 @@ def _caption(name: str, settings: VolumeSettings, heads: int, count: int) -> str
     else:
         region = f"inside the brain{f' (in {heads} of {count} volumes the head)' if heads else ''}"
     if name == "post_processed":
-        steps = step(median, settings.median).name, step(remove_small, settings.components).name
-        return f"{where}, {region}, post-processed: {', '.join(steps)}"
+        steps = f"median {settings.median}, components >= {settings.components}"
+        return f"{where}, {region}, post-processed: {steps}"
     return f"{where}, {region}"
 
 
@@ -230,3 +234,100 @@ def _counted_voxels(run: Run, volume: VolumeScores, settings: VolumeSettings) ->
     }
     planes = {name: values[..., 0] for name, values in maps.items()}
     yield _CountedVoxels("model_resolution", planes, small[..., 0], cut.slices.brains[..., 0], 1)
+
+
+def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
+    """The baselines on the scan's own grid, [X, Y, Z] each: the maps of `baseline_slices` for the whole brain."""
+    # Clipping prepares the scan for the model. It would remove the values that the baselines look for.
+    slicing = replace(slicing_of(run), clip=None, percentiles=None)
+    inside = slices.normalised(cut.volume.voxels[cut.brain], slicing)
+    values = baseline_slices(inside[None, :, None, None], np.ones((1, len(inside), 1, 1), bool))
+    volumes = {name: np.zeros(cut.brain.shape, np.float32) for name in values}
+    for name, volume in volumes.items():
+        volume[cut.brain] = values[name].ravel()
+    return volumes
+
+
+def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
+    """The baselines of slices x: |x|, and the share of the brain that is no brighter than x.
+
+    Normalised x is 0 in the middle of the brain's values, so |x| finds dark lesions too; the rank finds bright ones.
+    At the model's resolution x is the model's input, clipped if its slices are.
+
+    Args:
+      images: [K, H, W, 1], ranked together.
+      brains: [K, H, W, 1] bool.
+    Returns:
+      [K, H, W, 1] each, by the names of `scores.BASELINES`.
+    """
+    ranks = equalised_brightness(images.reshape(1, -1, 1, 1), brains.reshape(1, -1, 1))
+    return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
+
+
+def slice_thresholds(run: Run, opened: Cache, validation: Dataset) -> Thresholds:
+    """The thresholds that a share of the brain's voxels in healthy slices reach, baselines included.
+
+    Args:
+      opened: the prepared volumes of the slices.
+      validation: slices without a lesion.
+    """
+    maps = score_dataset(run, validation, reconstructions=False, label="validation").maps
+    return healthy_thresholds(measure_slices(opened, validation, maps, {}, VolumeSettings()))
+
+
+def slice_table(
+    opened: Cache,
+    test: Dataset,
+    maps: Mapping[str, np.ndarray],
+    thresholds: Thresholds,
+    settings: VolumeSettings,
+    *,
+    resamples: int = 1000,
+) -> VolumeTable:
+    """The table at the model's resolution, as `volume_tables.make_tables` makes it from scans.
+
+    Args:
+      opened: the prepared volumes of the slices.
+      test: the slices.
+      maps: [N, S, S, 1] each, in the order of `test`.
+      thresholds: of `slice_thresholds`; if empty, the table has no columns at thresholds.
+    """
+    measures = measure_slices(opened, test, maps, thresholds, settings)
+    return make_table("model_resolution", settings, measures, thresholds, [], resamples)
+
+
+def measure_slices(
+    opened: Cache,
+    dataset: Dataset,
+    maps: Mapping[str, np.ndarray],
+    thresholds: Thresholds,
+    settings: VolumeSettings,
+) -> list[VolumeMeasure]:
+    """The measures of each volume that has slices in a data set, over the brain in those slices."""
+    row_of = {name: i for i, name in enumerate(dataset.names)}
+    measures = []
+    for record in opened.volumes:
+        numbered = enumerate(cache.slice_names(record), record["start"])
+        pairs = np.array([(row_of[name], number) for number, name in numbered if name in row_of]).reshape(-1, 2)
+        if not len(pairs):
+            continue
+        chosen, numbers = pairs.T
+        brains = opened.brains[numbers]
+        lesions = np.zeros_like(brains) if opened.masks is None else opened.masks[numbers]
+        all_maps = {
+            **baseline_slices(slices.middle(opened.images[numbers]), brains),
+            **{name: values[chosen] for name, values in maps.items()},
+        }
+        measures.append(
+            measure(
+                record["name"],
+                record["patient"],
+                {name: values[..., 0] for name, values in all_maps.items()},
+                lesions[..., 0],
+                brains[..., 0],
+                thresholds,
+                smallest_lesion=settings.smallest_lesion,
+                head=cache.is_head(record),
+            )
+        )
+    return measures

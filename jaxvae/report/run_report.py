@@ -10,8 +10,8 @@ from jaxvae import files
 from jaxvae.data.volumes import cache
 from jaxvae.data.volumes.scans import Rejected
 from jaxvae.errors import InputError
-from jaxvae.evaluation import labelled_images, results
-from jaxvae.evaluation.labelled_images import LabelledImages
+from jaxvae.evaluation import results
+from jaxvae.evaluation.evaluate import LabelledImages, load_labelled
 from jaxvae.report import evaluation_page, evaluation_tables
 from jaxvae.report.page import Section
 from jaxvae.report.viewer import Shown, viewer
@@ -53,8 +53,8 @@ def write_report(
     again = results.evaluate_command(run, other, source)
     run, other = run_images.at_hand(run, other)
     evaluation = evaluation_tables.checked(results.read_evaluation(run, other, source), again)
-    images = labelled_images.load(run, other, lambda: run_images.open_own(run), say)
-    fingerprint = results.images_fingerprint(images)
+    images = load_labelled(run, other, lambda: run_images.open_own(run), say)
+    fingerprint = images.fingerprint
     results.refuse_other_images(evaluation, fingerprint, images.place, again)
     folder = results.claim_results_folder(run, other, out, fingerprint)
     section = None if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)

@@ -36,7 +36,7 @@ from jaxvae.runs.run_scores import check_shape, finite_rows, score_prepared
 from jaxvae.scores import IMAGE_SCORES
 from jaxvae.scoring.healthy_stats import outside_ranges
 from jaxvae.scoring.overlay import overlay
-from jaxvae.scoring.writing import MapSettings, Outcome, claim_maps_folder, maps_folder, write_each
+from jaxvae.scoring.writing import MapSettings, Outcome, Scored, claim_maps_folder, maps_folder, write_each
 
 Record = dict[str, Any]
 
@@ -46,26 +46,28 @@ AHEAD = 16  # images that wait to be written
 FAR = "values far outside the range of the training images"
 
 
-class ScoredImage(NamedTuple):
-    """One image of a folder, scored."""
+class ImageScores(NamedTuple):
+    """The scores of one image file."""
 
-    name: str
-    path: Path
+    entry: Entry
     source: list[Any] | None  # `files.identity` of the file that was read
     maps: dict[str, np.ndarray]  # [h, w, 1] each, at the model's resolution
     image_scores: dict[str, float]
     full_colour: float  # the value of the first map that the overlay draws in full colour
-    warnings: tuple[str, ...]
 
 
 def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSettings) -> tuple[Path, Outcome]:
     """Write the maps of all images in a folder, or of one image file; `jaxvae score RUN FOLDER`.
 
+    Images that are written already are skipped. An image is scored again if its file has changed; all are if the first
+    map or the threshold differs.
+
     Returns:
       The output folder, which is RUN/scores/NAME if `out` is None; and what was written.
 
     Raises:
-      InputError: as `write_images`, or two images have the same name without suffix.
+      InputError: two images have the same name without suffix, the output folder holds other maps or cannot be written
+        to, or no image at all can be scored.
     """
     out = maps_folder(run, folder, out)
     entries, left_out = folders.unlabelled(folder)
@@ -73,31 +75,18 @@ def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSett
     for entry in entries:
         other = stems.setdefault(Path(entry.name).with_suffix(""), entry.name)
         if other != entry.name:
-            raise InputError(
-                f"{entry.name}: its maps would have the same names as those of {other}; rename one of them"
-            )
+            problem = f"its maps would have the same names as those of {other}; rename one of them"
+            raise InputError(f"{entry.name}: {problem}")
     settings = {"folder": str(folder.resolve()), "step": run.step, **run.config}
-    outcome = write_images(run, entries, out, wanted, settings)
-    path = out / "left_out.jsonl"
-    if left_out or path.is_file():
-        files.write_lines(path, folders.records(left_out))
-    return out, outcome._replace(
-        notices=[f"{folders.summary(left_out)}; left_out.jsonl lists them"] if left_out else []
-    )
+    outcome = _write_images(run, entries, out, wanted, settings)
+    if left_out or (out / "left_out.jsonl").is_file():
+        files.write_lines(out / "left_out.jsonl", folders.records(left_out))
+    notices = [f"{folders.summary(left_out)}; left_out.jsonl lists them"] if left_out else []
+    return out, outcome._replace(notices=notices)
 
 
-def write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSettings, settings: Record) -> Outcome:
-    """Write the maps of image files into a folder, except those that are written already.
-
-    An image is scored again if its file has changed. All are scored again if the first map or the threshold differs.
-
-    Args:
-      entries: the images; no two may have the same name without suffix.
-      settings: everything that decides the scores; a folder with other settings is refused.
-
-    Raises:
-      InputError: the folder holds other maps or cannot be written to, or no image at all can be scored.
-    """
+def _write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSettings, settings: Record) -> Outcome:
+    """Write the maps of the images that are not done yet; a folder with other settings is refused."""
     log, failures = out / "samples.jsonl", out / "failed.jsonl"
     # Locked, since another process would remove what this one is writing.
     with files.locked(out):
@@ -188,7 +177,7 @@ def _score_each(
     wanted: MapSettings,
     budget: Budget,
     full_colour: Callable[[np.ndarray], float],
-) -> Iterator[ScoredImage | Rejected]:
+) -> Iterator[Scored | Rejected]:
     """The scores of each image, chunk by chunk; images that cannot be scored come as `Rejected`."""
     maps, preparation = wanted.maps, kinds.preparation(run.source)
 
@@ -221,15 +210,15 @@ def _score_each(
                 entry, source, _ = readable[i]
                 own_maps = {name: values[i] for name, values in scores.maps.items()}
                 numbers = {name: float(values[i]) for name, values in scores.image_scores.items()}
-                warnings = (FAR,) if far[i] else ()
-                yield ScoredImage(entry.name, entry.path, source, own_maps, numbers, high, warnings)
+                content = ImageScores(entry, source, own_maps, numbers, high)
+                yield Scored(entry.name, entry.path, (FAR,) if far[i] else (), content)
 
 
-def _write(scored: ScoredImage, *, out: Path, wanted: MapSettings, budget: Budget) -> Record:
+def _write(scored: ImageScores, *, out: Path, wanted: MapSettings, budget: Budget) -> Record:
     """Write the files of one image; returns its line of samples.jsonl."""
-    paths = _paths(out, scored.name, wanted)
-    with budget.reserve(size(scored.path).bytes_to_show):
-        image = read(scored.path)
+    paths = _paths(out, scored.entry.name, wanted)
+    with budget.reserve(size(scored.entry.path).bytes_to_show):
+        image = read(scored.entry.path)
         first, *others = wanted.maps
         for name in others:  # One at a time, since a map of a photograph is large.
             write_map(paths[name], on_grid(scored.maps[name], image.shape[:2]))
@@ -239,6 +228,6 @@ def _write(scored: ScoredImage, *, out: Path, wanted: MapSettings, budget: Budge
         paths["mask"].unlink(missing_ok=True)  # It may belong to another threshold.
         if wanted.threshold is not None:
             write_png(paths["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
-    turned = orientation(scored.path)
-    record = {"name": scored.name, **scored.image_scores, "source": scored.source}
+    turned = orientation(scored.entry.path)
+    record = {"name": scored.entry.name, **scored.image_scores, "source": scored.source}
     return record | ({"exif_orientation": turned} if turned != 1 else {})

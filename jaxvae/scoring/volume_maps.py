@@ -30,7 +30,7 @@ from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import infinite_message
 from jaxvae.scoring.healthy_stats import outside_ranges
 from jaxvae.scoring.volume_scores import AHEAD, VolumeScores, score_scans
-from jaxvae.scoring.writing import MapSettings, Outcome, claim_maps_folder, maps_folder, write_each
+from jaxvae.scoring.writing import MapSettings, Outcome, Scored, claim_maps_folder, maps_folder, write_each
 
 NOTE = ".settings.json"
 STAGES = ("read", "score", "write")  # the seconds in times.jsonl
@@ -132,18 +132,18 @@ def write_volumes(
     return outcome._replace(warnings=({AGAIN: again} if again else {}) | outcome.warnings)
 
 
-def _score_each(run: Run, scans: Sequence[Scan], wanted: MapSettings) -> Iterator[VolumeScores | Rejected]:
+def _score_each(run: Run, scans: Sequence[Scan], wanted: MapSettings) -> Iterator[Scored | Rejected]:
     """The scores of each scan, with their warnings; a scan with scores that are not finite comes as `Rejected`."""
-    for result in score_scans(run, scans, maps=wanted.maps, batch_size=wanted.batch_size):
-        if isinstance(result, Rejected):
-            yield result
+    for volume in score_scans(run, scans, maps=wanted.maps, batch_size=wanted.batch_size):
+        if isinstance(volume, Rejected):
+            yield volume
             continue
-        every_score = {**result.scores.image_scores, **result.scores.maps}
+        path, every_score = volume.scan.image, {**volume.scores.image_scores, **volume.scores.maps}
         if infinite := [name for name, values in every_score.items() if not np.isfinite(values).all()]:
-            yield Rejected(result.path, infinite_message(str(result.path), infinite[0]))
+            yield Rejected(path, infinite_message(str(path), infinite[0]))
             continue
-        far = wanted.ranges is not None and outside_ranges(wanted.ranges, result.cut.slices.images).mean() > 0.5
-        yield result._replace(warnings=(*result.warnings, FAR)) if far else result
+        far = wanted.ranges is not None and outside_ranges(wanted.ranges, volume.cut.slices.images).mean() > 0.5
+        yield Scored(volume.scan.name, path, (*volume.cut.warnings, FAR) if far else volume.cut.warnings, volume)
 
 
 def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:

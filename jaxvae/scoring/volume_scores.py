@@ -46,15 +46,6 @@ class VolumeScores(NamedTuple):
     cut: PreparedScan
     scores: SliceScores
     seconds: float  # the time to read it
-    warnings: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return self.scan.name
-
-    @property
-    def path(self) -> Path:
-        return self.scan.image
 
     def map(self, name: str) -> np.ndarray:
         """A map on the scan's own grid, [X, Y, Z] in RAS order, 0 outside the brain."""
@@ -165,8 +156,7 @@ def _finished(
         if isinstance(cut, Rejected):
             yield cut
         elif sum(len(part.seconds) for part in scored) >= len(cut.slices.images):
-            slice_scores = _take_slices(scored, len(cut.slices.images))
-            yield VolumeScores(scan, cut, slice_scores, seconds, tuple(cut.warnings))
+            yield VolumeScores(scan, cut, _take_slices(scored, len(cut.slices.images)), seconds)
         else:
             return
         waiting.popleft()

@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from jaxvae import files
 from jaxvae.data.volumes import volume_files
@@ -29,18 +29,13 @@ class MapSettings(NamedTuple):
     format: Literal["npy", "tiff"] = "npy"  # of the maps of images
 
 
-class Scored(Protocol):
+class Scored(NamedTuple):
     """A scored image or volume."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def warnings(self) -> Sequence[str]: ...
-
-
-Item = TypeVar("Item", bound=Scored)
+    name: str
+    path: Path
+    warnings: Sequence[str]
+    content: Any  # its scores
 
 
 class Outcome(NamedTuple):
@@ -55,8 +50,8 @@ class Outcome(NamedTuple):
 
 
 def write_each(
-    results: Iterable[Item | Rejected],
-    write: Callable[[Item], dict[str, Any]],
+    results: Iterable[Scored | Rejected],
+    write: Callable[[Any], dict[str, Any]],
     *,
     log: Path,
     failures: Path,
@@ -70,7 +65,7 @@ def write_each(
 
     Args:
       results: scored items, and those that could not be scored.
-      write: writes the files of one item and returns its record.
+      write: takes the content of one item, writes its files and returns its record.
       log, failures: JSONL files; the record of each item once its files are written, and path and reason of failures.
       total, unit: the number of items and their name, for the progress bar.
       ahead: scored items that may wait to be written.
@@ -79,7 +74,7 @@ def write_each(
       InputError: the folder cannot be written to, or the disk is full.
     """
     failed, records, warnings = list(rejected), [], defaultdict(list)
-    waiting: deque[tuple[Item, Future[dict[str, Any]]]] = deque()
+    waiting: deque[tuple[Scored, Future[dict[str, Any]]]] = deque()
 
     def finish_oldest() -> None:
         item, future = waiting.popleft()
@@ -103,7 +98,7 @@ def write_each(
                     failed.append(result)
                     bar.update()
                     continue
-                waiting.append((result, pool.submit(write, result)))
+                waiting.append((result, pool.submit(write, result.content)))
                 while len(waiting) >= ahead or (waiting and waiting[0][1].done()):
                     finish_oldest()
             while waiting:

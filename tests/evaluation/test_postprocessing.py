@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from jaxvae.errors import InputError
-from jaxvae.evaluation.postprocessing import NAMES, erode, median, remove_small, step
+from jaxvae.evaluation.postprocessing import median, remove_small
 from jaxvae.metrics.lesions import components
 
 
@@ -62,24 +62,6 @@ def test_only_small_components_are_removed(smallest):
     assert components(expected).number == components(predicted, smallest=smallest).number
 
 
-@pytest.mark.parametrize("voxels", [0, 1, 2, 4, 12])
-def test_erosion_removes_voxels_near_the_outside(voxels):
-    _, inside = brain(0)
-    inside[:, :3] = True
-    # Steps along the axes to the nearest voxel outside, the volume's border being outside too.
-    depth = ndimage.distance_transform_cdt(np.pad(inside, 1), "taxicab")[1:-1, 1:-1, 1:-1]
-    np.testing.assert_array_equal(erode(inside, voxels), depth > voxels)
-    assert not erode(inside & False, voxels).any()
-
-
-def test_every_step_has_a_name_and_applies_its_function():
-    volume, inside = brain(1)
-    assert [step(function, 3).name for function in NAMES] == ["median 3", "components >= 3", "eroded by 3"]
-    np.testing.assert_array_equal(step(median, 3).apply(volume), median(volume, 3))
-    np.testing.assert_array_equal(step(remove_small, 8).apply(volume > 1), remove_small(volume > 1, 8))
-    np.testing.assert_array_equal(step(erode, 2).apply(inside), erode(inside, 2))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -87,7 +69,6 @@ def test_every_step_has_a_name_and_applies_its_function():
         (lambda volume: median(volume[0]), r"volume has shape \(19, 15\)"),
         (lambda volume: median(volume * np.nan), "NaN"),
         (lambda volume: remove_small(volume, 8), "dtype float32"),
-        (lambda volume: erode(volume > 0, -1), "voxels=-1"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

@@ -17,9 +17,8 @@ from jaxvae.data.volumes.prepared_scan import read_scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_tables
-from jaxvae.evaluation.volume_baselines import baseline_volumes
 from jaxvae.evaluation.volume_measures import measure
-from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table, make_tables
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, baseline_volumes, make_table, make_tables
 from jaxvae.runs.run import load
 from jaxvae.scoring import volume_scores
 from scan_folders import FLAGS, head, write_patients, write_volume

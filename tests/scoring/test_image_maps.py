@@ -70,7 +70,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(run, tmp_path):
     named = [entries[0]._replace(name="../outside.png"), *entries]
     wanted, out = MapSettings(("combi",)), tmp_path / "out"
     there = load(run)
-    outcome = image_maps.write_images(there, named, out, wanted, {})
+    outcome = image_maps._write_images(there, named, out, wanted, {})
     assert (len(outcome.records), len(outcome.failed)) == (1, 1)
     assert "leads out of" in outcome.failed[0].reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
