@@ -79,7 +79,7 @@ def measure(
       thresholds: named numbers for each score; `{}` if there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
       smallest_component: predicted components of fewer voxels are removed before counting at thresholds.
-      overlap: the share of a lesion that has to be covered to be found, as for `jaxvae.metrics.lesions.detect`.
+      overlap: see `jaxvae.metrics.lesions.detect`.
       head: whether the region is a whole head, because the brain is unknown.
     Raises:
       InputError: arrays of different shapes, an empty region, NaN or infinite values inside it.
@@ -101,9 +101,8 @@ def measure(
     shares = np.where(lesion_of > 0, 1 / sizes[lesion_of], 0.0)
     scores = {}
     for score, scored in maps.items():
-        cropped = np.asarray(scored)[box]
         try:
-            values = as_scores(cropped[inside].astype(np.float32))
+            values = as_scores(np.asarray(scored)[box][inside].astype(np.float32))
         except InputError as error:
             raise InputError(f"{name}, {score}: {error}") from None
         at = {}

@@ -18,7 +18,8 @@ NOTE = (
     "each image or slice; in brackets the 95 % interval over resampled images or patients, if there are at least "
     f"{FEWEST_GROUPS}"
 )
-FOUND = f"a lesion of at least {VolumeSettings().smallest_lesion} voxels is found if one of its voxels reaches the threshold"
+SMALLEST = VolumeSettings().smallest_lesion
+FOUND = f"a lesion of at least {SMALLEST} voxels is found if one of its voxels reaches the threshold"
 
 
 class Table(NamedTuple):

@@ -23,7 +23,7 @@ from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.prepared_scan import PreparedScan, read_scan
 from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
-from jaxvae.errors import InputError, command
+from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
 from jaxvae.scores.batches import BATCH, score_batches
 
@@ -60,9 +60,8 @@ def slicing_of(run: Run) -> Slicing:
     """
     if run.kind is not kinds.VOLUMES:
         trained_on = Path(run.config["data"]["data"]).name
-        prepare = command("prepare", "FOLDER", out="PATH")
         raise InputError(
-            f"the run was trained on {trained_on}, not on volumes; prepare some with {prepare} and train on them"
+            f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare` and train on them"
         )
     return slices.from_config(run.config["volumes"]["slicing"])
 
