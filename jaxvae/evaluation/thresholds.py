@@ -101,7 +101,8 @@ def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
     height, width, _ = run.model.image_shape
     if run.kind is kinds.VOLUMES:
         opened = cache.open_cache(run.config["data"]["data"])
-        return volume_tables.slice_thresholds(run, opened, _thinned(validation, MOST_VOXELS // (height * width)))
+        thinned = _thinned(validation, MOST_VOXELS // (height * width))
+        return volume_tables.validation_slice_thresholds(run, opened, thinned)
     validation = _thinned(validation, MOST_PIXELS // (height * width))
     count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
     # Only pixels that may lie above a threshold are stored, so that a large validation set needs little memory.

@@ -102,8 +102,8 @@ def make_tables(
         the tables have no columns at thresholds.
       resamples: bootstrap resamples over patients.
       measures_dir: a folder for the measures of each volume, so that a call that was killed can be continued.
-      slice_thresholds: thresholds of `slice_thresholds`, used if `healthy` is empty: for the maps on
-        the scan's own grid, and for everything at the model's resolution.
+      slice_thresholds: from `validation_slice_thresholds`, used if `healthy` is empty: for the maps on the scan's own
+        grid, and for everything at the model's resolution.
     Raises:
       InputError: a scan cannot be read.
     """
@@ -264,13 +264,8 @@ def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndar
     return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
 
 
-def slice_thresholds(run: Run, opened: Cache, validation: Dataset) -> Thresholds:
-    """The thresholds that a share of the brain's voxels in healthy slices reach, baselines included.
-
-    Args:
-      opened: the prepared volumes of the slices.
-      validation: slices without a lesion.
-    """
+def validation_slice_thresholds(run: Run, opened: Cache, validation: Dataset) -> Thresholds:
+    """The thresholds that a share of the brain's voxels in healthy slices of volumes reach, baselines included."""
     maps = score_dataset(run, validation, reconstructions=False, label="validation").maps
     return healthy_thresholds(measure_slices(opened, validation, maps, {}, VolumeSettings()))
 
@@ -284,13 +279,12 @@ def slice_table(
     *,
     resamples: int = 1000,
 ) -> VolumeTable:
-    """The table at the model's resolution, as `volume_tables.make_tables` makes it from scans.
+    """The table at the model's resolution, as `make_tables` makes it from scans.
 
     Args:
-      opened: the prepared volumes of the slices.
-      test: the slices.
+      opened: the prepared volumes of the slices `test`.
       maps: [N, S, S, 1] each, in the order of `test`.
-      thresholds: of `slice_thresholds`; if empty, the table has no columns at thresholds.
+      thresholds: of `validation_slice_thresholds`; if empty, the table has no columns at thresholds.
     """
     measures = measure_slices(opened, test, maps, thresholds, settings)
     return make_table("model_resolution", settings, measures, thresholds, [], resamples)
