@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
+from jaxvae.cli.complaints import with_flags
 from jaxvae.cli.words import counted, shortened, spaced
 from jaxvae.errors import InputError, command
 from jaxvae.scores import MAPS
@@ -141,7 +142,7 @@ class Score:
             seconds = ", ".join(f"{value / written:.2f} s to {stage}" for stage, value in stages)
             print(f"  a volume took {seconds}; stages overlap")
         for warning, names in sorted(outcome.warnings.items(), key=lambda item: -len(item[1]))[:SHOWN]:
-            print(f"  {shortened(names)}: {warning}")
+            print(with_flags(f"  {shortened(names)}: {warning}", vars(self)))
         self._report_failures(folder, outcome, "volumes")
 
     def _map_settings(self, run: Run) -> MapSettings:
@@ -165,7 +166,7 @@ class Score:
     def _report_failures(self, folder: Path, outcome: Outcome, noun: str) -> None:
         failed = outcome.failed
         for one in failed[:SHOWN]:
-            print(f"  left out: {one.reason}")
+            print(with_flags(f"  left out: {one.reason}", vars(self)))
         if len(failed) > SHOWN:
             print(f"  and {len(failed) - SHOWN} more")
         if failed:
