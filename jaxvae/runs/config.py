@@ -127,8 +127,15 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
 
 
 def steps_per_epoch(config: Config) -> int:
-    """Steps in one pass through the training images."""
-    return config["images"]["train"] // config["train"]["batch_size"]
+    """Steps in one pass through the training images.
+
+    Raises:
+      InputError: the configuration is damaged.
+    """
+    images, batch_size = config["images"].get("train"), config["train"].get("batch_size")
+    if type(images) is not int or type(batch_size) is not int or batch_size < 1:
+        raise InputError("config.json: images.train or train.batch_size is damaged; restore it, or train again")
+    return images // batch_size
 
 
 def total_steps(config: Config) -> int:

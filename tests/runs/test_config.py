@@ -106,7 +106,16 @@ def test_a_config_without_a_length_is_refused(tmp_path: Path, splits: Splits) ->
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [{"train": {}}, {"model": {"name": "ConvVAE"}}, {"hparams": {"gamma": 1}}])
+@pytest.mark.parametrize("batch_size", [0, "4", None])
+def test_a_damaged_batch_size_is_refused(splits: Splits, batch_size: object) -> None:
+    config = make_config(SOURCE, splits, Settings(features=(4,)))
+    with pytest.raises(InputError, match=r"config.json: images.train or train.batch_size is damaged"):
+        total_steps(config | {"train": {"batch_size": batch_size}})
+
+
+@pytest.mark.parametrize(
+    "damage", [{"train": {"batch_size": 4}}, {"model": {"name": "ConvVAE"}}, {"hparams": {"gamma": 1}}]
+)
 def test_a_config_that_gives_no_settings_is_refused(splits: Splits, damage: dict) -> None:
     config = make_config(SOURCE, splits, Settings(features=(4,)))
     with pytest.raises(InputError, match=r"config.json: its settings are not as this version writes them"):
