@@ -9,8 +9,6 @@ __init__.pyi lists the public names and where they are defined. Each is imported
 `import jaxvae` takes no time.
 """
 
-from __future__ import annotations
-
 import ast
 from importlib import import_module
 from pathlib import Path

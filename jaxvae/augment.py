@@ -1,7 +1,5 @@
 """Augmentation of batches on the device: geometry, brightness and noise."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The processor, accelerator and versions of a measurement."""
 
-from __future__ import annotations
-
 import platform
 from importlib.metadata import version
 from pathlib import Path

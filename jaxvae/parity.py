@@ -11,8 +11,6 @@ The paper's code is github MIC-DKFZ/vae-anomaly-experiments, commit e7ae647. `re
    pixel. Combi scales the KL gradient to 0..1 over the whole batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Progress bars on stderr, silent if stderr is not a terminal."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

@@ -4,8 +4,6 @@ JAX aborts a process with a C++ stack if a port is taken or another process is m
 address first, and every process sends it its number. Then all processes start JAX, which uses the same address.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -3,8 +3,6 @@
 A mesh has one axis: "run" for the runs of a population, or "data" for the images of a batch.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

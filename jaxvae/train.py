@@ -5,8 +5,6 @@ learning rate does not compile again and a population of runs is one vmap. The s
 the batch of each step, its augmentation and its noise. So a resumed run equals an uninterrupted one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args

@@ -3,8 +3,6 @@
 Letters in shapes: B images; H, W, C rows, columns and channels; Z latents; R runs; S steps.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

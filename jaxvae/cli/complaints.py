@@ -1,7 +1,5 @@
 """Error messages in one line, with the flags that were typed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 

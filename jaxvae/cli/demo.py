@@ -1,7 +1,5 @@
 """`jaxvae demo`: train, evaluate and report on synthetic images."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

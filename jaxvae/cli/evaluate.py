@@ -1,7 +1,5 @@
 """`jaxvae evaluate`: metrics of a run on labelled images or volumes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

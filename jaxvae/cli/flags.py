@@ -1,7 +1,5 @@
 """Annotations of flags: how they appear in --help."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """`jaxvae prepare`: download a data set, or cut a folder of volumes into slices."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path

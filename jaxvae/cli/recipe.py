@@ -1,7 +1,5 @@
 """The flags of the settings of a run: those that `sweep` shares, and all of them for `train`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

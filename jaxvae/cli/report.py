@@ -1,7 +1,5 @@
 """`jaxvae report`: figures, tables and a page from an evaluated run."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

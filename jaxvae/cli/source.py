@@ -1,7 +1,5 @@
 """The flags that say which images, shared by `train` and `sweep`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

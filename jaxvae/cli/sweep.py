@@ -1,7 +1,5 @@
 """`jaxvae sweep`: all combinations of settings, trained as populations, in one table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated

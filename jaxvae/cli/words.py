@@ -1,7 +1,5 @@
 """Words in the output of the commands."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

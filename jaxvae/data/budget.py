@@ -1,7 +1,5 @@
 """A memory budget for threads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition

@@ -1,7 +1,5 @@
 """Dataset and Splits, the records of all data modules: images, labels, masks, names; splits by group; fingerprints."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The rule for positive values in masks of images and volumes."""
 
-from __future__ import annotations
-
 import numpy as np
 
 WHOLE = 1e-3  # the largest distance of a label from a whole number

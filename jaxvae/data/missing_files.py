@@ -1,7 +1,5 @@
 """Errors for files and folders that are missing, empty, or links to files that were not fetched."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

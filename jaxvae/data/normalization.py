@@ -1,7 +1,5 @@
 """Intensities of images and volumes: bytes as fractions, z-score and robust normalization."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The file format of tensorflow-datasets that works without TensorFlow and keeps every example."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jaxvae.errors import ArgumentError

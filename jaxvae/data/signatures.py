@@ -1,7 +1,5 @@
 """The kind of a file by its first bytes, and whether it fits the file's name."""
 
-from __future__ import annotations
-
 import codecs
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Evaluation of a run: the metrics of its scores on labelled images or volumes."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from functools import lru_cache

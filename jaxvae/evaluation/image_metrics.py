@@ -1,7 +1,5 @@
 """Tables of image metrics: one row per score, including the baselines without a model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

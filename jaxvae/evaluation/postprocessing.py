@@ -5,8 +5,6 @@ usual steps are those of Baur et al. 2021 (Autoencoders for unsupervised anomaly
 5x5x5 median, and no components of 7 voxels or fewer.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from jaxvae.errors import InputError

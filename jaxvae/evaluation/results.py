@@ -5,8 +5,6 @@ scores/            the scores of the test images (`jaxvae.scoring.score_files`)
 measures/          only while volumes are evaluated: the measures of the finished ones, to resume from
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

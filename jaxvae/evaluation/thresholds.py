@@ -5,8 +5,6 @@ intensity range of the training images. trained_on.jsonl (`jaxvae.runs.trained_o
 finished run therefore does not need its own images any more.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 

@@ -4,8 +4,6 @@
 inflates an AUROC, so each table has to name its region.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

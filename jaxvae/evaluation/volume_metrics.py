@@ -6,8 +6,6 @@ best Dice is chosen on the labels of the test itself. Pooled metrics take all vo
 called mean are means over volumes with a lesion.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

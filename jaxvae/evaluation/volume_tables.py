@@ -5,8 +5,6 @@ counts: maps are 0 in planes that were dropped, so a lesion there is missed. Thr
 the run was not trained on. Each table has thresholds from its own maps.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ many trained networks (Meissen et al. 2021, Challenging current semi-supervised 
 MRI).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from jaxvae.errors import InputError

@@ -1,7 +1,5 @@
 """Checks of scores and labels. InputError says which array is wrong and how."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from jaxvae.errors import InputError

@@ -1,7 +1,5 @@
 """ROC and precision-recall curves for plots: few points, all exact."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -5,8 +5,6 @@ scores rounded to their bins. Its bounds hold for the scores themselves, for any
 a bin with pixels of one class does not widen them.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

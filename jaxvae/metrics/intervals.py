@@ -5,8 +5,6 @@ without an anomalous or without a healthy pixel has no metric and is drawn again
 draw the same groups for the same seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

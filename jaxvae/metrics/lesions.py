@@ -4,8 +4,6 @@ A lesion is a 26-connected component of a mask, so voxels that touch at a corner
 bool.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dice and intersection over union of two binary arrays."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from jaxvae.errors import InputError

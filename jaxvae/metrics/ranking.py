@@ -7,8 +7,6 @@ Each class is sorted once, then the counts at a threshold are binary searches: 1
 distinct score is a threshold, so there is no grid to choose. Counts are integers and ratios float64.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 

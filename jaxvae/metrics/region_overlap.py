@@ -1,7 +1,5 @@
 """AUPRO: area under the per-region-overlap curve, where small lesions count as much as large ones."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from jaxvae.errors import InputError

@@ -1,7 +1,5 @@
 """The convolutional network of the paper, for brain MRI."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

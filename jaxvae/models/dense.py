@@ -1,7 +1,5 @@
 """The dense network of the paper, for FashionMNIST."""
 
-from __future__ import annotations
-
 import math
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """The `Model` protocol and its functions: encode, decode, reparameterize."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol

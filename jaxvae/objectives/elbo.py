@@ -1,7 +1,5 @@
 """The negative ELBO in two terms, KL(q(z|x) || p(z)) and -E log p(x|z)."""
 
-from __future__ import annotations
-
 import math
 from typing import Protocol
 

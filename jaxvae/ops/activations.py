@@ -5,8 +5,6 @@ maximum, JAX keeps the input, selects twice and adds. A product also passes NaN 
 gradient of 0, the score of a healthy pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -23,8 +23,6 @@ The results are the same to rounding. The measurements are in experiments/result
 derivatives of any order work; forward mode (`jax.jvp`) does not.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scaling, flattening and smoothing of images and maps [B, H, W, C]."""
 
-from __future__ import annotations
-
 import math
 from functools import reduce
 

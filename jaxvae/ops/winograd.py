@@ -18,8 +18,6 @@ the three maps of `jaxvae.ops.convolutions` is linear in both of its arrays, so 
 Here * is nine matrix products: over the channels for all tiles of 2x2 features in F and I, over the tiles in W.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import product
 

@@ -8,8 +8,6 @@ Each run equals the same run trained alone, to float tolerance. A program has on
 so loop over these in Python.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Score images with many runs as one program."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

@@ -1,7 +1,5 @@
 """Figures, tables and the page of an evaluated run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables of an evaluation: captions, rows and columns for the terminal, the page and results.md."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

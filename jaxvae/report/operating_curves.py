@@ -1,7 +1,5 @@
 """Figure of ROC and precision-recall curves, side by side."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 

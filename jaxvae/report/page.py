@@ -1,7 +1,5 @@
 """HTML pages as single files that load nothing from elsewhere."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Figure of single images: the image, its reconstruction, its maps and its mask."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence

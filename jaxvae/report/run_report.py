@@ -1,7 +1,5 @@
 """The report of an evaluated run: figures, tables, and one page with all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

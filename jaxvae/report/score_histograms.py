@@ -1,7 +1,5 @@
 """Figure of the histograms of scores, healthy against anomalous."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Table and figures of a sweep: settings by rank, bars along each axis, and a heat map of every two axes."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics

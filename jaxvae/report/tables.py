@@ -6,8 +6,6 @@ columns whose best value is marked, as `{"auroc": max, "seconds": min}`; by defa
 of decimals. Values that look the same are marked together; if all look the same, none is marked.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

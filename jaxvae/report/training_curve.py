@@ -1,7 +1,5 @@
 """Figure of the training: the loss and its two terms over the steps."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

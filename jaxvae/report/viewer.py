@@ -3,8 +3,6 @@
 The section that `viewer` returns holds the voxels as pictures and everything else as JSON. The page needs no server.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """The memory that a population takes, and the memory that is free."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path, PurePosixPath
 from typing import Any

@@ -1,7 +1,5 @@
 """Checkpoints of training states. The only file that uses orbax."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """config.json of a run: all that decides its result. Made from settings and images, read, and compared."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

@@ -1,7 +1,5 @@
 """Paths that Orbax can use, and its errors in one line."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -10,8 +10,6 @@ evaluation.json    the metrics on its test images; those on other images are in 
 scores/ report/    what was computed from it
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path

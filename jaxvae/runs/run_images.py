@@ -1,7 +1,5 @@
 """The images of a run: its own splits, and the labelled images of other folders to test it on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Signals that ask a process to end: they are recorded, so that it can end where it can be continued."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ One line per training or validation image, or per volume: its file, links follow
 The sketch recognises an image in another folder or under another name.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Each chunk is one call of `jaxvae.fit`. Between chunks come the validation, the 
 bar and the answer to signals. A continued run reads metrics.jsonl for all that its checkpoint lacks.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import signal

@@ -5,8 +5,6 @@ in `combine` and a line here; a new gradient is a field of `PixelScores`, its pu
 Importing the table does not import JAX.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

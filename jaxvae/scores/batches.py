@@ -1,7 +1,5 @@
 """All scores of a batch, and of any number of images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Combi: the product or the sum of the reconstruction error and the KL gradient."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import jax.numpy as jnp

@@ -5,8 +5,6 @@ noise depends on the position in the batch. Gradients are taken per image, of th
 respect to that image (not of a batch mean).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

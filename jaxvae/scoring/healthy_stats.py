@@ -10,8 +10,6 @@ thresholds.json    {"step", "images", "thresholds", "ranges"}
 thresholds, or no file at all if they were trained on volumes.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -10,8 +10,6 @@ OUT/failed.jsonl          the images that could not be scored, with their reason
 OUT/left_out.jsonl        the files of the folder that are not scored, such as masks, with their reasons
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

@@ -1,7 +1,5 @@
 """A heat map laid over a grey image, and the colours of both."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -5,8 +5,6 @@ samples.jsonl          one line per image: name, group, kind, anomalous, elbo, k
 reconstructions.npy    [N, H, W, C] float32
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -10,8 +10,6 @@ OUT/failed.jsonl         the scans that could not be scored, with their reasons
 With a shard, the names of the last two files include it.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 Batches are filled across volumes. The score of a slice does not depend on its batch.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence

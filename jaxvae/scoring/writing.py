@@ -1,7 +1,5 @@
 """Writing scored images or volumes into a folder, in threads, while the next ones are scored."""
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

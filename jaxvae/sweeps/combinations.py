@@ -1,7 +1,5 @@
 """The axes of a sweep, and the settings of a run for each combination of their values."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ The plan fixes which runs share a program. So a sweep has the same table however
 processes work on it.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

@@ -1,7 +1,5 @@
 """One program of a sweep: its runs are trained as a population, then each run is tested."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The settings of a sweep ranked by a score: mean, standard deviation and worst over their seeds."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A sweep from its axes to its table: plan, train what is missing, and rank the settings."""
 
-from __future__ import annotations
-
 import functools
 import sys
 import time

@@ -1,7 +1,5 @@
 """Downloading FashionMNIST."""
 
-from __future__ import annotations
-
 import http.client
 import threading
 import urllib.request

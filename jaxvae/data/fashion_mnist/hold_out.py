@@ -3,8 +3,6 @@
 References: Xiao et al., "Fashion-MNIST", 2017 (arXiv 1708.07747).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The four official IDX files of FashionMNIST: their names and checksums, and reading them, compressed or not."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import math

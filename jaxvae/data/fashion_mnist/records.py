@@ -4,8 +4,6 @@ The builder of tensorflow-datasets itself unpacks and encodes with TensorFlow. T
 array_record, which has random access. Other formats are refused (`jaxvae.data.record_format`).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

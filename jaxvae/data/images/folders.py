@@ -3,8 +3,6 @@
 The layouts are in `layouts`. Every file that is not used is listed with its kind.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -16,8 +16,6 @@ Names are compared without case. `ok` and `normal` mean `good` too. A benchmark 
 no masks. References: Bergmann et al., CVPR 2019 (MVTec AD).
 """
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Layouts are in `layouts`, file formats in `image_files`, and the rule for positive mask values in `masks`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Preparation of images for a model: channels, size and normalization. Each run records its own."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """All files below a folder: images by folder, masks by their names, and the rest."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

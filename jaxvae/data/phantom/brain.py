@@ -6,8 +6,6 @@ near a sulcus, grey matter in a ribbon around it, white matter beyond. The const
 of adults, between the basal ganglia and the centrum semiovale.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

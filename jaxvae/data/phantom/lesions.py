@@ -3,8 +3,6 @@
 Arrays are [N, P] in the normalised coordinates of `brain`: N slices with one lesion each, P pixels.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

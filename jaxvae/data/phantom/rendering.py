@@ -1,7 +1,5 @@
 """The embedded data set: synthetic T2-like brain slices with lesions and exact masks."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 

@@ -7,8 +7,6 @@ numbers (`run-1` is `run-01`), all other values as text. Masks are found below `
 https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

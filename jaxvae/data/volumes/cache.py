@@ -9,8 +9,6 @@ masks.npy         [N, S, S, 1] bool; [0, ...] without lesion masks
 plan.json, parts/ only during preparation, which continues from its finished volumes after it was killed
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Preparation of volumes: scans are sliced in parallel into part files, which are joined into a `cache`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The brain of a scan without a brain mask, found in the image."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import numpy as np

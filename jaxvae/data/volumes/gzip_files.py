@@ -1,7 +1,5 @@
 """Compressed volumes: fast gzip, and unpacking with bounded memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

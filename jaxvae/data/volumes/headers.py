@@ -3,8 +3,6 @@
 A damaged field is repaired with a warning if other fields tell its value. Otherwise the file is refused.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock

@@ -1,7 +1,5 @@
 """Layouts of known data sets: patterns for the scans and their masks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -4,8 +4,6 @@ A star beside the scan's text does not continue a name: for the scan `run-1`, `{
 and `run-1_left_mask.nii`, but not `run-10_mask.nii`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -8,8 +8,6 @@ Each mask belongs to one scan:
 - A pattern that gives several scans the same text gives them the same mask (`scans.shared` reports it).
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
 from collections.abc import Sequence

@@ -4,8 +4,6 @@
 Links to nothing are found, so that the reader of the file can report them as missing.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Reading and preparing one scan: its volume, its brain (by a mask or found in the image) and its slices."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

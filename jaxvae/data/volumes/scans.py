@@ -6,8 +6,6 @@ scans' pattern matched. With scans at `T1/*_T1.nii.gz` and brain masks at `DLMUS
 pattern must match one file, as `pairing` says. In BIDS, masks are paired by entities (`bids`).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence

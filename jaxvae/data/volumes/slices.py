@@ -4,8 +4,6 @@ The brain is normalised as a whole and cut out with a box that is square in mill
 resized to size x size pixels. Rows run from front to back, columns from the patient's left to the right.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 

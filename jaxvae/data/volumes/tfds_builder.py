@@ -7,8 +7,6 @@
 The records are array_record; other formats are refused (`jaxvae.data.record_format`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Inside jaxvae a volume is [X, Y, Z] in RAS order: x runs to the patient's right,
 and flipped for that but never interpolated, so a map returns to the file's order exactly.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path
