@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxvae import files
+from jaxvae.data import kinds
 from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
@@ -134,6 +135,7 @@ def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[st
     """
     before = files.claim(out, note, settings, what="a folder of maps", beside_others=True)
     if before is not None:
+        before = kinds.with_new_names(before)
         if before.get("folder") != settings.get("folder"):
             raise InputError(f"{out}: holds the maps of {before.get('folder')}; name another `out`")
         files.refuse_other_settings(out, before, settings, way_out="name another `out`")

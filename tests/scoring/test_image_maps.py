@@ -166,6 +166,18 @@ def test_half_a_line_of_a_killed_process_is_removed(run, tmp_path):
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 2
 
 
+def test_a_folder_of_maps_of_an_earlier_version_continues(run, tmp_path):
+    draw(tmp_path / "in" / "0.png", seed=0)
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    note = json.loads((tmp_path / "out" / "images.json").read_text())
+    note["images"]["learnt_from"] = note["images"].pop("image_names")
+    (tmp_path / "out" / "images.json").write_text(json.dumps(note))
+    moment = (tmp_path / "out" / "0_combi.npy").stat().st_mtime_ns
+    draw(tmp_path / "in" / "1.png", seed=1)
+    assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
+    assert (tmp_path / "out" / "0_combi.npy").stat().st_mtime_ns == moment
+
+
 def test_without_a_threshold_old_masks_are_removed(run, tmp_path, capsys):
     draw(tmp_path / "in" / "0.png", seed=0)
     assert main(score(run, tmp_path / "in", tmp_path / "out")) == 0
