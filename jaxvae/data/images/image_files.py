@@ -1,14 +1,16 @@
 """Reading PNG, JPEG, BMP, WebP, TIFF and npy images without loss of depth, and writing maps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import PIL.features
+import PIL.Image
+import PIL.ImageOps
+import tifffile
 
 from jaxvae.data import masks
 from jaxvae.data.images import tiff
@@ -16,9 +18,6 @@ from jaxvae.data.missing_files import refuse_unreadable
 from jaxvae.data.signatures import kind_of, mismatch
 from jaxvae.errors import InputError, reason
 from jaxvae.files import replacing
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 PHOTOGRAPHS = ("a PNG file", "a JPEG file")
 KINDS = {
@@ -73,8 +72,6 @@ def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
 
 def orientation(path: Path) -> int:
     """The EXIF orientation by which `read` rotates an image, 1 (upright) to 8."""
-    import PIL.Image
-
     if path.suffix.lower() in (".npy", ".tif", ".tiff"):
         return 1
     try:
@@ -104,8 +101,6 @@ class Size(NamedTuple):
 
 def size(path: Path) -> Size:
     """The size of an image, 0 for a file that `read` refuses."""
-    import PIL.Image
-
     try:
         if path.suffix.lower() == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -163,8 +158,6 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
         if path.suffix.lower() == ".npy":
             np.save(file, values)
         else:
-            import tifffile
-
             # Without the photometric a map of three channels would be read as a colour image.
             layout = "contig" if values.ndim == 3 else None
             tifffile.imwrite(file, values, photometric="minisblack", planarconfig=layout, metadata=None)
@@ -172,11 +165,9 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write a uint8 image, [H, W], [H, W, 1] or RGB [H, W, 3]. The file appears whole or not at all."""
-    from PIL import Image
-
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     with replacing(path) as file:
-        Image.fromarray(image).save(file, format="PNG")
+        PIL.Image.fromarray(image).save(file, format="PNG")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -186,8 +177,6 @@ def _read_npy(path: Path) -> np.ndarray:
 
 
 def _read_with_pillow(path: Path) -> np.ndarray:
-    from PIL import ImageOps
-
     formats = {".bmp": ("BMP",), ".webp": ("WEBP",)}
     # Other formats under these suffixes are refused, because Pillow drops bits of some without an error.
     with _opened(path, formats=formats.get(path.suffix.lower(), ("PNG", "JPEG"))) as image:
@@ -196,38 +185,28 @@ def _read_with_pillow(path: Path) -> np.ndarray:
         # A JPEG with several pictures holds the photograph and thumbnails.
         if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
             raise InputError(f"{path}: is animated, with {getattr(image, 'n_frames', 1)} frames; save the one to use")
-        ImageOps.exif_transpose(image, in_place=True)
+        PIL.ImageOps.exif_transpose(image, in_place=True)
         return _pillow_array(image, path)
 
 
 @contextmanager
-def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image]:
-    import PIL.Image
-
+def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[PIL.Image.Image]:
     try:
         with PIL.Image.open(path, formats=formats) as image:
             if math.prod(image.size) * BYTES_PER_PIXEL.get(image.mode, 12) > LARGEST:
                 size = "x".join(map(str, image.size))
                 raise InputError(f"{path}: has {size} pixels, too many for one image; save it in parts")
             if image.format == "PNG":
-                _check_png(path)
+                # Raises SyntaxError or OSError if the checksum of a chunk is wrong, which decoding does not check.
+                with PIL.Image.open(path, formats=("PNG",)) as chunks:
+                    chunks.verify()
             yield image
     except PIL.Image.DecompressionBombError as error:
         raise InputError(f"{path}: is too large for Pillow ({error}); save it as TIFF or npy, or in parts") from error
     except PIL.UnidentifiedImageError:
-        from PIL import features
-
-        if formats == ("WEBP",) and not features.check("webp"):
+        if formats == ("WEBP",) and not PIL.features.check("webp"):
             raise InputError(f"{path}: this Pillow cannot read WebP; install a newer one with pip") from None
         raise
-
-
-def _check_png(path: Path) -> None:
-    """Raise SyntaxError or OSError if the checksum of a chunk is wrong. Pillow does not check it to decode pixels."""
-    import PIL.Image
-
-    with PIL.Image.open(path, formats=("PNG",)) as image:
-        image.verify()
 
 
 def _png_depth(path: Path) -> int:
@@ -237,15 +216,10 @@ def _png_depth(path: Path) -> int:
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    found = tiff.read(path)
-    if found is None:
-        return _read_tiff_with_pillow(path)
-    image = _channels_last(found.values, path)
-    return _without_alpha(image, path) if found.has_alpha else image
-
-
-def _read_tiff_with_pillow(path: Path) -> np.ndarray:
-    """JPEG compression and YCbCr colours, of 8 bits."""
+    if found := tiff.read(path):
+        image = _channels_last(found.values, path)
+        return _without_alpha(image, path) if found.has_alpha else image
+    # JPEG compression and YCbCr colours, of 8 bits.
     with _opened(path, formats=("TIFF",)) as image:
         if getattr(image, "n_frames", 1) > 1 or image.mode not in ("L", "RGB", "RGBA", "LA", "CMYK", "LAB"):
             raise InputError(
@@ -254,7 +228,7 @@ def _read_tiff_with_pillow(path: Path) -> np.ndarray:
         return _pillow_array(image, path)
 
 
-def _pillow_array(image: Image, path: Path) -> np.ndarray:
+def _pillow_array(image: PIL.Image.Image, path: Path) -> np.ndarray:
     if image.has_transparency_data:
         _without_alpha(np.asarray(image.convert("RGBA")), path)
     if image.mode in ("P", "PA", "RGBA"):
@@ -296,16 +270,13 @@ def _as_image(array: np.ndarray, path: Path) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind == "u" and image.dtype.itemsize == 2:
-        image = image.astype(np.float32)
-        image /= 65535
-        return image
+        return np.divide(image, np.float32(65535))
     if image.dtype.kind != "f":
         raise InputError(
             f"{path}: holds {image.dtype}, which has no range to map to 0..1; save it as uint8, uint16 or float32"
         )
     with np.errstate(over="ignore"):
         image = image.astype(np.float32)
-    if not np.isfinite(image).all():
-        count = int((~np.isfinite(image)).sum())
+    if count := image.size - np.count_nonzero(np.isfinite(image)):
         raise InputError(f"{path}: {count} of its values are NaN or infinite in float32; replace them first")
     return image

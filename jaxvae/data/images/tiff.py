@@ -4,22 +4,19 @@ tifffile reads the structure of a file. Its strips or tiles are unpacked one at 
 Pillow contains. So every depth and every number of channels is kept.
 """
 
-from __future__ import annotations
-
 import io
 import lzma
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
+import tifffile
 
 from jaxvae.errors import InputError
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 LARGEST = 1 << 30  # bytes per image
 # The compressions by their TIFF numbers.
@@ -45,8 +42,6 @@ def read(path: Path) -> Samples | None:
     Raises:
       InputError: a stack of planes or times, several images, stored rotated, too large, or an unknown compression.
     """
-    import tifffile
-
     # The other files of an OME data set are separate images.
     with tifffile.TiffFile(path, _multifile=False) as file:
         _refuse_cut(file, path)
@@ -72,14 +67,12 @@ def read(path: Path) -> Samples | None:
 
 def size(path: Path) -> tuple[int, int]:
     """(samples, bytes per sample) of the first image in a file, by its header."""
-    import tifffile
-
     with tifffile.TiffFile(path, _multifile=False) as file:
         series = file.series[0]
         return math.prod(series.shape), series.dtype.itemsize
 
 
-def _refuse_cut(file: TiffFile, path: Path) -> None:
+def _refuse_cut(file: tifffile.TiffFile, path: Path) -> None:
     """Raise InputError if the last page refers to a further one that is missing, which tifffile ignores."""
     handle, form = file.filehandle, file.tiff
     handle.seek(file.pages[-1].offset)
@@ -89,7 +82,7 @@ def _refuse_cut(file: TiffFile, path: Path) -> None:
         raise InputError(f"{path}: lacks pages after its first {len(file.pages)}; copy it again")
 
 
-def _checked(file, path: Path) -> TiffPageSeries:
+def _checked(file, path: Path) -> tifffile.TiffPageSeries:
     """The series of a file. Raises InputError unless it is one image that can be read."""
     if len(file.series) != 1:
         found = f"holds {len(file.series)} images of different kinds" if file.series else "holds no image"
@@ -119,10 +112,8 @@ def _checked(file, path: Path) -> TiffPageSeries:
     return series
 
 
-def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
+def _values(series: tifffile.TiffPageSeries, page: tifffile.TiffPage, path: Path) -> np.ndarray:
     """The samples of all pages, as stored."""
-    import tifffile
-
     simple = page.bitspersample in (8, 16, 32, 64) and page.predictor == 1 and page.fillorder == 1
     if page.compression in UNPACKED and not (page.compression == 1 and simple):
         return np.stack([_page(one.aspage(), path) for one in series.pages if one]).reshape(series.shape)
@@ -139,7 +130,7 @@ def _values(series: TiffPageSeries, page: TiffPage, path: Path) -> np.ndarray:
         raise InputError(f"{path}: has {name} compression; {way_out}") from error
 
 
-def _segments(page: TiffPage, path: Path) -> tuple[int, int, int, int]:
+def _segments(page: tifffile.TiffPage, path: Path) -> tuple[int, int, int, int]:
     """(rows and columns of a strip or tile, the number down and across). Raises InputError if some are missing."""
     planes, _, height, width, _ = page.shaped
     tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)
@@ -149,7 +140,7 @@ def _segments(page: TiffPage, path: Path) -> tuple[int, int, int, int]:
     return tall, wide, down, across
 
 
-def _page(page: TiffPage, path: Path) -> np.ndarray:
+def _page(page: tifffile.TiffPage, path: Path) -> np.ndarray:
     """The samples of one page, [samples, H, W, samples per pixel] as stored."""
     planes, _, height, width, samples = page.shaped
     tall, wide, down, across = _segments(page, path)
@@ -170,7 +161,7 @@ def _page(page: TiffPage, path: Path) -> np.ndarray:
     return out
 
 
-def _segment(data: bytes, page: TiffPage, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
+def _segment(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
     """One strip or tile, unpacked: [rows, columns, samples]."""
     rows, columns, samples = shape
     bits = page.bitspersample
@@ -215,10 +206,8 @@ def _inflated(data: bytes, compression: int, size: int) -> bytes:
     return zlib.decompressobj().decompress(data, size)
 
 
-def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: int) -> np.ndarray:
+def _by_libtiff(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int], *, bits: int) -> np.ndarray:
     """[H, W]: a strip unpacked by libtiff, which gets it as a grey TIFF with one strip."""
-    import PIL.Image
-
     options = page.tags.valueof(292, 0) if page.compression == 3 else 0
     values = {256: shape[1], 257: shape[0], 258: bits, 259: page.compression, 262: 1, 266: page.fillorder, 273: 0}
     values |= {277: 1, 278: shape[0], 279: len(data), 292: options}
@@ -233,7 +222,7 @@ def _by_libtiff(data: bytes, page: TiffPage, shape: tuple[int, int], *, bits: in
         raise InputError(f"{name}: has a strip that is too large ({error}); save it in smaller strips") from error
 
 
-def _coloured(values: np.ndarray, page: TiffPage, path: Path) -> np.ndarray:
+def _coloured(values: np.ndarray, page: tifffile.TiffPage, path: Path) -> np.ndarray:
     """[H, W, 3] uint8: the colours of palette indices."""
     colours = page.colormap
     if colours is None or values.ndim != 2 or colours.shape[1] <= int(values.max()):
