@@ -39,8 +39,8 @@ def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["ima
     step = max(1, STRIP // (height * channels))
     for start in range(0, width, step):
         strip = as_float(image[:, start : start + step])
-        rows[:, start : start + step] = along(0, area_weights(tall, height), strip)
-    return np.ascontiguousarray(along(1, area_weights(wide, width), rows))
+        rows[:, start : start + step] = along(0, weights(tall, height, areas=True), strip)
+    return np.ascontiguousarray(along(1, weights(wide, width, areas=True), rows))
 
 
 def on_grid(map: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -67,29 +67,22 @@ def along(axis: int, weights: csr_array, array: np.ndarray) -> np.ndarray:
     return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
 
 
-def weights(size: int, length: int) -> csr_array:
-    """[size, length] float32, rows sum to 1: averages over areas to shrink, linear interpolation to enlarge."""
-    return area_weights(size, length) if size <= length else _linear_weights(size, length)
+@lru_cache(maxsize=128)
+def weights(size: int, length: int, *, areas: bool = False) -> csr_array:
+    """[size, length] float32, rows sum to 1: averages over areas to shrink, linear interpolation to enlarge.
 
-
-@lru_cache(maxsize=64)
-def area_weights(size: int, length: int) -> csr_array:
-    """[size, length] float32: the share of each old pixel in each new one; rows sum to 1."""
+    With `areas`, the share of each old pixel in each new one is its weight for enlarging too.
+    """
     from scipy.sparse import csr_array
 
-    edges = np.arange(size + 1) * (length / size)
     pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return csr_array((np.clip(overlap, 0, None) * (size / length)).astype(np.float32))
-
-
-@lru_cache(maxsize=64)
-def _linear_weights(size: int, length: int) -> csr_array:
-    """[size, length] float32: interpolation between the centres of old pixels, constant beyond the outermost."""
-    from scipy.sparse import csr_array
-
+    if areas or size <= length:
+        edges = np.arange(size + 1) * (length / size)
+        overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+        return csr_array((np.clip(overlap, 0, None) * (size / length)).astype(np.float32))
+    # Interpolation is between the centres of old pixels, and constant beyond the outermost.
     centres = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-    return csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length))).astype(np.float32))
+    return csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - pixels)).astype(np.float32))
 
 
 def _centres(size: int, length: int) -> np.ndarray:
