@@ -23,20 +23,15 @@ NAMED = 3  # the number of links to nothing that a summary names
 class FolderContents:
     """The images of a folder, by their use.
 
-    Args:
-      layout: the folder's layout.
-      train: images to train on. In the layouts `cases` and `halves`, which have masks here, an image is healthy if its
-        mask is 0; in others all are healthy.
-      validation: healthy images if the folder has some for validation; otherwise part of `train` is set aside.
-      test: labelled images.
-      left_out: the files that are not used.
+    In the layouts `cases` and `halves`, whose images to train on have masks, an image is healthy if its mask is 0. In
+    others all images to train on are healthy.
     """
 
     layout: Layout
     train: list[Entry]
-    validation: list[Entry] = field(default_factory=list)
-    test: list[Entry] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    validation: list[Entry]  # healthy images; if the folder has none for validation, part of `train` is set aside
+    test: list[Entry]  # labelled images
+    left_out: list[LeftOut] = field(default_factory=list)  # the files that are not used
 
 
 def find(directory: str | Path) -> FolderContents:

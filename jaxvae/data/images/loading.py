@@ -38,7 +38,6 @@ def load(
     """Read the images of a folder in any of the layouts of `layouts`.
 
     Args:
-      directory: the folder.
       preparation: the preparation of every image; masks are resized to the same size.
       validation: the fraction of the training images, or of the cases, to validate on. It is not used if the folder
         has validation images.
@@ -63,9 +62,7 @@ def load(
     parts = (found.train, found.validation, found.test)
     everything, notices = _read([entry for part in parts for entry in part], preparation)
     ends = np.cumsum([len(part) for part in parts])
-    trained, validated, tested = (
-        take(everything, np.arange(end - len(part), end)) for part, end in zip(parts, ends, strict=True)
-    )
+    trained, validated, tested = (take(everything, index) for index in np.split(np.arange(ends[-1]), ends[:-1]))
     if found.layout == "cases":
         trained, tested = set_aside(directory, trained, "test", test, seed)
     if not found.validation:
@@ -130,9 +127,8 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
     pool, budget = ThreadPoolExecutor(), Budget(MEMORY)
     try:
         results = pool.map(partial(_read_entry, preparation=preparation, budget=budget), entries)
-        for i, (image, mask, labels[i], notices) in enumerate(
-            Bar(results, "reading images", len(entries), leave=False, unit="image")
-        ):
+        shown = Bar(results, "reading images", len(entries), leave=False, unit="image")
+        for i, (image, mask, labels[i], notices) in enumerate(shown):
             if images is None:
                 images = np.empty((len(entries), *image.shape), image.dtype)
             if image.shape != images.shape[1:]:
@@ -148,18 +144,11 @@ def _read(entries: Sequence[Entry], preparation: Preparation) -> tuple[Dataset, 
         # After an error, files that are not yet read are skipped.
         pool.shutdown(cancel_futures=True)
     assert images is not None, "every caller has refused an empty folder"
-    dataset = Dataset(
-        images=images,
-        labels=labels,
-        masks=masks,
-        names=tuple(entry.name for entry in entries),
-        groups=tuple(entry.group for entry in entries),
-        kinds=tuple(
-            entry.kind or ("anomalous" if label else "good") for entry, label in zip(entries, labels, strict=True)
-        ),
-    )
+    names, groups = tuple(entry.name for entry in entries), tuple(entry.group for entry in entries)
+    kinds = tuple(entry.kind or ("anomalous" if sick else "good") for entry, sick in zip(entries, labels, strict=True))
+    dataset = Dataset(images, labels, masks, names, groups, kinds)
     lines = [f"{count} mask{'s' if count > 1 else ''}: {notice}" for notice, count in noticed.most_common(SHOWN)]
-    if rest := sum(noticed.values()) - sum(count for _, count in noticed.most_common(SHOWN)):
+    if rest := noticed.total() - sum(count for _, count in noticed.most_common(SHOWN)):
         lines.append(f"{rest} more masks have values other than labels and were thresholded at half of their range")
     return dataset, lines
 
