@@ -13,60 +13,43 @@ from scipy.special import ndtr
 
 
 class Subjects(NamedTuple):
-    """The parameters of N slices: standard normal numbers [N, count], except `level` and `age`.
+    """The parameters of N slices: standard normal numbers [N, count], except `level` and `age`."""
 
-    level: [N, 1] in 0..1, from the basal ganglia up to the centrum semiovale.
-    age: [N, 1] in 0..1, widens ventricles and sulci together.
-    pose: rotation, shift to the right and to the front, size, aspect.
-    warp: amplitudes of a smooth deformation.
-    wrinkle: phases of the waves that bend the sulci.
-    ventricles: size, asymmetry, and shift to the front.
-    lateral, medial: the sulci on the outer and on the inner surface.
-    contrast: brightness of white matter, grey matter and CSF.
-    bias: amplitudes of the bias field.
-    """
-
-    level: np.ndarray
-    age: np.ndarray
-    pose: np.ndarray
-    warp: np.ndarray
-    wrinkle: np.ndarray
-    ventricles: np.ndarray
-    lateral: np.ndarray
-    medial: np.ndarray
-    contrast: np.ndarray
-    bias: np.ndarray
+    level: np.ndarray  # [N, 1] in 0..1, from the basal ganglia up to the centrum semiovale
+    age: np.ndarray  # [N, 1] in 0..1, widens ventricles and sulci together
+    pose: np.ndarray  # rotation, shift to the right and to the front, size, aspect
+    warp: np.ndarray  # amplitudes of a smooth deformation
+    wrinkle: np.ndarray  # phases of the waves that bend the sulci
+    ventricles: np.ndarray  # size, asymmetry, and shift to the front
+    lateral: np.ndarray  # the sulci on the outer surface
+    medial: np.ndarray  # the sulci on the inner surface
+    contrast: np.ndarray  # brightness of white matter, grey matter and CSF
+    bias: np.ndarray  # amplitudes of the bias field
 
 
 # Sulci of one half from the front to the back, on the outer surface and on the one that faces the other half: slope,
 # depth, half-length of the branch at the bottom, tilt of that branch, and width relative to the subject's.
-_LATERAL = np.array(
-    [
-        (0.07, 0.15, 0.02, 0.5, 0.5),
-        (-0.10, 0.25, 0.07, -0.6, 1.2),
-        (0.17, 0.19, 0.03, 0.4, 0.6),
-        (-0.14, 0.27, 0.09, 0.7, 1.0),
-        (0.10, 0.30, 0.06, 0.1, 1.2),
-        (0.18, 0.20, 0.03, -0.7, 0.6),
-        (-0.17, 0.31, 0.08, 0.5, 1.3),
-        (0.10, 0.21, 0.04, -0.4, 0.7),
-        (-0.14, 0.28, 0.08, 0.6, 1.1),
-        (0.14, 0.19, 0.02, -0.5, 0.6),
-        (-0.10, 0.26, 0.07, 0.4, 1.2),
-        (0.07, 0.15, 0.02, 0.5, 0.5),
-    ],
-    dtype=np.float32,
+_LATERAL = (
+    (0.07, 0.15, 0.02, 0.5, 0.5),
+    (-0.10, 0.25, 0.07, -0.6, 1.2),
+    (0.17, 0.19, 0.03, 0.4, 0.6),
+    (-0.14, 0.27, 0.09, 0.7, 1.0),
+    (0.10, 0.30, 0.06, 0.1, 1.2),
+    (0.18, 0.20, 0.03, -0.7, 0.6),
+    (-0.17, 0.31, 0.08, 0.5, 1.3),
+    (0.10, 0.21, 0.04, -0.4, 0.7),
+    (-0.14, 0.28, 0.08, 0.6, 1.1),
+    (0.14, 0.19, 0.02, -0.5, 0.6),
+    (-0.10, 0.26, 0.07, 0.4, 1.2),
+    (0.07, 0.15, 0.02, 0.5, 0.5),
 )
-_MEDIAL = np.array(
-    [
-        (0.18, 0.16, 0.06, 0.5, 0.3),
-        (-0.24, 0.22, 0.03, -0.6, 0.8),
-        (-0.12, 0.14, 0.04, 0.2, 0.3),
-        (0.10, 0.18, 0.03, 0.4, 0.6),
-        (0.24, 0.24, 0.03, 0.6, 1.0),
-        (-0.18, 0.17, 0.05, -0.5, 0.6),
-    ],
-    dtype=np.float32,
+_MEDIAL = (
+    (0.18, 0.16, 0.06, 0.5, 0.3),
+    (-0.24, 0.22, 0.03, -0.6, 0.8),
+    (-0.12, 0.14, 0.04, 0.2, 0.3),
+    (0.10, 0.18, 0.03, 0.4, 0.6),
+    (0.24, 0.24, 0.03, 0.6, 1.0),
+    (-0.18, 0.17, 0.05, -0.5, 0.6),
 )
 # The effect of one standard deviation on a sulcus: its position in cells, then the columns of the tables above.
 _SPREAD = np.array([0.10, 0.05, 0.025, 0.01, 0.10, 0.12], dtype=np.float32)
@@ -83,25 +66,14 @@ _NUCLEI = (
 _TISSUES = np.array([0.30, 0.43, 0.92], dtype=np.float32)
 _CORTEX_THICKNESS = 0.078
 
-_COUNTS = {
-    "level": 1,
-    "age": 1,
-    "pose": 5,
-    "warp": 18,
-    "wrinkle": 4,
-    "ventricles": 3,
-    "lateral": 2 * len(_LATERAL) * len(_SPREAD),
-    "medial": 2 * len(_MEDIAL) * len(_SPREAD),
-    "contrast": 3,
-    "bias": 6,
-}
-COUNT = sum(_COUNTS.values())
+# The numbers of each field of `Subjects`.
+_COUNTS = (1, 1, 5, 18, 4, 3, 2 * len(_LATERAL) * len(_SPREAD), 2 * len(_MEDIAL) * len(_SPREAD), 3, 6)
+COUNT = sum(_COUNTS)
 
 
 def from_normals(normals: np.ndarray) -> Subjects:
     """Subjects from [N, COUNT] standard normal numbers, clipped to 2.5 standard deviations."""
-    parts = np.split(np.clip(normals, -2.5, 2.5), np.cumsum(list(_COUNTS.values()))[:-1], axis=1)
-    subjects = Subjects(**dict(zip(_COUNTS, parts, strict=True)))
+    subjects = Subjects(*np.split(np.clip(normals, -2.5, 2.5), np.cumsum(_COUNTS)[:-1], axis=1))
     return subjects._replace(level=ndtr(subjects.level), age=ndtr(subjects.age))
 
 
@@ -182,10 +154,10 @@ class _Folds(NamedTuple):
     width: np.ndarray
 
 
-def _folds(table: np.ndarray, normals: np.ndarray, width: np.ndarray) -> _Folds:
+def _folds(table: tuple[tuple[float, ...], ...], normals: np.ndarray, width: np.ndarray) -> _Folds:
     """The K sulci of a table in both halves, moved by a shared amount and by half of a difference."""
     cells = np.arange(len(table), dtype=np.float32)[:, None] + 0.5
-    middle = np.concatenate([cells, table], axis=1)
+    middle = np.concatenate([cells, np.array(table, dtype=np.float32)], axis=1)
     shared, difference = np.moveaxis(normals.reshape(-1, 2, *middle.shape) * _SPREAD, 1, 0)
     both = np.concatenate([middle + shared + difference / 2, middle + shared - difference / 2], axis=1)
     folds = _Folds(*np.moveaxis(both, -1, 0))

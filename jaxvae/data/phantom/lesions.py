@@ -17,21 +17,14 @@ _MASS = 0.39
 
 
 class Lesions(NamedTuple):
-    """N lesions, every field [N, 1] but `lobes` [N, 3].
+    """N lesions, every field [N, 1] but `lobes` [N, 3]."""
 
-    p, q: the centre.
-    radius: the mean distance to the outline; its square is about the lesion's fraction of the brain's area.
-    lobes: the phases of the outline's waves.
-    strength: 0..1, the change of brightness, or the contrast of a texture.
-    wavelength, direction: the waves of a texture.
-    """
-
-    p: np.ndarray
+    p: np.ndarray  # the centre
     q: np.ndarray
-    radius: np.ndarray
-    lobes: np.ndarray
-    strength: np.ndarray
-    wavelength: np.ndarray
+    radius: np.ndarray  # mean distance to the outline; its square is about the lesion's fraction of the brain's area
+    lobes: np.ndarray  # the phases of the outline's waves
+    strength: np.ndarray  # 0..1, the change of brightness, or the contrast of a texture
+    wavelength: np.ndarray  # of the waves of a texture
     direction: np.ndarray
 
 

@@ -91,8 +91,7 @@ def _render(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> t
 
     # NumPy releases the interpreter lock while it computes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(fill, range(0, len(index), step)):
-            pass
+        list(pool.map(fill, range(0, len(index), step)))
     return images, masks
 
 
