@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import scipy  # which imports scipy.sparse when it is used
 
 from jaxvae.data.normalization import as_float
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 STRIP = 1 << 20  # samples that are resized at once
 
@@ -60,7 +58,7 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int | np.integer) else size
 
 
-def along(axis: int, weights: csr_array, array: np.ndarray) -> np.ndarray:
+def along(axis: int, weights: scipy.sparse.csr_array, array: np.ndarray) -> np.ndarray:
     """The product of a matrix with one axis of an array. The matrix is sparse, so BLAS starts no threads."""
     moved = np.moveaxis(array, axis, 0)
     product = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
@@ -68,21 +66,19 @@ def along(axis: int, weights: csr_array, array: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=128)
-def weights(size: int, length: int, *, areas: bool = False) -> csr_array:
+def weights(size: int, length: int, *, areas: bool = False) -> scipy.sparse.csr_array:
     """[size, length] float32, rows sum to 1: averages over areas to shrink, linear interpolation to enlarge.
 
     With `areas`, the share of each old pixel in each new one is its weight for enlarging too.
     """
-    from scipy.sparse import csr_array
-
     pixels = np.arange(length)
     if areas or size <= length:
         edges = np.arange(size + 1) * (length / size)
         overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-        return csr_array((np.clip(overlap, 0, None) * (size / length)).astype(np.float32))
+        return scipy.sparse.csr_array((np.clip(overlap, 0, None) * (size / length)).astype(np.float32))
     # Interpolation is between the centres of old pixels, and constant beyond the outermost.
     centres = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
-    return csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - pixels)).astype(np.float32))
+    return scipy.sparse.csr_array(np.maximum(0, 1 - np.abs(centres[:, None] - pixels)).astype(np.float32))
 
 
 def _centres(size: int, length: int) -> np.ndarray:

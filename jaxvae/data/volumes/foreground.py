@@ -1,8 +1,7 @@
 """The brain of a scan without a brain mask, found in the image."""
 
-from typing import Any, cast
-
 import numpy as np
+import scipy  # which imports scipy.ndimage when it is used
 
 GUESSED = (
     "no brain mask, and the scan is not skull-stripped: the whole head was taken; pass `brains` for the brain alone"
@@ -93,13 +92,11 @@ def _without_halo(signal: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
     An interpolated edge has half its height at the place of the original edge.
     """
-    from scipy import ndimage
-
     box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(brain))
     signal, found = signal[box], np.zeros_like(brain)
-    inner: Any = ndimage.binary_erosion(brain[box])
-    near: np.ndarray = ndimage.uniform_filter(inner.astype(np.float32), 5)
-    total: np.ndarray = ndimage.uniform_filter(np.where(inner, signal, 0), 5)
+    inner = scipy.ndimage.binary_erosion(brain[box])
+    near = scipy.ndimage.uniform_filter(inner.astype(np.float32), 5)
+    total = scipy.ndimage.uniform_filter(np.where(inner, signal, 0), 5)
     # Voxels without an inner voxel nearby are kept; the filters round, so their mean is not exactly 0.
     found[box] = inner | (brain[box] & ((signal * near > total / 2) | (near < 1e-3)))
     return _solid(found, SMALLEST_PART)
@@ -127,15 +124,13 @@ def _otsu(values: np.ndarray, bins: int = 256) -> float:
 
 def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
     """The parts of at least `smallest` times the largest part, with holes filled in each axial plane."""
-    from scipy import ndimage
-
     found = np.zeros(inside.shape, bool)
     if not inside.any():
         return found
     planes = [np.flatnonzero(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     box = tuple(slice(kept[0], kept[-1] + 1) for kept in planes)
     # Empty planes are left out, so that a lost plane does not cut the brain in two.
-    labels, count = cast(tuple[np.ndarray, int], ndimage.label(inside[np.ix_(*planes)]))
+    labels, count = scipy.ndimage.label(inside[np.ix_(*planes)])
     if count > 1:
         sizes = np.bincount(labels.ravel())
         sizes[0] = 0
@@ -148,12 +143,10 @@ def _solid(inside: np.ndarray, smallest: float) -> np.ndarray:
 
 def _filled(inside: np.ndarray) -> np.ndarray:
     """A mask with the holes of each axial plane filled: the parts without a connection to the plane's edge."""
-    from scipy import ndimage
-
     outside = np.pad(~inside, ((1, 1), (1, 1), (0, 0)), constant_values=True)
-    in_plane: Any = ndimage.generate_binary_structure(3, 1)
+    in_plane = scipy.ndimage.generate_binary_structure(3, 1)
     in_plane[1, 1, [0, 2]] = False
-    labels, count = cast(tuple[np.ndarray, int], ndimage.label(outside, in_plane))
+    labels, count = scipy.ndimage.label(outside, in_plane)
     reached = np.zeros(count + 1, bool)
     reached[labels[0, 0]] = True
     return ~reached[labels[1:-1, 1:-1]]
