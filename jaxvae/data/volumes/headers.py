@@ -29,30 +29,18 @@ UNITS = {2: ("millimetres", 1.0), 3: ("micrometres", 0.001), 1: ("metres", 1000.
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a volume.
+    """The header of a volume."""
 
-    Args:
-      fields: nibabel's header, repaired.
-      file: the file that holds the voxels.
-      offset: the byte of `file` at which the voxels start.
-      dtype: the type of a voxel, with its byte order.
-      shape: three axes, the first of which changes fastest.
-      slope, intercept: the value of a voxel is slope * stored + intercept.
-      affine: [4, 4], from indices to the file's unit of length.
-      millimetres: the file's unit of length in millimetres.
-      warnings: what was repaired or is uncertain.
-    """
-
-    fields: Any
-    file: Path
-    offset: int
-    dtype: np.dtype
-    shape: tuple[int, int, int]
-    slope: float
+    fields: Any  # nibabel's header, repaired
+    file: Path  # the file that holds the voxels
+    offset: int  # the byte of `file` at which the voxels start
+    dtype: np.dtype  # the type of a voxel, with its byte order
+    shape: tuple[int, int, int]  # the first axis changes fastest
+    slope: float  # the value of a voxel is slope * stored + intercept
     intercept: float
-    affine: np.ndarray
-    millimetres: float
-    warnings: tuple[str, ...]
+    affine: np.ndarray  # [4, 4], from indices to the file's unit of length
+    millimetres: float  # the file's unit of length in millimetres
+    warnings: tuple[str, ...]  # what was repaired or is uncertain
 
 
 def read_header(path: Path) -> Header:
@@ -71,7 +59,7 @@ def read_header(path: Path) -> Header:
         fields: Any = kind(start, check=False)
         fields.check_fix(mended, error_level=40)
         warnings = [] if any(start[28:30]) else [_no_sides("an MGH header without goodRASFlag")]
-        return _checked(path, fields, path, MGH_VOXELS, (1.0, 0.0), fields.get_affine(), warnings)
+        return _checked(path, fields, MGH_VOXELS, (1.0, 0.0), fields.get_affine(), warnings)
     start = gzip_files.first_bytes(path, 540)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     fitting = [kind for kind in kinds if kind.may_contain_header(start)]
@@ -81,9 +69,8 @@ def read_header(path: Path) -> Header:
     fields = fitting[0](start[: fitting[0].sizeof_hdr], check=False)
     fields.check_fix(mended, error_level=40)
     affine, warnings = _in_space(fields, path)
-    return _checked(
-        path, fields, path, fields.get_data_offset(), fields.get_slope_inter(), affine, [*mended.lines, *warnings]
-    )
+    warnings = [*mended.lines, *warnings]
+    return _checked(path, fields, fields.get_data_offset(), fields.get_slope_inter(), affine, warnings)
 
 
 def _of_pair(path: Path) -> Header:
@@ -107,7 +94,7 @@ def _of_pair(path: Path) -> Header:
         # SPM stores the orientation in a .mat file beside the Analyze header, if at all.
         warnings = [_no_sides("an Analyze header")]
     voxels = image.dataobj
-    return _checked(path, fields, path, voxels.offset, (voxels.slope, voxels.inter), affine, [*mended.lines, *warnings])
+    return _checked(path, fields, voxels.offset, (voxels.slope, voxels.inter), affine, [*mended.lines, *warnings])
 
 
 def _no_sides(header: str) -> str:
@@ -127,13 +114,7 @@ class Mended:
 
 
 def _checked(
-    path: Path,
-    fields: Any,
-    file: Path,
-    offset: int,
-    scale: tuple[float | None, float | None],
-    affine: np.ndarray,
-    warnings: list[str],
+    path: Path, fields: Any, offset: int, scale: tuple[Any, Any], affine: np.ndarray, warnings: list[str]
 ) -> Header:
     """Build the header. Raises InputError if the file is not a scan."""
     dtype, shape = fields.get_data_dtype(), tuple(int(length) for length in fields.get_data_shape())
@@ -157,19 +138,9 @@ def _checked(
         sides = "x".join(f"{side:.3g}" for side in spacing)
         raise InputError(f"{path}: its header says voxels of {sides} mm; correct it")
     millimetres, doubt = _unit(fields, affine, shape[:3])
-    slope, intercept = scale
-    return Header(
-        fields,
-        file,
-        int(offset),
-        dtype,
-        shape[:3],
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
-        affine,
-        millimetres,
-        (*warnings, *doubt),
-    )
+    slope, intercept = 1.0 if scale[0] is None else float(scale[0]), 0.0 if scale[1] is None else float(scale[1])
+    voxels = (path, int(offset), dtype, shape[:3], slope, intercept)
+    return Header(fields, *voxels, affine, millimetres, (*warnings, *doubt))
 
 
 def _has_inverse(affine: np.ndarray) -> bool:

@@ -17,23 +17,14 @@ LIKE_A_MASK = f"has {FEW} values or fewer, as a mask does"
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan as a model takes it.
+    """A scan as a model takes it."""
 
-    Args:
-      volume: the voxels in the scan's own unit.
-      brain: [X, Y, Z] bool.
-      lesion: [X, Y, Z] bool; None without a lesion mask.
-      slices: the prepared slices.
-      is_head: `brain` is the whole head, because the scan has no brain mask and is not skull-stripped.
-      warnings: one line each, without the scan's name, which the caller adds when it prints them.
-    """
-
-    volume: Volume
-    brain: np.ndarray
-    lesion: np.ndarray | None
+    volume: Volume  # the voxels in the scan's own unit
+    brain: np.ndarray  # [X, Y, Z] bool
+    lesion: np.ndarray | None  # [X, Y, Z] bool; None without a lesion mask
     slices: Slices
-    is_head: bool
-    warnings: tuple[str, ...]
+    is_head: bool  # `brain` is the whole head: the scan has no brain mask and is not skull-stripped
+    warnings: tuple[str, ...]  # one line each, without the scan's name, which the caller adds when it prints them
 
 
 def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
@@ -53,7 +44,8 @@ def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
     if scan.lesion is not None:
         lesion, notices = volume_files.mask_and_notices(scan.lesion, volume)
         warnings += [f"lesion mask: {notice}" for notice in notices]
-    if count := _empty_planes(brain):
+    planes = np.flatnonzero(brain.any(axis=(0, 1)))
+    if len(planes) and (count := int(planes[-1] - planes[0] + 1 - len(planes))):
         warnings.append(f"empty planes within the brain: {count}")
     try:
         cut = slices.cut(volume.voxels, brain, volume.spacing, slicing)
@@ -65,9 +57,3 @@ def read_scan(scan: Scan, slicing: Slicing) -> PreparedScan:
     if cut.clipped > 0.02:
         warnings.append(f"clipping to {slicing.clip:g} changed {100 * cut.clipped:.0f} % of the brain")
     return PreparedScan(volume, brain, lesion, cut, guess == GUESSED, tuple(warnings))
-
-
-def _empty_planes(brain: np.ndarray) -> int:
-    """The number of axial planes between the first and the last of a brain that hold none of it."""
-    planes = np.flatnonzero(brain.any(axis=(0, 1)))
-    return int(planes[-1] - planes[0] + 1 - len(planes)) if len(planes) else 0

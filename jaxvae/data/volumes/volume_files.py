@@ -32,23 +32,14 @@ RAS = axcodes2ornt("RAS")
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan in RAS order.
+    """A scan in RAS order."""
 
-    Args:
-      voxels: [X, Y, Z] float32, finite.
-      affine: [4, 4], from indices of `voxels` to millimetres.
-      path: the file.
-      header: the NIfTI header for maps of the scan, in the file's order, affine and unit.
-      stored_affine: [4, 4], from indices in the file's order to its unit of length.
-      warnings: repairs and doubts, one line each, without the file's name, which the caller adds when it prints them.
-    """
-
-    voxels: np.ndarray
-    affine: np.ndarray
+    voxels: np.ndarray  # [X, Y, Z] float32, finite
+    affine: np.ndarray  # [4, 4], from indices of `voxels` to millimetres
     path: Path
-    header: Any
-    stored_affine: np.ndarray
-    warnings: tuple[str, ...] = ()
+    header: Any  # the NIfTI header for maps of the scan, in the file's order, affine and unit
+    stored_affine: np.ndarray  # [4, 4], from indices in the file's order to its unit of length
+    warnings: tuple[str, ...] = ()  # repairs and doubts, one line each, without the file's name
 
     @property
     def spacing(self) -> tuple[float, float, float]:
