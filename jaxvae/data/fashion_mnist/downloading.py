@@ -23,11 +23,9 @@ def download(directory: str | Path) -> None:
         return
     by_hand = f"copy {idx_files.names()} from another machine into {directory}"
     # Without a network tensorflow-datasets would try for minutes.
-    problem = _unreachable(f"{idx_files.URL}/{FILES['test'][1]}.gz", seconds=3.0)
-    if problem:
-        raise InputError(
-            f"{directory}: cannot download FashionMNIST, {idx_files.URL} does not answer ({problem}); {by_hand}"
-        )
+    if problem := _unreachable(f"{idx_files.URL}/{FILES['test'][1]}.gz", seconds=3.0):
+        found = f"{idx_files.URL} does not answer ({problem})"
+        raise InputError(f"{directory}: cannot download FashionMNIST, {found}; {by_hand}")
 
     from jaxvae.data.fashion_mnist import records
 

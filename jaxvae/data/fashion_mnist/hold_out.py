@@ -46,9 +46,8 @@ def load(
     train = _dataset("train", *parts["train"], hold_out)
     test = _dataset("test", *parts["test"], hold_out)
     healthy, healthy_validation = set_aside(directory, take(train, ~train.labels), "validation", validation, seed)
-    return Splits(
-        train=_stack(healthy, scaling), validation=_stack(healthy_validation, scaling), test=_stack(test, scaling)
-    )
+    parts = (healthy, healthy_validation, test)
+    return Splits(*(replace(part, images=np.tile(part.images, (1, scaling, 1, 1))) for part in parts))
 
 
 def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -82,18 +81,8 @@ def _check_arguments(hold_out: object, scaling: object, validation: float) -> No
 
 def _dataset(split: str, images: np.ndarray, classes: np.ndarray, hold_out: int) -> Dataset:
     names = tuple(f"{split}/{i:05d}" for i in range(len(images)))
-    return Dataset(
-        images=images[..., None],
-        labels=classes == hold_out,
-        masks=None,
-        names=names,
-        groups=names,
-        kinds=tuple(CLASSES[i] for i in classes),
-    )
-
-
-def _stack(dataset: Dataset, scaling: int) -> Dataset:
-    return replace(dataset, images=np.tile(dataset.images, (1, scaling, 1, 1)))
+    kinds = tuple(CLASSES[i] for i in classes)
+    return Dataset(images[..., None], classes == hold_out, None, names, names, kinds)
 
 
 def _read_records(directory: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
