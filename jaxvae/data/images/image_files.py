@@ -19,16 +19,10 @@ from jaxvae.data.signatures import kind_of, mismatch
 from jaxvae.errors import InputError, reason
 from jaxvae.files import replacing
 
-PHOTOGRAPHS = ("a PNG file", "a JPEG file")
 KINDS = {
-    ".png": PHOTOGRAPHS,
-    ".jpg": PHOTOGRAPHS,
-    ".jpeg": PHOTOGRAPHS,
-    ".bmp": ("a BMP file",),
-    ".webp": ("a WebP file",),
-    ".tif": ("a TIFF file",),
-    ".tiff": ("a TIFF file",),
-    ".npy": ("a NumPy file",),
+    **dict.fromkeys((".png", ".jpg", ".jpeg"), ("a PNG file", "a JPEG file")),
+    **{".bmp": ("a BMP file",), ".webp": ("a WebP file",), ".npy": ("a NumPy file",)},
+    **dict.fromkeys((".tif", ".tiff"), ("a TIFF file",)),
 }
 SUFFIXES = tuple(KINDS)
 FORMATS = "PNG, JPEG, BMP, WebP, TIFF or npy"
@@ -55,10 +49,7 @@ def read(path: str | Path) -> np.ndarray:
 def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
     """Read a mask, [H, W, 1] bool, and a notice if `masks.binary` thresholded its values.
 
-    The value of a colour pixel is its largest component. Integers of any size are read.
-
-    Raises:
-      InputError: as `read`.
+    The value of a colour pixel is its largest component. Integers of any size are read. Errors are those of `read`.
     """
     path = Path(path)
     values = _decoded(path)
@@ -217,14 +208,13 @@ def _png_depth(path: Path) -> int:
 
 def _read_tiff(path: Path) -> np.ndarray:
     if found := tiff.read(path):
-        image = _channels_last(found.values, path)
-        return _without_alpha(image, path) if found.has_alpha else image
+        samples, has_alpha = found
+        image = _channels_last(samples, path)
+        return _without_alpha(image, path) if has_alpha else image
     # JPEG compression and YCbCr colours, of 8 bits.
     with _opened(path, formats=("TIFF",)) as image:
         if getattr(image, "n_frames", 1) > 1 or image.mode not in ("L", "RGB", "RGBA", "LA", "CMYK", "LAB"):
-            raise InputError(
-                f"{path}: is a TIFF with JPEG compression and several pages or more than 8 bits; save it with deflate"
-            )
+            raise InputError(f"{path}: is a JPEG-compressed TIFF of several pages or over 8 bits; save it with deflate")
         return _pillow_array(image, path)
 
 
@@ -255,10 +245,8 @@ def _channels_last(array: np.ndarray, path: Path) -> np.ndarray:
         return array[..., None]
     image = np.moveaxis(array, 0, -1) if array.shape[0] < array.shape[-1] else array
     if image.shape[-1] > MAX_CHANNELS:
-        raise InputError(
-            f"{path}: has the shape {array.shape} of a volume (images have up to {MAX_CHANNELS} channels); "
-            "save its slices one by one, or as NIfTI"
-        )
+        found = f"has the shape {array.shape} of a volume (images have up to {MAX_CHANNELS} channels)"
+        raise InputError(f"{path}: {found}; save its slices one by one, or as NIfTI")
     return image
 
 
@@ -272,9 +260,7 @@ def _as_image(array: np.ndarray, path: Path) -> np.ndarray:
     if image.dtype.kind == "u" and image.dtype.itemsize == 2:
         return np.divide(image, np.float32(65535))
     if image.dtype.kind != "f":
-        raise InputError(
-            f"{path}: holds {image.dtype}, which has no range to map to 0..1; save it as uint8, uint16 or float32"
-        )
+        raise InputError(f"{path}: holds {image.dtype}, whose range is unknown; save it as uint8, uint16 or float32")
     with np.errstate(over="ignore"):
         image = image.astype(np.float32)
     if count := image.size - np.count_nonzero(np.isfinite(image)):

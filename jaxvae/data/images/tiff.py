@@ -10,7 +10,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -26,15 +25,11 @@ UNPACKED = (1, *DEFLATE, LZMA, *LIBTIFF)
 IMAGE_AXES = set("YXSCQI")  # Q and I are pages without a description
 
 
-class Samples(NamedTuple):
-    """The samples of a TIFF file."""
+def read(path: Path) -> tuple[np.ndarray, bool] | None:
+    """The samples of a file with 0 as black, and whether the last channel is alpha.
 
-    values: np.ndarray  # [H, W], [H, W, C] or [C, H, W], bool, integers or floating point
-    has_alpha: bool  # the last channel is alpha
-
-
-def read(path: Path) -> Samples | None:
-    """The samples of a file, with 0 as black; None if only Pillow can decode them (JPEG, YCbCr).
+    Samples are [H, W], [H, W, C] or [C, H, W], bool, integers or floating point; None if only Pillow can decode them
+    (JPEG, YCbCr).
 
     Samples of 1 bit are not inverted, because masks written from bool often have an arbitrary photometric. Unsigned
     samples of 2 to 7 bits are scaled to uint8, of 9 to 15 bits to uint16. Palettes become RGB.
@@ -56,13 +51,13 @@ def read(path: Path) -> Samples | None:
         values = _values(series, page, path).reshape(shape)
         alphas = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
         if page.photometric == photometric.PALETTE:
-            return Samples(_coloured(values, page, path), False)
+            return _coloured(values, page, path), False
         values = _scaled(values, page.bitspersample)
         if page.photometric == photometric.MINISWHITE and page.bitspersample > 1:
             if values.dtype.kind != "u":
                 raise InputError(f"{path}: is a TIFF of {values.dtype} with 0 as white; save it with 0 as black")
             values = np.iinfo(values.dtype).max - values
-        return Samples(values, bool(alphas & {*page.extrasamples}))
+        return values, bool(alphas & {*page.extrasamples})
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -90,11 +85,10 @@ def _checked(file, path: Path) -> tifffile.TiffPageSeries:
     series = file.series[0]
     page = series.keyframe.aspage()
     axes = "".join(axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1)
+    size = "x".join(map(str, series.shape))
     if not {*axes} <= IMAGE_AXES:
-        raise InputError(
-            f"{path}: is a stack of {'x'.join(map(str, series.shape))} ({series.axes}: Z are planes, T times); "
-            "save each plane in its own file"
-        )
+        stack = f"{size} ({series.axes}: Z are planes, T times)"
+        raise InputError(f"{path}: is a stack of {stack}; save each plane in its own file")
     orientation = page.tags.get("Orientation")
     if orientation is not None and orientation.value != 1:
         raise InputError(f"{path}: is stored rotated (orientation {orientation.value}); save it upright")
@@ -107,7 +101,6 @@ def _checked(file, path: Path) -> tifffile.TiffPageSeries:
             "save it without predictor"
         )
     if math.prod(series.shape) * page.dtype.itemsize > LARGEST or page.imagedepth > 1:
-        size = "x".join(map(str, series.shape))
         raise InputError(f"{path}: claims {size} samples of {page.dtype}, too many for one image; save it in parts")
     return series
 
@@ -172,7 +165,8 @@ def _segment(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int], 
     elif page.compression in LIBTIFF:
         raw = _by_libtiff(data, page, (1, rows * length), bits=8)
     else:
-        data = data if page.fillorder == 1 else _reversed(data)
+        if page.fillorder != 1:  # The bits of each byte are in reverse order.
+            data = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
         raw = np.frombuffer(_inflated(data, page.compression, rows * length), np.uint8)
     raw = raw.reshape(-1)[: rows * length].reshape(rows, length)
     if bits % 8:
@@ -190,11 +184,6 @@ def _segment(data: bytes, page: tifffile.TiffPage, shape: tuple[int, int, int], 
 def _summed(values: np.ndarray, unsigned: np.dtype) -> np.ndarray:
     """Cumulative sums along the columns, with overflow to 0."""
     return np.cumsum(values.view(unsigned), axis=1, dtype=unsigned)
-
-
-def _reversed(data: bytes) -> bytes:
-    """The bytes with their bits in reverse order."""
-    return np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")).tobytes()
 
 
 def _inflated(data: bytes, compression: int, size: int) -> bytes:
