@@ -61,15 +61,10 @@ def refuse_without_training(directory: Path, found: FolderContents) -> None:
 
 
 def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
-    """Find all images below a folder, or one image file, without labels.
+    """Find all images below a folder, or one image file, without labels, and the files that are not used.
 
-    Masks, and everything in a folder for masks such as `ground_truth`, are not used.
-
-    Returns:
-      The images, and the files that are not used.
-
-    Raises:
-      InputError: there is no image.
+    Masks, and everything in a folder for masks such as `ground_truth`, are not used. Raises InputError if there is no
+    image.
     """
     path = Path(path)
     if path.is_file() and is_volume(path):
@@ -92,11 +87,9 @@ def summary(left_out: Sequence[LeftOut]) -> str:
     >>> summary([LeftOut(Path("a.txt"), "file", ".txt"), LeftOut(Path("b_mask.png"), "mask")])
     'left out: 1 file (.txt), 1 mask'
     """
-    counts: Counter[tuple[str, str]] = Counter()
     links = [one.path.name for one in left_out if one.kind == "link to nothing"]
     names = ", ".join(links[:NAMED]) + (", ..." if len(links) > NAMED else "")
-    for one in left_out:
-        counts[one.kind, names if one.kind == "link to nothing" else one.detail] += 1
+    counts = Counter((one.kind, names if one.kind == "link to nothing" else one.detail) for one in left_out)
     words = [_words(count, kind, detail) for (kind, detail), count in counts.items()]
     return f"left out: {', '.join(words)}" if words else ""
 

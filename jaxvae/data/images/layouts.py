@@ -85,10 +85,8 @@ def _benchmark(tree: Tree) -> Parts:
         name = "good" if kind.casefold() in HEALTHY else kind
         tested += [single(path, tree.root, name, found) for path, found in pairs]
     if not tested:
-        good = tree.child(tree.child("", "train"), *HEALTHY) or "train/good"
-        raise InputError(
-            f"{tree.root / test}: no folder of images; pass {tree.root / good} to train without test images"
-        )
+        good = tree.root / (tree.child(tree.child("", "train"), *HEALTHY) or "train/good")
+        raise InputError(f"{tree.root / test}: no folder of images; pass {good} to train without test images")
     return train, validation, tested
 
 
@@ -211,15 +209,14 @@ def _pairs(
             masks[name] = (*masks.get(name, ()), *found)
     for stem, found in masks.items():
         if stem not in images:
-            missing = tree.root / images_in / stem
+            image = tree.root / images_in / stem
             raise InputError(
-                f"{found[0]}: is a mask, but its image {missing}.* is missing; restore the image or remove the mask"
+                f"{found[0]}: is a mask, but its image {image}.* is missing; restore it or remove the mask"
             )
     for stem, image in images.items():
         if needed and stem not in masks:
-            raise InputError(
-                f"{image}: its mask {tree.root / masks_in / stem}_mask.* is missing; add one (all zero if healthy)"
-            )
+            mask = tree.root / masks_in / f"{stem}_mask.*"
+            raise InputError(f"{image}: its mask {mask} is missing; add one (all zero if healthy)")
     return [(path, masks.get(stem, ())) for stem, path in images.items()]
 
 
