@@ -141,10 +141,8 @@ def mask_and_notices(path: str | Path, like: Volume, *, of_brain: bool = False) 
     if apart > LARGEST_SHIFT:
         differ = np.abs(mask.affine - like.affine)[:3]
         by = f"the origins by {differ[:, 3].max():.3g} mm, the rest by up to {differ[:, :3].max():.3g}"
-        raise InputError(
-            f"{path}: lies elsewhere than {like.path} (their affines differ, {by}: up to {apart:.3g} voxels); "
-            "resample it to that grid"
-        )
+        found = f"lies elsewhere than {like.path} (their affines differ, {by}: up to {apart:.3g} voxels)"
+        raise InputError(f"{path}: {found}; resample it to that grid")
     inside, notice = masks.binary(mask.voxels)
     if of_brain and notice and inside.any() and _is_scan(mask.voxels):
         raise InputError(f"{path}: has many values, as a scan does; name a brain mask")
@@ -183,12 +181,6 @@ def write(path: str | Path, values: np.ndarray, like: Volume, *, description: st
       InputError: the file cannot be written.
     """
     path = Path(path)
-    content = nifti(values, like, description=description)
-    files.write(path, gzip_files.pack(content) if path.suffix == ".gz" else content)
-
-
-def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> bytearray:
-    """The bytes that `write` writes, before compression."""
     back = ornt_transform(RAS, io_orientation(like.stored_affine))
     dtype = np.dtype(np.uint8 if values.dtype == bool else np.float32)
     turned = apply_orientation(values, back)
@@ -202,7 +194,7 @@ def nifti(values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> b
     stored = np.ndarray(turned.shape, dtype, content, offset, order="F")
     for y in range(0, turned.shape[1], ROWS):
         stored[:, y : y + ROWS] = turned[:, y : y + ROWS]
-    return content
+    files.write(path, gzip_files.pack(content) if path.suffix == ".gz" else content)
 
 
 def _map_header(header: Header) -> Any:
