@@ -10,27 +10,18 @@ from jaxvae.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Layout:
-    """Patterns of a data set, relative to its folder.
+    """Patterns of a data set, relative to its folder."""
 
-    Args:
-      images: the pattern of the scans; may contain `{modality}`.
-      brains, lesions: the patterns of the masks, with `{0}`, `{1}` for the stars of `images`; None without masks.
-      patient: the pattern of the patient's name, likewise. If None, the name is the scan's folder if every scan has a
-        folder, else the scan's name.
-      modality: the default of `{modality}`.
-      synonyms: other names of modalities, from earlier releases of the data set.
-      needs_lesions: a scan without a lesion mask is rejected; otherwise it counts as healthy.
-      entities: masks without a pattern are found by their BIDS entities.
-    """
-
-    images: str
-    brains: str | None = None
-    lesions: str | None = None
+    images: str  # the pattern of the scans; may contain `{modality}`
+    brains: str | None = None  # the pattern of the brain masks, with `{0}`, `{1}` for the stars of `images`
+    lesions: str | None = None  # likewise of the lesion masks
+    # The pattern of the patient's name, likewise. If None, it is the scan's folder if every scan has a folder, else
+    # the scan's name.
     patient: str | None = None
-    modality: str = ""
-    synonyms: dict[str, str] = field(default_factory=dict)
-    needs_lesions: bool = True
-    entities: bool = False
+    modality: str = ""  # the default of `{modality}`
+    synonyms: dict[str, str] = field(default_factory=dict)  # other names of modalities, from earlier releases
+    needs_lesions: bool = True  # a scan without a lesion mask is rejected; otherwise it counts as healthy
+    entities: bool = False  # masks without a pattern are found by their BIDS entities
 
     def images_of(self, modality: str | None) -> str:
         """The pattern of the scans of one modality, or of the default one."""
