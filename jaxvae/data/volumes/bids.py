@@ -60,17 +60,12 @@ def parse(path: Path, of: str = "") -> Name:
 
 
 def masks_below(directory: Path, suffix: str) -> Masks:
-    """All masks below `derivatives` and beside the scans.
-
-    Args:
-      suffix: the suffix of the scans, such as `T2w`.
-    """
+    """All masks below `derivatives` and beside the scans, which have a suffix such as `T2w`."""
 
     def hidden(path: Path) -> bool:
         parts = path.relative_to(directory).parts
-        return any(part.startswith(".") for part in parts) or not (
-            parts[0] == "derivatives" or parts[0].startswith("sub-")
-        )
+        can_hold_masks = parts[0] == "derivatives" or parts[0].startswith("sub-")
+        return not can_hold_masks or any(part.startswith(".") for part in parts)
 
     paths, errors = patterns.volumes_below(directory, hidden)
     names = [parse(path, suffix) for path in paths]
@@ -135,9 +130,7 @@ def _one(scan: Name, masks: list[Name], alike: list[Name], directory: Path, kind
     if own and others:
         paths = ", ".join(str(other.path.relative_to(directory)) for other in others)
         raise InputError(f"{own[0].path.name} is also the {kind} mask of {paths}; rename one of the scans")
-    if not own:
-        return None
-    return fetched_mask(own[0].path)
+    return fetched_mask(own[0].path) if own else None
 
 
 def _space(name: Name, scan: Name) -> str | None:

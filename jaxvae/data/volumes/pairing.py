@@ -106,11 +106,9 @@ def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed:
     if len(paths) > 1:
         return InputError(f"{len(paths)} masks at {wanted}, such as {paths[0].name}; change the pattern to match one")
     if paths:
-        others = sorted(own for own in owners[paths[0]] if len(own) == len(wanted) and own != wanted)
-        if others:
-            return InputError(
-                f"{paths[0].name} is at {wanted} and at {others[0]}; change the pattern to match one scan"
-            )
+        if others := sorted(own for own in owners[paths[0]] if len(own) == len(wanted) and own != wanted):
+            places = f"at {wanted} and at {others[0]}"
+            return InputError(f"{paths[0].name} is {places}; change the pattern to match one scan")
         return fetched_mask(paths[0])
     if needed:
         other = f" ({claimed[0].name} belongs to another scan)" if claimed else ""

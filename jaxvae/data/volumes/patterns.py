@@ -16,10 +16,7 @@ from jaxvae.errors import InputError
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
-    """The volumes at a pattern, in order, with the text that each star matched.
-
-    Returns:
-      The volumes, and an error for each folder that cannot be opened or is a link to nothing.
+    """The volumes at a pattern, in order, with the text that each star matched, and errors as `volumes_below`.
 
     Raises:
       InputError: the pattern leads out of the folder.
@@ -48,9 +45,9 @@ def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None)
       The volumes, and an error for each folder that cannot be opened or is a link to nothing.
     """
     paths, errors = files_below(directory, hidden or (lambda path: _hidden(path.relative_to(directory))))
-    errors += [
-        FileNotFoundError(errno.ENOENT, "a link to nothing", str(path)) for path in paths if _is_missing_folder(path)
-    ]
+    # A link to nothing can be a folder's if its name has no suffix. git-annex only links files.
+    links = (path for path in paths if not path.suffix and is_dangling(path) and not is_annexed(path))
+    errors += [FileNotFoundError(errno.ENOENT, "a link to nothing", str(path)) for path in links]
     return [path for path in paths if volume_files.is_volume(path)], errors
 
 
@@ -84,11 +81,6 @@ def cannot_be_opened(error: OSError) -> str:
     except InputError as dangling:
         return str(dangling)
     return f"{path}: cannot be opened ({error.strerror})"
-
-
-def _is_missing_folder(path: Path) -> bool:
-    """Whether a link to nothing can be a folder's: its name has no suffix, and git-annex only links files."""
-    return not path.suffix and is_dangling(path) and not is_annexed(path)
 
 
 def stars(pattern: str) -> int:

@@ -84,13 +84,9 @@ def find(
     if images is not None and modality is not None and "{modality}" not in images:
         raise ArgumentError("modality", modality, f"the pattern of `images`, {images}, has no {{modality}}")
     known = Layout("**/*") if images is not None else layout_of(directory, layout, modality)
-    known = replace(
-        known,
-        images=replace(known, images=images or known.images).images_of(modality),
-        brains=brains or known.brains,
-        lesions=lesions or known.lesions,
-        patient=patients or known.patient,
-    )
+    known = replace(known, images=images or known.images, brains=brains or known.brains)
+    known = replace(known, lesions=lesions or known.lesions, patient=patients or known.patient)
+    known = replace(known, images=known.images_of(modality))
     count = patterns.stars(known.images)
     for name, pattern in (("brains", known.brains), ("lesions", known.lesions), ("patients", known.patient)):
         pairing.check(pattern, count, name)
@@ -119,11 +115,8 @@ def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
     'patients were guessed from the file names (2 found); if that is wrong, pass `patients`'
     """
     lines = []
-    if (
-        not patients_given
-        and len(found) > 1
-        and any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found)
-    ):
+    guessed = any(scan.patient in (scan.name, str(Path(scan.name).parent)) for scan in found)
+    if guessed and len(found) > 1 and not patients_given:
         patients = len({scan.patient for scan in found})
         lines.append(f"patients were guessed from the file names ({patients} found); if that is wrong, pass `patients`")
     without = [scan for scan in found if scan.lesion is None]
@@ -138,10 +131,8 @@ def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
         )
     without = [scan for scan in found if scan.brain is None]
     if 0 < len(without) < len(found):
-        lines.append(
-            f"{len(without)} of {len(found)} scans have no brain mask, such as {without[0].name}; "
-            "their brains are found in the images"
-        )
+        scans = f"{len(without)} of {len(found)} scans"
+        lines.append(f"{scans} have no brain mask, such as {without[0].name}; their brains are found in the images")
     return lines + shared(found)
 
 
@@ -192,9 +183,7 @@ def unlabelled(
         matches = [(image, _folder_and_name(image.relative_to(directory))) for image in paths]
     else:
         matches, errors = patterns.matches(directory, images)
-    paired = pairing.pair(
-        directory, brains, [path for path, _ in matches], [stars for _, stars in matches], needed=True
-    )
+    paired = pairing.pair(directory, brains, [path for path, _ in matches], [own for _, own in matches], needed=True)
     # Masks among the volumes are not scans, and need no masks themselves.
     masks = set(paired)
     kept = [i for i, (path, _) in enumerate(matches) if path not in masks]
