@@ -48,18 +48,12 @@ class Cache:
 
 def is_cache(directory: str | Path) -> bool:
     """Whether a folder holds prepared volumes, finished or not."""
-    return (
-        any((Path(directory) / name).is_file() for name in ("cache.json", "plan.json"))
-        and not (Path(directory) / "table.jsonl").is_file()
-    )
+    found = {name for name in ("cache.json", "plan.json", "table.jsonl") if (Path(directory) / name).is_file()}
+    return bool(found) and "table.jsonl" not in found
 
 
 def open_cache(directory: str | Path) -> Cache:
-    """Open a finished cache.
-
-    Raises:
-      InputError: there is none, or it is unfinished or damaged.
-    """
+    """Open a finished cache. Raises InputError if there is none, or it is unfinished or damaged."""
     directory = Path(directory)
     if not (directory / "cache.json").is_file():
         what = "no prepared volumes in it" if directory.exists() else "no such folder"

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from jaxvae import files
+from jaxvae import __version__, files
 from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.cache import ARRAYS, FILES, LINE, refuse_changed
 from jaxvae.data.volumes.prepared_scan import LIKE_A_MASK, read_scan
@@ -34,7 +34,6 @@ def prepare(
     """Prepare scans into a cache. A preparation that was interrupted is continued.
 
     Args:
-      directory: the folder of the cache.
       label_maps: accept scans that look like masks, with a warning; otherwise they are rejected.
 
     Returns:
@@ -61,21 +60,19 @@ def prepare(
                 Rejected(Path(line["path"]), line["reason"])
                 for line in files.read_lines(directory / "rejected.jsonl", {"path": str, "reason": str})
             ]
-        left_out = list(rejected)
+        dropped = list(rejected)
         results = pool.map(partial(_write_part, parts, slicing, label_maps), range(len(found)), found)
         for scan, reason in zip(found, Bar(results, "prepare", len(found), unit="volume"), strict=True):
             if reason:
-                left_out.append(Rejected(scan.image, reason))
+                dropped.append(Rejected(scan.image, reason))
                 Bar.write(f"left out: {reason}")
         taken = [_part(parts, number) for number in range(len(found)) if _part(parts, number).is_file()]
         if not taken:
             _remove_parts(directory)  # Otherwise the plan would refuse another try.
-            raise InputError(
-                f"{directory}: none of {len(left_out)} scans could be read; the first: {left_out[0].reason}"
-            )
-        _assemble(directory, taken, plan["slicing"], left_out)
+            raise InputError(f"{directory}: none of {len(dropped)} scans could be read; the first: {dropped[0].reason}")
+        _assemble(directory, taken, plan["slicing"], dropped)
         _remove_parts(directory)
-        return left_out
+        return dropped
 
 
 def _remove_parts(directory: Path) -> None:
@@ -91,9 +88,7 @@ def _claim(directory: Path, plan: dict[str, Any]) -> None:
         return
     again = "remove that folder and prepare it again"
     if not isinstance(before.get("slicing"), dict) or "scans" not in before:
-        raise InputError(
-            f"{directory}: its {note} is damaged or not of prepared volumes; {again}, or name a new folder"
-        )
+        raise InputError(f"{directory}: its {note} is damaged or not of prepared volumes; {again} or name a new folder")
     files.refuse_other_settings(directory, slices.to_config(slices.from_config(before["slicing"])), plan["slicing"])
     if before["scans"] != plan["scans"]:
         raise InputError(f"{directory}: was prepared from other scans or masks than there are now; name a new folder")
@@ -130,9 +125,7 @@ def _write_part(parts: Path, slicing: Slicing, label_maps: bool, number: int, sc
     record = {
         "name": scan.name,
         "patient": scan.patient,
-        "image": _place(scan.image),
-        "brain": _place(scan.brain),
-        "lesion": _place(scan.lesion),
+        **{kind: _place(getattr(scan, kind)) for kind in FILES},
         "files": origin,
         "placement": placement._asdict(),
         "lesion_voxels": lesion_voxels,  # in each plane of the volume
@@ -172,8 +165,6 @@ def _assemble(directory: Path, parts: list[Path], slicing: dict[str, Any], left_
         _write_array(directory / f"{name}.npy", arrays, start if name != "masks" or known else 0, digest)
     files.write_lines(directory / "volumes.jsonl", records)
     write_rejected(directory / "rejected.jsonl", left_out)
-    from jaxvae import __version__
-
     counts = {"volumes": len(records), "slices": start, "rejected": len(left_out)}
     scans = json.loads((directory / "plan.json").read_bytes())["scans"]
     content = {"jaxvae": __version__, "slicing": slicing, **counts, "hash": digest.hexdigest(), "scans": scans}

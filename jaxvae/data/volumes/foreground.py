@@ -3,9 +3,7 @@
 import numpy as np
 import scipy  # which imports scipy.ndimage when it is used
 
-GUESSED = (
-    "no brain mask, and the scan is not skull-stripped: the whole head was taken; pass `brains` for the brain alone"
-)
+GUESSED = "no brain mask, and not skull-stripped: the whole head was taken; pass `brains` for the brain alone"
 HALO = "small values around the brain, an effect of interpolation, were left out"
 
 LARGEST_BRAIN = 2.2e6  # cubic millimetres; heads have twice that

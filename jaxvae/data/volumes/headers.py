@@ -23,6 +23,7 @@ MGH_HEADER, MGH_VOXELS = 90, 284  # bytes of the header; the byte at which the v
 LONGEST_SIDE = 2000.0  # millimetres; a scan of a whole body
 SHORTEST_SIDE = 1.0  # millimetres
 LONGEST_QUATERNION = 1.01  # The length should be 1; a little more comes from rounding.
+NO_DIRECTION = "so no axis has a direction; set it, for example with fslorient"
 _LOGGING = Lock()  # nibabel has one logger for all threads
 UNITS = {2: ("millimetres", 1.0), 3: ("micrometres", 0.001), 1: ("metres", 1000.0)}  # by NIfTI's codes
 
@@ -113,9 +114,7 @@ class Mended:
             self.lines.append(f"its header was repaired: {line}")
 
 
-def _checked(
-    path: Path, fields: Any, offset: int, scale: tuple[Any, Any], affine: np.ndarray, warnings: list[str]
-) -> Header:
+def _checked(path: Path, fields: Any, offset: int, scale: tuple, affine: np.ndarray, warnings: list[str]) -> Header:
     """Build the header. Raises InputError if the file is not a scan."""
     dtype, shape = fields.get_data_dtype(), tuple(int(length) for length in fields.get_data_shape())
     if dtype.fields or dtype.kind not in "iuf":
@@ -130,9 +129,7 @@ def _checked(
     if np.prod(shape, dtype=np.float64) > LARGEST:
         raise InputError(f"{path}: has {size} voxels, more than the limit of {LARGEST:,}; cut it into parts")
     if not _has_inverse(affine):
-        raise InputError(
-            f"{path}: its affine has no inverse, so no axis has a direction; set it, for example with fslorient"
-        )
+        raise InputError(f"{path}: its affine has no inverse, {NO_DIRECTION}")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() > 100 * spacing.min():
         sides = "x".join(f"{side:.3g}" for side in spacing)
@@ -180,7 +177,7 @@ def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
                 forms = "its qform is damaged and its sform is not set, so its affine has no inverse"
             elif not fields["qform_code"]:
                 forms = "its affine has no inverse"
-            raise InputError(f"{path}: {forms}, so no axis has a direction; set it, for example with fslorient")
+            raise InputError(f"{path}: {forms}, {NO_DIRECTION}")
         if fields["sform_code"]:
             warnings.append("its sform has no inverse; the qform was taken")
             fields.set_sform(qform, int(fields["qform_code"]))

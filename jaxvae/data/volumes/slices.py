@@ -183,8 +183,7 @@ def _overlap(placement: Placement) -> list[tuple[slice, slice]]:
 
 def to_config(slicing: Slicing) -> dict[str, Any]:
     """A slicing as JSON values."""
-    percentiles = None if slicing.percentiles is None else list(slicing.percentiles)
-    return {**asdict(slicing), "percentiles": percentiles}
+    return {**asdict(slicing), "percentiles": slicing.percentiles and list(slicing.percentiles)}
 
 
 def from_config(config: dict[str, Any]) -> Slicing:

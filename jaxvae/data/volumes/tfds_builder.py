@@ -69,15 +69,13 @@ class VolumeSlices(tfds.core.GeneratorBasedBuilder):
         slices = dataset(self._cache)
         nowhere = np.zeros((*slices.images.shape[1:3], 1), np.uint8)
         for index, image in enumerate(slices.images):
-            yield (
-                index,
-                {
-                    "image": image,
-                    "brain": self._cache.brains[index].astype(np.uint8),
-                    "lesion": nowhere if slices.masks is None else slices.masks[index].astype(np.uint8),
-                    "anomalous": bool(slices.labels[index]),
-                    "patient": slices.groups[index],
-                    "name": slices.names[index],
-                    "index": index,
-                },
-            )
+            example = {
+                "image": image,
+                "brain": self._cache.brains[index].astype(np.uint8),
+                "lesion": nowhere if slices.masks is None else slices.masks[index].astype(np.uint8),
+                "anomalous": bool(slices.labels[index]),
+                "patient": slices.groups[index],
+                "name": slices.names[index],
+                "index": index,
+            }
+            yield index, example
