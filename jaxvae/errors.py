@@ -22,7 +22,11 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_printable(message))
+        # Names and values from damaged files can hold anything. Line breaks and control characters are escaped.
+        # Surrogates, which stand for bytes of names that are not text, stay.
+        if not message.isprintable():
+            message = "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in message)
+        super().__init__(message if len(message) <= 2000 else f"{message[:1400]} ... {message[-595:]}")
 
 
 class ArgumentError(InputError):
@@ -82,17 +86,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     alike = get_close_matches(word, known, n=1)
     return f"; did you mean {alike[0]}?" if alike else ""
-
-
-def _printable(text: str) -> str:
-    """One line of at most 2000 characters, because names and values from damaged files can hold anything.
-
-    Line breaks and control characters are escaped. Surrogates, which stand for bytes of names that are not text, stay.
-    """
-    if not text.isprintable():
-        known = (c if c.isprintable() or "\udc80" <= c <= "\udcff" else repr(c)[1:-1] for c in text)
-        text = "".join(known)
-    return text if len(text) <= 2000 else f"{text[:1400]} ... {text[-595:]}"
 
 
 def command(*words: object, **arguments: object) -> str:
