@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import glob
@@ -14,7 +13,7 @@ import re
 import textwrap
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +21,6 @@ from jaxvae.errors import InputError, cannot_be_written, reason, system_error
 
 if TYPE_CHECKING:
     import numpy as np
-
 
 _MISSING = object()  # stands for a missing value, because None is a value
 
@@ -138,7 +136,7 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Usually it is not empty.
+        with suppress(OSError):  # Usually it is not empty.
             directory.rmdir()
         os.close(handle)
 
@@ -173,11 +171,7 @@ def identity(path: Path) -> list[Any]:
 
 
 def below(directory: Path, name: str) -> Path:
-    """The path of a result below a folder.
-
-    Raises:
-      InputError: the name leads out of the folder because it is absolute or contains `..`.
-    """
+    """The path of a result below a folder. Raises InputError if the name is absolute or contains `..`."""
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise InputError(f"{name!r}: leads out of the output folder {directory}; rename it")
     return directory / name
@@ -190,11 +184,7 @@ def write(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file that every reader accepts.
-
-    Raises:
-      ValueError: a value is NaN or infinity.
-    """
+    """Write a JSON file that every reader accepts. Raises ValueError if a value is NaN or infinity."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -210,11 +200,7 @@ def no_more_can_be_written(error: InputError) -> bool:
 
 
 def append_lines(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> None:
-    """Append lines to a JSONL file.
-
-    Raises:
-      InputError: the file cannot be written.
-    """
+    """Append lines to a JSONL file. Raises InputError if it cannot be written."""
     try:
         with Path(path).open("a") as log:
             log.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
