@@ -126,14 +126,9 @@ def take(dataset: Dataset, index: np.ndarray) -> Dataset:
     index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
     if np.array_equal(index, np.arange(len(dataset))):
         return dataset  # A copy could read a whole memory-mapped file.
-    return Dataset(
-        images=dataset.images[index],
-        labels=dataset.labels[index],
-        masks=None if dataset.masks is None else dataset.masks[index],
-        names=tuple(dataset.names[i] for i in index),
-        groups=tuple(dataset.groups[i] for i in index),
-        kinds=tuple(dataset.kinds[i] for i in index),
-    )
+    masks = None if dataset.masks is None else dataset.masks[index]
+    names, groups, kinds = (tuple(each[i] for i in index) for each in (dataset.names, dataset.groups, dataset.kinds))
+    return Dataset(dataset.images[index], dataset.labels[index], masks, names, groups, kinds)
 
 
 def check_fraction(name: str, fraction: float) -> None:

@@ -114,8 +114,7 @@ def open_training(source: Source) -> Splits:
 
     splits = open_splits(source)
     if len(splits.train) == 0:
-        problem = "no healthy image is left to train on; lower `validation` or `test`"
-        raise ArgumentError("data", source.data, problem)
+        raise ArgumentError("data", source.data, "no healthy image is left to train on; lower `validation` or `test`")
     for part in (splits.train, splits.validation, splits.test):
         if part.images.dtype != np.uint8 and not np.isfinite(part.images).all():
             worst = part.names[int(np.argmin(np.isfinite(part.images).all(axis=(1, 2, 3))))]
@@ -162,11 +161,7 @@ def to_config(source: Source) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Source:
-    """The source that `to_config` wrote.
-
-    Raises:
-      InputError: another version of jaxvae wrote it.
-    """
+    """The source that `to_config` wrote. Raises InputError if another version of jaxvae wrote it."""
     problem = "config.json: its data are not as this version writes them"
     files.check(config, problem, FACTS, "train again")
     size = [config["size"]] if isinstance(config["size"], int) else config["size"]
@@ -244,8 +239,7 @@ def _load_phantom(source: Source) -> Splits:
 def _load_fashion_mnist(source: Source) -> Splits:
     from jaxvae.data import fashion_mnist
 
-    folder, hold_out = folder_of(source), source.hold_out
-    assert folder is not None
+    folder, hold_out = source.data.removeprefix(PREFIX), source.hold_out
     assert hold_out is not None
     scaling, validation, seed = source.scaling, source.validation, source.split_seed
     return fashion_mnist.load(folder, hold_out=hold_out, scaling=scaling, validation=validation, seed=seed)

@@ -36,17 +36,13 @@ def binary(values: np.ndarray, *, lossy: bool = False) -> tuple[np.ndarray, str 
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     if high <= (SMALL if lossy else WHOLE):
         noise = high > 0 and not (values == values.flat[0]).all()
-        return np.zeros(
-            values.shape, bool
-        ), f"its values are at most {high:.3g}, so none is positive" if noise else None
+        return np.zeros_like(values, bool), f"its values are at most {high:.3g}, so none is positive" if noise else None
     between = (values != 0) & (values != high)
     if not between.any() or (not lossy and _are_labels(values, low, high)):
         return values > WHOLE, None
     cut = (low + high) / 2
-    notice = (
-        f"its values, from {low:.6g} to {high:.6g}, are not labels; those from {cut:.6g} upwards were taken as positive"
-    )
-    return values >= cut, notice
+    problem = f"its values, from {low:.6g} to {high:.6g}, are not labels"
+    return values >= cut, f"{problem}; those from {cut:.6g} upwards were taken as positive"
 
 
 def _are_labels(values: np.ndarray, low: float, high: float) -> bool:

@@ -114,15 +114,13 @@ def _draw(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tup
         came_from = lesions.push(lesion, p, q) if kind == "mass" else (p, q)
         brightness, inside = brain.tissue(subjects, *came_from, blend)
         brightness, mask = lesions.change(kind, lesion, p, q, brightness, blend)
-    return _acquire(subjects, brightness, inside, noise, size), mask & inside
+    return _acquire(subjects.bias, brightness, inside, noise, size), mask & inside
 
 
-def _acquire(
-    subjects: brain.Subjects, brightness: np.ndarray, inside: np.ndarray, noise: np.ndarray, size: int
-) -> np.ndarray:
+def _acquire(bias: np.ndarray, brightness: np.ndarray, inside: np.ndarray, noise: np.ndarray, size: int) -> np.ndarray:
     """Simulate a scanner: add a smooth bias field and the Rician noise of a magnitude image."""
     x, y = brain.grid(size)
     fields = np.stack([x, y, x * x, y * y, x * y, x * x * y])
-    biased = brightness * np.exp(brain.combination(0.07 * subjects.bias, fields))
+    biased = brightness * np.exp(brain.combination(0.07 * bias, fields))
     real, imaginary = biased + _NOISE * noise[0], _NOISE * noise[1]
     return np.clip(np.sqrt(real * real + imaginary * imaginary), 0, 1) * inside
