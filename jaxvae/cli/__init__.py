@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from typing import get_args
 
 from jaxvae import __version__
 from jaxvae.cli.complaints import as_typed, did_you_mean, one_line
@@ -26,15 +27,7 @@ from jaxvae.cli.words import flag
 from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory, system_error
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
-COMMANDS: dict[str, type[Command]] = {
-    "train": Train,
-    "score": Score,
-    "evaluate": Evaluate,
-    "sweep": Sweep,
-    "report": Report,
-    "prepare": Prepare,
-    "demo": Demo,
-}
+COMMANDS: dict[str, type[Command]] = {kind.__name__.lower(): kind for kind in get_args(Command)}
 _TILDE = re.compile(r"((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -100,7 +93,7 @@ def _make_quiet() -> None:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     # Reads of a damaged checkpoint may end after the event loop that waited for them.
     if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _hide_closed_loops
+        sys.unraisablehook = lambda it: str(it.exc_value) == "Event loop is closed" or sys.__unraisablehook__(it)
     # Hide warnings about large images and missing glyphs.
     for message in ("Image size .* exceeds limit", "Glyph .* missing from"):
         warnings.filterwarnings("ignore", message)
@@ -118,11 +111,6 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _hide_closed_loops(raised: sys.UnraisableHookArgs) -> None:
-    if str(raised.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(raised)
-
-
 def _missing_platforms() -> str | None:
     """The JAX_PLATFORMS of the environment, if this machine has no such device."""
     if platforms := os.environ.get("JAX_PLATFORMS"):
@@ -138,16 +126,13 @@ def _missing_platforms() -> str | None:
 def _run(arguments: list[str]) -> bool:
     """Run one command. Returns False if it was interrupted and can be continued."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP.format(commands="\n".join(f"  {name:<10}{_summary(kind)}" for name, kind in COMMANDS.items())))
+        summaries = {name: str(kind.__doc__).splitlines()[0] for name, kind in COMMANDS.items()}
+        print(HELP.format(commands="\n".join(f"  {name:<10}{summary}" for name, summary in summaries.items())))
     elif "--version" in arguments:
         print(f"jaxvae {__version__}")
     elif command := _parse(*arguments):
         return command.execute() is not False
     return True
-
-
-def _summary(command: type[Command]) -> str:
-    return str(command.__doc__).splitlines()[0]
 
 
 def _parse(name: str, *arguments: str) -> Command | None:
@@ -171,7 +156,8 @@ def _parse(name: str, *arguments: str) -> Command | None:
     except SystemExit as stop:
         if stop.code in (0, None):
             return None
-        raise InputError(_see(one_line(complaint.getvalue(), arguments), f"jaxvae {name} --help")) from None
+        known = [*map(flag, _arguments_of(command)), "--help"]
+        raise InputError(_see(one_line(complaint.getvalue(), arguments, known), f"jaxvae {name} --help")) from None
 
 
 def _at_home(word: str) -> str:

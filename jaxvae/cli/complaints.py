@@ -1,7 +1,8 @@
 """Error messages in one line, with the flags that were typed."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import takewhile
 
 from jaxvae.cli.words import flag, spaced
 from jaxvae.errors import ArgumentError, InputError
@@ -17,19 +18,20 @@ KINDS = {
 }
 
 
-def one_line(complaint: str, arguments: Sequence[str]) -> str:
+def one_line(complaint: str, arguments: Sequence[str], known: Iterable[str]) -> str:
     """An error message of tyro, which prints a frame of several lines, in one line.
 
     Args:
       complaint: the output of tyro.
       arguments: the words after the command.
+      known: the flags of the command.
     """
     # On an ASCII terminal the frame has other characters.
     text = " ".join(re.sub(r"[│╭╮╰╯─]|-{3,}", " ", complaint).split())
     if match := re.search(r"Unrecognized options: ([^\s,=]+)", text):
         if not match[1].startswith("-"):
             return f"{match[1]}: one argument too many"
-        return f"{match[1]}: no such flag{did_you_mean(match[1], _flags_alike(text))}"
+        return f"{match[1]}: no such flag{did_you_mean(match[1], known)}"
     if match := re.search(r"Missing from [^:]+: (\S+)", text):
         return f"{match[1]} is missing"
     if match := re.search(r"Missing value for argument '(\S+)'", text):
@@ -43,12 +45,6 @@ def one_line(complaint: str, arguments: Sequence[str]) -> str:
         wanted = KINDS[kind[1]] if kind else "something else"
         return f"{match[1]} {_typed(match[1], arguments)}: must be {wanted}"
     return text.rstrip(".") or "the arguments could not be read"
-
-
-def _flags_alike(text: str) -> list[str]:
-    """The flags that tyro suggests, in arbitrary order."""
-    _, _, suggestions = text.partition("Perhaps you meant:")
-    return re.findall(r"--[a-z-]+[a-z]", suggestions.partition("For full helptext")[0])
 
 
 def as_typed(error: InputError, names: Collection[str]) -> str:
@@ -75,9 +71,5 @@ def with_flags(text: str, names: Collection[str]) -> str:
 def _typed(flag: str, arguments: Sequence[str]) -> str:
     """The values after a flag."""
     words = [word for argument in arguments for word in argument.split("=", 1)] if flag.startswith("--") else []
-    values: list[str] = []
-    for word in words[words.index(flag) + 1 :] if flag in words else []:
-        if word.startswith("--"):
-            break
-        values.append(word)
-    return " ".join(values)
+    after = words[words.index(flag) + 1 :] if flag in words else []
+    return " ".join(takewhile(lambda word: not word.startswith("--"), after))

@@ -27,12 +27,7 @@ from jaxvae.sweeps.ranking import Row
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
 
 # The names of this version for those in the files of earlier versions.
-RENAMED = {
-    "held_out_class": "hold_out",
-    "input_scaling": "scaling",
-    "image_size": "size",
-    "learnt_from": "image_names",
-}
+RENAMED = {"held_out_class": "hold_out", "input_scaling": "scaling", "image_size": "size", "learnt_from": "image_names"}
 
 
 def programs_of(
