@@ -15,16 +15,16 @@ from dataclasses import fields, is_dataclass
 from typing import get_args
 
 from jaxvae import __version__
-from jaxvae.cli.complaints import as_typed, did_you_mean, one_line
+from jaxvae.cli.complaints import as_typed, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
+from jaxvae.cli.flags import flag
 from jaxvae.cli.prepare import Prepare
 from jaxvae.cli.report import Report
 from jaxvae.cli.score import Score
 from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train, repeated
-from jaxvae.cli.words import flag
-from jaxvae.errors import InputError, cannot_be_written, is_out_of_memory, system_error
+from jaxvae.errors import InputError, cannot_be_written, did_you_mean, is_out_of_memory, system_error
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {kind.__name__.lower(): kind for kind in get_args(Command)}

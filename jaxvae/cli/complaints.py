@@ -1,12 +1,11 @@
-"""Error messages in one line, with the flags that were typed."""
+"""Messages in one line, with the flags that were typed."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import takewhile
 
-from jaxvae.cli.words import flag, spaced
-from jaxvae.errors import ArgumentError, InputError
-from jaxvae.errors import did_you_mean as did_you_mean
+from jaxvae.cli.flags import flag
+from jaxvae.errors import ArgumentError, InputError, did_you_mean
 
 KINDS = {
     "INT": "a whole number",
@@ -55,7 +54,8 @@ def as_typed(error: InputError, names: Collection[str]) -> str:
     """
     if not isinstance(error, ArgumentError) or error.name not in names:
         return with_flags(str(error), names)
-    value = (spaced(error.value) or "without a number") if isinstance(error.value, tuple) else error.value
+    values = error.value if isinstance(error.value, tuple) else (error.value,)
+    value = " ".join(map(str, values)) if values else "without a number"
     return f"{flag(error.name)} {value}".rstrip() + f": {with_flags(error.problem, names)}"
 
 
@@ -66,6 +66,15 @@ def with_flags(text: str, names: Collection[str]) -> str:
     'give --size 32 to `jaxvae train`'
     """
     return re.sub(rf"`({'|'.join(names)})`", lambda name: flag(name[1]), text)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first of some names, and the number of the others.
+
+    >>> shortened(["a", "b", "c"]), shortened(["a"])
+    ('a and 2 more', 'a')
+    """
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _typed(flag: str, arguments: Sequence[str]) -> str:

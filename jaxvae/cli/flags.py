@@ -1,4 +1,4 @@
-"""Annotations of flags: how they appear in --help."""
+"""Flags: how arguments are typed, and their annotations for --help."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,20 +13,25 @@ from jaxvae.models import NETWORKS
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
-def optional(kind: str, default: str) -> Any:
+def flag(name: str) -> str:
+    """The flag of an argument.
+
+    >>> flag("batch_size")
+    '--batch-size'
+    """
+    return f"--{name.replace('_', '-')}"
+
+
+def optional(kind: str, default: str | None) -> Any:
     """Annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
-    return tyro.conf.arg(metavar=kind, help_behavior_hint=f"(default: {default})")
+    return tyro.conf.arg(metavar=kind, help_behavior_hint=default and f"(default: {default})")
 
 
 def papers(name: str) -> str:
     """The default of a flag whose value in the paper depends on the model."""
-    return "as in the paper, " + ", ".join(
-        f"{network.name} {getattr(network, name):g}" for network in NETWORKS.values()
-    )
+    return "as in the paper, " + ", ".join(f"{it.name} {getattr(it, name):g}" for it in NETWORKS.values())
 
 
 def several(kind: str, default: str | None = None) -> Any:
     """Annotation of a flag that takes several values: `--features INT ...`; `default` as in `optional`."""
-    if default is None:
-        return tyro.conf.arg(metavar=f"{kind} ...")
-    return tyro.conf.arg(metavar=f"{kind} ...", help_behavior_hint=f"(default: {default})")
+    return optional(f"{kind} ...", default)

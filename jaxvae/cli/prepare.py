@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.complaints import with_flags
-from jaxvae.cli.words import counted, shortened
+from jaxvae.cli.complaints import shortened, with_flags
 from jaxvae.data.kinds import PREFIX
-from jaxvae.errors import InputError, command, refuse_unless
+from jaxvae.errors import InputError, command, counted, refuse_unless
 
 SHOWN = 5  # Lines about files or warnings that are printed; files in the folder list all.
 
@@ -62,7 +61,11 @@ class Prepare:
             of_volumes = tuple(flag.name for flag in fields(self) if flag.name not in ("data", "out"))
             refuse_unless(False, self, of_volumes, "a folder of volumes")
             refuse_unless(False, self, ("out",), "a folder of volumes; FashionMNIST goes to its DIR")
-            self._download(self.data.removeprefix(PREFIX))
+            from jaxvae.data import fashion_mnist
+
+            fashion_mnist.download(directory := self.data.removeprefix(PREFIX))
+            train = command("train", "RUN", "--data", self.data, "--hold-out", 8)
+            print(f"{directory}: FashionMNIST is there; next: {train}")
             return
         if self.out is None:
             raise InputError(f"`out` is missing: where to put the slices of the volumes in {self.data}")
@@ -106,10 +109,3 @@ class Prepare:
             why = f"{out}/rejected.jsonl gives the reasons"
             lines.append(f"  {left_out} left out, {why}; repair them and prepare into a new folder")
         return "\n".join([*lines, f"next: {command('train', 'RUN', '--data', out)}"])
-
-    def _download(self, directory: str) -> None:
-        from jaxvae.data import fashion_mnist
-
-        fashion_mnist.download(directory)
-        train = command("train", "RUN", "--data", self.data, "--hold-out", 8)
-        print(f"{directory}: FashionMNIST is there; next: {train}")

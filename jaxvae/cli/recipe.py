@@ -1,10 +1,20 @@
-"""The flags of the settings of a run: those that `sweep` shares, and all of them for `train`."""
+"""The flags that say which images and how to train: those that `sweep` shares, and all of them for `train`."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from jaxvae.cli import flags
+from jaxvae.data import kinds
 from jaxvae.runs import settings
+
+
+@dataclass(frozen=True)
+class Source(kinds.Source):
+    """Which images, and how they are prepared and split."""
+
+    hold_out: Annotated[int | None, flags.optional("INT", "none")] = None
+    size: Annotated[tuple[int, ...] | None, flags.optional("INT [INT]", "phantom 64, folders as they are")] = None
+    channels: Annotated[tuple[int, ...] | None, flags.optional("INT ...", "all")] = None
 
 
 @dataclass(frozen=True)

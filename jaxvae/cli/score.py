@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.cli.complaints import with_flags
-from jaxvae.cli.words import counted, shortened, spaced
-from jaxvae.errors import InputError, command
+from jaxvae.cli.complaints import shortened, with_flags
+from jaxvae.errors import InputError, command, counted
 from jaxvae.scores import MAPS
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Score:
         if not self.maps:
             raise InputError("--maps without a name: name at least one map, such as elbo_grad")
         if len(set(self.maps)) < len(self.maps):
-            raise InputError(f"--maps: {spaced(self.maps)} holds a name twice; give each once")
+            raise InputError(f"--maps: {' '.join(self.maps)} holds a name twice; give each once")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"--threshold {self.threshold}: must be a finite number")
         where = f"a folder of images; name one, {command('score', self.run, 'FOLDER')}"

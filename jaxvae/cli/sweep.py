@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxvae.cli import flags, source
+from jaxvae.cli import flags, recipe
 from jaxvae.cli.recipe import Recipe
 from jaxvae.errors import counted
 from jaxvae.sweeps import combinations
@@ -19,7 +19,7 @@ DISTRIBUTED = (
 
 
 @dataclass(frozen=True)
-class Source(source.Source):
+class Source(recipe.Source):
     """Which images, and how they are prepared and split."""
 
     # These are axes here, see `Axes`.

@@ -14,9 +14,8 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import with_flags
-from jaxvae.cli.recipe import Settings
-from jaxvae.cli.source import Source
-from jaxvae.cli.words import flag
+from jaxvae.cli.flags import flag
+from jaxvae.cli.recipe import Settings, Source
 from jaxvae.data import kinds
 from jaxvae.errors import InputError, command
 from jaxvae.runs import settings, signals

@@ -15,7 +15,7 @@ import pytest
 
 import jaxvae
 from jaxvae.cli import COMMANDS, main
-from jaxvae.cli.complaints import did_you_mean
+from jaxvae.errors import did_you_mean
 from small_runs import SMALL
 
 HELP = """
