@@ -74,11 +74,6 @@ def network_of(recipe: Recipe, source: Source) -> Network:
     return NETWORKS[kind_of(source).model if recipe.model == "auto" else recipe.model]
 
 
-def is_dense(recipe: Recipe, source: Source) -> bool:
-    """Whether the model is the dense network."""
-    return network_of(recipe, source).name == "dense"
-
-
 def check(settings: Settings, source: Source) -> None:
     """Check all that can be checked before the images are read.
 
@@ -86,7 +81,8 @@ def check(settings: Settings, source: Source) -> None:
       InputError: a value is out of range, or has no effect together with the others.
     """
     network, decays = network_of(settings, source), settings.schedule in ("exponential", "step")
-    for name in ("hidden_size", "epochs", "steps", "batch_size", "decay_epochs", "decay_rate", "clip_norm"):
+    lengths = ("epochs", "steps", "batch_size", "decay_epochs", "patience")
+    for name in (*lengths, "decay_rate", "clip_norm", "hidden_size", "latent_size", "learning_rate"):
         refuse_unless_positive(name, getattr(settings, name))
     if settings.epochs is not None and settings.steps is not None:
         raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} is given too; give one of the two")
@@ -104,8 +100,6 @@ def check(settings: Settings, source: Source) -> None:
     if settings.arithmetic not in network.arithmetics:
         fits = [other.name for other in NETWORKS.values() if settings.arithmetic in other.arithmetics]
         raise ArgumentError("arithmetic", settings.arithmetic, f"only goes with `model` {', '.join(fits)}")
-    for name in ("latent_size", "learning_rate", "patience"):
-        refuse_unless_positive(name, getattr(settings, name))
     for name in ("beta", "log_scale"):
         if not math.isfinite(getattr(settings, name)):
             raise ArgumentError(name, getattr(settings, name), "must be a finite number")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxvae.data.kinds import Source
 from jaxvae.errors import ArgumentError, refuse_unless_positive
-from jaxvae.runs.settings import Recipe, Settings, is_dense
+from jaxvae.runs.settings import Recipe, Settings, network_of
 
 # Axes along which the runs of one program may differ.
 FREE = ("seed", "learning_rate", "beta", "log_scale", "latent_size")
@@ -76,6 +76,6 @@ def settings_of(recipe: Recipe, source: Source, row: Mapping[str, Any]) -> Setti
     """The settings of a run whose values of the axes are in `row`. Axes that are missing there have their defaults."""
     width, own = row.get("width", 1), {name: row[name] for name in FREE if name in row}
     network: dict[str, Any] = {"features": tuple(max(1, round(width * count)) for count in recipe.features)}
-    if is_dense(recipe, source):
+    if network_of(recipe, source).name == "dense":
         network = {"hidden_size": max(1, round(width * recipe.hidden_size))}
     return Settings(**{**vars(recipe), **network, **own})
