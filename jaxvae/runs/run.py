@@ -21,7 +21,7 @@ from jaxvae import files
 from jaxvae.data.kinds import Kind, Source, from_config, kind_of_config, same_images
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models.model import Model, param_shapes
-from jaxvae.runs import checkpoint
+from jaxvae.runs import checkpoint, run_scores
 from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
 from jaxvae.scores import MAPS
 from jaxvae.scores.batches import BATCH, Scores
@@ -73,10 +73,10 @@ class Run(NamedTuple):
         Raises:
           InputError: an image does not fit the model once prepared, or one of its scores is NaN or infinite.
         """
-        from jaxvae.runs import run_scores
-
-        settings = {"reconstructions": reconstructions, "batch_size": batch_size}
-        return run_scores.score_any(self, images, maps=maps, **settings)
+        prepared = run_scores.prepare_images(self, images)
+        names = [f"images[{i}]" for i in range(len(prepared))]
+        knobs = {"reconstructions": reconstructions, "batch_size": batch_size}
+        return run_scores.score_finite(self, prepared, names, maps=maps, **knobs)
 
 
 def claim(run_dir: Path, config: Config) -> None:

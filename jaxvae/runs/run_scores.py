@@ -15,7 +15,7 @@ from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset
 from jaxvae.data.images.preparation import prepare
 from jaxvae.data.normalization import as_float
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, counted
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
@@ -48,33 +48,14 @@ def score_dataset(
       InputError: a score is NaN or infinite, because the values of an image are far out of range.
     """
     with Bar(total=len(dataset), unit="image", desc=label) as bar:
-        scores = score_prepared(
-            run,
-            dataset.images,
-            maps=maps,
-            reconstructions=reconstructions and bool(maps),
-            batch_size=batch_size,
-            progress=bar.update,
-        )
-    _, reasons = finite_rows(scores, dataset.names)
-    if reasons:
-        raise InputError(next(iter(reasons.values())))
-    return scores
+        knobs = {"reconstructions": reconstructions and bool(maps), "batch_size": batch_size, "progress": bar.update}
+        return score_finite(run, dataset.images, dataset.names, maps=maps, **knobs)
 
 
-def score_any(
-    run: Run,
-    images: np.ndarray | Iterable[np.ndarray],
-    *,
-    maps: Sequence[str] = MAPS,
-    reconstructions: bool = False,
-    batch_size: int = BATCH,
-) -> Scores:
-    """Prepare images as the run's own images were prepared, and score them; see `Run.score`."""
-    prepared = prepare_images(run, images)
-    settings = {"maps": maps, "reconstructions": reconstructions, "batch_size": batch_size}
-    scores = score_prepared(run, prepared, **settings)
-    _, reasons = finite_rows(scores, [f"images[{i}]" for i in range(len(prepared))])
+def score_finite(run: Run, images: np.ndarray, names: Sequence[str], *, maps: Sequence[str], **settings) -> Scores:
+    """Score prepared images, as `score_prepared`. Raises InputError if a score is NaN or infinite."""
+    scores = score_prepared(run, images, maps=maps, **settings)
+    _, reasons = finite_rows(scores, names)
     if reasons:
         raise InputError(next(iter(reasons.values())))
     return scores
@@ -146,18 +127,11 @@ def infinite_message(name: str, score: str) -> str:
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:
-    """Check that prepared images have the size and channels of the run's model.
-
-    Raises:
-      InputError: the size or the channels differ.
-    """
-    found, wanted = tuple(images.shape[1:]), tuple(run.model.image_shape)
-    if found != wanted:
+    """Raise InputError if prepared images have another size or other channels than the run's model takes."""
+    shapes = tuple(images.shape[1:]), tuple(run.model.image_shape)
+    if shapes[0] != shapes[1]:
+        found, wanted = (f"{height}x{width} with {counted(count, 'channel')}" for height, width, count in shapes)
         raise InputError(
-            f"{where}: the images are {_size(found)} once prepared, and the run was trained on {_size(wanted)}; "
+            f"{where}: the images are {found} once prepared, and the run was trained on {wanted}; "
             "bring them to that size and those channels, or train a run with another `size` and `channels`"
         )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]} with {shape[2]} channel{'s' if shape[2] != 1 else ''}"
