@@ -34,6 +34,8 @@ FACTS = {
     "epochs": int | None,
     "steps?": int | None,
 }
+# Settings that are entries of config.json as they are. Those of earlier versions may lack `augment`.
+SAME = ("augment", "arithmetic", "patience", "seed")
 
 
 def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
@@ -47,19 +49,17 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
     Raises:
       InputError: the network cannot halve images of this size that often; the warm-up does not end before training.
     """
-    height, width, channels = splits.train.images.shape[1:]
-    shape, network = (height, width, channels), network_of(settings, source)
+    shape, network = splits.train.images.shape[1:], network_of(settings, source)
     if "features" in network.widths:
         _check_halvings(settings.features, shape, kind_of(source).resizing)
     widths = {name: getattr(settings, name) for name in network.widths}
     model = network(shape, settings.latent_size or network.latent_size, **widths)
     batch_size = min(settings.batch_size or network.batch_size, len(splits.train))
     epoch = len(splits.train) // batch_size
-    epochs = None if settings.steps else settings.epochs or EPOCHS
-    warmup = round(settings.warmup_epochs * epoch)
-    decay = round(settings.decay_epochs * epoch)
+    epochs = settings.epochs or EPOCHS
+    warmup, decay = round(settings.warmup_epochs * epoch), round(settings.decay_epochs * epoch)
     if settings.schedule == "cosine":
-        decay = (settings.steps or (settings.epochs or EPOCHS) * epoch) - warmup
+        decay = (settings.steps or epochs * epoch) - warmup
         if decay < 1 and settings.steps:
             problem = f"are {warmup} steps, and must be fewer than `steps` {settings.steps}"
             raise ArgumentError("warmup_epochs", settings.warmup_epochs, problem)
@@ -77,14 +77,10 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
         },
         "hparams": {
             "learning_rate": settings.learning_rate or network.learning_rate,
-            "beta": settings.beta,
-            "log_scale": settings.log_scale,
+            **{name: getattr(settings, name) for name in ("beta", "log_scale")},
         },
-        "augment": settings.augment,
-        "arithmetic": settings.arithmetic,
-        "patience": settings.patience,
-        "seed": settings.seed,
-        "epochs": epochs,
+        **{name: getattr(settings, name) for name in SAME},
+        "epochs": None if settings.steps else epochs,
         "steps": settings.steps,
     }
 
@@ -107,17 +103,12 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
             **widths,
             epochs=config["epochs"],
             steps=config.get("steps"),
-            batch_size=train["batch_size"],
-            schedule=train["schedule"],
+            **{name: train[name] for name in ("batch_size", "schedule", "clip_norm")},
             warmup_epochs=train["warmup_steps"] / epoch,
             **decay,
-            clip_norm=train["clip_norm"],
-            augment=config.get("augment", "none"),
-            arithmetic=config["arithmetic"],
             latent_size=model["latent_size"],
             **config["hparams"],
-            patience=config["patience"],
-            seed=config["seed"],
+            **{name: config[name] for name in SAME if name in config},
         )
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"config.json: its settings are not as this version writes them ({error})") from error
@@ -125,11 +116,7 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
 
 
 def steps_per_epoch(config: Config) -> int:
-    """Steps in one pass through the training images.
-
-    Raises:
-      InputError: the configuration is damaged.
-    """
+    """Steps in one pass through the training images. Raises InputError if the configuration is damaged."""
     images, batch_size = config["images"].get("train"), config["train"].get("batch_size")
     if type(images) is not int or type(batch_size) is not int or batch_size < 1:
         raise InputError("config.json: images.train or train.batch_size is damaged; restore it, or train again")
@@ -191,10 +178,9 @@ def read_config(run_dir: str | os.PathLike[str]) -> Config:
     return config
 
 
-def _check_halvings(features: tuple[int, ...], shape: tuple[int, int, int], resizing: str | None) -> None:
+def _check_halvings(features: tuple[int, ...], shape: tuple[int, ...], resizing: str | None) -> None:
     """Raise ArgumentError if the sides of an image cannot be halved once per layer."""
-    height, width, _ = shape
-    factor = 2 ** len(features)
+    (height, width, _), factor = shape, 2 ** len(features)
     if height % factor == 0 and width % factor == 0:
         return
     # The lowest set bit of a number is the largest power of two that divides it.
@@ -202,9 +188,5 @@ def _check_halvings(features: tuple[int, ...], shape: tuple[int, int, int], resi
     nearest = dict.fromkeys(max(1, round(side / factor)) * factor for side in (height, width))
     ways_out = [f"{resizing} `size` {' '.join(map(str, nearest))}"] if resizing else []
     ways_out += [f"give at most {most}"] if most else []
-    raise ArgumentError(
-        "features",
-        features,
-        f"{len(features)} halvings need sides that {factor} divides, "
-        f"and the images are {height} high and {width} wide; {', or '.join(ways_out)}",
-    )
+    problem = f"{len(features)} halvings need sides that {factor} divides, and the images are {height} high and "
+    raise ArgumentError("features", features, f"{problem}{width} wide; {', or '.join(ways_out)}")
