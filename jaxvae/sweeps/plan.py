@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxvae import files
-from jaxvae.data.kinds import same_images
+from jaxvae.data.kinds import same_images, with_new_names
 from jaxvae.errors import InputError
 from jaxvae.sweeps.ranking import Row
 
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
 
-# The names of this version for those in the files of earlier versions.
-RENAMED = {"held_out_class": "hold_out", "input_scaling": "scaling", "image_size": "size", "learnt_from": "image_names"}
+# The names of this version for those of axes in the files of earlier versions.
+RENAMED = {"held_out_class": "hold_out", "input_scaling": "scaling", "image_size": "size"}
 
 
 def programs_of(
@@ -60,7 +60,7 @@ def claim(sweep_dir: Path, plan: Plan) -> None:
         return
     facts = {"images?": dict, "volumes?": dict | None}
     note = files.check(note, str(sweep_dir / "plan.json"), facts, "name a new folder, or remove this one")
-    note = json.loads(json.dumps(note), object_hook=_renamed)
+    note = json.loads(json.dumps(with_new_names(note)), object_hook=_renamed)
     same = same_images(note, plan)
     if same is False:
         raise InputError(f"{sweep_dir}: was made from other images; bring those back, or name a new folder")
