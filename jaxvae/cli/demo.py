@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli.evaluate import Evaluate
-from jaxvae.cli.recipe import Settings
+from jaxvae.cli.flags import Settings
 from jaxvae.cli.report import Report
 from jaxvae.cli.train import Train
 

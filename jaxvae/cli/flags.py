@@ -1,14 +1,17 @@
-"""Flags: how arguments are typed, and their annotations for --help."""
+"""The flags that `train` and `sweep` share, and the annotations of all flags for --help."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from jaxvae.data import kinds
 from jaxvae.errors import refuse_below_zero as refuse_below_zero
 from jaxvae.errors import refuse_unless as refuse_unless
 from jaxvae.errors import refuse_unless_positive as refuse_unless_positive
 from jaxvae.models import NETWORKS
+from jaxvae.runs import settings
 
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -35,3 +38,32 @@ def papers(name: str) -> str:
 def several(kind: str, default: str | None = None) -> Any:
     """Annotation of a flag that takes several values: `--features INT ...`; `default` as in `optional`."""
     return optional(f"{kind} ...", default)
+
+
+@dataclass(frozen=True)
+class Source(kinds.Source):
+    """Which images, and how they are prepared and split."""
+
+    hold_out: Annotated[int | None, optional("INT", "none")] = None
+    size: Annotated[tuple[int, ...] | None, optional("INT [INT]", "phantom 64, folders as they are")] = None
+    channels: Annotated[tuple[int, ...] | None, optional("INT ...", "all")] = None
+
+
+@dataclass(frozen=True)
+class Recipe(settings.Recipe):
+    """The network, and how it is trained."""
+
+    features: Annotated[tuple[int, ...], several("INT")] = (16, 32, 64, 256)
+    epochs: Annotated[int | None, optional("INT", "25")] = None
+    steps: Annotated[int | None, optional("INT", "by --epochs")] = None
+    batch_size: Annotated[int | None, optional("INT", papers("batch_size"))] = None
+    clip_norm: Annotated[float | None, optional("FLOAT", "off")] = None
+
+
+@dataclass(frozen=True)
+class Settings(Recipe, settings.Settings):
+    """The network, and how it is trained."""
+
+    latent_size: Annotated[int | None, optional("INT", papers("latent_size"))] = None
+    learning_rate: Annotated[float | None, optional("FLOAT", papers("learning_rate"))] = None
+    patience: Annotated[int | None, optional("INT", "off")] = None

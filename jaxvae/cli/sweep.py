@@ -6,8 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxvae.cli import flags, recipe
-from jaxvae.cli.recipe import Recipe
+from jaxvae.cli import flags
 from jaxvae.errors import counted
 from jaxvae.sweeps import combinations
 
@@ -19,7 +18,7 @@ DISTRIBUTED = (
 
 
 @dataclass(frozen=True)
-class Source(recipe.Source):
+class Source(flags.Source):
     """Which images, and how they are prepared and split."""
 
     # These are axes here, see `Axes`.
@@ -53,7 +52,7 @@ class Sweep:
     sweep: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SWEEP")]
     """the folder of the sweep: made if missing, continued if it holds one made with the same flags"""
     source: Source = field(default_factory=Source)
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: flags.Recipe = field(default_factory=flags.Recipe)
     axes: Axes = field(default_factory=Axes)
     runs_per_program: int = 8
     """runs trained as one program: as many as fit on an accelerator; a killed sweep loses the program it was at"""

@@ -14,8 +14,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import with_flags
-from jaxvae.cli.flags import flag
-from jaxvae.cli.recipe import Settings, Source
+from jaxvae.cli.flags import Settings, Source, flag
 from jaxvae.data import kinds
 from jaxvae.errors import InputError, command
 from jaxvae.runs import settings, signals
