@@ -51,9 +51,8 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
         manager.save(step, args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
     if not _same_bits(restore(directory, state), state):
-        raise InputError(
-            f"{Path(directory) / str(step)}: differs from what was written; check the disk, or save into another folder"
-        )
+        way_out = "check the disk, or save into another folder"
+        raise InputError(f"{Path(directory) / str(step)}: differs from what was written; {way_out}")
 
 
 def restore(directory: str | os.PathLike[str], like: State) -> State:
@@ -85,8 +84,6 @@ def restore_params(directory: str | os.PathLike[str], step: int, shapes: Params)
     """The parameters alone from the checkpoint of a step, on the first device.
 
     Args:
-      directory: as of `save`.
-      step: of the checkpoint.
       shapes: names, shapes and dtypes of the parameters (`models.model.param_shapes`).
 
     Raises:
@@ -105,10 +102,8 @@ def restore_params(directory: str | os.PathLike[str], step: int, shapes: Params)
 
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
     """The step of the newest checkpoint in a folder, None if there is none."""
-    steps = [
-        int(path.name) for path in orbax_paths.absolute(directory).glob("*") if path.name.isdigit() and path.is_dir()
-    ]
-    return max(steps, default=None)
+    folders = (path for path in orbax_paths.absolute(directory).glob("*") if path.is_dir())
+    return max((int(path.name) for path in folders if path.name.isdigit()), default=None)
 
 
 def remove_later(directory: str | os.PathLike[str], step: int) -> None:
@@ -124,43 +119,36 @@ def _refuse_another_model(directory: str | os.PathLike[str], step: int, wanted: 
     """Raise InputError if names or shapes differ. Orbax would restore None, or raise with many lines."""
     import orbax.checkpoint as ocp
 
+    place = Path(directory) / str(step)
     with (
         orbax_paths.readable(directory, step) as path,
         ocp.CheckpointManager(path, item_handlers=ocp.StandardCheckpointHandler()) as manager,
     ):
         found = _shapes(manager.item_metadata(step).tree)
     for name, shape in _shapes(wanted).items():
-        if found.get(name) != shape:
+        if shape is not None and found.get(name) != shape:
             lack = f"has {name} of shape {found[name]}" if name in found else f"has no {name}"
-            raise InputError(
-                f"{Path(directory) / str(step)}: a checkpoint of another model, it {lack} where {shape} is wanted; "
-                "restore the config.json it was made with"
-            )
-    known = {jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(wanted)}
-    if whole and (left := found.keys() - known):
-        raise InputError(
-            f"{Path(directory) / str(step)}: a checkpoint of another state, it has {min(left)} too; restore all of it"
-        )
+            problem = f"a checkpoint of another model, it {lack} where {shape} is wanted"
+            raise InputError(f"{place}: {problem}; restore the config.json it was made with")
+    if whole and (left := found.keys() - _shapes(wanted).keys()):
+        raise InputError(f"{place}: a checkpoint of another state, it has {min(left)} too; restore all of it")
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by name: {"params.encoder_0": (4, 4, 1, 16)}. Random keys are left out: Orbax stores them as numbers."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    }
+def _shapes(tree: Any) -> dict[str, tuple[int, ...] | None]:
+    """Shapes by name: {"params.encoder_0": (4, 4, 1, 16)}. None for random keys, which Orbax stores as numbers."""
+    leaves = {jax.tree_util.keystr(path, simple=True, separator="."): a for path, a in jax.tree.leaves_with_path(tree)}
+    is_key = {name: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for name, leaf in leaves.items()}
+    return {name: None if is_key[name] else tuple(leaf.shape) for name, leaf in leaves.items()}
 
 
 def _same_bits(one: Any, other: Any) -> bool:
     """Whether the arrays of two trees are equal bit for bit, in the parts that this process has."""
-    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    return all(np.array_equal(a, b) for pair in pairs for a, b in zip(*map(_bytes, pair), strict=True))
+    return all(_bytes(a) == _bytes(b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
-def _bytes(leaf: Any) -> list[np.ndarray]:
+def _bytes(leaf: Any) -> list[bytes]:
     """The bytes of each part of an array on the devices of this process."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     parts = [shard.data for shard in leaf.addressable_shards] if isinstance(leaf, jax.Array) else [leaf]
-    return [np.frombuffer(np.ascontiguousarray(part).tobytes(), np.uint8) for part in parts]
+    return [np.asarray(part).tobytes() for part in parts]

@@ -17,11 +17,7 @@ SPECIAL = re.compile(r"[][*?\\]")
 
 
 def absolute(directory: str | os.PathLike[str]) -> Path:
-    """The folder's absolute path. Orbax accepts a relative path and then fails to restore from it.
-
-    Raises:
-      InputError: the folder is the address of a bucket.
-    """
+    """The folder's absolute path; InputError for the address of a bucket. Orbax restores from no relative path."""
     if re.match(r"\w+:/", os.fspath(directory)):
         raise InputError(f"{os.fspath(directory)}: is not a folder of this machine; mount it (a bucket: gcsfuse)")
     return Path(directory).absolute()
@@ -71,14 +67,11 @@ def readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
             raise
         number = system_error(error)
         if number not in (None, errno.ENOENT):
-            raise InputError(
-                f"{place}: cannot be read ({os.strerror(number)}); make it readable and try again"
-            ) from error
+            problem = f"cannot be read ({os.strerror(number)}); make it readable and try again"
+            raise InputError(f"{place}: {problem}") from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); "
-            "remove it to continue from the checkpoint before it, if there is one"
-        ) from error
+        way_out = "remove it to continue from the checkpoint before it, if there is one"
+        raise InputError(f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); {way_out}") from error
 
 
 @contextmanager

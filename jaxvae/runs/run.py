@@ -109,13 +109,9 @@ def claim(run_dir: Path, config: Config) -> None:
     way_out = "use those settings again to continue it, or name a new folder"
     files.refuse_other_settings(run_dir, before, now, of_data, way_out=way_out)
     named = "images.image_names" in before
-    if same is None and named:
-        same = before["images.image_names"] == now["images.image_names"]
-    if same is False:
-        raise InputError(
-            f"{run_dir}: was made from other images than there are now in {now['data.data']}; "
-            "bring those back to continue it, or name a new folder"
-        )
+    if same is False or (same is None and named and before["images.image_names"] != now["images.image_names"]):
+        way_out = "bring those back to continue it, or name a new folder"
+        raise InputError(f"{run_dir}: was made from other images than there are now in {now['data.data']}; {way_out}")
     free = ("jaxvae", "epochs", "steps", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
     rest = [name for name in now if name not in free]
     files.refuse_other_settings(run_dir, before, now, rest, way_out=way_out)
@@ -129,9 +125,8 @@ def _refuse_length(run_dir: Path, there: Config, here: Config) -> None:
     before, now = total_steps(there), total_steps(here)
     was = there[unit] if there.get(unit) else f"{before} steps"
     if now < before:
-        raise ArgumentError(
-            unit, here[unit], f"{run_dir} was made for {was}; give as many or more, or name a new folder"
-        )
+        problem = f"{run_dir} was made for {was}; give as many or more, or name a new folder"
+        raise ArgumentError(unit, here[unit], problem)
     if now > before and here["train"]["schedule"] == "cosine":
         problem = f"the cosine schedule of {run_dir} ended with step {before}; name a new folder"
         raise ArgumentError(unit, here[unit], problem)
@@ -151,13 +146,8 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
 
 
 def chosen(run_dir: str | os.PathLike[str]) -> tuple[Path, int]:
-    """Folder and step of the checkpoint that `load` opens.
-
-    Raises:
-      InputError: there is none yet.
-    """
+    """Folder and step of the checkpoint that `load` opens. Raises InputError if there is none yet."""
     for directory in (Path(run_dir) / "checkpoints" / name for name in ("best", "last")):
-        step = checkpoint.latest_step(directory)
-        if step is not None:
+        if (step := checkpoint.latest_step(directory)) is not None:
             return directory, step
     raise InputError(f"{run_dir}: has no checkpoint yet; train it with the command that began it")

@@ -20,26 +20,20 @@ def open_own(run: Run) -> Splits:
     """
     source, folder = run.source, kinds.folder_of(run.source)
     if folder is not None and not folder.exists():
-        raise InputError(
-            f"{source.data}: no such folder; if the images have moved, train {run.run_dir} once with their new place "
-            "as `data` and all its other settings"
-        )
+        way_out = f"train {run.run_dir} once with their new place as `data` and all its other settings"
+        raise InputError(f"{source.data}: no such folder; if the images have moved, {way_out}")
     splits, was = kinds.open_splits(source), run.config["images"]
+    others = f"{source.data}: holds other images than when the run was trained"
+    way_out = "bring those back, or train a new run"
     if run.kind is kinds.VOLUMES:
         hash_now = cache.open_cache(source.data).hash if cache.is_cache(source.data) else None
         if hash_now != run.config["volumes"]["hash"]:
             raise InputError(f"{source.data}: was prepared again since the run was trained on it; train a new run")
-    elif was.get("contents"):
+    if was.get("contents"):
         if not same_contents(was["contents"], contents(splits.train.images, splits.validation.images)):
-            raise InputError(
-                f"{source.data}: holds other images than when the run was trained; bring those back, or train a new run"
-            )
-        return splits
-    if was.get("image_names") not in (None, fingerprint(splits)):
-        raise InputError(
-            f"{source.data}: holds other images than when the run was trained, so that some of these would be tested; "
-            "bring those back, or train a new run"
-        )
+            raise InputError(f"{others}; {way_out}")
+    elif was.get("image_names") not in (None, fingerprint(splits)):
+        raise InputError(f"{others}, so that some of these would be tested; {way_out}")
     return splits
 
 
@@ -67,9 +61,8 @@ def open_other(run: Run, folder: Path) -> tuple[Dataset, tuple[str, ...]]:
     Raises:
       InputError: the images have no labels, volumes were sliced differently, or the run was trained on one of them.
     """
-    notices: tuple[str, ...] = ()
-    if not (run.run_dir / trained_on.FILE).is_file():
-        notices = ("the run is of an earlier version and its images are gone, so it may be trained on some of these",)
+    unknown = "the run is of an earlier version and its images are gone, so it may be trained on some of these"
+    notices = () if (run.run_dir / trained_on.FILE).is_file() else (unknown,)
     if run.kind is kinds.VOLUMES:
         return _other_volumes(run, folder), notices
     found, lines = images.load_test(folder, preparation=kinds.preparation(run.source))
@@ -85,10 +78,8 @@ def _other_volumes(run: Run, folder: Path) -> Dataset:
     """All slices of other prepared volumes, sliced as the run's own were."""
     wanted, opened = slices.from_config(run.config["volumes"]["slicing"]), cache.open_cache(folder)
     if opened.slicing != wanted:
-        raise InputError(
-            f"{folder}: was prepared with {opened.slicing}, and what the run was trained on with {wanted}; "
-            "prepare it with the same flags"
-        )
+        problem = f"was prepared with {opened.slicing}, and what the run was trained on with {wanted}"
+        raise InputError(f"{folder}: {problem}; prepare it with the same flags")
     of_volumes = {record["image"]: contents(cache.images_of(opened, record)) for record in opened.volumes}
     trained_on.refuse(run.run_dir, of_volumes, folder)
     return cache.dataset(opened)

@@ -13,9 +13,6 @@ def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
 
     Python sends signals to the main thread only. In other threads the list stays empty and nothing changes.
 
-    Args:
-      numbers: signals, such as `signal.SIGTERM`.
-
     >>> with noted(signal.SIGTERM) as received:
     ...     signal.raise_signal(signal.SIGTERM)
     >>> received == [signal.SIGTERM]

@@ -33,23 +33,16 @@ def write(run: Run, splits: Splits) -> None:
     else:
         names = [data / name for part in parts for name in part.names]
         found = list(zip(names, np.concatenate([sketches(part.images) for part in parts]), strict=True))
-    lines = [
-        {"file": os.path.realpath(file), "sketch": [float(f"{number:.12g}") for number in sketch]}
-        for file, sketch in found
-    ]
-    files.write_lines(run.run_dir / FILE, lines)
+    rounded = ((file, [float(f"{number:.12g}") for number in sketch]) for file, sketch in found)
+    files.write_lines(run.run_dir / FILE, [{"file": os.path.realpath(file), "sketch": it} for file, it in rounded])
 
 
 def refuse(run_dir: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
     """Raise InputError for images that the run was trained on, recognised by file or by pixels.
 
     Args:
-      run_dir: the folder of the run.
       found: the sketch of each image, or `contents` of each volume, by file.
       where: the folder that holds them.
-
-    Raises:
-      InputError: the run was trained on one of them.
     """
     way_out = "remove it, and train the run once more with the same settings"
     lines = files.read_lines(run_dir / FILE, {"file": str, "sketch": list}, way_out=way_out)
@@ -59,6 +52,5 @@ def refuse(run_dir: Path, found: Mapping[str, Sequence[float]], where: Path) -> 
     same_pixels = is_among(np.array(list(found.values())).reshape(-1, 3), sketched.reshape(-1, 3))
     for file, same in zip(found, same_pixels, strict=True):
         if same or os.path.realpath(file) in theirs:
-            raise InputError(
-                f"{where}: holds {file}, which the run was trained on; name another folder, or none for its own test"
-            )
+            way_out = "name another folder, or none for its own test"
+            raise InputError(f"{where}: holds {file}, which the run was trained on; {way_out}")
