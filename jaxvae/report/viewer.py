@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from jaxvae.errors import InputError
+from jaxvae.metrics.lesions import bounding_box
 from jaxvae.report import panels, style
 from jaxvae.report.page import Section, source
-from jaxvae.scoring.overlay import heat_colours
+from jaxvae.scoring.overlay import grey_limits, heat_colours
 
 MARGIN = 2  # voxels around the foreground, so that the outline stays away from the picture's edge
 LARGEST = 256  # pixels per side of a slice; blocks of voxels are averaged to stay below
@@ -53,7 +54,7 @@ class Cropped(NamedTuple):
 
     shown: Shown
     foreground: np.ndarray
-    origin: tuple[int, int, int]
+    origin: tuple[int, ...]
     step: int
 
 
@@ -123,16 +124,14 @@ def _cut(shown: Shown) -> Cropped:
     shown = _checked(shown)
     foreground = _foreground(shown.image)
     kept = foreground if shown.mask is None else foreground | shown.mask
-    box = tuple(_extent(np.asarray(kept.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1)))
-    sides = [side.stop - side.start for side in box[:2]]
-    step = math.ceil(max(sides) / LARGEST)
+    box = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in bounding_box(kept))
+    step = math.ceil(max(kept[box].shape[:2]) / LARGEST)
     cropped = shown._replace(
         image=_blocks(shown.image[box], step).mean(axis=-1),
         maps={name: _blocks(values[box], step).mean(axis=-1) for name, values in shown.maps.items()},
         mask=None if shown.mask is None else _blocks(shown.mask[box], step).any(axis=-1),
     )
-    foreground = np.asarray(_blocks(foreground[box], step).any(axis=-1))
-    return Cropped(cropped, foreground, (box[0].start, box[1].start, box[2].start), step)
+    return Cropped(cropped, _blocks(foreground[box], step).any(axis=-1), tuple(side.start for side in box), step)
 
 
 def _checked(shown: Shown) -> Shown:
@@ -142,10 +141,9 @@ def _checked(shown: Shown) -> Shown:
         raise InputError(f"{shown.name}: the image is {image.shape}: must be (X, Y, Z), none of them 0")
     maps = {name: np.asarray(values, np.float32) for name, values in shown.maps.items()}
     mask = None if shown.mask is None else np.asarray(shown.mask, bool)
-    others = {f"the map {name!r}": values for name, values in maps.items()}
-    others |= {} if mask is None else {"the mask": mask}
+    others = {f"the map {name!r}": values for name, values in maps.items()} | {"the mask": mask}
     for what, values in others.items():
-        if values.shape != image.shape:
+        if values is not None and values.shape != image.shape:
             raise InputError(f"{shown.name}: {what} is {values.shape}: must be {image.shape}, like the image")
     numbers = {"the spacing": shown.spacing} | {
         f"the threshold of {name!r}": (value,) for name, value in shown.thresholds.items() if name in maps
@@ -173,9 +171,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
-    low, high = map(float, np.percentile(finite, [0.5, 99.5]))
-    if high <= low:
-        low, high = float(finite.min()), float(finite.max())
+    low, high = (limit.item() for limit in grey_limits(finite.reshape(1, -1, 1, 1)))
     return low, high if high > low else low + 1
 
 
@@ -188,12 +184,6 @@ def _tops(cuts: Sequence[Cropped]) -> dict[str, float]:
         top = panels.top_of_scale(np.concatenate([cut.shown.maps[name][cut.foreground] for cut in having]))
         tops[name] = max(top, *(cut.shown.thresholds.get(name, 0.0) for cut in having))
     return tops
-
-
-def _extent(kept: np.ndarray) -> slice:
-    """Slice from the first True of [N] to the last, with a margin."""
-    where = np.flatnonzero(kept)
-    return slice(max(0, int(where[0]) - MARGIN), min(len(kept), int(where[-1]) + 1 + MARGIN))
 
 
 def _blocks(values: np.ndarray, step: int) -> np.ndarray:
@@ -237,17 +227,9 @@ def _map(name: str, values: np.ndarray, high: float, threshold: float | None) ->
         # Rounding must not carry a level across the threshold, so levels next to it are moved by one. The page then
         # shows exactly the voxels that reach the threshold.
         above = min(255, math.floor(255 * threshold / high) + 1)
-        levels = np.where(values >= threshold, np.maximum(levels, above), np.minimum(levels, above - 1)).astype(
-            np.uint8
-        )
-    return {
-        "name": style.display(name),
-        "low": 0,
-        "high": high,
-        "threshold": threshold,
-        "above": above,
-        **_layer(levels),
-    }
+        levels = np.where(values >= threshold, np.maximum(levels, above), np.minimum(levels, above - 1))
+    scale = {"low": 0, "high": high, "threshold": threshold, "above": above}
+    return {"name": style.display(name), **scale, **_layer(levels)}
 
 
 def _layer(levels: np.ndarray) -> dict[str, Any]:
