@@ -43,11 +43,7 @@ def cases(values: np.ndarray, *, count: int = 1) -> tuple[np.ndarray, list[str]]
     order = np.argsort(-values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
     size = len(order)
     middle = (size - count + 1) // 2
-    kinds = {
-        "best": range(count),
-        "worst": range(size - count, size),
-        "median": range(middle, middle + count),
-    }
+    kinds = {"best": range(count), "worst": range(size - count, size), "median": range(middle, middle + count)}
     # If there are few images, the kinds overlap. The first kind to claim a rank names it.
     labels: dict[int, str] = {}
     for kind, ranks in kinds.items():
@@ -84,7 +80,7 @@ def figure(
     images = np.asarray(images)
     _check(images, reconstructions, maps, masks, titles)
     columns = _columns(images, reconstructions, maps, masks)
-    scale = _scale(images.shape, len(columns))
+    scale = _scale(*images.shape[1:3], len(columns))
     height, width = (math.ceil(side * scale) for side in images.shape[1:3])
     # Text and margins grow with the sheet, so that text has the same size in all figures on a page.
     zoom = max(1.0, len(columns) * width / (style.WIDTH - 2 * MARGIN - (len(columns) - 1) * GAP))
@@ -119,16 +115,11 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
     Returns:
       [S, 2, 2] the (x, y) ends of S edges of length 1. The centre of pixel (0, 0) is the origin.
-
-    >>> len(outline(np.ones((2, 3), bool)))  # its perimeter
-    10
     """
     inside = np.pad(mask.astype(bool), 1)
     # An edge is between a pixel and the one above it, or to the left of it, if exactly one of the two is inside.
-    y, x = np.nonzero(inside[1:] != inside[:-1])
-    level = np.stack([np.stack([x - 1.5, y - 0.5], -1), np.stack([x - 0.5, y - 0.5], -1)], axis=1)
-    y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    upright = np.stack([np.stack([x - 0.5, y - 1.5], -1), np.stack([x - 0.5, y - 0.5], -1)], axis=1)
+    level = np.argwhere(inside[1:] != inside[:-1])[:, None, ::-1] - [[1.5, 0.5], [0.5, 0.5]]
+    upright = np.argwhere(inside[:, 1:] != inside[:, :-1])[:, None, ::-1] - [[0.5, 1.5], [0.5, 0.5]]
     return np.concatenate([level, upright])
 
 
@@ -145,10 +136,11 @@ def _check(images, reconstructions, maps, masks, titles) -> None:
 
 
 def _columns(images, reconstructions, maps, masks) -> list[Column]:
-    shown = _colours(images, images)
+    limits = grey_limits(images)
+    shown = in_grey(images, *limits)
     columns = [Column("Image", shown)]
     if reconstructions is not None:
-        columns.append(Column("Reconstruction", _colours(np.asarray(reconstructions), images)))
+        columns.append(Column("Reconstruction", in_grey(np.asarray(reconstructions), *limits)))
     for name, values in maps.items():
         values = np.asarray(values)[..., 0]
         high = top_of_scale(values)
@@ -156,11 +148,6 @@ def _columns(images, reconstructions, maps, masks) -> list[Column]:
     if masks is not None:
         columns.append(Column("Mask", shown, masks=np.asarray(masks)[..., 0]))
     return columns
-
-
-def _colours(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] as [N, H, W, 3] uint8, each on the scale of its image in `reference`."""
-    return in_grey(images, *grey_limits(reference))
 
 
 def top_of_scale(values: np.ndarray) -> float:
@@ -171,9 +158,8 @@ def top_of_scale(values: np.ndarray) -> float:
     return float(np.percentile(finite, 99.5)) or float(finite.max()) or 1.0
 
 
-def _scale(shape: tuple[int, ...], columns: int) -> float:
+def _scale(height: int, width: int, columns: int) -> float:
     """Sheet pixels per image pixel: a whole number, or below 1 for large images."""
-    _, height, width, _ = shape
     if width > LARGEST:
         return 1 / math.ceil(width / LARGEST)
     aim = min(300, max(150, (style.WIDTH - 48) / columns - 14))
