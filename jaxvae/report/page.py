@@ -76,22 +76,20 @@ def html(
         digest = hashlib.sha256(section.script.encode()).digest()
         policy += f"; script-src 'sha256-{base64.b64encode(digest).decode()}'"
         parts.append(f"<script>{section.script}</script>")
-    content = Template(source("page.html")).substitute(
-        title=escape(title), policy=policy, style=style, body="\n".join(parts)
-    )
+    template = Template(source("page.html"))
+    content = template.substitute(title=escape(title), policy=policy, style=style, body="\n".join(parts))
     # A file's name can hold bytes that are not text.
     files.write(path, content.encode(errors="replace"))
 
 
 def _figure(figure: Figure) -> str:
-    kind = KINDS.get(Path(figure.path).suffix.lower())
+    path = Path(figure.path)
+    kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise InputError(f"{figure.path}: a page shows .png and .svg; save the figure as one of these")
+        raise InputError(f"{path}: a page shows .png and .svg; save the figure as one of these")
     try:
-        content = base64.b64encode(Path(figure.path).read_bytes()).decode()
+        content = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        raise InputError(
-            f"{figure.path}: cannot be read ({error.strerror}); draw the figure before the page"
-        ) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); draw the figure before the page") from error
     picture = f'<img src="data:{kind};base64,{content}" alt="{escape(figure.alt)}">'
     return f"<figure>{picture}<figcaption>{escape(figure.caption)}</figcaption></figure>"

@@ -52,15 +52,11 @@ def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None)
     | \\|x\\| |                   0.610 |
     | Combi | **0.912** (0.900-0.920) |
     """
-
-    def shown(cell: Cell) -> str:
-        value = _markdown_text(cell.value)
-        return (f"**{value}**" if cell.best else value) + cell.interval
-
-    table = [
-        _aligned([_markdown_text(column.header), *map(shown, column.cells)], column.numeric, rule=1)
-        for column in _columns(rows, columns, best)
-    ]
+    table = []
+    for column in _columns(rows, columns, best):
+        cells = [(f"**{cell.value}**" if cell.best else cell.value) + cell.interval for cell in column.cells]
+        cells = [cell.replace("\n", " ").replace("|", "\\|") for cell in (column.header, *cells)]
+        table.append(_aligned(cells, column.numeric, rule=1))
     return "\n".join(f"| {' | '.join(line)} |" for line in zip(*table, strict=True))
 
 
@@ -92,16 +88,12 @@ def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | No
     first = [True] + [False] * (len(table) - 1)
     heads = "".join(f'<th scope="col"{_flush(column)}>{escape(column.header)}</th>' for column in table)
     body = "\n".join(f"<tr>{''.join(line)}</tr>" for line in zip(*map(_html_cells, table, first), strict=True))
+    title, semicolon, note = caption.partition("; ")
+    note = f" <small>{escape(note)}</small>" if semicolon else ""
     return (
-        f"<table>\n<caption>{_titled(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n"
+        f"<table>\n<caption>{escape(title)}{note}</caption>\n<thead><tr>{heads}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody>\n</table>"
     )
-
-
-def _titled(caption: str) -> str:
-    """A caption with its note in small letters."""
-    title, semicolon, note = caption.partition("; ")
-    return escape(title) + (f" <small>{escape(note)}</small>" if semicolon else "")
 
 
 def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mapping[str, Any]) -> None:
@@ -111,9 +103,8 @@ def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mappi
       InputError: a value is NaN, infinite or of a type that JSON does not have, or the file cannot be written.
     """
     content = {"context": _plain(context, f"{path}: context"), "rows": _plain(list(rows), f"{path}: rows")}
-    files.write(
-        path, (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode(errors="replace")
-    )
+    lines = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    files.write(path, f"{lines}\n".encode(errors="replace"))
 
 
 def _columns(rows: Sequence[Row], columns: Columns, best: Best | None) -> list[Column]:
@@ -173,10 +164,6 @@ def _aligned(cells: list[str], numeric: bool, *, rule: int) -> list[str]:
     line = "-" * (width - rule)
     padded = [cell.rjust(width) if numeric else cell.ljust(width) for cell in cells]
     return [padded[0], line + ":" * rule if numeric else ":" * rule + line, *padded[1:]]
-
-
-def _markdown_text(value: str) -> str:
-    return value.replace("\n", " ").replace("|", "\\|")
 
 
 def _flush(column: Column) -> str:
