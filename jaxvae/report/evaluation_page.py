@@ -1,6 +1,6 @@
 """Figures, tables and the page of an evaluated run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,9 @@ from jaxvae.evaluation.image_metrics import baseline_maps, map_means
 from jaxvae.metrics.curves import pr_curve, roc_curve
 from jaxvae.metrics.ranking import best_dice
 from jaxvae.progress import Bar
-from jaxvae.report import (
-    evaluation_tables,
-    operating_curves,
-    page,
-    panels,
-    score_histograms,
-    style,
-    tables,
-    training_curve,
-)
+from jaxvae.report import evaluation_tables, operating_curves, page, panels, score_histograms, tables, training_curve
 from jaxvae.report.page import Figure, Section
+from jaxvae.report.style import display
 from jaxvae.scores.batches import Scores
 
 # The maps in the panels. With all variants of Combi, the columns would be too narrow.
@@ -39,8 +31,8 @@ def write(
     config: dict[str, Any],
     *,
     cases: int,
-    records: Sequence[Mapping[str, float]] = (),
-    viewer_section: Section | None = None,
+    records: list[dict[str, Any]],
+    viewer_section: Section | None,
 ) -> None:
     """Write all figures, the tables (results.md, results.json) and the page of a report into its folder.
 
@@ -55,9 +47,8 @@ def write(
         if evaluation["pixels"]:
             scores = replace(scores, reconstructions=slices.middle(scores.reconstructions))
     total = 3 * bool(evaluation["pixels"]) + 2 * (not evaluation_tables.why(evaluation["images"])) + bool(records)
-    figures = list(
-        Bar(_figures(report, test, scores, evaluation, cases, records), "draw", total, leave=False, unit="figure")
-    )
+    drawn = _figures(report, test, scores, evaluation, cases, records)
+    figures = list(Bar(drawn, "draw", total, leave=False, unit="figure"))
     parts, markdown = [], []
     for caption, rows, columns, best in evaluation_tables.of(evaluation):
         parts.append(tables.html(rows, columns, caption=caption, best=best))
@@ -80,12 +71,7 @@ def write(
 
 
 def _figures(
-    report: Path,
-    test: Dataset,
-    scores: Scores,
-    evaluation: dict[str, Any],
-    cases: int,
-    records: Sequence[Mapping[str, float]],
+    report: Path, test: Dataset, scores: Scores, evaluation: dict[str, Any], cases: int, records: list[dict[str, Any]]
 ) -> Iterator[Figure]:
     """Draw the figures of the page, one after the other."""
     baselines = baseline_maps(test.images)
@@ -119,9 +105,9 @@ def _panels(path: Path, test: Dataset, scores: Scores, leader: str, cases: int) 
     ]
     maps = {name: np.asarray(scores.maps[name][index]) for name in DRAWN if name in scores.maps}
     panels.figure(path, test.images[index], scores.reconstructions[index], maps, test.masks[index], titles)
-    caption = f"Images with the best, median and worst Dice of {style.display(leader)}."
+    caption = f"Images with the best, median and worst Dice of {display(leader)}."
     alt = (
-        f"{len(index)} images, each with its reconstruction, the maps {', '.join(map(style.display, maps))}, and its "
+        f"{len(index)} images, each with its reconstruction, the maps {', '.join(map(display, maps))}, and its "
         f"mask; best Dice {dices[chosen].max():.2f}, worst {dices[chosen].min():.2f}"
     )
     return Figure(path.with_suffix(".png"), caption, alt)
@@ -143,13 +129,13 @@ def _curves(
     highest = []
     for key, head in (("auroc", "AUROC"), ("average_precision", "average precision")):
         score = max(number[key], key=number[key].__getitem__)
-        highest.append(f"the highest {head} is {number[key][score]:.3f}, of {style.display(score)}")
+        highest.append(f"the highest {head} is {number[key][score]:.3f}, of {display(score)}")
     alt = f"Curves of {len(scores)} scores; {' and '.join(highest)}"
     yield Figure(report / f"curves_{what}.png", f"ROC and precision-recall curves of {what}.", alt)
     score_histograms.figure(
         report / f"histograms_{what}",
         {name: (np.asarray(values)[~labels], np.asarray(values)[labels]) for name, values in scores.items()},
     )
-    names = ", ".join(map(style.display, scores))
+    names = ", ".join(map(display, scores))
     caption, alt = f"Histograms of the scores of healthy and anomalous {what}.", f"Histograms of {names}"
     yield Figure(report / f"histograms_{what}.png", caption, alt)

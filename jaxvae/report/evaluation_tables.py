@@ -49,9 +49,7 @@ def of(evaluation: dict[str, Any]) -> Iterator[Table]:
 
 def text(evaluation: dict[str, Any]) -> str:
     """The tables for a terminal."""
-    parts = [
-        f"{caption}\n\n{tables.text(rows, columns, best=best)}\n" for caption, rows, columns, best in of(evaluation)
-    ]
+    parts = [f"{one.caption}\n\n{tables.text(one.rows, one.columns, best=one.best)}\n" for one in of(evaluation)]
     return "\n".join([*parts, "* marks the best value of a column"])
 
 

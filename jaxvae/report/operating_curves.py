@@ -57,12 +57,8 @@ def figure(
     # Draw the baselines first and the first score last, so that it is on top.
     for name in sorted(names, key=lambda name: (name not in BASELINES, -names.index(name))):
         # Clipping would take half the width of a curve along the border.
-        look = {
-            "color": lines[name].colour,
-            "linestyle": lines[name].dashes,
-            "linewidth": style.points(3.5),
-            "clip_on": False,
-        }
+        colour, dashes = lines[name]
+        look = {"color": colour, "linestyle": dashes, "linewidth": style.points(3.5), "clip_on": False}
         if name in roc:
             left.plot(*roc[name][:2], **look)
         if name in pr:
@@ -109,11 +105,10 @@ def _square(sheet, left: float, top: float, side: float, title: str, xlabel: str
     panel = style.axes(sheet, left, top, side, side)
     style.plain_axes(panel, xlabel=xlabel, ylabel=ylabel)
     ticks = {"0": 0, "0.25": 0.25, "0.5": 0.5, "0.75": 0.75, "1": 1}
-    panel.set(xlim=(0, 1), ylim=(0, 1))
+    panel.set(xlim=(0, 1), ylim=(0, 1), axisbelow=True)
     panel.set_xticks(list(ticks.values()), list(ticks))
     panel.set_yticks(list(ticks.values()), list(ticks))
     panel.grid(color=style.FAINT, linewidth=style.points(1), alpha=0.6)
-    panel.set_axisbelow(True)
     style.text(sheet, left, top - 32, title, weight="bold")
     return panel
 

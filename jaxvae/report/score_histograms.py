@@ -38,10 +38,7 @@ def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, 
     down = math.ceil(len(groups) / across)
     margin, gap, top, height, below, legend = 28, 36, 44, 220, 62, 44
     width = min(460, (style.WIDTH - 2 * margin - (across - 1) * gap) / across)
-    sheet = style.sheet(
-        2 * margin + across * width + (across - 1) * gap,
-        legend + down * (top + height + below),
-    )
+    sheet = style.sheet(2 * margin + across * width + (across - 1) * gap, legend + down * (top + height + below))
     for k, (label, colour) in enumerate(GROUPS.items()):
         style.text(sheet, margin + 110 * k, 32, "■", size=style.TEXT, color=colour)
         style.text(sheet, margin + 110 * k + 22, 32, label, size=style.SMALL)
