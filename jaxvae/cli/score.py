@@ -124,13 +124,7 @@ class Score:
 
         flags.refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
         out, outcome = volume_maps.score_volume_folder(
-            run,
-            folder,
-            self.out,
-            self._map_settings(run),
-            images=self.images,
-            brains=self.brains,
-            shard=self.shard,
+            run, folder, self.out, self._map_settings(run), images=self.images, brains=self.brains, shard=self.shard
         )
         for line in outcome.notices:
             print(f"  {line}")

@@ -289,11 +289,7 @@ def slice_table(
 
 
 def measure_slices(
-    opened: Cache,
-    dataset: Dataset,
-    maps: Mapping[str, np.ndarray],
-    thresholds: Thresholds,
-    settings: VolumeSettings,
+    opened: Cache, dataset: Dataset, maps: Mapping[str, np.ndarray], thresholds: Thresholds, settings: VolumeSettings
 ) -> list[VolumeMeasure]:
     """The measures of each volume that has slices in a data set, over the brain in those slices."""
     row_of = {name: i for i, name in enumerate(dataset.names)}

@@ -170,11 +170,7 @@ def _chunks(entries: Sequence[Entry], run: Run, maps: Sequence[str]) -> Iterator
 
 
 def _score_each(
-    run: Run,
-    entries: Sequence[Entry],
-    wanted: MapSettings,
-    budget: Budget,
-    full_colour: Callable[[np.ndarray], float],
+    run: Run, entries: Sequence[Entry], wanted: MapSettings, budget: Budget, full_colour: Callable[[np.ndarray], float]
 ) -> Iterator[Scored | Rejected]:
     """The scores of each image, chunk by chunk; images that cannot be scored come as `Rejected`."""
     maps, preparation = wanted.maps, kinds.preparation(run.source)

@@ -65,12 +65,7 @@ def slicing_of(run: Run) -> Slicing:
 
 
 def score_scans(
-    run: Run,
-    scans: Iterable[Scan],
-    *,
-    maps: Sequence[str],
-    batch_size: int = BATCH,
-    keep_voxels: bool = False,
+    run: Run, scans: Iterable[Scan], *, maps: Sequence[str], batch_size: int = BATCH, keep_voxels: bool = False
 ) -> Iterator[VolumeScores | Rejected]:
     """The scores of scans in their order, each as soon as it is complete; unreadable scans come as `Rejected`.
 
