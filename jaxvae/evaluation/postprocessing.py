@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxvae.errors import InputError
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import bounding_box, components
+from jaxvae.metrics.lesions import bounding_box
 
 
 def median(volume: np.ndarray, size: int = 5) -> np.ndarray:
@@ -57,17 +57,3 @@ def median(volume: np.ndarray, size: int = 5) -> np.ndarray:
         values[start : start + (1 << 13)] = gathered[:, half]
     result[box][tuple(computed.T)] = values
     return result
-
-
-def remove_small(predicted: np.ndarray, smallest: int) -> np.ndarray:
-    """The prediction without its 26-connected components of fewer than `smallest` voxels.
-
-    Args:
-      predicted: [X, Y, Z] bool.
-    Raises:
-      InputError: an array that is not bool or not three-dimensional.
-
-    >>> remove_small(np.array([[[True, False, True, True]]]), smallest=2)
-    array([[[False, False,  True,  True]]])
-    """
-    return components(predicted, smallest=smallest).labels > 0

@@ -7,8 +7,7 @@ import pytest
 from scipy import ndimage
 
 from jaxvae.errors import InputError
-from jaxvae.evaluation.postprocessing import median, remove_small
-from jaxvae.metrics.lesions import components
+from jaxvae.evaluation.postprocessing import median
 
 
 def brain(seed: int, shape: tuple[int, int, int] = (17, 19, 15)) -> tuple[np.ndarray, np.ndarray]:
@@ -50,25 +49,12 @@ def test_the_median_removes_specks_and_keeps_constants():
     assert not median(np.zeros((3, 3, 3), dtype=np.float32)).any()
 
 
-@pytest.mark.parametrize("smallest", [1, 2, 8, 1000])
-def test_only_small_components_are_removed(smallest):
-    predicted = np.random.default_rng(3).random((12, 12, 12)) < 0.07
-    labels, _ = ndimage.label(predicted, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel())
-    expected = predicted & (sizes[labels] >= smallest)
-    np.testing.assert_array_equal(remove_small(predicted, smallest), expected)
-    # Nothing is left to remove the second time.
-    np.testing.assert_array_equal(remove_small(expected, smallest), expected)
-    assert components(expected).number == components(predicted, smallest=smallest).number
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda volume: median(volume, 4), "size=4: must be odd"),
         (lambda volume: median(volume[0]), r"volume has shape \(19, 15\)"),
         (lambda volume: median(volume * np.nan), "NaN"),
-        (lambda volume: remove_small(volume, 8), "dtype float32"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):

@@ -10,7 +10,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_measures
-from jaxvae.evaluation.postprocessing import remove_small
 from jaxvae.evaluation.volume_measures import VolumeMeasure, measure
 from jaxvae.evaluation.volume_metrics import BEST, COLUMNS, healthy_thresholds, rows
 from jaxvae.metrics import overlap, ranking, region_overlap
@@ -105,9 +104,8 @@ def test_counts_at_a_threshold_equal_those_of_the_prediction(volumes, smallest_c
     table = rows([volume.measure(**knobs) for volume in volumes], resamples=0)
     for row in table:
         for key, threshold in THRESHOLDS[row["score"]].items():
-            predicted = [
-                remove_small((v.maps[row["score"]] >= threshold) & v.region, smallest_component) for v in volumes
-            ]
+            marks = [(v.maps[row["score"]] >= threshold) & v.region for v in volumes]
+            predicted = [components(mark, smallest=smallest_component).labels > 0 for mark in marks]
             marked = [v.lesion & v.region for v in volumes]
             inside = np.concatenate([p[v.region] for p, v in zip(predicted, volumes, strict=True)])
             labels = np.concatenate([v.lesion[v.region] for v in volumes])
