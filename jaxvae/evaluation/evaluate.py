@@ -15,7 +15,7 @@ from jaxvae.data.volumes.scans import Scan
 from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.evaluation import results, thresholds
 from jaxvae.evaluation.image_metrics import false_positives, image_tables
-from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_tables, slice_table
+from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table, make_tables, measure_slices
 from jaxvae.runs import run_images
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset
@@ -151,8 +151,8 @@ def _evaluate(
     if images.volumes is not None and (missing := cache.missing_files(images.volumes, test.groups)):
         problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
         say(f"{images.place}: {problem}; evaluated at the model's resolution, from the prepared slices\n")
-        args = (images.volumes, test, scores.maps, stats.thresholds, volumes)
-        tables = [slice_table(*args, resamples=resamples)]
+        measures = measure_slices(images.volumes, test, scores.maps, stats.thresholds, volumes)
+        tables = [make_table("model_resolution", volumes, measures, stats.thresholds, [], resamples)]
     elif images.volumes is not None:
         del scores  # Frees memory for the volumes.
         tables = make_tables(

@@ -7,6 +7,7 @@ finished run therefore does not need its own images any more.
 
 import contextlib
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, Splits, take
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
-from jaxvae.evaluation import results, volume_tables
+from jaxvae.evaluation import results
 from jaxvae.evaluation.image_metrics import RATES
+from jaxvae.evaluation.volume_metrics import healthy_thresholds
+from jaxvae.evaluation.volume_tables import VolumeSettings, measure_slices
 from jaxvae.metrics.ranking import healthy_threshold
 from jaxvae.runs import run_images, trained_on
 from jaxvae.runs.run import Run
@@ -80,19 +83,17 @@ def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None
         stats, problem = HealthyStats({}, None), str(error)
     else:
         problem = f"the run has no threshold of {map_name}" if stats.thresholds else "the run has no validation images"
-    for evaluation in results.evaluations(run) if run.kind is kinds.VOLUMES else ():
-        for table in evaluation.get("volumes", [])[:1]:
-            if map_name in table["thresholds"]:
-                return table["thresholds"][map_name]["0.01"], stats.ranges, problem
-    if map_name in stats.thresholds:
-        return stats.thresholds[map_name]["0.01"], stats.ranges, problem
-    return None, stats.ranges, problem
+    evaluated = results.evaluations(run) if run.kind is kinds.VOLUMES else ()
+    tables = (table["thresholds"] for evaluation in evaluated for table in evaluation.get("volumes", [])[:1])
+    found = (row[map_name]["0.01"] for row in chain(tables, [stats.thresholds]) if map_name in row)
+    return next(found, None), stats.ranges, problem
 
 
 def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
     """For each map, the thresholds that a share of the healthy validation pixels reach; no label is needed.
 
-    For volumes, these are voxels of the validation slices inside the brain, at the model's resolution.
+    For volumes, these are voxels of the validation slices inside the brain, at the model's resolution, and the
+    baselines have thresholds too.
     """
     if len(validation) == 0:
         return {}
@@ -100,7 +101,8 @@ def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
     if run.kind is kinds.VOLUMES:
         opened = cache.open_cache(run.config["data"]["data"])
         thinned = _thinned(validation, MOST_VOXELS // (height * width))
-        return volume_tables.validation_slice_thresholds(run, opened, thinned)
+        maps = score_dataset(run, thinned, reconstructions=False, label="validation").maps
+        return healthy_thresholds(measure_slices(opened, thinned, maps, {}, VolumeSettings()))
     validation = _thinned(validation, MOST_PIXELS // (height * width))
     count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
     # Only pixels that may lie above a threshold are stored, so that a large validation set needs little memory.

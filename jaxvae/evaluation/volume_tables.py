@@ -7,7 +7,7 @@ the run was not trained on. Each table has thresholds from its own maps.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,6 @@ from jaxvae.evaluation.volume_metrics import Row, healthy_thresholds, rows
 from jaxvae.metrics.baselines import equalised_brightness
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run
-from jaxvae.runs.run_scores import score_dataset
 from jaxvae.scores import MAPS
 from jaxvae.scoring.healthy_stats import Thresholds
 from jaxvae.scoring.volume_scores import VolumeScores, score_scans, slicing_of
@@ -71,16 +70,6 @@ class VolumeTable(NamedTuple):
     reference: str  # the volumes that the thresholds come from, in words
 
 
-class _CountedVoxels(NamedTuple):
-    """The voxels of one volume that one table counts."""
-
-    table: str
-    maps: dict[str, np.ndarray]
-    lesion: np.ndarray
-    region: np.ndarray
-    smallest_component: int
-
-
 def make_tables(
     run: Run,
     test: Sequence[Scan],
@@ -100,8 +89,8 @@ def make_tables(
         the tables have no columns at thresholds.
       resamples: bootstrap resamples over patients.
       measures_dir: a folder for the measures of each volume, so that a call that was killed can be continued.
-      slice_thresholds: from `validation_slice_thresholds`, used if `healthy` is empty: for the maps on the scan's own
-        grid, and for everything at the model's resolution.
+      slice_thresholds: of `thresholds.validation_thresholds`, used if `healthy` is empty: for the maps on the scan's
+        own grid, and for everything at the model's resolution.
     Raises:
       InputError: a scan cannot be read.
     """
@@ -157,15 +146,13 @@ def make_table(
 
 def _caption(name: str, settings: VolumeSettings, heads: int, count: int) -> str:
     where = "At the model's resolution" if name == "model_resolution" else "On the scan's own grid"
+    region = f"inside the brain{f' (in {heads} of {count} volumes the head)' if heads else ''}"
     if name == "background":
-        return f"{where}, background included"
-    if heads == count:
+        region = "background included"
+    elif heads == count:
         region = "inside the head (not skull-stripped, and without a brain mask)"
-    else:
-        region = f"inside the brain{f' (in {heads} of {count} volumes the head)' if heads else ''}"
     if name == "post_processed":
-        steps = f"median {settings.median}, components >= {settings.components}"
-        return f"{where}, {region}, post-processed: {steps}"
+        region += f", post-processed: median {settings.median}, components >= {settings.components}"
     return f"{where}, {region}"
 
 
@@ -178,32 +165,18 @@ def _measure_scans(
     measures_dir: Path | None,
 ) -> dict[str, list[VolumeMeasure]]:
     """The measures of all volumes for each table; only a few volumes are in memory at a time."""
-    files = [
-        measures_dir / f"{_digest(run, scan, settings, thresholds)}.npz" if measures_dir else None for scan in scans
-    ]
-    measures = [volume_measures.read(file) if file else {} for file in files]
+    digests = [_digest(run, scan, settings, thresholds) for scan in scans]
+    paths = [measures_dir / f"{digest}.npz" for digest in digests] if measures_dir else []
+    measures = [volume_measures.read(path) for path in paths] or [{} for _ in scans]
     todo = [number for number, measured in enumerate(measures) if not measured]
     results = score_scans(run, [scans[number] for number in todo], maps=settings.maps, keep_voxels=True)
     progress = Bar(results, name, len(scans), initial=len(scans) - len(todo), unit="volume")
     for number, result in zip(todo, progress, strict=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
-        measures[number] = {
-            counted.table: measure(
-                result.scan.name,
-                result.scan.patient,
-                counted.maps,
-                counted.lesion,
-                counted.region,
-                thresholds.get(counted.table, {}),
-                smallest_lesion=settings.smallest_lesion,
-                smallest_component=counted.smallest_component,
-                head=result.cut.is_head,
-            )
-            for counted in _counted_voxels(run, result, settings)
-        }
-        if file := files[number]:
-            volume_measures.write(file, measures[number])
+        measures[number] = _measure_volume(run, result, settings, thresholds)
+        if paths:
+            volume_measures.write(paths[number], measures[number])
     return {table: [measured[table] for measured in measures] for table in measures[0]} if measures else {}
 
 
@@ -214,24 +187,31 @@ def _digest(run: Run, scan: Scan, settings: VolumeSettings, thresholds: dict[str
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _counted_voxels(run: Run, volume: VolumeScores, settings: VolumeSettings) -> Iterator[_CountedVoxels]:
-    """The voxels of a volume for each table."""
-    cut = volume.cut
+def _measure_volume(
+    run: Run, volume: VolumeScores, settings: VolumeSettings, thresholds: dict[str, Thresholds]
+) -> dict[str, VolumeMeasure]:
+    """The measures of a volume for each table."""
+    scan, cut, measures = volume.scan, volume.cut, {}
+
+    def add(table: str, maps: dict[str, np.ndarray], lesion: np.ndarray, region: np.ndarray, smallest: int = 1) -> None:
+        sizes = {"smallest_lesion": settings.smallest_lesion, "smallest_component": smallest}
+        at = thresholds.get(table, {})
+        measures[table] = measure(scan.name, scan.patient, maps, lesion, region, at, head=cut.is_head, **sizes)
+
     lesion = np.zeros(cut.brain.shape, bool) if cut.lesion is None else cut.lesion
     own = {**baseline_volumes(run, cut), **{name: volume.map(name) for name in settings.maps}}
-    yield _CountedVoxels("own_grid", own, lesion, cut.brain, 1)
+    add("own_grid", own, lesion, cut.brain)
     if settings.median:
         smoothed = {name: median(values, settings.median) for name, values in own.items()}
-        yield _CountedVoxels("post_processed", smoothed, lesion, cut.brain, settings.components)
+        add("post_processed", smoothed, lesion, cut.brain, settings.components)
     if settings.background:
-        yield _CountedVoxels("background", own, lesion, np.ones_like(cut.brain), 1)
+        add("background", own, lesion, np.ones_like(cut.brain))
     small = slices.resampled(lesion, cut.slices.placement, cut.slices.images.shape[1])
-    maps = {
-        **baseline_slices(slices.middle(cut.slices.images), cut.slices.brains),
-        **{name: volume.scores.maps[name] for name in settings.maps},
-    }
+    baselines = baseline_slices(slices.middle(cut.slices.images), cut.slices.brains)
+    maps = {**baselines, **{name: volume.scores.maps[name] for name in settings.maps}}
     planes = {name: values[..., 0] for name, values in maps.items()}
-    yield _CountedVoxels("model_resolution", planes, small[..., 0], cut.slices.brains[..., 0], 1)
+    add("model_resolution", planes, small[..., 0], cut.slices.brains[..., 0])
+    return measures
 
 
 def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
@@ -262,36 +242,16 @@ def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndar
     return {"brightness": np.abs(images) * brains, "equalised_brightness": ranks.reshape(images.shape)}
 
 
-def validation_slice_thresholds(run: Run, opened: Cache, validation: Dataset) -> Thresholds:
-    """The thresholds that a share of the brain's voxels in healthy slices of volumes reach, baselines included."""
-    maps = score_dataset(run, validation, reconstructions=False, label="validation").maps
-    return healthy_thresholds(measure_slices(opened, validation, maps, {}, VolumeSettings()))
-
-
-def slice_table(
-    opened: Cache,
-    test: Dataset,
-    maps: Mapping[str, np.ndarray],
-    thresholds: Thresholds,
-    settings: VolumeSettings,
-    *,
-    resamples: int = 1000,
-) -> VolumeTable:
-    """The table at the model's resolution, as `make_tables` makes it from scans.
-
-    Args:
-      opened: the prepared volumes of the slices `test`.
-      maps: [N, S, S, 1] each, in the order of `test`.
-      thresholds: of `validation_slice_thresholds`; if empty, the table has no columns at thresholds.
-    """
-    measures = measure_slices(opened, test, maps, thresholds, settings)
-    return make_table("model_resolution", settings, measures, thresholds, [], resamples)
-
-
 def measure_slices(
     opened: Cache, dataset: Dataset, maps: Mapping[str, np.ndarray], thresholds: Thresholds, settings: VolumeSettings
 ) -> list[VolumeMeasure]:
-    """The measures of each volume that has slices in a data set, over the brain in those slices."""
+    """The measures of each volume that has slices in a data set, over the brain in those slices.
+
+    Args:
+      opened: the prepared volumes of the slices `dataset`.
+      maps: [N, S, S, 1] each, in the order of `dataset`.
+      thresholds: of `thresholds.validation_thresholds`; if empty, a table of these has no columns at thresholds.
+    """
     row_of = {name: i for i, name in enumerate(dataset.names)}
     measures = []
     for record in opened.volumes:
@@ -302,20 +262,10 @@ def measure_slices(
         chosen, numbers = pairs.T
         brains = opened.brains[numbers]
         lesions = np.zeros_like(brains) if opened.masks is None else opened.masks[numbers]
-        all_maps = {
-            **baseline_slices(slices.middle(opened.images[numbers]), brains),
-            **{name: values[chosen] for name, values in maps.items()},
-        }
-        measures.append(
-            measure(
-                record["name"],
-                record["patient"],
-                {name: values[..., 0] for name, values in all_maps.items()},
-                lesions[..., 0],
-                brains[..., 0],
-                thresholds,
-                smallest_lesion=settings.smallest_lesion,
-                head=cache.is_head(record),
-            )
-        )
+        baselines = baseline_slices(slices.middle(opened.images[numbers]), brains)
+        planes = {name: values[..., 0] for name, values in baselines.items()}
+        planes |= {name: values[chosen][..., 0] for name, values in maps.items()}
+        found = planes, lesions[..., 0], brains[..., 0], thresholds
+        sizes = {"smallest_lesion": settings.smallest_lesion}
+        measures.append(measure(record["name"], record["patient"], *found, head=cache.is_head(record), **sizes))
     return measures
