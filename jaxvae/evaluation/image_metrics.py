@@ -37,13 +37,10 @@ SAMPLE_COLUMNS = {"score": "score", "auroc": "AUROC", "average_precision": "AP"}
 # Which value of a column is best: the lowest false-positive rate, the highest of everything else.
 PIXEL_BEST = {key: min if key == "fpr_at_tpr" else max for key in PIXEL_COLUMNS if key != "score"}
 
-# Maps of the image itself, without a model.
-BASELINES = {"brightness": brightness, "equalised_brightness": equalised_brightness}
-
 
 def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The maps of `BASELINES`, [N, H, W, 1] each, by name."""
-    return {name: baseline(images) for name, baseline in BASELINES.items()}
+    """The maps of `scores.BASELINES`, which need no model, [N, H, W, 1] each, by name."""
+    return {"brightness": brightness(images), "equalised_brightness": equalised_brightness(images)}
 
 
 def map_means(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

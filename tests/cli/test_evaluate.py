@@ -15,9 +15,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 import jaxvae
 from folders import healthy, with_squares, write_benchmark, write_png
 from jaxvae.cli import main
-from jaxvae.evaluation.image_metrics import BASELINES
 from jaxvae.runs import run_images
-from jaxvae.scores import MAPS
+from jaxvae.scores import BASELINES, MAPS
 from small_runs import SIDE, SMALL, read_lines
 
 

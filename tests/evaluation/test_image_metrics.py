@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from jaxvae.errors import InputError
 from jaxvae.evaluation import image_metrics
 from jaxvae.evaluation.image_metrics import PIXEL_BEST, PIXEL_COLUMNS, SAMPLE_COLUMNS, pixel_rows, sample_rows
+from jaxvae.scores import BASELINES
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_baselines_depend_on_the_image_only() -> None:
     images = np.zeros((2, 8, 8, 1), np.uint8)
     images[0, 2, 2], images[1, 3:5, 3:5] = 255, 51
     maps, samples = image_metrics.baseline_maps(images), image_metrics.map_means(image_metrics.baseline_maps(images))
-    assert list(maps) == list(samples) == list(image_metrics.BASELINES) == ["brightness", "equalised_brightness"]
+    assert list(maps) == list(samples) == list(BASELINES) == ["brightness", "equalised_brightness"]
     np.testing.assert_allclose(maps["brightness"], images / 255, rtol=1e-6)
     np.testing.assert_allclose(samples["brightness"], [1 / 64, 4 * 0.2 / 64], rtol=1e-6)
 
