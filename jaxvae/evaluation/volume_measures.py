@@ -15,7 +15,7 @@ from jaxvae import files
 from jaxvae.errors import InputError
 from jaxvae.metrics import histograms
 from jaxvae.metrics.checks import as_scores
-from jaxvae.metrics.lesions import Components, Detection, as_volume_mask, bounding_box, components, detect
+from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, components, detect
 
 
 class AtThreshold(NamedTuple):
@@ -64,7 +64,6 @@ def measure(
     *,
     smallest_lesion: int = 1,
     smallest_component: int = 1,
-    overlap: float = 0.0,
     head: bool = False,
 ) -> VolumeMeasure:
     """Measure one volume.
@@ -77,7 +76,6 @@ def measure(
       thresholds: named numbers for each score; `{}` if there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
       smallest_component: predicted components of fewer voxels are removed before counting at thresholds.
-      overlap: see `jaxvae.metrics.lesions.detect`.
       head: whether the region is a whole head, because the brain is unknown.
     Raises:
       InputError: arrays of different shapes, an empty region, NaN or infinite values inside it.
@@ -105,24 +103,16 @@ def measure(
             raise InputError(f"{name}, {score}: {error}") from None
         at = {}
         for key, threshold in thresholds.get(score, {}).items():
-            predicted = np.zeros(inside.shape, dtype=bool)
-            predicted[inside] = values >= np.float32(threshold)
-            at[key] = _at_threshold(
-                threshold, components(predicted, smallest=smallest_component), found, marked, overlap
-            )
+            reached = np.zeros(inside.shape, dtype=bool)
+            reached[inside] = values >= np.float32(threshold)
+            clusters = components(reached, smallest=smallest_component)
+            predicted = clusters.labels > 0
+            voxels, hits = (int(np.count_nonzero(array)) for array in (predicted, predicted & marked))
+            at[key] = AtThreshold(float(threshold), voxels, hits, detect(clusters, found, marked))
         scores[score] = _score_measure(values, marked[inside], shares, at)
     anomalous = int(np.count_nonzero(marked))
     healthy = int(np.count_nonzero(inside)) - anomalous
     return VolumeMeasure(name, group, head, healthy, anomalous, int(np.count_nonzero(lesion)) - anomalous, scores)
-
-
-def _at_threshold(
-    threshold: float, clusters: Components, found: Components, marked: np.ndarray, overlap: float
-) -> AtThreshold:
-    """Compare predicted clusters with the lesions."""
-    predicted = clusters.labels > 0
-    voxels, hits = (int(np.count_nonzero(array)) for array in (predicted, predicted & marked))
-    return AtThreshold(float(threshold), voxels, hits, detect(clusters, found, marked, overlap=overlap))
 
 
 def _score_measure(

@@ -17,6 +17,7 @@ from jaxvae.metrics import histograms, region_overlap
 from jaxvae.metrics.intervals import FEWEST_GROUPS, percentile_interval, resample_groups, resampled_metrics
 from jaxvae.metrics.ranking import highest_dice
 from jaxvae.progress import Bar
+from jaxvae.scoring.healthy_stats import Thresholds
 
 # Columns of the table for thresholds at `RATES`, with their headings.
 COLUMNS = {
@@ -42,9 +43,7 @@ COLUMNS = {
 BEST = {key: min if key.startswith("false") else max for key in COLUMNS if key not in ("score", "volumes")}
 
 
-def healthy_thresholds(
-    measures: Sequence[VolumeMeasure], rates: Sequence[float] = RATES
-) -> dict[str, dict[str, float]]:
+def healthy_thresholds(measures: Sequence[VolumeMeasure], rates: Sequence[float] = RATES) -> Thresholds:
     """For each score the threshold that each share of healthy voxels, pooled over volumes, reaches or exceeds.
 
     It is the lowest edge of a bin with at most that share at or above it. The share is exact. The lowest possible
@@ -191,23 +190,14 @@ def _resampled(
 
 
 def _ratio(
-    numerators: Iterable[float] | np.ndarray,
-    denominators: Iterable[float] | np.ndarray,
-    group_of: np.ndarray,
-    draws: np.ndarray | None,
+    above: Iterable[float], below: Iterable[float], group_of: np.ndarray, draws: np.ndarray | None
 ) -> float | tuple[float, float, float] | None:
-    """sum(numerators) / sum(denominators) over volumes, with its interval if there are resamples; None for 0 / 0."""
-    above, below = (
-        np.bincount(group_of, weights=np.asarray(of, dtype=np.float64)) for of in (numerators, denominators)
-    )
+    """sum(above) / sum(below) over volumes, with its interval if there are resamples; None for 0 / 0."""
+    above, below = (np.bincount(group_of, weights=np.asarray(of, dtype=np.float64)) for of in (above, below))
     if not below.any():
         return None
     value = float(above.sum() / below.sum())
-    if draws is None:
+    if draws is None or not (resampled_below := draws @ below).any():
         return value
-    resampled_below = draws @ below
     defined = resampled_below > 0
-    if not defined.any():
-        return value
-    low, high = percentile_interval((draws @ above)[defined] / resampled_below[defined])
-    return value, low, high
+    return value, *percentile_interval((draws @ above)[defined] / resampled_below[defined])

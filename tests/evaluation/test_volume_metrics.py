@@ -100,7 +100,7 @@ def test_metrics_per_volume_skip_healthy_volumes(measures, volumes):
 @pytest.mark.parametrize("smallest_component", [1, 3])
 @pytest.mark.parametrize("smallest_lesion", [1, 2])
 def test_counts_at_a_threshold_equal_those_of_the_prediction(volumes, smallest_component, smallest_lesion):
-    knobs = {"smallest_component": smallest_component, "smallest_lesion": smallest_lesion, "overlap": 0.2}
+    knobs = {"smallest_component": smallest_component, "smallest_lesion": smallest_lesion}
     table = rows([volume.measure(**knobs) for volume in volumes], resamples=0)
     for row in table:
         for key, threshold in THRESHOLDS[row["score"]].items():
@@ -112,7 +112,7 @@ def test_counts_at_a_threshold_equal_those_of_the_prediction(volumes, smallest_c
             assert row[f"dice_at_healthy_{key}"] == pytest.approx(overlap.dice(inside, labels), abs=1e-12)
             lesions, detected, false_positives = np.sum(
                 [
-                    detect(components(p), components(m, smallest=smallest_lesion), m, overlap=0.2)
+                    detect(components(p), components(m, smallest=smallest_lesion), m)
                     for p, m in zip(predicted, marked, strict=True)
                 ],
                 axis=0,
