@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:
     MapName = tyro.extras.literal_type_from_choices(MAPS)
 
+DEFAULT_MAPS = ("elbo_grad", "combi", "rec_error", "kl_grad", "rec_grad")
 # Not a docstring, because tyro keeps the line breaks of docstrings.
 MAPS_HELP = (
     "which maps, also combi_smoothed, combi_nll, combi_sum. Overlay and mask show the first. ELBO-Grad has the highest "
@@ -50,13 +51,7 @@ class Score:
     """a folder of images or volumes, one file, or prepared volumes; prepared in the same way as the run's own"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
-    maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = (
-        "elbo_grad",
-        "combi",
-        "rec_error",
-        "kl_grad",
-        "rec_grad",
-    )
+    maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = DEFAULT_MAPS
     format: Literal["npy", "tiff"] = "npy"
     """file format of the maps of images"""
     threshold: Annotated[

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -42,16 +42,6 @@ NOTE = "images.json"
 MAP_BYTES = 2**26  # maps that are scored before they are written
 AHEAD = 16  # images that wait to be written
 FAR = "values far outside the range of the training images"
-
-
-class ImageScores(NamedTuple):
-    """The scores of one image file."""
-
-    entry: Entry
-    source: list[Any] | None  # `files.identity` of the file that was read
-    maps: dict[str, np.ndarray]  # [h, w, 1] each, at the model's resolution
-    image_scores: dict[str, float]
-    full_colour: float  # the value of the first map that the overlay draws in full colour
 
 
 def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSettings) -> tuple[Path, Outcome]:
@@ -104,10 +94,8 @@ def _write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSett
                 files.write_json(out / NOTE, note)
             return note["full_colour"]
 
-        budget = Budget(MEMORY)
         outcome = write_each(
-            _score_each(run, todo, wanted, budget, full_colour),
-            partial(_write, out=out, wanted=wanted, budget=budget),
+            _score_each(run, todo, out, wanted, full_colour),
             log=log,
             failures=failures,
             total=len(entries),
@@ -170,10 +158,11 @@ def _chunks(entries: Sequence[Entry], run: Run, maps: Sequence[str]) -> Iterator
 
 
 def _score_each(
-    run: Run, entries: Sequence[Entry], wanted: MapSettings, budget: Budget, full_colour: Callable[[np.ndarray], float]
+    run: Run, entries: Sequence[Entry], out: Path, wanted: MapSettings, full_colour: Callable[[np.ndarray], float]
 ) -> Iterator[Scored | Rejected]:
     """The scores of each image, chunk by chunk; images that cannot be scored come as `Rejected`."""
-    maps, preparation = wanted.maps, kinds.preparation(run.source)
+    maps, preparation, budget = wanted.maps, kinds.preparation(run.source), Budget(MEMORY)
+    write = partial(_write, out, wanted, budget)
 
     def read_one(entry: Entry) -> tuple[Entry, list[Any] | None, np.ndarray] | Rejected:
         source = _source(entry)  # Before the file is read, so that a change meanwhile is noticed.
@@ -204,24 +193,30 @@ def _score_each(
                 entry, source, _ = readable[i]
                 own_maps = {name: values[i] for name, values in scores.maps.items()}
                 numbers = {name: float(values[i]) for name, values in scores.image_scores.items()}
-                content = ImageScores(entry, source, own_maps, numbers, high)
-                yield Scored(entry.name, entry.path, (FAR,) if far[i] else (), content)
+                record = {"name": entry.name, **numbers, "source": source}
+                write_one = partial(write, entry.path, own_maps, record, high)
+                yield Scored(entry.name, entry.path, (FAR,) if far[i] else (), write_one)
 
 
-def _write(scored: ImageScores, *, out: Path, wanted: MapSettings, budget: Budget) -> Record:
-    """Write the files of one image; returns its line of samples.jsonl."""
-    paths = _paths(out, scored.entry.name, wanted)
-    with budget.reserve(size(scored.entry.path).bytes_to_show):
-        image = read(scored.entry.path)
+def _write(
+    out: Path, wanted: MapSettings, budget: Budget, path: Path, maps: dict[str, np.ndarray], record: Record, high: float
+) -> Record:
+    """Write the files of one image from its maps [h, w, 1]; returns its line of samples.jsonl.
+
+    Args:
+      high: the value of the first map that the overlay draws in full colour.
+    """
+    paths = _paths(out, record["name"], wanted)
+    with budget.reserve(size(path).bytes_to_show):
+        image = read(path)
         first, *others = wanted.maps
         for name in others:  # One at a time, since a map of a photograph is large.
-            write_map(paths[name], on_grid(scored.maps[name], image.shape[:2]))
-        shown = on_grid(scored.maps[first], image.shape[:2])
+            write_map(paths[name], on_grid(maps[name], image.shape[:2]))
+        shown = on_grid(maps[first], image.shape[:2])
         write_map(paths[first], shown)
-        write_png(paths["overlay"], overlay(image, shown, high=scored.full_colour))
+        write_png(paths["overlay"], overlay(image, shown, high=high))
         paths["mask"].unlink(missing_ok=True)  # It may belong to another threshold.
         if wanted.threshold is not None:
             write_png(paths["mask"], (shown >= wanted.threshold).astype(np.uint8) * 255)
-    turned = orientation(scored.entry.path)
-    record = {"name": scored.entry.name, **scored.image_scores, "source": scored.source}
+    turned = orientation(path)
     return record | ({"exif_orientation": turned} if turned != 1 else {})

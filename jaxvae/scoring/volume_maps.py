@@ -117,8 +117,7 @@ def write_volumes(
             failed.append(Rejected(scan.image, str(error)))
     again = [scan.name for scan in todo if files.below(out, f"{scan.name}.json").is_file()]
     outcome = write_each(
-        _score_each(run, todo, wanted),
-        partial(_write, run=run, out=out, shown=wanted.maps[0], threshold=wanted.threshold),
+        _score_each(run, todo, out, wanted),
         log=out / f"times{suffix}.jsonl",
         failures=out / f"failed{suffix}.jsonl",
         total=len(scans),
@@ -130,7 +129,7 @@ def write_volumes(
     return outcome._replace(warnings=({AGAIN: again} if again else {}) | outcome.warnings)
 
 
-def _score_each(run: Run, scans: Sequence[Scan], wanted: MapSettings) -> Iterator[Scored | Rejected]:
+def _score_each(run: Run, scans: Sequence[Scan], out: Path, wanted: MapSettings) -> Iterator[Scored | Rejected]:
     """The scores of each scan, with their warnings; a scan with scores that are not finite comes as `Rejected`."""
     for volume in score_scans(run, scans, maps=wanted.maps, batch_size=wanted.batch_size):
         if isinstance(volume, Rejected):
@@ -141,7 +140,8 @@ def _score_each(run: Run, scans: Sequence[Scan], wanted: MapSettings) -> Iterato
             yield Rejected(path, infinite_message(str(path), infinite[0]))
             continue
         far = wanted.ranges is not None and outside_ranges(wanted.ranges, volume.cut.slices.images).mean() > 0.5
-        yield Scored(volume.scan.name, path, (*volume.cut.warnings, FAR) if far else volume.cut.warnings, volume)
+        warnings = (*volume.cut.warnings, FAR) if far else volume.cut.warnings
+        yield Scored(volume.scan.name, path, warnings, partial(_write, volume, run, out, wanted))
 
 
 def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
@@ -166,10 +166,10 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
     return record.get("threshold") == threshold and all(file.is_file() for file in written)
 
 
-def _write(volume: VolumeScores, *, run: Run, out: Path, shown: str, threshold: float | None) -> dict[str, Any]:
+def _write(volume: VolumeScores, run: Run, out: Path, wanted: MapSettings) -> dict[str, Any]:
     """Write the files of one volume; returns its line of times.jsonl."""
     begin = time.perf_counter()
-    scan, image_scores = volume.scan, volume.scores.image_scores
+    scan, image_scores, threshold = volume.scan, volume.scores.image_scores, wanted.threshold
     maps = {name: files.below(out, f"{scan.name}_{name}.nii.gz") for name in volume.scores.maps}
     mask, done = (files.below(out, f"{scan.name}{ending}") for ending in ("_mask.nii.gz", ".json"))
     for path in (*maps.values(), mask, done):
@@ -177,7 +177,7 @@ def _write(volume: VolumeScores, *, run: Run, out: Path, shown: str, threshold: 
     done.unlink(missing_ok=True)  # The old record would be wrong until all new files are written.
     mask.unlink(missing_ok=True)
     if threshold is not None:
-        anomalous = (volume.map(shown) >= threshold) & volume.cut.brain
+        anomalous = (volume.map(wanted.maps[0]) >= threshold) & volume.cut.brain
         volume_files.write(mask, anomalous, volume.cut.volume, description="jaxvae mask")
     highest = {}
     for name, path in maps.items():

@@ -26,6 +26,7 @@ from jaxvae.runs.run import Run
 from jaxvae.scores.batches import BATCH, score_batches
 
 AHEAD = 2  # volumes that are read before they are needed, and volumes that wait to be written
+Read = tuple[Scan, PreparedScan | Rejected, float]  # a scan, cut or rejected, and the seconds to read it
 NO_VOXELS = np.empty((0, 0, 0), np.float32)
 
 
@@ -77,7 +78,7 @@ def score_scans(
     Raises:
       InputError: the run was not trained on volumes.
     """
-    waiting: deque[tuple[Scan, PreparedScan | Rejected, float]] = deque()
+    waiting: deque[Read] = deque()
     pauses = [0.0]  # seconds that scoring waited for reading since the last batch
 
     def images() -> Iterator[np.ndarray]:
@@ -89,16 +90,8 @@ def score_scans(
                 yield read[1].slices.images
             begin = time.perf_counter()
 
-    log_scale = run.config["hparams"]["log_scale"]
-    batches = score_batches(
-        run.model,
-        run.params,
-        images(),
-        log_scale=log_scale,
-        batch_size=batch_size,
-        maps=tuple(maps),
-        mesh=sharding.own_mesh(),
-    )
+    settings = {"log_scale": run.config["hparams"]["log_scale"], "batch_size": batch_size, "mesh": sharding.own_mesh()}
+    batches = score_batches(run.model, run.params, images(), maps=maps, **settings)
     scored: deque[SliceScores] = deque()
     begin = time.perf_counter()
     for batch in batches:
@@ -111,12 +104,10 @@ def score_scans(
     yield from _finished(waiting, scored)
 
 
-def _read_ahead(
-    scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool
-) -> Iterator[tuple[Scan, PreparedScan | Rejected, float]]:
-    """Each scan, cut or rejected, with the seconds to read it. Scans are read in threads, ahead of their use."""
+def _read_ahead(scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool) -> Iterator[Read]:
+    """Read scans in threads, ahead of their use."""
 
-    def read(scan: Scan) -> tuple[Scan, PreparedScan | Rejected, float]:
+    def read(scan: Scan) -> Read:
         begin = time.perf_counter()
         try:
             cut = read_scan(scan, slicing)
@@ -128,7 +119,7 @@ def _read_ahead(
 
     pool = ThreadPoolExecutor(2)
     try:
-        ahead: deque[Future[tuple[Scan, PreparedScan | Rejected, float]]] = deque()
+        ahead: deque[Future[Read]] = deque()
         for scan in scans:
             ahead.append(pool.submit(read, scan))
             if len(ahead) == AHEAD:
@@ -139,9 +130,7 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _finished(
-    waiting: deque[tuple[Scan, PreparedScan | Rejected, float]], scored: deque[SliceScores]
-) -> Iterator[VolumeScores | Rejected]:
+def _finished(waiting: deque[Read], scored: deque[SliceScores]) -> Iterator[VolumeScores | Rejected]:
     """Take the volumes whose slices are all scored from the head of the queue, and their slices from theirs."""
     while waiting:
         scan, cut, seconds = waiting[0]

@@ -34,7 +34,7 @@ class Scored(NamedTuple):
     name: str
     path: Path
     warnings: Sequence[str]
-    content: Any  # its scores
+    write: Callable[[], dict[str, Any]]  # writes its files and returns its record for the log
 
 
 class Outcome(NamedTuple):
@@ -50,7 +50,6 @@ class Outcome(NamedTuple):
 
 def write_each(
     results: Iterable[Scored | Rejected],
-    write: Callable[[Any], dict[str, Any]],
     *,
     log: Path,
     failures: Path,
@@ -64,7 +63,6 @@ def write_each(
 
     Args:
       results: scored items, and those that could not be scored.
-      write: takes the content of one item, writes its files and returns its record.
       log, failures: JSONL files; the record of each item once its files are written, and path and reason of failures.
       total, unit: the number of items and their name, for the progress bar.
       ahead: scored items that may wait to be written.
@@ -97,7 +95,7 @@ def write_each(
                     failed.append(result)
                     bar.update()
                     continue
-                waiting.append((result, pool.submit(write, result.content)))
+                waiting.append((result, pool.submit(result.write)))
                 while len(waiting) >= ahead or (waiting and waiting[0][1].done()):
                     finish_oldest()
             while waiting:
