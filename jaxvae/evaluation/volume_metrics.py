@@ -200,4 +200,5 @@ def _ratio(
     if draws is None or not (resampled_below := draws @ below).any():
         return value
     defined = resampled_below > 0
-    return value, *percentile_interval((draws @ above)[defined] / resampled_below[defined])
+    low, high = percentile_interval((draws @ above)[defined] / resampled_below[defined])
+    return value, low, high
