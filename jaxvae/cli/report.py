@@ -26,10 +26,8 @@ class Report:
     def execute(self) -> None:
         flags.refuse_unless_positive("cases", self.cases)
         if (self.run / "table.jsonl").is_file():
-            raise InputError(
-                f"{self.run}: is a sweep; its tables are table.csv and table.jsonl in that folder, and its figures are "
-                "the .png files beside them"
-            )
+            problem = "is a sweep; its tables are table.csv and table.jsonl in that folder"
+            raise InputError(f"{self.run}: {problem}, and its figures are the .png files beside them")
         from jaxvae.report.run_report import write_report
         from jaxvae.runs.run import load
 

@@ -108,19 +108,17 @@ class Score:
         out, outcome = image_maps.score_image_folder(run, folder, self.out, self._map_settings(run))
         written = len(outcome.records)
         print(f"{self._scored(out, written, 'image', outcome.skipped)}; the numbers of each are in samples.jsonl")
-        for line in outcome.notices:
+        far = [healthy_stats.notice(len(names), written) for names in outcome.warnings.values()]
+        for line in (*outcome.notices, *far):
             print(f"  {line}")
-        for names in outcome.warnings.values():
-            print(f"  {healthy_stats.notice(len(names), written)}")
         self._report_failures(folder, outcome, "images")
 
     def _score_volumes(self, run: Run, folder: Path) -> None:
         from jaxvae.scoring import volume_maps
 
         flags.refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
-        out, outcome = volume_maps.score_volume_folder(
-            run, folder, self.out, self._map_settings(run), images=self.images, brains=self.brains, shard=self.shard
-        )
+        patterns, wanted = {"images": self.images, "brains": self.brains}, self._map_settings(run)
+        out, outcome = volume_maps.score_volume_folder(run, folder, self.out, wanted, **patterns, shard=self.shard)
         for line in outcome.notices:
             print(f"  {line}")
         written = len(outcome.records)
@@ -159,6 +157,5 @@ class Score:
             print(f"  and {len(failed) - SHOWN} more")
         if failed:
             total = len(outcome.records) + outcome.skipped + len(failed)
-            raise InputError(
-                f"{folder}: {len(failed)} of {total} {noun} could not be scored; {outcome.failures} says why"
-            )
+            problem = f"{len(failed)} of {total} {noun} could not be scored"
+            raise InputError(f"{folder}: {problem}; {outcome.failures} says why")

@@ -59,17 +59,14 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
 
 
 def refuse_other_images(evaluation: dict[str, Any], now: Fingerprint, where: str, again: str) -> None:
-    """Refuse to show an evaluation beside images that it was not computed from.
+    """Raise InputError if the test images or their masks have changed since they were evaluated.
 
     Args:
-      now: the fingerprint of the current test images.
+      now: the fingerprint of the current test images; evaluations of earlier versions have none to compare with.
       where: their folder.
       again: the command that evaluates them.
-    Raises:
-      InputError: the images or their masks have changed.
     """
-    was = evaluation.get("contents")  # Missing in earlier versions.
-    if same_fingerprint(was, now) is False:
+    if same_fingerprint(evaluation.get("contents"), now) is False:
         raise InputError(f"{where}: test images or masks have changed since they were evaluated; run {again} again")
 
 
@@ -84,10 +81,10 @@ def read_evaluation(run: Run, other: Path | None = None, out: Path | None = None
     if not path.is_file():
         raise InputError(f"{run.run_dir}: not evaluated yet; {again} first")
     evaluation = files.read_json(path, EVALUATION, way_out=f"{again} again")
-    wanted = None if other is None else str(other.resolve())
+    found = _tested_on(evaluation)
     # Newer files hold a fingerprint, which `refuse_other_images` compares even if the images have moved.
-    if "contents" not in evaluation and other is not None and _tested_on(evaluation) != wanted:
-        raise InputError(f"{path}: holds the results on {_tested_on(evaluation)}; {again} again")
+    if "contents" not in evaluation and other is not None and found != str(other.resolve()):
+        raise InputError(f"{path}: holds the results on {found}; {again} again")
     if evaluation["step"] != run.step:
         found = f"evaluated at step {evaluation['step']} and is at step {run.step} now"
         raise InputError(f"{run.run_dir}: {found}; {again} again")
