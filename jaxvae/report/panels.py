@@ -80,7 +80,7 @@ def figure(
     images = np.asarray(images)
     _check(images, reconstructions, maps, masks, titles)
     columns = _columns(images, reconstructions, maps, masks)
-    scale = _scale(*images.shape[1:3], len(columns))
+    scale = _scale(images.shape[1], images.shape[2], len(columns))
     height, width = (math.ceil(side * scale) for side in images.shape[1:3])
     # Text and margins grow with the sheet, so that text has the same size in all figures on a page.
     zoom = max(1.0, len(columns) * width / (style.WIDTH - 2 * MARGIN - (len(columns) - 1) * GAP))

@@ -131,7 +131,8 @@ def _cut(shown: Shown) -> Cropped:
         maps={name: _blocks(values[box], step).mean(axis=-1) for name, values in shown.maps.items()},
         mask=None if shown.mask is None else _blocks(shown.mask[box], step).any(axis=-1),
     )
-    return Cropped(cropped, _blocks(foreground[box], step).any(axis=-1), tuple(side.start for side in box), step)
+    inside = np.asarray(_blocks(foreground[box], step).any(axis=-1))
+    return Cropped(cropped, inside, tuple(side.start for side in box), step)
 
 
 def _checked(shown: Shown) -> Shown:

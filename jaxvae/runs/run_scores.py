@@ -48,8 +48,8 @@ def score_dataset(
       InputError: a score is NaN or infinite, because the values of an image are far out of range.
     """
     with Bar(total=len(dataset), unit="image", desc=label) as bar:
-        knobs = {"reconstructions": reconstructions and bool(maps), "batch_size": batch_size, "progress": bar.update}
-        return score_finite(run, dataset.images, dataset.names, maps=maps, **knobs)
+        settings = {"reconstructions": reconstructions and bool(maps), "batch_size": batch_size, "progress": bar.update}
+        return score_finite(run, dataset.images, dataset.names, maps=maps, **settings)
 
 
 def score_finite(run: Run, images: np.ndarray, names: Sequence[str], *, maps: Sequence[str], **settings) -> Scores:

@@ -46,8 +46,10 @@ def load(
     train = _dataset("train", *parts["train"], hold_out)
     test = _dataset("test", *parts["test"], hold_out)
     healthy, healthy_validation = set_aside(directory, take(train, ~train.labels), "validation", validation, seed)
-    parts = (healthy, healthy_validation, test)
-    return Splits(*(replace(part, images=np.tile(part.images, (1, scaling, 1, 1))) for part in parts))
+    scaled = [
+        replace(part, images=np.tile(part.images, (1, scaling, 1, 1))) for part in (healthy, healthy_validation, test)
+    ]
+    return Splits(scaled[0], scaled[1], scaled[2])
 
 
 def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.ndarray, np.ndarray]]:
