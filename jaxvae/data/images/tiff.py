@@ -96,10 +96,8 @@ def _checked(file, path: Path) -> tifffile.TiffPageSeries:
         raise InputError(f"{path}: has samples of {page.bitspersample} bits; save it as uint8 or float32")
     if page.predictor == 3 and page.parent.byteorder == ">":
         # libtiff swaps the bytes before it computes differences; tifffile follows the specification.
-        raise InputError(
-            f"{path}: is a big-endian TIFF with a floating-point predictor, which programs write in two ways; "
-            "save it without predictor"
-        )
+        problem = "is a big-endian TIFF with a floating-point predictor, which programs write in two ways"
+        raise InputError(f"{path}: {problem}; save it without predictor")
     if math.prod(series.shape) * page.dtype.itemsize > LARGEST or page.imagedepth > 1:
         raise InputError(f"{path}: claims {size} samples of {page.dtype}, too many for one image; save it in parts")
     return series
@@ -110,9 +108,8 @@ def _values(series: tifffile.TiffPageSeries, page: tifffile.TiffPage, path: Path
     simple = page.bitspersample in (8, 16, 32, 64) and page.predictor == 1 and page.fillorder == 1
     if page.compression in UNPACKED and not (page.compression == 1 and simple):
         return np.stack([_page(one.aspage(), path) for one in series.pages if one]).reshape(series.shape)
-    for one in series.pages:
-        if one is not None:
-            _segments(one.aspage(), path)
+    for one in filter(None, series.pages):
+        _segments(one.aspage(), path)
     try:
         return series.asarray()
     except ValueError as error:
