@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.errors import InputError, command
+from jaxvae.errors import InputError, command, refuse_below_zero, refuse_unless
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Evaluate:
 
     def execute(self) -> None:
         for name in ("resamples", "median", "components"):
-            flags.refuse_below_zero(name, getattr(self, name))
+            refuse_below_zero(name, getattr(self, name))
         if self.median and self.median % 2 == 0:
             raise InputError(f"--median {self.median}: must be odd, or 0")
         from jaxvae.data import kinds
@@ -48,7 +48,7 @@ class Evaluate:
         from jaxvae.runs.run import load
 
         run = load(self.run)
-        flags.refuse_unless(run.kind is kinds.VOLUMES, self, ("median", "components", "background"), "a run on volumes")
+        refuse_unless(run.kind is kinds.VOLUMES, self, ("median", "components", "background"), "a run on volumes")
         settings = VolumeSettings(median=self.median, components=self.components, background=self.background)
         args = {"resamples": self.resamples, "volumes": settings}
         evaluation = evaluate(run, self.other, **args, save=True, out=self.out, say=print)

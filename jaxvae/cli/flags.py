@@ -7,9 +7,6 @@ from typing import Annotated, Any
 import tyro
 
 from jaxvae.data import kinds
-from jaxvae.errors import refuse_below_zero as refuse_below_zero
-from jaxvae.errors import refuse_unless as refuse_unless
-from jaxvae.errors import refuse_unless_positive as refuse_unless_positive
 from jaxvae.models import NETWORKS
 from jaxvae.runs import settings
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli import flags
-from jaxvae.errors import InputError
+from jaxvae.errors import InputError, refuse_unless_positive
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Report:
     """where to write report/; the results are read there too if `evaluate` wrote them there"""
 
     def execute(self) -> None:
-        flags.refuse_unless_positive("cases", self.cases)
+        refuse_unless_positive("cases", self.cases)
         if (self.run / "table.jsonl").is_file():
             problem = "is a sweep; its tables are table.csv and table.jsonl in that folder"
             raise InputError(f"{self.run}: {problem}, and its figures are the .png files beside them")

@@ -11,7 +11,7 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import shortened, with_flags
-from jaxvae.errors import InputError, command, counted
+from jaxvae.errors import InputError, command, counted, refuse_unless, refuse_unless_positive
 from jaxvae.scores import MAPS
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Score:
         volumes = run.kind is kinds.VOLUMES
         if self.folder is None or not volumes:
             where = "a folder of volumes, and a run that was trained on volumes"
-            flags.refuse_unless(False, self, ("images", "brains", "shard"), where)
+            refuse_unless(False, self, ("images", "brains", "shard"), where)
         if self.folder is None:
             self._score_own(run)
         elif volumes:
@@ -86,7 +86,7 @@ class Score:
             self._score_images(run, self.folder)
 
     def _check(self) -> None:
-        flags.refuse_unless_positive("batch_size", self.batch_size)
+        refuse_unless_positive("batch_size", self.batch_size)
         if not self.maps:
             raise InputError("--maps without a name: name at least one map, such as elbo_grad")
         if len(set(self.maps)) < len(self.maps):
@@ -94,7 +94,7 @@ class Score:
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"--threshold {self.threshold}: must be a finite number")
         where = f"a folder of images; name one, {command('score', self.run, 'FOLDER')}"
-        flags.refuse_unless(self.folder is not None, self, ("threshold", "format"), where)
+        refuse_unless(self.folder is not None, self, ("threshold", "format"), where)
 
     def _score_own(self, run: Run) -> None:
         from jaxvae.scoring.score_files import score_own_test
@@ -116,7 +116,7 @@ class Score:
     def _score_volumes(self, run: Run, folder: Path) -> None:
         from jaxvae.scoring import volume_maps
 
-        flags.refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
+        refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
         patterns, wanted = {"images": self.images, "brains": self.brains}, self._map_settings(run)
         out, outcome = volume_maps.score_volume_folder(run, folder, self.out, wanted, **patterns, shard=self.shard)
         for line in outcome.notices:
