@@ -28,7 +28,7 @@ from jaxvae.errors import InputError, cannot_be_written, did_you_mean, is_out_of
 
 Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
 COMMANDS: dict[str, type[Command]] = {kind.__name__.lower(): kind for kind in get_args(Command)}
-_TILDE = re.compile(r"((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
+_TILDE = re.compile(r"\A((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 HELP = """usage: jaxvae COMMAND [...]
@@ -141,8 +141,9 @@ def _parse(name: str, *arguments: str) -> Command | None:
 
     if name not in COMMANDS:
         raise InputError(_see(f"{name}: no such command{did_you_mean(name, COMMANDS)}", "jaxvae --help"))
-    command, arguments = COMMANDS[name], tuple(map(_at_home, arguments))
-    complaint = io.StringIO()
+    command, complaint = COMMANDS[name], io.StringIO()
+    # Shells leave `~` alone in `--data=~/images` and `fashion_mnist:~/images`.
+    arguments = tuple(_TILDE.sub(lambda found: found[1] + os.path.expanduser(found[2]), word) for word in arguments)
     try:
         _check_words(name, arguments)
         with contextlib.redirect_stderr(complaint):
@@ -158,12 +159,6 @@ def _parse(name: str, *arguments: str) -> Command | None:
             return None
         known = [*map(flag, _arguments_of(command)), "--help"]
         raise InputError(_see(one_line(complaint.getvalue(), arguments, known), f"jaxvae {name} --help")) from None
-
-
-def _at_home(word: str) -> str:
-    """Replace `~` by the home folder where shells leave it: `--data=~/images`, `fashion_mnist:~/images`."""
-    found = _TILDE.fullmatch(word)
-    return found[1] + os.path.expanduser(found[2]) if found else word
 
 
 def _check_words(name: str, arguments: Sequence[str]) -> None:

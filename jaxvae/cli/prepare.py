@@ -91,11 +91,9 @@ class Prepare:
         opened = cache.open_cache(out)
         everything = cache.dataset(opened)
         patients, lesions = len(set(everything.groups)), int(everything.labels.sum())
-        lines = [
-            f"{out}: {counted(len(everything), 'slice')} of {self.size}x{self.size} from "
-            f"{counted(len(opened.volumes), 'volume')} of {counted(patients, 'patient')}, "
-            f"{counted(lesions, 'slice')} with a lesion"
-        ]
+        slices = f"{counted(len(everything), 'slice')} of {self.size}x{self.size}"
+        volumes = f"{counted(len(opened.volumes), 'volume')} of {counted(patients, 'patient')}"
+        lines = [f"{out}: {slices} from {volumes}, {counted(lesions, 'slice')} with a lesion"]
         names = defaultdict(list)
         for record in opened.volumes:
             for warning in record["warnings"]:

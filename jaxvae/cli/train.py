@@ -61,8 +61,7 @@ class Train:
         if not ending.finished:
             next_step = "the same command continues it"
         elif config.read_config(self.run)["images"]["test"]:
-            evaluate = command("evaluate", self.run)
-            next_step = f"see how good it is with {evaluate}, or score other images with {score}"
+            next_step = f"see how good it is with {command('evaluate', self.run)}, or score other images with {score}"
         print(f"{self.run}: {ending.words}; {next_step}")
         return ending.finished
 
