@@ -24,7 +24,6 @@ def population_bytes(
     """Bytes that `fit_many` and then `score_many` hold at most.
 
     Args:
-      model: of all runs.
       runs: number of runs in the program.
       side_by_side: how many of them a device trains at once; they are scored one after the other.
       batch_size: images per step.

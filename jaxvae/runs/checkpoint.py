@@ -50,7 +50,8 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
             raise InputError(f"{os.fspath(directory)}: holds a checkpoint of {there}; save into another folder")
         manager.save(step, args=ocp.args.StandardSave(state), force=True)
         manager.wait_until_finished()
-    if not _same_bits(restore(directory, state), state):
+    pairs = zip(jax.tree.leaves(restore(directory, state)), jax.tree.leaves(state), strict=True)
+    if any(_bytes(found) != _bytes(saved) for found, saved in pairs):
         way_out = "check the disk, or save into another folder"
         raise InputError(f"{Path(directory) / str(step)}: differs from what was written; {way_out}")
 
@@ -139,11 +140,6 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...] | None]:
     leaves = {jax.tree_util.keystr(path, simple=True, separator="."): a for path, a in jax.tree.leaves_with_path(tree)}
     is_key = {name: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for name, leaf in leaves.items()}
     return {name: None if is_key[name] else tuple(leaf.shape) for name, leaf in leaves.items()}
-
-
-def _same_bits(one: Any, other: Any) -> bool:
-    """Whether the arrays of two trees are equal bit for bit, in the parts that this process has."""
-    return all(_bytes(a) == _bytes(b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
 def _bytes(leaf: Any) -> list[bytes]:

@@ -22,17 +22,10 @@ Config = dict[str, Any]
 
 # The types of what config.json has to hold for a run to be opened.
 FACTS = {
-    "data.data": str,
-    "images": dict,
-    "volumes?": dict | None,
-    "model.name": str,
-    "train": dict,
-    "hparams.log_scale": int | float,
-    "arithmetic": str,
-    "patience": int | None,
-    "seed": int,
-    "epochs": int | None,
-    "steps?": int | None,
+    **dict.fromkeys(("data.data", "model.name", "arithmetic"), str),
+    **dict.fromkeys(("images", "train"), dict),
+    **dict.fromkeys(("patience", "epochs", "steps?"), int | None),
+    **{"volumes?": dict | None, "hparams.log_scale": int | float, "seed": int},
 }
 # Settings that are entries of config.json as they are. Those of earlier versions may lack `augment`.
 SAME = ("augment", "arithmetic", "patience", "seed")
@@ -43,8 +36,6 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
 
     Args:
       source: the images, as `settings.check` accepts them with the settings.
-      splits: the images that `source` names.
-      settings: all other settings of the run.
 
     Raises:
       InputError: the network cannot halve images of this size that often; the warm-up does not end before training.

@@ -127,7 +127,7 @@ def infinite_message(name: str, score: str) -> str:
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:
-    """Raise InputError if prepared images have another size or other channels than the run's model takes."""
+    """Raise InputError if prepared images do not fit the run's model."""
     shapes = tuple(images.shape[1:]), tuple(run.model.image_shape)
     if shapes[0] != shapes[1]:
         found, wanted = (f"{height}x{width} with {counted(count, 'channel')}" for height, width, count in shapes)

@@ -93,9 +93,8 @@ def check(settings: Settings, source: Source) -> None:
         raise ArgumentError("features", settings.features, "give numbers above 0")
     refuse_below_zero("warmup_epochs", settings.warmup_epochs)
     epochs = math.inf if settings.steps else settings.epochs or EPOCHS
-    if not math.isfinite(settings.warmup_epochs) or (
-        settings.schedule == "cosine" and settings.warmup_epochs >= epochs
-    ):
+    too_long = settings.schedule == "cosine" and settings.warmup_epochs >= epochs
+    if too_long or not math.isfinite(settings.warmup_epochs):
         raise ArgumentError("warmup_epochs", settings.warmup_epochs, f"must be below `epochs` {epochs}")
     if settings.arithmetic not in network.arithmetics:
         fits = [other.name for other in NETWORKS.values() if settings.arithmetic in other.arithmetics]

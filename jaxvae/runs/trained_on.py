@@ -22,15 +22,12 @@ FILE = "trained_on.jsonl"
 
 def write(run: Run, splits: Splits) -> None:
     """Write the file into a run. It is empty for phantoms and FashionMNIST, which are not in folders of images."""
-    data = Path(run.config["data"]["data"])
-    parts = (splits.train, splits.validation)
-    if run.kind not in (IMAGES, VOLUMES):
-        found = []
-    elif run.kind is VOLUMES:
+    data, parts, found = Path(run.config["data"]["data"]), (splits.train, splits.validation), []
+    if run.kind is VOLUMES:
         opened, patients = cache.open_cache(data), {patient for part in parts for patient in part.groups}
         records = [record for record in opened.volumes if record["patient"] in patients]
         found = [(record["image"], contents(cache.images_of(opened, record))) for record in records]
-    else:
+    elif run.kind is IMAGES:
         names = [data / name for part in parts for name in part.names]
         found = list(zip(names, np.concatenate([sketches(part.images) for part in parts]), strict=True))
     rounded = ((file, [float(f"{number:.12g}") for number in sketch]) for file, sketch in found)

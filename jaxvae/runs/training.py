@@ -66,8 +66,7 @@ def train_run(
 
     Args:
       run_dir: the folder of the run, made if missing.
-      source: which images.
-      settings: all other settings; a run that is continued may only be given more epochs or steps.
+      settings: all settings but the images; a run that is continued may only be given more epochs or steps.
       checkpoint_seconds: the least time between two checkpoints; one is always written at the end.
       stop: as of `train`.
       finished: called with the run and its images once training has ended.
@@ -96,18 +95,15 @@ def train_run(
 def _announced(run_dir: Path, source: kinds.Source, config: Config) -> list[str]:
     """What is going to be trained, with a warning if it is little; or the step at which training continues."""
     steps, epoch = total_steps(config), steps_per_epoch(config)
-    done = checkpoint.latest_step(run_dir / "checkpoints" / "last")
-    if done is not None:
+    if (done := checkpoint.latest_step(run_dir / "checkpoints" / "last")) is not None:
         return [f"{run_dir}: is at step {done} of {steps}"]
     height, width, channels = config["images"]["shape"]
     images = f"{config['images']['train']} healthy images of {source.data}"
     size = f"{width}x{height} pixels with {counted(channels, 'channel')}"
     epochs = counted(config["epochs"], "epoch") if config["epochs"] else f"{steps / epoch:.3g} epochs"
-    lines = [f"{run_dir}: {images}, {size}, {epochs}, {counted(steps, 'step')}"]
-    if steps < FEW_STEPS:
-        few = f"only {counted(steps, 'step')}: expect an undertrained model"
-        lines.append(f"  {few}; give `steps` {FEW_STEPS} or more")
-    return lines
+    few = f"  only {counted(steps, 'step')}: expect an undertrained model; give `steps` {FEW_STEPS} or more"
+    line = f"{run_dir}: {images}, {size}, {epochs}, {counted(steps, 'step')}"
+    return [line, few] if steps < FEW_STEPS else [line]
 
 
 def _refuse_too_large(config: Config) -> None:
@@ -121,18 +117,13 @@ def _refuse_too_large(config: Config) -> None:
         raise InputError(f"`latent_size`, `features`, `hidden_size`: the model {there}; {way_out}")
 
 
-def train(
-    run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: float = 30.0, stop: Sequence[int] = ()
-) -> Ending:
+def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: float, stop: Sequence[int]) -> Ending:
     """Train a claimed run to its last step, from its last checkpoint.
 
     A run that was killed and continued has bit for bit the weights of one that was not. If `stop` gets an entry, or
     after Ctrl-C, the current chunk is finished and a checkpoint written.
 
     Args:
-      run_dir: the folder of the run.
-      config: its config.json.
-      splits: its images.
       checkpoint_seconds: the least time between two checkpoints; one is always written at the end.
       stop: a list that may get entries during training, such as that of `signals.noted`.
 
@@ -141,7 +132,8 @@ def train(
     """
     model, train_config, hparams, state = _as_it_was_left(run_dir, config)
     # Runs of versions without augmentation do not name it.
-    objective, augment = ARITHMETICS[config["arithmetic"]].objective, AUGMENTATIONS[config.get("augment", "none")]
+    augment = AUGMENTATIONS[config.get("augment", "none")]
+    knobs: dict[str, Any] = {"objective": ARITHMETICS[config["arithmetic"]].objective, "augment": augment}
     step, total, epoch, patience = int(state.step), total_steps(config), steps_per_epoch(config), config["patience"]
     records = _rewind(run_dir / "metrics.jsonl", step)
     if step >= total or _gave_up(records, patience):
@@ -154,9 +146,7 @@ def train(
     with signals.noted(signal.SIGINT) as interrupted, Bar(total=total, initial=step, unit="step", desc="train") as bar:
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
             steps = min(steps_to_go(step, epoch), total - step)
-            state, metrics = fit(
-                model, train_config, hparams, state, images, steps=steps, objective=objective, augment=augment
-            )
+            state, metrics = fit(model, train_config, hparams, state, images, steps=steps, **knobs)
             record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
             if (step % epoch == 0 or step == total) and len(splits.validation):
@@ -194,12 +184,10 @@ def _as_it_was_left(run: Path, config: Config) -> tuple[Model, TrainConfig, Hype
 
 def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
     """Save the last and the best state, unless they are saved already."""
-    last, best = run / "checkpoints" / "last", run / "checkpoints" / "best"
     # The best first: if killed between the two, the run continues from the older `last` and finds the best again.
-    if best_state is not None and checkpoint.latest_step(best) != int(best_state.step):
-        checkpoint.save(best, best_state, keep=1)
-    if checkpoint.latest_step(last) != int(state.step):
-        checkpoint.save(last, state)
+    for name, one, keep in (("best", best_state, 1), ("last", state, 2)):
+        if one is not None and checkpoint.latest_step(run / "checkpoints" / name) != int(one.step):
+            checkpoint.save(run / "checkpoints" / name, one, keep=keep)
 
 
 def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: Hyperparams) -> float:
@@ -241,7 +229,7 @@ def _refuse_nan(run: Path, name: str, step: int, value: float) -> None:
 
 def _best(records: Sequence[Record]) -> Record | None:
     """The record with the best validation ELBO, the first of equals."""
-    validated = [record for record in records if "validation_elbo" in record]
+    validated = (record for record in records if "validation_elbo" in record)
     return max(validated, key=lambda record: record["validation_elbo"], default=None)
 
 
