@@ -1,8 +1,7 @@
 """The axes of a sweep, and the settings of a run for each combination of their values."""
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxvae.data.kinds import Source
@@ -69,7 +68,7 @@ def split(axes: Axes, source: Source) -> tuple[Source, dict[str, tuple[Any, ...]
 def source_of(source: Source, fixed: Mapping[str, Any]) -> Source:
     """The source of a program whose values of the axes of `FIXED` are given."""
     own = {name: fixed[name] for name in ("scaling", "hold_out") if name in fixed}
-    return dataclasses.replace(source, **own, **({"size": (fixed["size"],)} if "size" in fixed else {}))
+    return replace(source, **own, **({"size": (fixed["size"],)} if "size" in fixed else {}))
 
 
 def settings_of(recipe: Recipe, source: Source, row: Mapping[str, Any]) -> Settings:

@@ -55,8 +55,7 @@ def claim(sweep_dir: Path, plan: Plan) -> None:
       InputError: the folder holds something else, or another sweep.
     """
     plan = json.loads(json.dumps(plan))
-    note = files.claim(sweep_dir, "plan.json", plan, what="a sweep")
-    if note is None:
+    if (note := files.claim(sweep_dir, "plan.json", plan, what="a sweep")) is None:
         return
     facts = {"images?": dict, "volumes?": dict | None}
     note = files.check(note, str(sweep_dir / "plan.json"), facts, "name a new folder, or remove this one")
@@ -81,7 +80,9 @@ def missing(sweep_dir: Path, plan: Plan) -> list[int]:
 def add_part(sweep_dir: Path, plan: Plan, number: int, rows: list[Row], seconds: float) -> None:
     """Write the rows of one program, and the table with them."""
     files.write_json(_part(sweep_dir, number).with_suffix(".time.json"), {"seconds": round(seconds, 2)})
-    files.write_lines(_part(sweep_dir, number), [_finite(row) for row in rows])
+    # JSON has neither NaN nor infinity.
+    finite = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
+    files.write_lines(_part(sweep_dir, number), finite)
     write_table(sweep_dir, plan)
 
 
@@ -125,8 +126,3 @@ def _rows(sweep_dir: Path, plan: Plan, number: int) -> list[Row]:
 def _renamed(values: dict[str, Any]) -> dict[str, Any]:
     """A record of an earlier version with the names of this one."""
     return {RENAMED.get(name, name): value for name, value in values.items()}
-
-
-def _finite(row: Row) -> Row:
-    """A row with None for NaN and infinity, which JSON lacks."""
-    return {name: None if isinstance(it, float) and not math.isfinite(it) else it for name, it in row.items()}

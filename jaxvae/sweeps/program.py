@@ -55,15 +55,9 @@ def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Split
         states, metrics = fit_many(model, train, population, images, steps=length, states=states, **knobs)
         losses = np.asarray(metrics.loss)
     assert states is not None
-    scores = score_many(
-        model,
-        states.params,
-        jnp.asarray(splits.test.images),
-        jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None,
-        log_scale=population.hparams.log_scale,
-        score=arithmetic.sample_scores,
-        mesh=mesh,
-    )
+    keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None
+    rule: dict[str, Any] = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores, "mesh": mesh}
+    scores = score_many(model, states.params, jnp.asarray(splits.test.images), keys, **rule)
     rows = []
     for r, run in enumerate(runs):
         loss = float(losses[r].mean())

@@ -38,14 +38,8 @@ def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list
     summary = []
     for values, scores in found.items():
         good = [score for score in scores if score is not None]
-        summary.append(
-            {
-                **dict(zip(settings, values, strict=True)),
-                "mean": statistics.fmean(good) if good else None,
-                "std": statistics.stdev(good) if len(good) > 1 else None,
-                "worst": worst(good, default=None),
-                "seeds": len(scores),
-                "diverged": len(scores) - len(good),
-            }
-        )
+        mean, std = statistics.fmean(good) if good else None, statistics.stdev(good) if len(good) > 1 else None
+        numbers = {"mean": mean, "std": std, "worst": worst(good, default=None)}
+        counts = {"seeds": len(scores), "diverged": len(scores) - len(good)}
+        summary.append(dict(zip(settings, values, strict=True)) | numbers | counts)
     return sorted(summary, key=lambda row: (row["diverged"], sign * (row["mean"] or 0.0)))

@@ -13,7 +13,6 @@ import jaxvae
 from jaxvae import sharding
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
-from jaxvae.data.kinds import Source
 from jaxvae.errors import ArgumentError, InputError, counted, refuse_unless_positive
 from jaxvae.population.axes import grid
 from jaxvae.progress import Bar
@@ -34,13 +33,13 @@ class Outcome(NamedTuple):
     rows: list[ranking.Row]  # the table, one row per run
     axes: list[str]  # the axes with several values, but for the seed
     score: str  # the column by which the settings are ranked
-    best: tuple[Source, Settings] | None  # the best setting with its first seed; None if a run of each diverged
+    best: tuple[kinds.Source, Settings] | None  # the best setting with its first seed; None if a run of each diverged
     test_images: dict[str, int]  # "test", how many there are, and "anomalous", how many of them
 
 
 def run(
     sweep_dir: Path,
-    source: Source,
+    source: kinds.Source,
     recipe: Recipe,
     axes: Axes,
     *,
@@ -97,7 +96,7 @@ def run(
     return None if process else _outcome(plan.write_table(sweep_dir, whole), source, recipe, test_images)
 
 
-def _opener(source: Source, recipe: Recipe, axes: Axes) -> Opened:
+def _opener(source: kinds.Source, recipe: Recipe, axes: Axes) -> Opened:
     """The function that opens a program. It keeps the images for the next program if they are the same."""
     open_training = functools.lru_cache(maxsize=1)(kinds.open_training)
 
@@ -120,7 +119,7 @@ def _free(axes: Axes, config: Config) -> dict[str, list[Any]]:
     return free
 
 
-def _plan(source: Source, config: Config, programs: list[dict[str, Any]]) -> plan.Plan:
+def _plan(source: kinds.Source, config: Config, programs: list[dict[str, Any]]) -> plan.Plan:
     """The content of plan.json: the programs, and all settings that they share."""
     shared = ("volumes", "images", "model", "epochs", "steps", "augment", "arithmetic")
     own = {"data": {**kinds.to_config(source), "hold_out": None}, **{name: config[name] for name in shared}}
@@ -183,7 +182,7 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened) -
             print(f"{sweep_dir}: program {done} of {len(todo)}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def _outcome(rows: list[ranking.Row], source: Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
+def _outcome(rows: list[ranking.Row], source: kinds.Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
     """The axes of a table, and its best setting."""
     names = (*combinations.FIXED, *(name for name in combinations.FREE if name != "seed"))
     axes = [name for name in names if len({row.get(name) for row in rows}) > 1]
