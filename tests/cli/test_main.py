@@ -91,6 +91,7 @@ def test_interrupts_and_closed_pipes_print_no_traceback(error, code: int, line: 
         ("train", "RUN is missing; see `jaxvae train --help`"),
         ("train r --epoch 3", "--epoch: no such flag; did you mean --epochs? see `jaxvae train --help`"),
         ("train r --batchsize=3", "--batchsize: no such flag; did you mean --batch-size? see `jaxvae train --help`"),
+        ("train r -epochs 3", "-epochs: no such flag; did you mean --epochs? see `jaxvae train --help`"),
         ("train r --zzz", "--zzz: no such flag; see `jaxvae train --help`"),
         ("train r s", "s: one argument too many; see `jaxvae train --help`"),
         ("train r --epochs three", "--epochs three: must be a whole number; see `jaxvae train --help`"),
