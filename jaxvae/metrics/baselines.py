@@ -25,8 +25,7 @@ def brightness(images: np.ndarray) -> np.ndarray:
     >>> brightness(np.array([[[[255, 0]]]], dtype=np.uint8))
     array([[[[0.5]]]], dtype=float32)
     """
-    images = _as_images(images)
-    return _means(images if images.dtype == np.uint8 else np.abs(images))
+    return _means(np.abs(_as_images(images)))
 
 
 def equalised_brightness(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:

@@ -8,9 +8,8 @@ from jaxvae.errors import InputError
 def checked(scores: np.ndarray, labels: np.ndarray, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
     """The arrays of `paired`, if the labels have both classes. `name` is what errors call the labels."""
     scores, labels = paired(scores, labels, name)
-    anomalous = np.count_nonzero(labels)
-    if anomalous in (0, labels.size):
-        missing = "anomalous (True)" if anomalous == 0 else "healthy (False)"
+    if labels.all() or not labels.any():
+        missing = "healthy (False)" if labels.any() else "anomalous (True)"
         raise InputError(
             f"{name} lacks a class: none of its {labels.size:,} entries is {missing}; add images with some"
         )

@@ -31,8 +31,7 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> 
     changes by more than about 2 / points from one to the next. If there are fewer distinct scores, all are kept.
 
     Args:
-      scores: real numbers of any shape, higher is more anomalous.
-      labels: bool, of the same shape, True where anomalous.
+      scores, labels: as for `jaxvae.metrics.auroc`.
       points: the most points to keep, 5 or more.
 
     Raises:
@@ -65,11 +64,7 @@ def pr_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> P
 
 
 def evenly_ranked(ascending: np.ndarray, count: int) -> np.ndarray:
-    """`count` elements at evenly spaced ranks of a sorted array, with both ends; all if it has fewer.
-
-    >>> evenly_ranked(np.array([1, 2, 3, 5, 8]), 3)
-    array([1, 3, 8])
-    """
+    """`count` elements at evenly spaced ranks of a sorted array, with both ends; all if it has fewer."""
     ranks = np.linspace(0, ascending.size - 1, min(ascending.size, count))
     return ascending[np.round(ranks).astype(np.int64)]
 

@@ -19,8 +19,6 @@ from jaxvae.metrics.ranking import sorted_by_class
 # Resamples of fewer groups take only a few values, and their interval means little.
 FEWEST_GROUPS = 8
 
-Statistic = Callable[[np.ndarray, np.ndarray], "float | tuple[float, float]"]
-
 
 class Interval(NamedTuple):
     """Ends of a confidence interval."""
@@ -38,7 +36,7 @@ class PixelIntervals(NamedTuple):
 
 
 def bootstrap(
-    statistic: Statistic,
+    statistic: Callable[[np.ndarray, np.ndarray], float | tuple[float, float]],
     scores: np.ndarray,
     labels: np.ndarray,
     groups: Sequence[str] | np.ndarray,
@@ -55,7 +53,6 @@ def bootstrap(
       scores: [N, ...], one row per image (or one number per image).
       labels: bool, of the same shape.
       groups: N names of independent groups, such as patients.
-      resamples: the number of resamples.
       level: the fraction of resamples between the ends.
       seed: of the draw; the same seed gives the same interval.
 
@@ -74,11 +71,8 @@ def bootstrap(
     """
     scores, labels = checked(scores, labels)
     group_of, multiplicities = _resample(labels, groups, resamples, level, seed)
-    values = []
-    for multiplicity in multiplicities:
-        rows = np.repeat(np.arange(len(scores)), multiplicity[group_of])
-        value = statistic(scores[rows], labels[rows])
-        values.append(value[0] if isinstance(value, tuple) else value)
+    draws = (np.repeat(np.arange(len(scores)), multiplicity[group_of]) for multiplicity in multiplicities)
+    values = [np.ravel(statistic(scores[rows], labels[rows]))[0] for rows in draws]
     return percentile_interval(values, level)
 
 
@@ -133,20 +127,13 @@ def resampled_metrics(histograms: Callable[[range], np.ndarray], multiplicities:
     return np.array([[metric(row.reshape(2, -1)).value for metric in metrics] for row in np.asarray(counts)])
 
 
-def resample_groups(
-    holds_anomalous: np.ndarray, holds_healthy: np.ndarray, *, resamples: int, seed: int = 0
-) -> np.ndarray:
-    """How often each resample contains each group; every resample has a pixel of each class.
+def resample_groups(holds_anomalous: np.ndarray, holds_healthy: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
+    """How often each resample contains each group, [resamples, G] int64; every resample has a pixel of each class.
 
     Args:
       holds_anomalous, holds_healthy: [G] bool, which groups have such a pixel; True for at least one group each.
-      resamples: the number of resamples.
-      seed: of the draw.
 
-    Returns:
-      [resamples, G] int64, rows that sum to G.
-
-    >>> resample_groups(np.array([True, False]), np.array([False, True]), resamples=2)
+    >>> resample_groups(np.array([True, False]), np.array([False, True]), resamples=2, seed=0)
     array([[1, 1],
            [1, 1]])
     """
@@ -183,10 +170,8 @@ def _resample(
     if names.size < 2:
         raise InputError(f"groups names one group only, {names[0]}: an interval needs two or more")
     per_row = labels.reshape(len(labels), -1)
-    holds_anomalous, holds_healthy = (
-        np.bincount(group_of, weights=row_holds) > 0 for row_holds in (per_row.any(axis=1), ~per_row.all(axis=1))
-    )
-    return group_of, resample_groups(holds_anomalous, holds_healthy, resamples=resamples, seed=seed)
+    holds = (np.bincount(group_of, weights=rows) > 0 for rows in (per_row.any(axis=1), ~per_row.all(axis=1)))
+    return group_of, resample_groups(*holds, resamples=resamples, seed=seed)
 
 
 def _rank_edges(positives: np.ndarray, negatives: np.ndarray, resolution: int = 1 << 14) -> np.ndarray:

@@ -33,7 +33,6 @@ def components(mask: np.ndarray, *, smallest: int = 1) -> Components:
     Only the mask's bounding box is searched, which takes a few milliseconds for lesions.
 
     Args:
-      mask: [X, Y, Z] bool.
       smallest: components of fewer voxels are left out.
 
     Raises:
@@ -51,8 +50,7 @@ def components(mask: np.ndarray, *, smallest: int = 1) -> Components:
     box = bounding_box(mask)
     inside = mask[box]
     found = np.empty(inside.shape, dtype=np.int32)
-    if inside.size:
-        ndimage.label(inside, np.ones((3, 3, 3), dtype=bool), output=found)
+    ndimage.label(inside, np.ones((3, 3, 3), dtype=bool), output=found)
     number = int(found.max(initial=0))
     if smallest > 1 and number:
         kept = np.bincount(found[inside], minlength=number + 1) >= smallest
@@ -69,7 +67,6 @@ def detect(predicted: Components, lesions: Components, mask: np.ndarray, *, over
     positive is a predicted component that touches no voxel of the mask. One component can detect several lesions.
 
     Args:
-      predicted: components of the prediction.
       lesions: components of the mask that count as lesions: all, or only the larger ones.
       mask: [X, Y, Z] bool. A component that touches a lesion too small to count is not a false positive.
       overlap: the fraction of a lesion to cover, in [0, 1].
@@ -96,16 +93,10 @@ def detect(predicted: Components, lesions: Components, mask: np.ndarray, *, over
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """Slices of the smallest box around all True voxels; empty slices if the mask is empty.
-
-    >>> bounding_box(np.array([[[False, True, True, False]]]))
-    (slice(0, 1, None), slice(0, 1, None), slice(1, 3, None))
-    """
-    box = []
-    for axes in ((1, 2), (0, 2), (0, 1)):
-        held = np.flatnonzero(mask.any(axis=axes))
-        box.append(slice(int(held[0]), int(held[-1]) + 1) if held.size else slice(0, 0))
-    return box[0], box[1], box[2]
+    """Slices of the smallest box around all True voxels; empty slices if the mask is empty."""
+    sides = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = (slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0, 0) for side in sides)
+    return x, y, z
 
 
 def as_volume_mask(mask: np.ndarray, name: str) -> np.ndarray:

@@ -7,10 +7,7 @@ from jaxvae.metrics.checks import as_bool
 
 
 def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Dice of two binary arrays, 2 |A and B| / (|A| + |B|); 1 if both are empty.
-
-    Args:
-      predicted, labels: bool, of the same shape.
+    """Dice of two bool arrays of one shape, 2 |A and B| / (|A| + |B|); 1 if both are empty.
 
     Raises:
       InputError: the shapes differ, or an array is not bool.

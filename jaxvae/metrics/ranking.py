@@ -148,11 +148,7 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05, count: int | No
 
 
 def sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Scores of anomalous pixels, scores of healthy pixels), flat, ascending, not empty. Arguments as for `auroc`.
-
-    >>> sorted_by_class(np.array([0.8, 0.1, 0.4]), np.array([True, False, True]))
-    (array([0.4, 0.8]), array([0.1]))
-    """
+    """(Scores of anomalous pixels, scores of healthy pixels), flat, ascending, not empty. Arguments as for `auroc`."""
     scores, labels = checked(scores, labels)
     return np.sort(scores[labels]), np.sort(scores[~labels])
 
@@ -166,9 +162,7 @@ def counts_at(classes: tuple[np.ndarray, np.ndarray], threshold: np.ndarray | fl
 def highest_dice(true_positives: np.ndarray, false_positives: np.ndarray) -> tuple[float, int]:
     """(Dice, index): the highest Dice over thresholds, and the first threshold that reaches it.
 
-    Args:
-      true_positives, false_positives: [K], from the strictest threshold to the loosest, which finds all anomalous
-        pixels.
+    Both counts are [K], from the strictest threshold to the loosest, which finds all anomalous pixels.
     """
     values = 2 * true_positives / (true_positives + false_positives + true_positives[-1])
     best = int(np.argmax(values))
@@ -195,10 +189,8 @@ def _best_dice(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, flo
 
 
 def _sweep(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(Thresholds ascending, true positives, false positives), [K] each, at every distinct score of an anomalous pixel.
-
-    Other thresholds are not needed: between two of these, a lower threshold adds false positives only.
-    """
+    """(Thresholds ascending, true positives, false positives), [K] each, at every distinct score of the anomalous."""
+    # Other thresholds are not needed: between two of these, a lower threshold adds false positives only.
     first = np.flatnonzero(np.concatenate([[True], positives[1:] != positives[:-1]]))
     thresholds = positives[first]
     return thresholds, positives.size - first, negatives.size - np.searchsorted(negatives, thresholds, "left")
@@ -216,13 +208,10 @@ def _at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> tuple[i
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr={fpr}: must be from 0 to 1")
     classes, allowed = (positives, negatives), _allowed(negatives.size, fpr)
-    if allowed == negatives.size:
-        threshold = min(positives[0], negatives[0])
-    else:
-        # This healthy pixel must stay below the threshold, so the threshold is the next score above it.
-        too_many = negatives[-1 - allowed]
-        next_ones = [ordered[np.searchsorted(ordered, too_many, "right") :][:1] for ordered in classes]
-        threshold = min(np.concatenate(next_ones), default=np.inf)
+    # This healthy pixel must stay below the threshold, so the threshold is the next score above it.
+    too_many = negatives[-1 - allowed] if allowed < negatives.size else -np.inf
+    next_ones = [ordered[np.searchsorted(ordered, too_many, "right") :][:1] for ordered in classes]
+    threshold = min(np.concatenate(next_ones), default=np.inf)
     true_positives, false_positives = map(int, counts_at(classes, threshold))
     return true_positives, true_positives + false_positives + positives.size
 

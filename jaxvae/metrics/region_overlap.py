@@ -55,7 +55,6 @@ def histogram_aupro(counts: np.ndarray, overlap: np.ndarray, *, fpr_limit: float
     Args:
       counts: [2, B], healthy and anomalous pixels per bin, bins ascending; add two to merge them.
       overlap: [B], the fraction of a lesion that lies in the bin, summed over lesions; add two to merge them.
-      fpr_limit: the end of the integral, in (0, 1].
 
     Raises:
       InputError: as `histogram_auroc`; no lesion; a limit outside (0, 1].
