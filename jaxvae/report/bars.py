@@ -30,22 +30,16 @@ def figure(
     sheet = style.sheet(style.WIDTH, 620)
     panel = sheet.add_axes((0.07, 0.14, 0.91, 0.74))
     draw(panel, ticks, scores)
-    panel.set_xlabel(xlabel)
-    panel.set_ylabel(ylabel)
+    panel.set(xlabel=xlabel, ylabel=ylabel)
     panel.legend(ncols=len(scores), frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     style.save(sheet, path)
 
 
 def draw(panel: Axes, ticks: Sequence[str], scores: Sequence[Bars]) -> np.ndarray:
-    """Draw the bars of all scores side by side at each tick.
-
-    Returns:
-      The middle of each bar on the x axis, [scores, ticks].
-    """
+    """Draw the bars of all scores side by side at each tick; returns their middles on the x axis, [scores, ticks]."""
     width = 0.8 / len(scores)
     middles = np.arange(len(ticks)) + width * (np.arange(len(scores)) - (len(scores) - 1) / 2)[:, None]
-    for bars, x in zip(scores, middles, strict=True):
-        look = {"color": bars.colour, "label": bars.label, "error_kw": {"lw": 1}}
-        panel.bar(x, bars.means, 0.9 * width, yerr=bars.spreads, **look)
+    for (label, colour, means, spreads), x in zip(scores, middles, strict=True):
+        panel.bar(x, means, 0.9 * width, yerr=spreads, color=colour, label=label, error_kw={"lw": 1})
     panel.set_xticks(range(len(ticks)), ticks)
     return middles

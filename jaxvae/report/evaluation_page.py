@@ -29,17 +29,13 @@ def write(
     scores: Scores,
     evaluation: dict[str, Any],
     config: dict[str, Any],
-    *,
     cases: int,
     records: list[dict[str, Any]],
-    viewer_section: Section | None,
+    viewer: Section | None,
 ) -> None:
     """Write all figures, the tables (results.md, results.json) and the page of a report into its folder.
 
-    Args:
-      cases: images in the panels, each of the best, the median and the worst.
-      records: lines of the run's metrics.jsonl.
-      viewer_section: the viewer of volumes, if there are some.
+    `cases` is as in `run_report`, `records` are the lines of the run's metrics.jsonl.
     """
     if config.get("volumes"):
         # If the channels are a slice and its neighbours, figures and baselines use the slice.
@@ -67,7 +63,7 @@ def write(
         "Test images": f"{evaluation['images']['test']}, {evaluation['images']['anomalous']} of them anomalous",
     }
     title = f"jaxvae: {run.name}{f' on {place.name}' if run != place else ''}"
-    page.html(report / "index.html", title, parts, figures, facts=facts, section=viewer_section)
+    page.html(report / "index.html", title, parts, figures, facts=facts, section=viewer)
 
 
 def _figures(
@@ -105,12 +101,11 @@ def _panels(path: Path, test: Dataset, scores: Scores, leader: str, cases: int) 
     ]
     maps = {name: np.asarray(scores.maps[name][index]) for name in DRAWN if name in scores.maps}
     panels.figure(path, test.images[index], scores.reconstructions[index], maps, test.masks[index], titles)
-    caption = f"Images with the best, median and worst Dice of {display(leader)}."
     alt = (
         f"{len(index)} images, each with its reconstruction, the maps {', '.join(map(display, maps))}, and its "
         f"mask; best Dice {dices[chosen].max():.2f}, worst {dices[chosen].min():.2f}"
     )
-    return Figure(path.with_suffix(".png"), caption, alt)
+    return Figure(path.with_suffix(".png"), f"Images with the best, median and worst Dice of {display(leader)}.", alt)
 
 
 def _curves(

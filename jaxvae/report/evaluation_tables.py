@@ -54,10 +54,7 @@ def text(evaluation: dict[str, Any]) -> str:
 
 
 def checked(evaluation: dict[str, Any], again: str) -> dict[str, Any]:
-    """The evaluation, if its tables are complete.
-
-    Args:
-      again: the command that evaluates again.
+    """The evaluation, if its tables are complete; `again` is the command that evaluates again.
 
     Raises:
       InputError: a row or a column is missing, or a value is of another type.

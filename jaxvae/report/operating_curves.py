@@ -31,9 +31,8 @@ def figure(
 
     Args:
       path: ends in .png or .svg; without an ending both are written.
-      roc: (false positive rate, true positive rate, ...), [K] each, by name of the score, from `curves.roc_curve`.
-      pr: (recall, precision, ...), [K] each, by name of the score, from `curves.pr_curve`. Only the first two arrays
-        are used.
+      roc, pr: the curves by name of the score, from `curves.roc_curve` and `curves.pr_curve`. Only the first two
+        arrays of each are used, [K].
       prevalence: fraction of anomalous images or pixels, which is the precision of chance.
       auroc, average_precision: the numbers of the legend, by name of the score.
 
@@ -79,11 +78,7 @@ def steps(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.nda
     The precision is constant up to each recall. The area below is the average precision, the sum over k of (recall[k] -
     recall[k - 1]) precision[k].
 
-    Args:
-      recall, precision: [K], recall rising or falling.
-
-    Returns:
-      (x, y), [2 K] each.
+    Recall is [K], rising or falling; the corners are (x, y), [2 K] each.
 
     >>> steps(np.array([0.5, 1.0]), np.array([1.0, 0.75]))
     (array([0. , 0.5, 0.5, 1. ]), array([1.  , 1.  , 0.75, 0.75]))
@@ -125,8 +120,7 @@ def _legend(sheet, left: float, top: float, lines: dict[str, style.Line], column
         y = top + 10 + 36 * row
         ends = [left / across, (left + 32) / across], [1 - y / down] * 2
         sheet.add_artist(Line2D(*ends, color=line.colour, linestyle=line.dashes, linewidth=style.points(4)))
-        label = style.shorten(style.display(name), 25 - 6 * len(columns))
-        style.text(sheet, left + 44, y, label, size=style.SMALL)
+        style.text(sheet, left + 44, y, style.shorten(style.display(name), 25 - 6 * len(columns)), size=style.SMALL)
         for header, values in columns.items():
             if name in values:
                 style.text(sheet, rights[header], y, f"{values[name]:.3f}", size=style.SMALL, ha="right")

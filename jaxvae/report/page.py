@@ -52,7 +52,6 @@ def html(
     requests, and all scripts but the one of the section, which is identified by its hash.
 
     Args:
-      path: the file, `report/index.html` of a run.
       title: plain text.
       tables: elements from `tables.html`, inserted as they are.
       figures: pictures, .png or .svg.

@@ -57,19 +57,10 @@ def write_report(
     folder = results.claim_results_folder(run, other, out, fingerprint)
     section = None if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)
     maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
-    scores_folder = results.results_folder(run, other, source) / "scores"
-    evaluation_page.write(
-        folder / "report",
-        images.dataset,
-        score_files.read(scores_folder, images.dataset, maps, again=again),
-        evaluation,
-        run.config,
-        cases=cases,
-        records=files.read_lines(
-            run.run_dir / "metrics.jsonl", training.LOGGED, way_out="restore it, or remove it and go without its figure"
-        ),
-        viewer_section=section,
-    )
+    scores = score_files.read(results.results_folder(run, other, source) / "scores", images.dataset, maps, again=again)
+    way_out = "restore it, or remove it and go without its figure"
+    records = files.read_lines(run.run_dir / "metrics.jsonl", training.LOGGED, way_out=way_out)
+    evaluation_page.write(folder / "report", images.dataset, scores, evaluation, run.config, cases, records, section)
     return folder / "report" / "index.html"
 
 
@@ -87,21 +78,14 @@ def _volume_viewer(
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))
     for record in sick[:count]:
         cache.refuse_changed(volumes.directory, record)
-    thresholds = evaluation["volumes"][0]["thresholds"]
+    thresholds = {name: at["0.01"] for name, at in evaluation["volumes"][0]["thresholds"].items() if name in SHOWN}
     shown = []
     for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
+        volume, lesion, facts = result.cut.volume, result.cut.lesion, {"Patient": result.scan.patient}
+        maps = {name: result.map(name) for name in SHOWN}
         shown.append(
-            Shown(
-                name=result.scan.name,
-                image=result.cut.volume.voxels,
-                maps={name: result.map(name) for name in SHOWN},
-                mask=result.cut.lesion,
-                thresholds={name: thresholds[name]["0.01"] for name in SHOWN if name in thresholds},
-                spacing=result.cut.volume.spacing,
-                facts={"Patient": result.scan.patient},
-                affine=result.cut.volume.affine,
-            )
+            Shown(result.scan.name, volume.voxels, maps, lesion, thresholds, volume.spacing, facts, volume.affine)
         )
     return viewer(shown) if shown else None

@@ -7,6 +7,7 @@ sharp on any screen. Nothing here uses pyplot or changes matplotlib's global set
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,38 +56,24 @@ def display(name: str) -> str:
 
 
 def lines(names: Iterable[str]) -> dict[str, Line]:
-    """The line of each score; scores that are not in `SCORES` get the next free colour.
-
-    >>> lines(["kl_grad", "mine"])["mine"].colour == ORANGE
-    True
-    """
+    """The line of each score; scores that are not in `SCORES` get the next free colour."""
     names = list(dict.fromkeys(names))
     taken = {LINES[name].colour for name in names if name in LINES}
     free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
-    unlisted = [name for name in names if name not in LINES]
     # The second round through the colours is dashed, so that no two curves look the same.
-    rounds: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
-    fresh = {name: Line(free[i % len(free)], rounds[i // len(free) % len(rounds)]) for i, name in enumerate(unlisted)}
-    return {name: LINES.get(name) or fresh[name] for name in names}
+    fresh = (Line(colour, dashes) for dashes in itertools.cycle(("-", "--", ":", "-.")) for colour in free)
+    return {name: LINES.get(name) or next(fresh) for name in names}
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` within `length` characters. The middle is left out, because the ends of a path say most.
-
-    >>> shorten("a/long/path/to/00031.png", 15)
-    'a/long/…031.png'
-    """
+    """`text` within `length` characters. The middle is left out, because the ends of a path say most."""
     if len(text) <= length:
         return text
     return text[: (length - 1) // 2] + "…" + text[len(text) - length // 2 :]
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty white figure, `width` by `height` pixels.
-
-    Raises:
-      InputError: it would be too large for image viewers.
-    """
+    """An empty white figure, `width` by `height` pixels; InputError if it would be too large for image viewers."""
     from matplotlib.figure import Figure
 
     if max(width, height) > LARGEST:
@@ -120,10 +107,9 @@ def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
     panel.spines[["left", "bottom"]].set(color=MUTED, linewidth=points(1.5))
     panel.tick_params(which="both", colors=MUTED, labelsize=points(SMALL), width=points(1.5), length=points(6))
     panel.tick_params(which="minor", length=points(3))
-    for axis in (panel.xaxis, panel.yaxis):
+    for axis, label in ((panel.xaxis, xlabel), (panel.yaxis, ylabel)):
         axis.get_offset_text().set(fontsize=points(SMALL), color=MUTED)
-    panel.set_xlabel(xlabel, fontsize=points(TEXT), color=INK)
-    panel.set_ylabel(ylabel, fontsize=points(TEXT), color=INK)
+        axis.set_label_text(label, fontsize=points(TEXT), color=INK)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

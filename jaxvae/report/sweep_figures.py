@@ -77,10 +77,9 @@ def _heat(path: Path, rows: Sequence[Row], down: str, across: str, score: str) -
         plot.text(column, row, f"{mean:.3f}", ha="center", va="center", color="black" if bright else "white")
     plot.set_xticks(range(len(top)), [str(value) for value in top])
     plot.set_yticks(range(len(left)), [str(value) for value in left])
-    plot.set_xlabel(_words(across))
-    plot.set_ylabel(_words(down))
     metric, _, name = score.partition("/")
-    plot.set_title(f"{style.display(name or score)}: {_words(metric)}")
+    title = f"{style.display(name or score)}: {_words(metric)}"
+    plot.set(xlabel=_words(across), ylabel=_words(down), title=title)
     sheet.colorbar(image, ax=plot, pad=0.02)
     style.save(sheet, path)
 

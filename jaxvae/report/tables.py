@@ -61,15 +61,7 @@ def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None)
 
 
 def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> str:
-    """The table for a terminal, the best of each column with a star; no line break at the end.
-
-    >>> rows = [{"score": "KL-Grad", "auroc": 0.61, "n": 9}, {"score": "Combi", "auroc": 0.9}]
-    >>> print(text(rows, ["score", "auroc", "n"]))
-    score     auroc  n
-    -------  ------  -
-    KL-Grad  0.610   9
-    Combi    0.900*  –
-    """
+    """The table for a terminal, the best of each column with a star; no line break at the end."""
     table = []
     for column in _columns(rows, columns, best):
         # A column with a star has a place for it in each cell, so that the decimals stay aligned.

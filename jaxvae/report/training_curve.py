@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]])
     margin, gap, top, height, below = 110, 110, 64, 300, 84
     width = (style.WIDTH - margin - 28 - (len(PANELS) - 1) * gap) / len(PANELS)
     sheet = style.sheet(style.WIDTH, top + height + below)
-    look: dict[str, Any] = {"linewidth": style.points(3)}
+    wide = style.points(3)
     for k, (name, title) in enumerate(PANELS.items()):
         left = margin + k * (width + gap)
         style.text(sheet, left, top - 32, title, weight="bold")
@@ -40,11 +39,11 @@ def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]])
         style.plain_axes(panel, xlabel="Step", ylabel="nats per image" if k == 0 else "")
         values = np.array([record[name] for record in records])
         shown = [values[len(values) // 10 :]]
-        panel.plot(steps, values, color=style.INK if name == "loss" else style.LINES[name].colour, **look)
+        panel.plot(steps, values, color=style.INK if name == "loss" else style.LINES[name].colour, linewidth=wide)
         if name == "loss" and validated:
             ends = np.array([record["step"] for record in validated])
             losses = -np.array([record["validation_elbo"] for record in validated])
-            panel.plot(ends, losses, color=VALIDATION, linestyle="--", **look)
+            panel.plot(ends, losses, color=VALIDATION, linestyle="--", linewidth=wide)
             style.text(sheet, left + width, top + 12, "validation", size=style.SMALL, color=VALIDATION, ha="right")
             shown.append(losses[len(losses) // 10 :])
         low, high = min(map(np.min, shown)), max(map(np.max, shown))

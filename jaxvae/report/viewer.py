@@ -107,8 +107,7 @@ def columns(shape: tuple[int, ...]) -> int:
 def mosaic(levels: np.ndarray) -> bytes:
     """All axial slices in one grey PNG: row by row from the feet up, each with the patient's front on top.
 
-    Args:
-      levels: [X, Y, Z] uint8, or bool, which takes one bit per pixel.
+    `levels` is [X, Y, Z] uint8, or bool, which takes one bit per pixel.
     """
     across = columns(levels.shape)
     slices = np.flip(levels, axis=1).transpose(2, 1, 0)  # [Z, rows, X]
@@ -159,8 +158,7 @@ def _checked(shown: Shown) -> Shown:
 
 def _foreground(image: np.ndarray) -> np.ndarray:
     """[X, Y, Z] bool: voxels that differ from the corners by a level or more; all, if none does."""
-    low, high = _range(image)
-    levels = quantise(image, low, high)
+    levels = quantise(image, *_range(image))
     # Background is not always darkest: if the brain is normalised to mean 0, it is within the brain's range.
     background = np.median(levels[:: max(1, levels.shape[0] - 1), :: max(1, levels.shape[1] - 1)][..., [0, -1]])
     foreground = levels != background
@@ -178,9 +176,8 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 def _tops(cuts: Sequence[Cropped]) -> dict[str, float]:
     """The top of each map's scale, at or above its thresholds."""
-    names = dict.fromkeys(name for cut in cuts for name in cut.shown.maps)
     tops = {}
-    for name in names:
+    for name in dict.fromkeys(name for cut in cuts for name in cut.shown.maps):
         having = [cut for cut in cuts if name in cut.shown.maps]
         top = panels.top_of_scale(np.concatenate([cut.shown.maps[name][cut.foreground] for cut in having]))
         tops[name] = max(top, *(cut.shown.thresholds.get(name, 0.0) for cut in having))
