@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxvae.errors import ArgumentError, InputError
+from jaxvae.errors import ArgumentError
 from jaxvae.types import Array, Key
 
 
@@ -34,6 +34,11 @@ class Augmentation:
 
     Raises:
       InputError: a value out of range, by the name of its field.
+
+    >>> import jax, jax.numpy as jnp
+    >>> mirror = Augmentation(1.0, rotation=0, scale=(1, 1), elastic=0, brightness=(2, 2), noise_variance=(0, 0))
+    >>> mirror(jax.random.key(0), jnp.arange(4.0).reshape(1, 1, 4, 1)).ravel().tolist()
+    [6.0, 4.0, 2.0, 0.0]
     """
 
     mirror: float = 0.5
@@ -52,56 +57,33 @@ class Augmentation:
         for name, off in (("scale", 1.0), ("brightness", 1.0), ("noise_variance", 0.0)):
             low, high = getattr(self, name)
             if not (min(off, 1e-6) <= low <= high < math.inf):
-                above = "above" if off else "not below"
-                raise InputError(
-                    f"{name}={(low, high)}: must be (low, high), both {above} 0; {(off, off)} switches it off"
-                )
+                problem = f"must be (low, high), both {'above' if off else 'not below'} 0; {(off, off)} switches it off"
+                raise ArgumentError(name, (low, high), problem)
         if not 0 < self.elastic_spacing < math.inf:
             raise ArgumentError("elastic_spacing", self.elastic_spacing, "must be above 0 pixels")
         # Below this bound the image cannot fold over itself (Choi & Lee 2000, "Injectivity conditions of 2D and 3D
         # uniform cubic B-spline functions").
         most = self.elastic_spacing / 2.0464
         if not 0 <= self.elastic <= most:
-            raise InputError(
-                f"elastic={self.elastic}: must be in 0..{most:.4g} pixels, since more could fold the image with "
-                f"elastic_spacing={self.elastic_spacing}; 0 switches it off"
-            )
+            limit = f"since more could fold the image with elastic_spacing={self.elastic_spacing}; 0 switches it off"
+            raise ArgumentError("elastic", self.elastic, f"must be in 0..{most:.4g} pixels, {limit}")
 
     def __call__(self, key: Key, images: Array) -> Array:
-        return augment(key, images, self)
+        """Change each float32 image of [B, H, W, C] at random; its channels differ in the noise only.
 
-
-PAPER = Augmentation()
-
-
-def augment(key: Key, images: Array, augmentation: Augmentation = PAPER) -> Array:
-    """Change each image at random; its channels differ in the noise only.
-
-    Pixels beyond the border repeat it.
-
-    Args:
-      key: consumed; the same key gives the same images.
-      images: [B, H, W, C], float32.
-
-    Returns:
-      [B, H, W, C]; bit for bit the same images if everything is switched off.
-
-    >>> import jax, jax.numpy as jnp
-    >>> ramp = jnp.arange(4.0).reshape(1, 1, 4, 1)
-    >>> mirrored = Augmentation(1.0, rotation=0, scale=(1, 1), elastic=0, brightness=(2, 2), noise_variance=(0, 0))
-    >>> augment(jax.random.key(0), ramp, mirrored).ravel().tolist()
-    [6.0, 4.0, 2.0, 0.0]
-    """
-    place_key, brightness_key, variance_key, noise_key = jax.random.split(key, 4)
-    one_each = (len(images), 1, 1, 1)
-    if augmentation.mirror > 0 or augmentation.rotation > 0 or augmentation.scale != (1, 1) or augmentation.elastic > 0:
-        images = warp(images, *places(place_key, images.shape, augmentation))
-    if augmentation.brightness != (1, 1):
-        images = images * _uniform(brightness_key, one_each, augmentation.brightness)
-    if augmentation.noise_variance != (0, 0):
-        std = jnp.sqrt(_uniform(variance_key, one_each, augmentation.noise_variance))
-        images = images + std * jax.random.normal(noise_key, images.shape)
-    return images
+        Pixels beyond the border repeat it. The key is consumed; the same key gives the same images. If everything is
+        switched off, the images stay the same bit for bit.
+        """
+        place_key, brightness_key, variance_key, noise_key = jax.random.split(key, 4)
+        one_each = (len(images), 1, 1, 1)
+        if self.mirror > 0 or self.rotation > 0 or self.scale != (1, 1) or self.elastic > 0:
+            images = warp(images, *places(place_key, images.shape, self))
+        if self.brightness != (1, 1):
+            images = images * _uniform(brightness_key, one_each, self.brightness)
+        if self.noise_variance != (0, 0):
+            std = jnp.sqrt(_uniform(variance_key, one_each, self.noise_variance))
+            images = images + std * jax.random.normal(noise_key, images.shape)
+        return images
 
 
 def places(key: Key, shape: tuple[int, ...], augmentation: Augmentation) -> tuple[Array, Array]:

@@ -12,8 +12,9 @@ from scipy import ndimage
 from scipy.interpolate import BSpline
 
 import jaxvae
-from jaxvae.augment import PAPER, Augmentation, augment, elastic_field, places, warp
+from jaxvae.augment import Augmentation, elastic_field, places, warp
 
+PAPER = Augmentation()
 OFF = Augmentation(
     mirror=0.0, rotation=0.0, scale=(1.0, 1.0), elastic=0.0, brightness=(1.0, 1.0), noise_variance=(0.0, 0.0)
 )
@@ -74,7 +75,7 @@ def test_rotating_scaling_and_mirroring_match_scipy():
     augmentation = only(mirror=0.5, rotation=0.4, scale=(0.7, 1.4))
     # `augment` gives its first subkey to the geometry.
     angles, scales, signs = drawn_affines(*places(jax.random.split(KEY, 4)[0], shape, augmentation))
-    augmented = np.asarray(augment(KEY, jnp.asarray(images), augmentation))
+    augmented = np.asarray(augmentation(KEY, jnp.asarray(images)))
     centre = (np.array(shape[1:3]) - 1) / 2
     for b, (angle, scale, sign) in enumerate(zip(angles, scales, signs, strict=True)):
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
@@ -98,9 +99,9 @@ def test_the_draws_fill_their_ranges():
 
 
 def test_mirroring_is_exact_and_its_own_inverse(images):
-    mirrored = augment(KEY, images, only(mirror=1.0))
+    mirrored = only(mirror=1.0)(KEY, images)
     np.testing.assert_array_equal(mirrored, images[:, :, ::-1])
-    np.testing.assert_array_equal(augment(KEY, mirrored, only(mirror=1.0)), images)
+    np.testing.assert_array_equal(only(mirror=1.0)(KEY, mirrored), images)
 
 
 @pytest.mark.parametrize(("height", "width", "spacing"), [(33, 20, 8.0), (5, 16, 2.5), (9, 9, 30.0)])
@@ -134,13 +135,13 @@ def test_the_strongest_elastic_field_does_not_fold():
 
 def test_geometry_interpolates_all_channels_alike(images):
     masks = (images[..., :1] > 0.5).astype(jnp.float32)
-    moved = np.asarray(augment(KEY, jnp.concatenate([masks, 1 - masks, masks], axis=-1), GEOMETRY))
+    moved = np.asarray(GEOMETRY(KEY, jnp.concatenate([masks, 1 - masks, masks], axis=-1)))
     assert moved.min() >= 0
     assert moved.max() <= 1
     np.testing.assert_array_equal(moved[..., 0], moved[..., 2])
     np.testing.assert_allclose(moved[..., 0], 1 - moved[..., 1], atol=1e-6)
     constant = jnp.full_like(images, 0.7)
-    np.testing.assert_allclose(augment(KEY, constant, GEOMETRY), constant, rtol=1e-6)
+    np.testing.assert_allclose(GEOMETRY(KEY, constant), constant, rtol=1e-6)
 
 
 # Values
@@ -148,7 +149,7 @@ def test_geometry_interpolates_all_channels_alike(images):
 
 def test_brightness_is_one_factor_per_image():
     images = random_images((2000, 3, 4, 2))
-    factors = np.asarray(augment(KEY, jnp.asarray(images), only(brightness=(0.95, 1.1)))) / images
+    factors = np.asarray(only(brightness=(0.95, 1.1))(KEY, jnp.asarray(images))) / images
     np.testing.assert_allclose(factors, np.broadcast_to(factors[:, :1, :1, :1], factors.shape), rtol=1e-6)
     factors = factors[:, 0, 0, 0]
     assert 0.95 - 1e-6 <= factors.min() < 0.952
@@ -157,7 +158,7 @@ def test_brightness_is_one_factor_per_image():
 
 
 def test_the_variance_of_the_noise_is_drawn_per_image():
-    noise = np.asarray(augment(KEY, jnp.zeros((300, 40, 30, 2)), only(noise_variance=(0.0, 0.05))), np.float64)
+    noise = np.asarray(only(noise_variance=(0.0, 0.05))(KEY, jnp.zeros((300, 40, 30, 2))), np.float64)
     variance = noise.var(axis=(1, 2, 3))
     assert variance.min() < 0.001
     assert 0.047 < variance.max() < 0.055
@@ -173,7 +174,7 @@ def test_the_variance_of_the_noise_is_drawn_per_image():
 
 
 def test_the_variance_can_be_fixed():
-    noise = np.asarray(augment(KEY, jnp.zeros((4, 64, 64, 1)), only(noise_variance=(0.04, 0.04))))
+    noise = np.asarray(only(noise_variance=(0.04, 0.04))(KEY, jnp.zeros((4, 64, 64, 1))))
     np.testing.assert_allclose(noise.std(axis=(1, 2, 3)), 0.2, rtol=0.05)
 
 
@@ -181,24 +182,24 @@ def test_the_variance_can_be_fixed():
 
 
 def test_switched_off_augmentation_keeps_every_bit(images):
-    np.testing.assert_array_equal(augment(KEY, images, OFF), images)
+    np.testing.assert_array_equal(OFF(KEY, images), images)
     np.testing.assert_array_equal(jax.jit(OFF)(KEY, images), images)
 
 
 def test_each_key_and_each_image_has_its_own_draw(images):
-    once = augment(KEY, images)
+    once = PAPER(KEY, images)
     assert once.shape == images.shape
     assert once.dtype == jnp.float32
-    np.testing.assert_array_equal(once, augment(KEY, images))
-    assert (np.asarray(once) != np.asarray(augment(jax.random.key(1), images))).any(axis=(1, 2, 3)).all()
-    copies = np.asarray(augment(KEY, jnp.repeat(images[:1], 6, axis=0), GEOMETRY))
+    np.testing.assert_array_equal(once, PAPER(KEY, images))
+    assert (np.asarray(once) != np.asarray(PAPER(jax.random.key(1), images))).any(axis=(1, 2, 3)).all()
+    copies = np.asarray(GEOMETRY(KEY, jnp.repeat(images[:1], 6, axis=0)))
     for b in range(1, 6):
         assert not np.array_equal(copies[0], copies[b])
 
 
 def test_jit_and_vmap_equal_a_loop(images):
     keys, per_run = jax.random.split(KEY, 2), jnp.stack([images, 2 * images[::-1]])
-    looped = np.stack([augment(key, run) for key, run in zip(keys, per_run, strict=True)])
+    looped = np.stack([PAPER(key, run) for key, run in zip(keys, per_run, strict=True)])
     np.testing.assert_allclose(jax.jit(PAPER)(keys[0], per_run[0]), looped[0], atol=2e-5)
     np.testing.assert_allclose(jax.vmap(PAPER)(keys, per_run), looped, atol=2e-5)
 
