@@ -24,6 +24,7 @@ derivatives of any order work; forward mode (`jax.jvp`) does not.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,6 +38,7 @@ KERNEL, STRIDE, PADDING = 4, 2, 1
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolve(images: Array, kernel: Array, stride: int = STRIDE, padding: int = PADDING) -> Array:
     """A strided convolution: F in the notes of this module.
 
@@ -48,9 +50,18 @@ def convolve(images: Array, kernel: Array, stride: int = STRIDE, padding: int = 
     Returns:
       [B, (H + 2 padding - h) // stride + 1, the same of W, coarse]; half of H and W by default.
     """
-    return _convolution(images, kernel, stride, padding)
+    if not _halves(images.shape, kernel.shape, stride, padding):
+        return _plain(images, kernel, stride, padding)
+    batch, height, width, fine = images.shape
+    shape = (batch, height // 2, width // 2, kernel.shape[3])
+    if fine <= 4:
+        return (_patches(images) @ winograd.taps(kernel).reshape(16 * fine, -1)).reshape(shape)
+    if _many(shape, images.dtype):
+        return lax.platform_dependent(images, kernel, cpu=winograd.forward, default=_plain)
+    return _plain(images, kernel)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def convolve_transposed(
     features: Array,
     kernel: Array,
@@ -69,24 +80,6 @@ def convolve_transposed(
     Returns:
       [B, (H - 1) stride + h - 2 padding + output_padding, the same of W, fine]; twice H and W by default.
     """
-    return _transposed_convolution(features, kernel, stride, padding, output_padding)
-
-
-def _forward(images: Array, kernel: Array, stride: int, padding: int) -> Array:
-    if not _halves(images.shape, kernel.shape, stride, padding):
-        return _plain(images, kernel, stride, padding)
-    batch, height, width, fine = images.shape
-    shape = (batch, height // 2, width // 2, kernel.shape[3])
-    if fine <= 4:
-        return (_patches(images) @ winograd.taps(kernel).reshape(16 * fine, -1)).reshape(shape)
-    if _many(shape, images.dtype):
-        return lax.platform_dependent(images, kernel, cpu=winograd.forward, default=_plain)
-    return _plain(images, kernel)
-
-
-def _input_pullback(
-    features: Array, kernel: Array, stride: int, padding: int, output_padding: tuple[int, int]
-) -> Array:
     sizes = [
         (size - 1) * stride + extent - 2 * padding + extra
         for size, extent, extra in zip(features.shape[1:3], kernel.shape, output_padding, strict=False)
@@ -156,14 +149,10 @@ def _weights_transposed(images: Array, features: Array) -> Array:
     # Each kernel element is a sum over the batch and all positions: a convolution of the images with the features as
     # kernel, which contracts the batch instead of the channels. The transpositions are explicit because XLA's CPU
     # compiler does not insert them inside a loop. There, a convolution in any other layout is 100 times slower.
-    kernel = lax.conv_general_dilated(
-        images.transpose(3, 1, 2, 0),
-        features.transpose(1, 2, 0, 3),
-        (1, 1),
-        ((PADDING, PADDING), (PADDING, PADDING)),
-        rhs_dilation=(STRIDE, STRIDE),
-        dimension_numbers=_DIMENSIONS,
-    )
+    images, features = images.transpose(3, 1, 2, 0), features.transpose(1, 2, 0, 3)
+    settings = {"rhs_dilation": (STRIDE, STRIDE), "dimension_numbers": _DIMENSIONS}
+    pads = ((PADDING, PADDING), (PADDING, PADDING))
+    kernel = lax.conv_general_dilated(images, features, (1, 1), pads, **settings)
     return kernel.transpose(1, 2, 0, 3)
 
 
@@ -198,28 +187,19 @@ def _convolution_pullback(
     images, kernel = saved
     (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
     left_out = ((height + 2 * padding - rows) % stride, (width + 2 * padding - columns) % stride)
-    return (
-        convolve_transposed(cotangent, kernel, stride, padding, left_out),
-        _weight_pullback(images, cotangent, kernel.shape, stride, padding),
-    )
+    to_images = convolve_transposed(cotangent, kernel, stride, padding, left_out)
+    return to_images, _weight_pullback(images, cotangent, kernel.shape, stride, padding)
 
 
 def _transposed_convolution_pullback(
     stride: int, padding: int, output_padding: tuple[int, int], saved: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     features, kernel = saved
-    return (
-        convolve(cotangent, kernel, stride, padding),
-        _weight_pullback(cotangent, features, kernel.shape, stride, padding),
-    )
+    to_features = convolve(cotangent, kernel, stride, padding)
+    return to_features, _weight_pullback(cotangent, features, kernel.shape, stride, padding)
 
 
-_convolution = jax.custom_vjp(_forward, nondiff_argnums=(2, 3))
-_convolution.defvjp(
-    lambda images, kernel, *static: (_convolution(images, kernel, *static), (images, kernel)), _convolution_pullback
-)
-_transposed_convolution = jax.custom_vjp(_input_pullback, nondiff_argnums=(2, 3, 4))
-_transposed_convolution.defvjp(
-    lambda features, kernel, *static: (_transposed_convolution(features, kernel, *static), (features, kernel)),
-    _transposed_convolution_pullback,
+convolve.defvjp(lambda *arguments: (convolve(*arguments), arguments[:2]), _convolution_pullback)
+convolve_transposed.defvjp(
+    lambda *arguments: (convolve_transposed(*arguments), arguments[:2]), _transposed_convolution_pullback
 )

@@ -87,9 +87,8 @@ def _of_images(images: Array) -> Grid:
     """D x: nine arrays [B, H/4, W/4, 4 fine]."""
     cut = blocks(_whole(images, 4))
     height, width = cut.shape[1] - 2, cut.shape[2] - 2
-    return _along_both(
-        _differences, [[cut[:, i : height + i : 2, j : width + j : 2] for j in range(3)] for i in range(3)]
-    )
+    thirds = [[cut[:, i : height + i : 2, j : width + j : 2] for j in range(3)] for i in range(3)]
+    return _along_both(_differences, thirds)
 
 
 def _of_features(features: Array) -> Grid:
