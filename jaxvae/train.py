@@ -54,8 +54,7 @@ class TrainConfig:
       schedule: of the learning rate. "cosine" falls to 0 over decay_steps. "exponential" multiplies it by decay_rate
         every decay_steps, continuously; "step" does so at the end of each decay_steps.
       warmup_steps: steps in which the learning rate rises linearly; the first step has 1 / warmup_steps of it.
-      decay_steps: see schedule; counted from the end of the warm-up.
-      decay_rate: see schedule.
+      decay_steps, decay_rate: see schedule; the steps count from the end of the warm-up.
 
     Raises:
       ValueError: an unknown schedule, or a number out of range.
@@ -76,8 +75,7 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)}: must be a whole number of at least {least}")
         for name in ("clip_norm", "decay_rate"):
             value = getattr(self, name)
-            is_off = name == "clip_norm" and value is None
-            if not (is_off or (value is not None and value > 0)):
+            if not (value > 0 if value is not None else name == "clip_norm"):
                 raise ValueError(f"{name}={value}: must be above 0")
 
 
@@ -113,6 +111,7 @@ def run_key(seed: int | Array) -> Key:
     return jax.random.key(seed, impl="threefry2x32")
 
 
+@jax.jit(static_argnames=("model", "config"))
 def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> TrainState:
     """The state before the first step, with weights uniform in +-1/sqrt(fan_in).
 
@@ -125,11 +124,6 @@ def init(model: Model, config: TrainConfig, hparams: Hyperparams, key: Key) -> T
     >>> sum(leaf.size for leaf in jax.tree.leaves(state.params))
     652824
     """
-    return _init(model, config, key)
-
-
-@jax.jit(static_argnames=("model", "config"))
-def _init(model: Model, config: TrainConfig, key: Key) -> TrainState:
     params_key, run_key = jax.random.split(key)
     params = init_params(model, params_key)
     return TrainState(jnp.int32(0), params, _adam(config).init(params), run_key)
@@ -145,16 +139,13 @@ def _adam(config: TrainConfig) -> optax.GradientTransformation:
 
 def learning_rate(config: TrainConfig, hparams: Hyperparams, step: Array) -> Array:
     """The learning rate of a step, [], from the schedule of the config."""
-    factor: Any
+    factor: Any = jnp.float32(1.0)
     decay_step = jnp.maximum(step - config.warmup_steps, 0)
     if config.schedule == "cosine":
         factor = optax.cosine_decay_schedule(1.0, config.decay_steps)(decay_step)
-    elif config.schedule in ("exponential", "step"):
+    elif config.schedule != "constant":
         staircase = config.schedule == "step"
-        decay = optax.exponential_decay(1.0, config.decay_steps, config.decay_rate, staircase=staircase)
-        factor = decay(decay_step)
-    else:
-        factor = jnp.float32(1.0)
+        factor = optax.exponential_decay(1.0, config.decay_steps, config.decay_rate, staircase=staircase)(decay_step)
     if config.warmup_steps > 0:
         factor = factor * jnp.minimum((step + 1) / config.warmup_steps, 1.0)
     return hparams.learning_rate * factor
@@ -198,12 +189,7 @@ def step(
     # read before it is overwritten, and copies the large ones first: a twentieth of the FashionMNIST network's step.
     rate = jnp.where(jnp.isnan(norm), jnp.nan, learning_rate(config, hparams, state.step))
     params = jax.tree.map(lambda param, change: (param - rate * change).astype(param.dtype), state.params, direction)
-    metrics = StepMetrics(
-        loss=value,
-        kl=jnp.mean(terms.kl),
-        nll=jnp.mean(pixel_sum(terms.nll)),
-        grad_norm=norm,
-    )
+    metrics = StepMetrics(loss=value, kl=jnp.mean(terms.kl), nll=jnp.mean(pixel_sum(terms.nll)), grad_norm=norm)
     return TrainState(state.step + 1, params, opt_state, state.key), metrics
 
 
