@@ -71,13 +71,8 @@ def of_columns(
       latents: the model's latent_size, if no run has as many latents.
     """
     count = len(next(iter(columns.values())))
-    defaults = Hyperparams()
-    hparams = Hyperparams(
-        **{
-            name: jnp.asarray(columns.get(name, [getattr(defaults, name)] * count), jnp.float32)
-            for name in ("learning_rate", "beta", "log_scale")
-        }
-    )
+    traced = {name: columns.get(name, [value] * count) for name, value in vars(Hyperparams()).items()}
+    hparams = Hyperparams(**{name: jnp.asarray(values, jnp.float32) for name, values in traced.items()})
     seed = jnp.asarray(columns.get("seed", [0] * count), jnp.uint32)
     index = mask = None
     if "hold_out" in columns:

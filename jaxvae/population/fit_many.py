@@ -35,10 +35,9 @@ def init_many(model: Model, config: TrainConfig, population: Population) -> Trai
     """
     if population.latent_mask is None:
         return jax.vmap(lambda seed: init(model, config, Hyperparams(), run_key(seed)))(population.seed)
-    if population.latent_mask.shape[1] != model.latent_size:
-        raise InputError(
-            f"latent_size={population.latent_mask.shape[1]}: the largest must be that of the model, {model.latent_size}"
-        )
+    largest = population.latent_mask.shape[1]
+    if largest != model.latent_size:
+        raise InputError(f"latent_size={largest}: the largest must be that of the model, {model.latent_size}")
     sizes = np.asarray(population.latent_mask).sum(axis=1)
     like = jax.eval_shape(lambda: init(model, config, Hyperparams(), run_key(0)))
     parts = []
@@ -95,34 +94,9 @@ def fit_many(
     Raises:
       InputError: a largest latent_size other than the model's, or another number of images than of `grid`'s labels.
       ValueError: fewer images than one batch.
-
-    >>> import jax, jaxvae
-    >>> model, config = jaxvae.DenseVAE(image_shape=(8, 8, 1), latent_size=2), jaxvae.TrainConfig(batch_size=4)
-    >>> images = jax.random.uniform(jax.random.key(1), (10, 8, 8, 1))
-    >>> states, metrics = fit_many(model, config, jaxvae.grid(seed=range(3)), images, steps=6)
-    >>> metrics.loss.shape
-    (3, 6)
     """
     if population.image_count not in (None, len(images)):
         raise InputError(f"labels: {population.image_count} for {len(images)} images; give one label per image")
-    count = len(population)
-    population, images, step, start = _placed(model, config, population, images, states, mesh)
-    if side_by_side is None:
-        side_by_side = 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
-    settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
-    result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
-    return cut(result, count, mesh)
-
-
-def _placed(
-    model: Model,
-    config: TrainConfig,
-    population: Population,
-    images: Array,
-    states: TrainState | None,
-    mesh: Mesh | None,
-) -> tuple[Population, Array, Array, Start]:
-    """The arguments of `_fit_many`, on the devices of the mesh."""
     count = len(population)
     population = filled(population, count, mesh)
     if mesh is not None:
@@ -133,7 +107,11 @@ def _placed(
     step, start = states.step[0], (states.params, states.opt_state, states.key)
     if mesh is not None:
         start, step = spread(start, mesh), replicate(step, mesh)
-    return population, images, step, start
+    if side_by_side is None:
+        side_by_side = 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
+    settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
+    result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
+    return cut(result, count, mesh)
 
 
 @jax.jit(
@@ -162,8 +140,7 @@ def _fit_many(
         return advance(model, config, run.hparams, state, images, steps=steps, **settings)
 
     def several(members: tuple[Population, Start], shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
-        batch_size = side_by_side if side_by_side > 1 else None
-        return lax.map(lambda member: one(member, *shared), members, batch_size=batch_size)
+        return lax.map(lambda run: one(run, *shared), members, batch_size=side_by_side if side_by_side > 1 else None)
 
     return shared_out(several, mesh, whole=(False, True))((population, start), (images, step))
 

@@ -1,6 +1,7 @@
 """Score images with many runs as one program."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,13 +58,7 @@ def score_many(
 
 @jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))
 def _score_many(
-    model: Model,
-    runs: Trained,
-    images: Array,
-    *,
-    batch_size: int,
-    score: Callable[..., SampleScores],
-    mesh: Mesh | None,
+    model: Model, runs: Trained, images: Array, *, batch_size: int, score: Callable[..., Any], mesh: Mesh | None
 ) -> SampleScores:
     count, batch_size = len(images), min(batch_size, len(images))
     numbers = jnp.arange(-(-count // batch_size))
@@ -79,7 +74,5 @@ def _score_many(
 
         return jax.tree.map(lambda values: values.reshape(-1)[:count], lax.map(batch, numbers))
 
-    def several(runs: Trained, images: Array) -> SampleScores:
-        return lax.map(lambda run: one(run, images), runs)
-
-    return shared_out(several, mesh, whole=(False, True))(runs, images)
+    scored = shared_out(lambda runs, images: lax.map(lambda run: one(run, images), runs), mesh, whole=(False, True))
+    return scored(runs, images)
