@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -126,12 +127,11 @@ def score_batches(
     _check_names(maps)
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    devices = 1
     if mesh is not None:
         if mesh.is_multi_process:
             raise ValueError("mesh: spans several processes; give the devices of this one, sharding.own_mesh()")
-        params, devices = replicate(params, mesh), mesh.size
-    size, batches = _batches(images, batch_size, devices)
+        params = replicate(params, mesh)
+    size, batches = _batches(images, batch_size, 1 if mesh is None else mesh.size)
     settings = {"likelihood": likelihood, "reconstructions": reconstructions, "sigma": sigma, "window": window}
 
     def score(batch: np.ndarray | Array) -> BatchScores:
@@ -158,8 +158,7 @@ def score_images(
 
     Args:
       images: [N, H, W, C], uint8 or float.
-      maps: names from `scores.MAPS`.
-      reconstructions: return the reconstructions too.
+      maps, reconstructions: see `score_batch`.
       progress: called with the number of images in each batch that is done.
       settings: log_scale, likelihood, batch_size, sigma, window and mesh of `score_batches`.
     """
@@ -217,19 +216,11 @@ def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndar
         yield np.concatenate(waiting)
 
 
-def _one_ahead(
-    score: Callable[[np.ndarray | Array], BatchScores], batches: Iterable[np.ndarray | Array]
-) -> Iterator[BatchScores]:
+def _one_ahead(score: Callable[[Any], BatchScores], batches: Iterable[np.ndarray | Array]) -> Iterator[BatchScores]:
     """The scores of each batch on the host, fetched while the next is computed."""
-    pending: tuple[int, BatchScores] | None = None
-    for batch in batches:
-        scores = score(batch)
+    count, pending = 0, None
+    for batch in chain(batches, [None]):
+        scores = None if batch is None else score(batch)
         if pending is not None:
-            yield _fetch(*pending)
-        pending = (len(batch), scores)
-    if pending is not None:
-        yield _fetch(*pending)
-
-
-def _fetch(count: int, scores: BatchScores) -> BatchScores:
-    return jax.tree.map(lambda array: np.asarray(array)[:count], scores)
+            yield jax.tree.map(lambda array, count=count: np.asarray(array)[:count], pending)
+        count, pending = 0 if batch is None else len(batch), scores

@@ -35,7 +35,7 @@ def combine(
 
     Args:
       scores: maps [B, H, W, C] from `pixel_scores`.
-      sigma, window: standard deviation and width of the Gaussian in pixels; 3 and 7 in the paper.
+      sigma, window: see `gaussian_smooth`.
       variant: one of the three above.
       smoothed: "kl_grad" smooths the gradient only, as the paper does; "both" smooths the error too.
       log_scale: of the decoder, used by nll_product only.
@@ -52,9 +52,7 @@ def combine(
     if smoothed not in ("kl_grad", "both"):
         raise ValueError(f"smoothed={smoothed!r}: unknown; use 'kl_grad' or 'both'")
     gradient = gaussian_smooth(scores.kl_grad, sigma=sigma, window=window)
-    error = scores.rec_error
-    if smoothed == "both":
-        error = gaussian_smooth(error, sigma=sigma, window=window)
+    error = scores.rec_error if smoothed == "kl_grad" else gaussian_smooth(scores.rec_error, sigma=sigma, window=window)
     if variant == "product":
         return error * gradient
     if variant == "nll_product":

@@ -35,9 +35,8 @@ def sample_scores(
     """The negative ELBO of each image and its two terms, in nats.
 
     Args:
-      images: [B, H, W, C], uint8 (divided by 255) or float.
+      images, log_scale: see `elbo_terms`.
       key: consumed for one draw of z per image. None uses z = mean, so an image always gets the same scores.
-      log_scale: natural logarithm of the decoder's standard deviation.
       likelihood: the one the model was trained with; static.
 
     Returns:
@@ -66,10 +65,8 @@ def pixel_scores(
     is summed over pixels. x is both the input of the encoder and the target of the likelihood.
 
     Args:
-      images: [B, H, W, C], uint8 (divided by 255) or float.
+      images, log_scale, likelihood: see `sample_scores`.
       key: consumed for one draw of z, which the gradients treat as fixed noise. None uses z = mean.
-      log_scale: natural logarithm of the decoder's standard deviation.
-      likelihood: the one the model was trained with; static.
 
     Returns:
       Four maps, [B, H, W, C] each.
@@ -118,11 +115,8 @@ def explain(
     # The KL's cotangent never enters the decoder, and the ELBO's gradient is the sum of the other two. So the decoder
     # has one pullback. The encoder has two, computed as one with twice as many images, or one for a single gradient.
     ones, none = jnp.ones_like(kl), jnp.zeros_like(kl)
-    cotangents = {
-        "elbo_grad": (ones, from_decoder),
-        "kl_grad": (ones, jnp.zeros_like(latents)),
-        "rec_grad": (none, from_decoder),
-    }
+    cotangents = {"elbo_grad": (ones, from_decoder), "rec_grad": (none, from_decoder)}
+    cotangents["kl_grad"] = (ones, jnp.zeros_like(latents))
     names = wanted if len(wanted) < 2 else ("kl_grad", "rec_grad")
     gradients: dict[str, Array] = dict.fromkeys(GRADIENTS, jnp.zeros_like(images))
     if names:
