@@ -43,31 +43,28 @@ class ConvVAE(nn.Module):
         self.dtype = jnp.dtype(self.dtype).type  # One name per type, so that equal models are equal.
         (height, width, _), factor = self.image_shape, 2 ** len(self.features)
         if height % factor or width % factor:
+            height, width = (max(factor, round(size / factor) * factor) for size in (height, width))
             raise ValueError(
                 f"image_shape={self.image_shape}: cannot be halved {len(self.features)} times; "
-                f"use {_nearest(height, factor)}x{_nearest(width, factor)} images or fewer levels of features"
+                f"use {height}x{width} images or fewer levels of features"
             )
         super().__post_init__()
 
     def setup(self) -> None:
         height, width, channels = self.image_shape
-        factor = 2 ** len(self.features)
+        factor, last = 2 ** len(self.features), self.features[-1]
         coarse = (height // factor, width // factor)
-        area = KERNEL * KERNEL
-        fine_to_coarse = list(zip((channels, *self.features[:-1]), self.features, strict=True))
-        self.encoder_levels = [
-            self.param(f"encoder_{i}", uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
-            for i, (fine, coarse_features) in enumerate(fine_to_coarse)
-        ]
-        last = self.features[-1]
         fan_in = math.prod(coarse) * last
+        fine_to_coarse = list(zip((channels, *self.features[:-1]), self.features, strict=True))
+
+        def level(name: str, fine: int, coarse: int) -> Array:
+            return self.param(name, uniform(fine * KERNEL * KERNEL), (KERNEL, KERNEL, fine, coarse))
+
+        self.encoder_levels = [level(f"encoder_{i}", *sizes) for i, sizes in enumerate(fine_to_coarse)]
         self.encoder_latent = self.param("encoder_latent", uniform(fan_in), (*coarse, last, 2 * self.latent_size))
         # PyTorch counts the fan-in of a transposed convolution on the output side.
         self.decoder_latent = self.param("decoder_latent", uniform(fan_in), (*coarse, last, self.latent_size))
-        self.decoder_levels = [
-            self.param(f"decoder_{i}", uniform(fine * area), (KERNEL, KERNEL, fine, coarse_features))
-            for i, (fine, coarse_features) in enumerate(reversed(fine_to_coarse))
-        ]
+        self.decoder_levels = [level(f"decoder_{i}", *sizes) for i, sizes in enumerate(reversed(fine_to_coarse))]
 
     def encode(self, images: Array) -> Posterior:
         features = images.astype(self.dtype)
@@ -91,8 +88,3 @@ class ConvVAE(nn.Module):
 def _matrix(kernel: Array, dtype: Any) -> Array:
     """A kernel [H, W, C, Z] as a matrix [H W C, Z]; XLA copies it for an einsum."""
     return kernel.reshape(-1, kernel.shape[-1]).astype(dtype)
-
-
-def _nearest(size: int, factor: int) -> int:
-    """The multiple of `factor` nearest to `size`, at least `factor`."""
-    return max(factor, round(size / factor) * factor)
