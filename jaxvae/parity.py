@@ -33,10 +33,7 @@ def dense_elbo_terms(
 ) -> ElboTerms:
     """The released FashionMNIST objective (quirk 2), for `step` and `fit`.
 
-    z is drawn with standard deviation exp(s / 2); the KL uses exp(s).
-
-    Returns:
-      kl [B] and nll [B, H, W, C], in nats.
+    z is drawn with standard deviation exp(s / 2); the KL uses exp(s). The result is that of `elbo_terms`.
     """
     images = unit_range(images)
     posterior = encode(model, params, images)
@@ -80,8 +77,7 @@ def pixel_scores(
     """The scores of the released brain script for one batch (quirks 1 and 3).
 
     Args:
-      images: [B, H, W, C], uint8 or float.
-      log_scale: natural logarithm of the decoder's standard deviation.
+      images, log_scale: see `elbo_terms`.
       variant: `released` has quirk 1, `corrected` does not.
 
     Returns:
@@ -92,14 +88,6 @@ def pixel_scores(
       ValueError: an unknown variant.
 
     Reference: the released `brats_script.py`; Zimmerer et al. 2019, section 2.
-
-    >>> import jax, jaxvae
-    >>> model = jaxvae.ConvVAE(image_shape=(32, 32, 1), latent_size=8, features=(4, 8))
-    >>> images = jax.random.uniform(jax.random.key(1), (2, 32, 32, 1))
-    >>> params = jax.jit(model.init)(jax.random.key(0), images)["params"]
-    >>> scores = jaxvae.parity.pixel_scores(model, params, images, log_scale=0.0, variant="released")
-    >>> scores["combi"].shape
-    (2, 32, 32, 1)
     """
     images, released = unit_range(images), _is_released(variant)
 
@@ -113,11 +101,8 @@ def pixel_scores(
     (mean_kl, mean_nll), pullback, (kl, nll) = jax.vjp(terms, images, has_aux=True)
     (kl_gradient,) = pullback((jnp.ones_like(mean_kl), jnp.zeros_like(mean_nll)))
     (rec_gradient,) = pullback((jnp.zeros_like(mean_kl), jnp.ones_like(mean_nll)))
-    raw = {
-        "elbo_grad": jnp.abs(kl_gradient + rec_gradient),
-        "kl_grad": jnp.abs(kl_gradient),
-        "rec_grad": jnp.abs(rec_gradient),
-    }
+    signed = {"elbo_grad": kl_gradient + rec_gradient, "kl_grad": kl_gradient, "rec_grad": rec_gradient}
+    raw = {name: jnp.abs(gradient) for name, gradient in signed.items()}
     smooth = {name: gaussian_smooth(map_, sigma=3.0, window=7) for name, map_ in raw.items()}
     return {
         "kl": kl,
@@ -174,27 +159,20 @@ def params_from_torch(arrays: Mapping[str, np.ndarray]) -> Params:
       ValueError: the arrays are not of one of these networks.
     """
     arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    missing = f"fc1.weight and encoder.start.conv.weight are missing; the first are {', '.join(sorted(arrays)[:4])}"
     try:
         if "fc1.weight" in arrays:
             return _dense_params(arrays)
         if "encoder.start.conv.weight" in arrays:
             return _conv_params(arrays)
     except KeyError as error:
-        raise ValueError(f"arrays: not of a released VAE, because {error.args[0]} is missing") from None
-    raise ValueError(
-        f"arrays: not of a released VAE, because fc1.weight and encoder.start.conv.weight are missing; the first are "
-        f"{', '.join(sorted(arrays)[:4])}"
-    )
+        missing = f"{error.args[0]} is missing"
+    raise ValueError(f"arrays: not of a released VAE, because {missing}")
 
 
 def _dense_params(arrays: Mapping[str, np.ndarray]) -> Params:
-    homes = {
-        "fc1": "encoder_hidden",
-        "fc21": "encoder_mean",
-        "fc22": "encoder_log_std",
-        "fc3": "decoder_hidden",
-        "fc4": "decoder_image",
-    }
+    homes = {"fc1": "encoder_hidden", "fc21": "encoder_mean", "fc22": "encoder_log_std"}
+    homes |= {"fc3": "decoder_hidden", "fc4": "decoder_image"}
     return {
         home: {"kernel": jnp.asarray(arrays[f"{name}.weight"].T), "bias": jnp.asarray(arrays[f"{name}.bias"])}
         for name, home in homes.items()
