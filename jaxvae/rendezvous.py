@@ -27,8 +27,7 @@ def meet(address: str, process: int, count: int) -> None:
 
     Args:
       address: HOST:PORT of process 0.
-      process: the number of this process, from 0.
-      count: number of processes.
+      process, count: the number of this process, from 0, and the number of processes.
 
     Raises:
       InputError: process 0 cannot be reached in `REACH_SECONDS`, its port is taken, a process does not connect in
@@ -48,10 +47,9 @@ def meet(address: str, process: int, count: int) -> None:
 
 def _listen(port: int) -> socket.socket:
     both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
     try:
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both, backlog=1024
-        )
+        return socket.create_server(("", port), family=family, dualstack_ipv6=both, backlog=1024)
     except (OSError, OverflowError) as error:
         raise InputError(f"port {port} is in use ({_reason(error)}); give all processes another") from error
 
@@ -64,10 +62,8 @@ def _reach(host: str, port: int) -> socket.socket:
             return socket.create_connection((host, port), timeout=max(0.1, end - time.monotonic()))
         except (OSError, OverflowError, UnicodeError) as error:
             if time.monotonic() >= end or not isinstance(error, OSError):
-                raise InputError(
-                    f"no answer at {host}:{port} ({_reason(error)}); "
-                    "start process 0 first, and give its address to all processes"
-                ) from error
+                advice = "start process 0 first, and give its address to all processes"
+                raise InputError(f"no answer at {host}:{port} ({_reason(error)}); {advice}") from error
         time.sleep(0.2)
 
 
@@ -97,16 +93,12 @@ def _gather(server: socket.socket, count: int) -> None:
                 print(f"process 0 of {count} waits for process {missing}", file=sys.stderr, flush=True)
                 told = True
                 continue
-            number = _introduced(connection, count, came)
-            if number is not None:
+            if (number := _introduced(connection, count, came)) is not None:
                 came[number] = connection
         _tell(came.values(), GO)
     except InputError as error:
         _tell(came.values(), f"{error}\n")
         raise
-    finally:
-        for connection in came.values():
-            connection.close()
 
 
 def _introduced(connection: socket.socket, count: int, came: Container[int]) -> int | None:
