@@ -25,7 +25,7 @@ import tyro
 from timing import highest_memory, publish, seconds_of
 
 import jaxvae
-from jaxvae.machine import machine
+from experiments.record import machine
 
 SIDE = 64
 
