@@ -150,9 +150,8 @@ def _weights_transposed(images: Array, features: Array) -> Array:
     # kernel, which contracts the batch instead of the channels. The transpositions are explicit because XLA's CPU
     # compiler does not insert them inside a loop. There, a convolution in any other layout is 100 times slower.
     images, features = images.transpose(3, 1, 2, 0), features.transpose(1, 2, 0, 3)
-    settings = {"rhs_dilation": (STRIDE, STRIDE), "dimension_numbers": _DIMENSIONS}
-    pads = ((PADDING, PADDING), (PADDING, PADDING))
-    kernel = lax.conv_general_dilated(images, features, (1, 1), pads, **settings)
+    apart, pads = (STRIDE, STRIDE), ((PADDING, PADDING), (PADDING, PADDING))
+    kernel = lax.conv_general_dilated(images, features, (1, 1), pads, rhs_dilation=apart, dimension_numbers=_DIMENSIONS)
     return kernel.transpose(1, 2, 0, 3)
 
 
