@@ -75,7 +75,7 @@ class ConvVAE(nn.Module):
         return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
 
     def decode(self, latents: Array) -> Array:
-        features = jnp.einsum("bz,pz->bp", latents.astype(self.dtype), _matrix(self.decoder_latent, self.dtype))
+        features: Any = jnp.einsum("bz,pz->bp", latents.astype(self.dtype), _matrix(self.decoder_latent, self.dtype))
         features = features.reshape(len(latents), *self.decoder_latent.shape[:-1])
         for kernel in self.decoder_levels:
             features = convolve_transposed(leaky_relu(features), kernel.astype(self.dtype))

@@ -186,7 +186,7 @@ def _convolution_pullback(
     images, kernel = saved
     (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
     left_out = ((height + 2 * padding - rows) % stride, (width + 2 * padding - columns) % stride)
-    to_images = convolve_transposed(cotangent, kernel, stride, padding, left_out)
+    to_images: Any = convolve_transposed(cotangent, kernel, stride, padding, left_out)
     return to_images, _weight_pullback(images, cotangent, kernel.shape, stride, padding)
 
 
@@ -194,7 +194,7 @@ def _transposed_convolution_pullback(
     stride: int, padding: int, output_padding: tuple[int, int], saved: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     features, kernel = saved
-    to_features = convolve(cotangent, kernel, stride, padding)
+    to_features: Any = convolve(cotangent, kernel, stride, padding)
     return to_features, _weight_pullback(cotangent, features, kernel.shape, stride, padding)
 
 
