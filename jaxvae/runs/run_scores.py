@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def score_dataset(
 def score_finite(run: Run, images: np.ndarray, names: Sequence[str], *, maps: Sequence[str], **settings) -> Scores:
     """Score prepared images, as `score_prepared`. Raises InputError if a score is NaN or infinite."""
     scores = score_prepared(run, images, maps=maps, **settings)
-    _, reasons = finite_rows(scores, names)
+    _, reasons = finite_rows({**scores.image_scores, **scores.maps}, names)
     if reasons:
         raise InputError(next(iter(reasons.values())))
     return scores
@@ -111,19 +111,14 @@ def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, 
     return replace(scores, image_scores=dict(zip(IMAGE_SCORES, np.stack(at_draw)[:, 0], strict=True)))
 
 
-def finite_rows(scores: Scores, names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+def finite_rows(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
     """[N] bool: which images have finite scores only; and for each other image, by its index, an error message."""
     reasons: dict[int, str] = {}
-    for score, values in {**scores.image_scores, **scores.maps}.items():
-        for i in np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).tolist():
-            reasons.setdefault(i, infinite_message(names[i], score))
-    return np.array([i not in reasons for i in range(len(names))], dtype=bool), reasons
-
-
-def infinite_message(name: str, score: str) -> str:
-    """The error message for an image or a volume with a score that is not finite."""
     way_out = "bring its values into the range of the training images, or leave it out"
-    return f"{name}: {score} is NaN or infinite; {way_out}"
+    for score, values in scores.items():
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).tolist():
+            reasons.setdefault(i, f"{names[i]}: {score} is NaN or infinite; {way_out}")
+    return np.array([i not in reasons for i in range(len(names))], dtype=bool), reasons
 
 
 def check_shape(run: Run, images: np.ndarray, where: str) -> None:

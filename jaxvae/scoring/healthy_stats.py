@@ -24,6 +24,7 @@ Thresholds = dict[str, dict[str, float]]  # by score, then by the share of healt
 Ranges = dict[str, list[float]]  # "median" and "spread": the lowest and the highest of the training images
 
 FILE = "thresholds.json"
+FAR = "values far outside the range of the training images"
 MOST_IMAGES = 4096  # training images whose quantiles are computed
 
 
@@ -36,8 +37,7 @@ class HealthyStats(NamedTuple):
 
 def write(run: Run, stats: HealthyStats) -> None:
     """Write thresholds.json of a run."""
-    record = {"step": run.step, "images": fingerprint_of(run.config), **stats._asdict()}
-    files.write_json(run.run_dir / FILE, record)
+    files.write_json(run.run_dir / FILE, {"step": run.step, "images": fingerprint_of(run.config), **stats._asdict()})
 
 
 def read(run: Run) -> HealthyStats | None:
@@ -47,8 +47,8 @@ def read(run: Run) -> HealthyStats | None:
         stats = HealthyStats(record["thresholds"], record.get("ranges"))
         numbers = [number for row in stats.thresholds.values() for number in (row["0.01"], *row.values())]
         if stats.ranges is not None:
-            for low, high in (stats.ranges["median"], stats.ranges["spread"]):
-                numbers += [low, high]
+            (low, high), (least, most) = stats.ranges["median"], stats.ranges["spread"]
+            numbers += [low, high, least, most]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     if record["step"] != run.step or not all(type(number) in (int, float) for number in numbers):
@@ -79,15 +79,11 @@ def outside_ranges(ranges: Ranges, images: np.ndarray) -> np.ndarray:
 
 def notice(count: int, total: int) -> str:
     """The line that says how many images are outside the range of the training images."""
-    return (
-        f"{count} of {total} images have values far outside the range of the training images; "
-        "check their bit depth, scale and window"
-    )
+    return f"{count} of {total} images have {FAR}; check their bit depth, scale and window"
 
 
 def _median_and_spread(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The median of each image, and its spread from the 5th to the 95th percentile; [N] float64 each."""
-    found = np.empty((3, len(images)))
-    for i, image in enumerate(images):
-        found[:, i] = np.quantile(as_float(image), [0.05, 0.5, 0.95])
-    return found[1], found[2] - found[0]
+    quantiles = [np.quantile(as_float(image), [0.05, 0.5, 0.95]) for image in images]
+    low, middle, high = np.array(quantiles, np.float64).reshape(-1, 3).T
+    return middle, high - low

@@ -32,7 +32,7 @@ from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, finite_rows, score_prepared
 from jaxvae.scores import IMAGE_SCORES
-from jaxvae.scoring.healthy_stats import outside_ranges
+from jaxvae.scoring.healthy_stats import FAR, outside_ranges
 from jaxvae.scoring.overlay import overlay
 from jaxvae.scoring.writing import MapSettings, Outcome, Scored, claim_maps_folder, maps_folder, write_each
 
@@ -41,7 +41,6 @@ Record = dict[str, Any]
 NOTE = "images.json"
 MAP_BYTES = 2**26  # maps that are scored before they are written
 AHEAD = 16  # images that wait to be written
-FAR = "values far outside the range of the training images"
 
 
 def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSettings) -> tuple[Path, Outcome]:
@@ -94,15 +93,9 @@ def _write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSett
                 files.write_json(out / NOTE, note)
             return note["full_colour"]
 
-        outcome = write_each(
-            _score_each(run, todo, out, wanted, full_colour),
-            log=log,
-            failures=failures,
-            total=len(entries),
-            unit="image",
-            ahead=AHEAD,
-            skipped=len(done),
-        )
+        results = _score_each(run, todo, out, wanted, full_colour)
+        counts = {"total": len(entries), "skipped": len(done), "ahead": AHEAD}
+        outcome = write_each(results, log=log, failures=failures, unit="image", rejected=(), **counts)
         done |= {record["name"]: record for record in outcome.records}
         if log.is_file():
             files.write_lines(log, [done[entry.name] for entry in entries if entry.name in done])
@@ -183,7 +176,8 @@ def _score_each(
                 continue
             stack = np.stack([image for _, _, image in readable])
             scores = score_prepared(run, stack, maps=maps, batch_size=wanted.batch_size)
-            finite, reasons = finite_rows(scores, [str(entry.path) for entry, _, _ in readable])
+            every_score = {**scores.image_scores, **scores.maps}
+            finite, reasons = finite_rows(every_score, [str(entry.path) for entry, _, _ in readable])
             yield from (Rejected(readable[i][0].path, reason) for i, reason in reasons.items())
             if not finite.any():
                 continue

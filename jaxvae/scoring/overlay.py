@@ -27,9 +27,8 @@ def overlay(image: np.ndarray, map: np.ndarray, *, high: float) -> np.ndarray:
     """
     image, map = np.asarray(image), np.asarray(map)
     if map.shape != (*image.shape[:2], 1):
-        raise InputError(
-            f"the map is {map.shape} and the image {image.shape}; an overlay needs (H, W, 1) and (H, W, C)"
-        )
+        shapes = f"the map is {map.shape} and the image {image.shape}"
+        raise InputError(f"{shapes}; an overlay needs (H, W, 1) and (H, W, C)")
     if not (math.isfinite(high) and high > 0):
         raise InputError(f"high={high}: must be a positive number, the value of the map that gets the top colour")
     height, width = map.shape[:2]

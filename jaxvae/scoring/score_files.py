@@ -33,9 +33,8 @@ def score_own_test(
     """
     test, out = run_images.open_own(run).test, out or run.run_dir / "scores"
     if len(test) == 0:
-        raise InputError(
-            f"{run.run_dir}: its data have no test images; name a folder: {command('score', run.run_dir, 'FOLDER')}"
-        )
+        way_out = f"name a folder: {command('score', run.run_dir, 'FOLDER')}"
+        raise InputError(f"{run.run_dir}: its data have no test images; {way_out}")
     if (out / "images.json").is_file():
         raise ArgumentError("out", out, "holds the maps of a folder; name another folder")
     check_shape(run, test.images, run.config["data"]["data"])
@@ -70,10 +69,9 @@ def read(folder: Path, dataset: Dataset, maps: Sequence[str], *, again: str) -> 
     try:
         facts = dict.fromkeys(IMAGE_SCORES, int | float) | {"name": str}
         records = files.read_lines(folder / "samples.jsonl", facts)
-        names = [record["name"] for record in records]
     except InputError:
-        records, names = [], None
-    if names != list(dataset.names):
+        records = []
+    if [record["name"] for record in records] != list(dataset.names):
         raise InputError(f"{folder}: not the scores of the {len(dataset)} test images; {again}")
     arrays = {}
     for name in (*maps, "reconstructions") if maps else ():

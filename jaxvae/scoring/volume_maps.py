@@ -25,7 +25,7 @@ from jaxvae.data.volumes import scans as scan_files
 from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.runs.run import Run
-from jaxvae.runs.run_scores import infinite_message
+from jaxvae.runs.run_scores import finite_rows
 from jaxvae.scoring.healthy_stats import outside_ranges
 from jaxvae.scoring.volume_scores import AHEAD, VolumeScores, score_scans
 from jaxvae.scoring.writing import MapSettings, Outcome, Scored, claim_maps_folder, maps_folder, write_each
@@ -116,16 +116,11 @@ def write_volumes(
         except InputError as error:
             failed.append(Rejected(scan.image, str(error)))
     again = [scan.name for scan in todo if files.below(out, f"{scan.name}.json").is_file()]
-    outcome = write_each(
-        _score_each(run, todo, out, wanted),
-        log=out / f"times{suffix}.jsonl",
-        failures=out / f"failed{suffix}.jsonl",
-        total=len(scans),
-        unit="volume",
-        ahead=AHEAD,
-        skipped=len(scans) - len(todo) - (len(failed) - len(rejected)),
-        rejected=failed,
-    )
+    results = _score_each(run, todo, out, wanted)
+    log, failures = (out / f"{name}{suffix}.jsonl" for name in ("times", "failed"))
+    skipped = len(scans) - len(todo) - (len(failed) - len(rejected))
+    counts = {"total": len(scans), "skipped": skipped, "ahead": AHEAD}
+    outcome = write_each(results, log=log, failures=failures, unit="volume", rejected=failed, **counts)
     return outcome._replace(warnings=({AGAIN: again} if again else {}) | outcome.warnings)
 
 
@@ -136,8 +131,8 @@ def _score_each(run: Run, scans: Sequence[Scan], out: Path, wanted: MapSettings)
             yield volume
             continue
         path, every_score = volume.scan.image, {**volume.scores.image_scores, **volume.scores.maps}
-        if infinite := [name for name, values in every_score.items() if not np.isfinite(values).all()]:
-            yield Rejected(path, infinite_message(str(path), infinite[0]))
+        if reasons := [*finite_rows(every_score, [str(path)] * len(volume.scores.seconds))[1].values()]:
+            yield Rejected(path, reasons[0])
             continue
         far = wanted.ranges is not None and outside_ranges(wanted.ranges, volume.cut.slices.images).mean() > 0.5
         warnings = (*volume.cut.warnings, FAR) if far else volume.cut.warnings
@@ -159,9 +154,8 @@ def _is_done(out: Path, scan: Scan, threshold: float | None) -> bool:
     except (InputError, TypeError):
         return False  # Damaged, as after a loss of power: the scan is scored again.
     if source != sources(scan, "image", "brain"):
-        raise InputError(
-            f"{path}: holds the scores of another scan or brain mask of this name; name another output folder"
-        )
+        problem = "holds the scores of another scan or brain mask of this name"
+        raise InputError(f"{path}: {problem}; name another output folder")
     written += [] if threshold is None else [files.below(out, f"{scan.name}_mask.nii.gz")]
     return record.get("threshold") == threshold and all(file.is_file() for file in written)
 

@@ -58,10 +58,8 @@ def slicing_of(run: Run) -> Slicing:
       InputError: the run was not trained on volumes.
     """
     if run.kind is not kinds.VOLUMES:
-        trained_on = Path(run.config["data"]["data"]).name
-        raise InputError(
-            f"the run was trained on {trained_on}, not on volumes; prepare some with `jaxvae prepare` and train on them"
-        )
+        problem = f"the run was trained on {Path(run.config['data']['data']).name}, not on volumes"
+        raise InputError(f"{problem}; prepare some with `jaxvae prepare` and train on them")
     return slices.from_config(run.config["volumes"]["slicing"])
 
 
@@ -111,10 +109,10 @@ def _read_ahead(scans: Iterable[Scan], slicing: Slicing, keep_voxels: bool) -> I
         begin = time.perf_counter()
         try:
             cut = read_scan(scan, slicing)
+            if not keep_voxels:
+                cut = replace(cut, volume=replace(cut.volume, voxels=NO_VOXELS))
         except InputError as error:
-            return scan, Rejected(scan.image, str(error)), time.perf_counter() - begin
-        if not keep_voxels:
-            cut = replace(cut, volume=replace(cut.volume, voxels=NO_VOXELS))
+            cut = Rejected(scan.image, str(error))
         return scan, cut, time.perf_counter() - begin
 
     pool = ThreadPoolExecutor(2)

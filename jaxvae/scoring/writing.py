@@ -56,8 +56,8 @@ def write_each(
     total: int,
     unit: str,
     ahead: int,
-    skipped: int = 0,
-    rejected: Sequence[Rejected] = (),
+    skipped: int,
+    rejected: Sequence[Rejected],
 ) -> Outcome:
     """Write each scored item in a thread, append its record to the log, and collect the failures.
 
