@@ -85,21 +85,17 @@ def evaluate(
     folder = results.claim_results_folder(run, other, out, fingerprint := images.fingerprint)
     evaluation = _evaluate(run, images, stats, own, resamples, volumes, folder, say)
     evaluation["tested_on"] = None if other is None else str(other.resolve())
-    evaluation["run"] = str(run.run_dir.resolve())
-    evaluation["contents"] = fingerprint
+    evaluation |= {"run": str(run.run_dir.resolve()), "contents": fingerprint}
     files.write_json(folder / results.FILE, evaluation)
     shutil.rmtree(folder / "measures", ignore_errors=True)
     return evaluation
 
 
-def load_labelled(
-    run: Run, other: Path | None, own: Callable[[], Splits], say: Callable[[str], None] = lambda line: None
-) -> LabelledImages:
+def load_labelled(run: Run, other: Path | None, own: Callable[[], Splits], say: Say) -> LabelledImages:
     """Load the test images of a run, or all labelled images of another folder.
 
     Args:
       own: loads the run's own images.
-      say: called with each line for the user.
 
     Raises:
       InputError: there is none, they cannot be read, or the run was trained on one of them.
@@ -155,15 +151,9 @@ def _evaluate(
         tables = [make_table("model_resolution", volumes, measures, stats.thresholds, [], resamples)]
     elif images.volumes is not None:
         del scores  # Frees memory for the volumes.
-        tables = make_tables(
-            run,
-            cache.scans(images.volumes, test.groups),
-            _healthy_scans(run, own),
-            volumes,
-            resamples=resamples,
-            measures_dir=folder and folder / "measures",
-            slice_thresholds=stats.thresholds,
-        )
+        args = run, cache.scans(images.volumes, test.groups), _healthy_scans(run, own), volumes
+        measures_dir, known = folder and folder / "measures", stats.thresholds
+        tables = make_tables(*args, resamples=resamples, measures_dir=measures_dir, slice_thresholds=known)
     return evaluation | {"volumes": [table._asdict() for table in tables]}
 
 

@@ -84,8 +84,7 @@ def sample_rows(
     Args:
       scores: [N] each, by name.
       labels: [N] bool.
-      groups: N names of the units that the intervals resample.
-      resamples: bootstrap resamples; 0 leaves the intervals out.
+      groups, resamples: as in `pixel_rows`.
     Returns:
       Rows with the keys of `SAMPLE_COLUMNS`, both metrics as (value, low, high) as in `pixel_rows`. They are None if
       all labels are equal, since both metrics need healthy and anomalous images.

@@ -23,9 +23,7 @@ TESTED_ON = ("tested_on", "judged")
 
 def results_folder(run: Run, other: Path | None = None, out: Path | None = None) -> Path:
     """The folder of a run's results: `out` if given, RUN/on/NAME for other images, else the run itself."""
-    if out is not None:
-        return out
-    return run.run_dir if other is None else run.run_dir / "on" / other.resolve().name
+    return out or (run.run_dir / "on" / other.resolve().name if other else run.run_dir)
 
 
 def claim_results_folder(run: Run, other: Path | None, out: Path | None, images: Fingerprint | None = None) -> Path:

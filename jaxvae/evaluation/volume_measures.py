@@ -76,7 +76,6 @@ def measure(
       thresholds: named numbers for each score; `{}` if there are none yet.
       smallest_lesion: lesions of fewer voxels count for Dice and AUROC, but not as lesions (detection, AUPRO).
       smallest_component: predicted components of fewer voxels are removed before counting at thresholds.
-      head: whether the region is a whole head, because the brain is unknown.
     Raises:
       InputError: arrays of different shapes, an empty region, NaN or infinite values inside it.
     """
@@ -118,12 +117,7 @@ def measure(
 def _score_measure(
     values: np.ndarray, anomalous: np.ndarray, shares: np.ndarray, at: dict[str, AtThreshold]
 ) -> ScoreMeasure:
-    """The histogram of float32 values [P].
-
-    Args:
-      anomalous: [P] bool.
-      shares: the share that each anomalous voxel has of its lesion.
-    """
+    """The histogram of float32 values [P], for `anomalous` [P] bool and each anomalous voxel's share of its lesion."""
     index = histograms.float_bins(values)
     lowest = int(index.min())
     index -= lowest
@@ -153,19 +147,16 @@ def read(path: Path) -> dict[str, VolumeMeasure]:
     """Read the measures of one volume; empty if the file is missing, or damaged as after a loss of power."""
     try:
         with path.open("rb") as file, np.load(file) as content:
-            return _parsed(dict(content))
+            arrays = dict(content)
+        measures = {}
+        for name, header in json.loads(str(arrays["header"])).items():
+            scores = {}
+            for score, at in header.pop("scores").items():
+                bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
+                counts_at = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
+                scores[score] = ScoreMeasure(bins, counts, overlap, counts_at)
+            measures[name] = VolumeMeasure(**header, scores=scores)
+        return measures
     # zipfile, zlib and NumPy raise exceptions without a common class for damaged bytes.
     except Exception:
         return {}
-
-
-def _parsed(arrays: dict[str, np.ndarray]) -> dict[str, VolumeMeasure]:
-    measures = {}
-    for name, header in json.loads(str(arrays["header"])).items():
-        scores = {}
-        for score, at in header.pop("scores").items():
-            bins, counts, overlap = (arrays[f"{name}/{score}/{part}"] for part in ("bins", "counts", "overlap"))
-            counts_at = {key: AtThreshold(*one)._replace(detection=Detection(*one[-1])) for key, one in at.items()}
-            scores[score] = ScoreMeasure(bins, counts, overlap, counts_at)
-        measures[name] = VolumeMeasure(**header, scores=scores)
-    return measures

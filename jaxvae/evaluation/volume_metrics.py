@@ -109,9 +109,8 @@ def _scores(measures: Sequence[VolumeMeasure]) -> list[str]:
     expected = {score: one.at.keys() for score, one in measures[0].scores.items()}
     for measured in measures[1:]:
         if {score: one.at.keys() for score, one in measured.scores.items()} != expected:
-            raise InputError(
-                f"{measured.name} has other scores or thresholds than {measures[0].name}; measure all volumes alike"
-            )
+            problem = f"{measured.name} has other scores or thresholds than {measures[0].name}"
+            raise InputError(f"{problem}; measure all volumes alike")
     return list(expected)
 
 
@@ -155,9 +154,7 @@ def _row(parts: Sequence[ScoreMeasure], group_of: np.ndarray, draws: np.ndarray 
         row[f"mean_dice_at_healthy_{key}"] = _ratio(own, ill, group_of, draws)
         row[f"sensitivity_at_healthy_{key}"] = _ratio(found, marked, group_of, draws)
         row[f"false_positives_at_healthy_{key}"] = _ratio(false, np.ones(len(at)), group_of, draws)
-    row["volumes"] = len(parts)
-    row["best_dice_threshold"] = threshold
-    return row
+    return row | {"volumes": len(parts), "best_dice_threshold": threshold}
 
 
 def _best_dice(bins: np.ndarray, counts: np.ndarray) -> tuple[float, float]:

@@ -32,9 +32,6 @@ from jaxvae.scores import MAPS
 from jaxvae.scoring.healthy_stats import Thresholds
 from jaxvae.scoring.volume_scores import VolumeScores, score_scans, slicing_of
 
-# The scan's own grid, the same post-processed, the same with its background, and the model's resolution.
-NAMES = ("own_grid", "post_processed", "background", "model_resolution")
-
 
 @dataclass(frozen=True)
 class VolumeSettings:
@@ -62,7 +59,7 @@ class VolumeTable(NamedTuple):
     positives only. Without thresholds there are no rows then.
     """
 
-    name: str  # one of `NAMES`
+    name: str  # own_grid, post_processed, background (on the own grid too) or model_resolution
     caption: str
     prevalence: float  # the share of the counted voxels that are anomalous: the average precision of a random guess
     rows: list[Row]
