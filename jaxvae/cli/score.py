@@ -75,9 +75,8 @@ class Score:
 
         run = load(self.run)
         volumes = run.kind is kinds.VOLUMES
-        if self.folder is None or not volumes:
-            where = "a folder of volumes, and a run that was trained on volumes"
-            refuse_unless(False, self, ("images", "brains", "shard"), where)
+        where = "a folder of volumes, and a run that was trained on volumes"
+        refuse_unless(volumes and self.folder is not None, self, ("images", "brains", "shard"), where)
         if self.folder is None:
             self._score_own(run)
         elif volumes:

@@ -6,10 +6,11 @@ from typing import Any
 
 from jaxvae import files
 from jaxvae.data.volumes import cache
+from jaxvae.data.volumes.cache import Cache
 from jaxvae.data.volumes.scans import Rejected
 from jaxvae.errors import InputError
 from jaxvae.evaluation import results
-from jaxvae.evaluation.evaluate import LabelledImages, load_labelled
+from jaxvae.evaluation.evaluate import load_labelled
 from jaxvae.report import evaluation_page, evaluation_tables
 from jaxvae.report.page import Section
 from jaxvae.report.viewer import Shown, viewer
@@ -55,7 +56,8 @@ def write_report(
     fingerprint = images.fingerprint
     results.refuse_other_images(evaluation, fingerprint, images.place, again)
     folder = results.claim_results_folder(run, other, out, fingerprint)
-    section = None if images.volumes is None else _volume_viewer(run, images, evaluation, cases, say)
+    patients = set(images.dataset.groups)
+    section = images.volumes and _volume_viewer(run, images.volumes, patients, evaluation, cases, say)
     maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
     scores = score_files.read(results.results_folder(run, other, source) / "scores", images.dataset, maps, again=again)
     way_out = "restore it, or remove it and go without its figure"
@@ -65,11 +67,9 @@ def write_report(
 
 
 def _volume_viewer(
-    run: Run, images: LabelledImages, evaluation: dict[str, Any], count: int, say: Callable[[str], None]
+    run: Run, volumes: Cache, patients: set[str], evaluation: dict[str, Any], count: int, say: Callable[[str], None]
 ) -> Section | None:
     """The viewer of up to `count` volumes, those with the largest lesions; None without their scans."""
-    volumes, patients = images.volumes, set(images.dataset.groups)
-    assert volumes is not None
     if missing := cache.missing_files(volumes, patients):
         problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
         say(f"{volumes.directory}: {problem}; the page is without its viewer of volumes")
