@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxvae import files
+from jaxvae.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,17 +28,3 @@ def write(name: str, rows: list[dict[str, Any]], *, seconds: Sequence[float | No
     command = shlex.join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     context = {"command": command, "runs": len(seconds), "runs_timed": len(timed), "seconds": round(sum(timed))}
     files.write_json((RESULTS / name).with_suffix(".context.json"), {**context, **machine()})
-
-
-def machine() -> dict[str, Any]:
-    """The hardware and the versions to write beside a measured number."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(models) or None,
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "flax", "optax", "numpy")},
-    }

@@ -41,7 +41,7 @@ from timing import (
 )
 
 import jaxvae
-from experiments.record import machine
+from jaxvae.machine import machine
 
 MAPS = ("rec_error", "elbo_grad", "kl_grad", "rec_grad", "combi")
 LOG_SCALE = -0.5

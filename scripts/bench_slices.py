@@ -25,7 +25,7 @@ import tyro
 from timing import highest_memory, publish, seconds_of
 
 import jaxvae
-from experiments.record import machine
+from jaxvae.machine import machine
 
 SIDE = 64
 

@@ -27,7 +27,7 @@ from bench_train import BATCH, IMAGES, model_of, torch_contenders
 from timing import Contenders, Device, Precision, alternate, complaint, multiply_alike, publish, torch_facts
 
 import jaxvae
-from experiments.record import machine
+from jaxvae.machine import machine
 
 
 @dataclass(frozen=True)

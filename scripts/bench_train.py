@@ -26,7 +26,7 @@ import tyro
 from timing import Device, Precision, alternate, complaint, multiply_alike, publish, seconds_of, torch_facts
 
 import jaxvae
-from experiments.record import machine
+from jaxvae.machine import machine
 
 BATCH = {"conv": 64, "dense": 128}
 IMAGES = 2048

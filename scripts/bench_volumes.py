@@ -25,10 +25,10 @@ import tyro
 from timing import highest_memory
 
 import jaxvae
-from experiments.record import machine
 from jaxvae.data import kinds
 from jaxvae.data.volumes import scans, slices
 from jaxvae.data.volumes.slices import Slicing
+from jaxvae.machine import machine
 from jaxvae.runs.config import model_to_config
 from jaxvae.runs.run import Run
 from jaxvae.scoring import volume_maps
