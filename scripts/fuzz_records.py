@@ -31,7 +31,7 @@ from jaxvae.scores import IMAGE_SCORES
 from jaxvae.scores.batches import Scores
 from jaxvae.scoring import healthy_stats, score_files, volume_maps
 from jaxvae.scoring.writing import claim_maps_folder
-from jaxvae.sweeps import plan, ranking
+from jaxvae.sweeps import comparison, plan
 from jaxvae.train import Hyperparams, TrainConfig
 
 JSON: dict[str, list[Damager]] = {".json": [mutations.json_record], ".jsonl": [mutations.json_lines]}
@@ -169,7 +169,7 @@ def _sweep(folder: Path) -> Format:
             raise InputError("not all parts are there, so they are made again")
         rows = plan.write_table(folder, whole)
         assert len(rows) == 4
-        sweep_figures.summary(rows, ["beta"], ranking.score_of(rows))
+        sweep_figures.summary(rows, ["beta"], comparison.score_of(rows))
         return rows
 
     return Format(

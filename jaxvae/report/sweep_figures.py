@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxvae.report import bars, style, tables
-from jaxvae.sweeps import ranking
-from jaxvae.sweeps.ranking import Row
+from jaxvae.sweeps import comparison
+from jaxvae.sweeps.comparison import Row
 
 
 def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
     """The settings of a sweep as a text table with at most `most` rows, the best mean over the seeds first."""
-    settings = ranking.over_seeds(rows, axes, score)
-    columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], ranking.best_of(score)
+    settings = comparison.over_seeds(rows, axes, score)
+    columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], comparison.best_of(score)
     shown = tables.text(settings[:most], columns, best={"mean": best, "worst": best})
     more = f"\n... and {len(settings) - most} more settings" if len(settings) > most else ""
     return f"{score} over the seeds, best first\n{shown}{more}"
@@ -43,7 +43,7 @@ def along(rows: Sequence[Row], axes: Sequence[str], axis: str, score: str) -> tu
     >>> [round(mean, 2) for mean in means], [round(spread, 2) for spread in spreads]
     ([3.05, 4.05], [0.07, 0.07])
     """
-    settings = ranking.over_seeds(rows, axes, score)
+    settings = comparison.over_seeds(rows, axes, score)
     groups = [[setting for setting in settings if setting[axis] == value] for value in _values(rows, axis)]
     means = [_mean(setting["mean"] for setting in group) for group in groups]
     squares = [[setting["std"] ** 2 for setting in group if setting["std"] is not None] for group in groups]

@@ -22,7 +22,7 @@ from typing import Any
 from jaxvae import files
 from jaxvae.data.kinds import same_images, with_new_names
 from jaxvae.errors import InputError
-from jaxvae.sweeps.ranking import Row
+from jaxvae.sweeps.comparison import Row
 
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
 

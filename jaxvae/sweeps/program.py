@@ -21,7 +21,7 @@ from jaxvae.progress import Bar
 from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
 from jaxvae.runs.training import AUGMENTATIONS, validation_elbo
 from jaxvae.scores.batches import score_images
-from jaxvae.sweeps.ranking import Row
+from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
 from jaxvae.types import Params
 

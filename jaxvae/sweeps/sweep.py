@@ -19,7 +19,7 @@ from jaxvae.progress import Bar
 from jaxvae.runs import capacity, settings
 from jaxvae.runs.config import Config, make_config, model_from_config
 from jaxvae.runs.settings import Recipe, Settings
-from jaxvae.sweeps import combinations, plan, ranking
+from jaxvae.sweeps import combinations, comparison, plan
 from jaxvae.sweeps.combinations import Axes
 from jaxvae.sweeps.program import train_and_test
 
@@ -30,7 +30,7 @@ Opened = Callable[[dict[str, Any]], tuple[Config, Splits]]
 class Outcome(NamedTuple):
     """A finished sweep."""
 
-    rows: list[ranking.Row]  # the table, one row per run
+    rows: list[comparison.Row]  # the table, one row per run
     axes: list[str]  # the axes with several values, but for the seed
     score: str  # the column by which the settings are ranked
     best: tuple[kinds.Source, Settings] | None  # the best setting with its first seed; None if a run of each diverged
@@ -182,12 +182,12 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened) -
             print(f"{sweep_dir}: program {done} of {len(todo)}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
-def _outcome(rows: list[ranking.Row], source: kinds.Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
+def _outcome(rows: list[comparison.Row], source: kinds.Source, recipe: Recipe, test_images: dict[str, int]) -> Outcome:
     """The axes of a table, and its best setting."""
     names = (*combinations.FIXED, *(name for name in combinations.FREE if name != "seed"))
     axes = [name for name in names if len({row.get(name) for row in rows}) > 1]
-    score = ranking.score_of(rows)
-    first, best = ranking.over_seeds(rows, axes, score)[0], None
+    score = comparison.score_of(rows)
+    first, best = comparison.over_seeds(rows, axes, score)[0], None
     if first["mean"] is not None:
         row = next(row for row in rows if all(row[name] == first[name] for name in axes))
         own = combinations.source_of(source, row)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from jaxvae.data.dataset import Dataset, Splits
-from jaxvae.data.phantom import brain, lesions
+from jaxvae.data.phantom import brain, drawn_lesions
 from jaxvae.errors import ArgumentError, refuse_below_zero
 
 _STREAMS = {"train": 0, "validation": 1, "test": 2}
@@ -34,7 +34,7 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
     """Healthy slices to train on, and test slices of which every second one has a lesion.
 
     Lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern of equal mean brightness) and
-    `mass` (as bright as tissue; it pushes its surroundings aside). `lesions.change` defines their masks; masks of
+    `mass` (as bright as tissue; it pushes its surroundings aside). `drawn_lesions.change` defines their masks; masks of
     healthy slices are empty. No two slices share a subject. A threshold on brightness does not find the lesions: fluid
     is brighter than bright lesions, and the background is darker than dark ones.
 
@@ -52,7 +52,7 @@ def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, v
     if not 0 <= validation <= 1:
         raise ArgumentError("validation", validation, "must be a fraction of the training slices, from 0 to 1")
     # Healthy slices alternate with lesions, so that the first test slices show every kind.
-    kinds = [kind for sick in lesions.KINDS for kind in ("healthy", sick)]
+    kinds = [kind for sick in drawn_lesions.KINDS for kind in ("healthy", sick)]
     return Splits(
         train=_dataset("train", ["healthy"] * train, size, seed),
         validation=_dataset("validation", ["healthy"] * round(validation * train), size, seed),
@@ -109,11 +109,11 @@ def _draw(split: str, kind: str, index: np.ndarray, size: int, seed: int) -> tup
     else:
         # A lesion has a separate stream, so that the brain around it is the same as without it.
         streams = [np.random.default_rng((seed, _STREAMS[split], i, 1)) for i in index]
-        uniforms = np.stack([stream.random(lesions.COUNT, dtype=np.float32) for stream in streams])
-        lesion = lesions.from_uniforms(uniforms)
-        came_from = lesions.push(lesion, p, q) if kind == "mass" else (p, q)
+        uniforms = np.stack([stream.random(drawn_lesions.COUNT, dtype=np.float32) for stream in streams])
+        lesion = drawn_lesions.from_uniforms(uniforms)
+        came_from = drawn_lesions.push(lesion, p, q) if kind == "mass" else (p, q)
         brightness, inside = brain.tissue(subjects, *came_from, blend)
-        brightness, mask = lesions.change(kind, lesion, p, q, brightness, blend)
+        brightness, mask = drawn_lesions.change(kind, lesion, p, q, brightness, blend)
     return _acquire(subjects.bias, brightness, inside, noise, size), mask & inside
 
 

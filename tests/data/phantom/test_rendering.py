@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from jaxvae.data import phantom
 from jaxvae.data.dataset import Dataset, Splits
-from jaxvae.data.phantom import brain, lesions, rendering
+from jaxvae.data.phantom import brain, drawn_lesions, rendering
 from jaxvae.errors import InputError
 
 
@@ -99,7 +99,7 @@ def test_load_returns_the_documented_splits(splits: Splits):
     train, validation, test = splits.train, splits.validation, splits.test
     assert (len(train), len(validation), len(test)) == (400, 40, 160)
     assert (train.names[17], validation.names[3], test.names[3]) == ("train/00017", "validation/00003", "test/00003")
-    assert [test.kinds.count(kind) for kind in ("healthy", *lesions.KINDS)] == [80, 20, 20, 20, 20]
+    assert [test.kinds.count(kind) for kind in ("healthy", *drawn_lesions.KINDS)] == [80, 20, 20, 20, 20]
     np.testing.assert_array_equal(train.images[:5], phantom.slices(5, seed=3))
     for part in (train, validation, test):
         assert part.groups == part.names
@@ -128,8 +128,8 @@ def test_masks_of_bright_and_dark_lesions_hold_changed_pixels(kind: str, sign: i
     change, mask = sign * (splits.test.images - twins)[index], masks_of(splits.test)[index]
     # The bias field scales changes by at most a half in either direction; rectified noise adds a little.
     assert change[mask].min() > 0
-    assert change[mask].mean() > 2 * lesions.VISIBLE
-    assert np.abs(change[~mask]).max() < 1.5 * lesions.VISIBLE
+    assert change[mask].mean() > 2 * drawn_lesions.VISIBLE
+    assert np.abs(change[~mask]).max() < 1.5 * drawn_lesions.VISIBLE
     far = ~gaussian_filter(mask.astype(np.float32), (0, 3, 3, 0)).astype(bool)
     assert not change[far].any()
 
@@ -142,9 +142,9 @@ def test_textures_and_masses_change_the_image_inside_their_mask(kind: str, split
     assert np.median(change[mask]) > 0.03
 
 
-def some_lesions(count: int) -> tuple[lesions.Lesions, np.ndarray, np.ndarray]:
+def some_lesions(count: int) -> tuple[drawn_lesions.Lesions, np.ndarray, np.ndarray]:
     """Lesions, and the pixels of a 200 x 200 image that the brain fills."""
-    lesion = lesions.from_uniforms(np.random.default_rng(0).random((count, lesions.COUNT)))
+    lesion = drawn_lesions.from_uniforms(np.random.default_rng(0).random((count, drawn_lesions.COUNT)))
     p, q = (np.tile(axis.astype(np.float64), (count, 1)) for axis in brain.grid(200))
     return lesion, p, q
 
@@ -152,16 +152,16 @@ def some_lesions(count: int) -> tuple[lesions.Lesions, np.ndarray, np.ndarray]:
 def test_a_texture_keeps_the_mean_brightness():
     lesion, p, q = some_lesions(5)
     brightness = 0.4 + 0.3 * np.sin(9 * p) * np.cos(7 * q)
-    changed, mask = lesions.change("texture", lesion, p, q, brightness, 0.04)
+    changed, mask = drawn_lesions.change("texture", lesion, p, q, brightness, 0.04)
     np.testing.assert_allclose(changed.sum(axis=1), brightness.sum(axis=1), rtol=1e-9)
     assert np.abs(changed - brightness)[mask].mean() > 0.05
 
 
 def test_a_mass_moves_tissue_outwards_without_folding_it():
     lesion, p, q = some_lesions(8)
-    came_p, came_q = lesions.push(lesion, p, q)
+    came_p, came_q = drawn_lesions.push(lesion, p, q)
     moved = np.hypot(p - came_p, q - came_q)
-    _, mask = lesions.change("mass", lesion, p, q, np.full_like(p, 0.4), 0.04)
+    _, mask = drawn_lesions.change("mass", lesion, p, q, np.full_like(p, 0.4), 0.04)
 
     assert not moved[p**2 + q**2 > 1].any(), "the outline of the brain stays"
     distance, before = (np.hypot(a - lesion.p, b - lesion.q) for a, b in ((p, q), (came_p, came_q)))
