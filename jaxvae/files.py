@@ -80,7 +80,8 @@ def claim(
             write_json(path, settings)
             return None
         raise InputError(f"{directory}: exists and is not {what} (no {note} in it); name a new folder")
-    return read_json(path, way_out="remove that folder and start again, or name a new one")
+    way_out = "name a new folder" if beside_others else "remove that folder and start again, or name a new one"
+    return read_json(path, way_out=way_out)
 
 
 def refuse_other_settings(
@@ -108,8 +109,13 @@ def refuse_other_settings(
     """
     changed = [name for name in (now if names is None else names) if before.get(name) != now[name]]
     if changed:
-        words = "; ".join(f"{name} {_named(before.get(name))}, now {_named(now[name])}" for name in changed[:3])
+        words = "; ".join(f"{name} {_shown(before.get(name))}, now {_shown(now[name])}" for name in changed[:3])
         raise InputError(f"{directory}: was made with {words}; {way_out}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 @contextmanager

@@ -19,7 +19,7 @@ MODULES = {
 # From the ground to the roof: a module imports from its own group and from those before it.
 GROUPS = (
     ("errors", "types"),
-    ("files", "json_files", "progress", "machine", "rendezvous", "ops", "metrics"),
+    ("files", "progress", "machine", "rendezvous", "ops", "metrics"),
     ("models",),
     ("objectives",),
     ("train", "scores", "augment", "parity", "sharding", "population"),

@@ -12,7 +12,7 @@ import tyro
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import shortened, with_flags
 from jaxvae.errors import InputError, command, counted, refuse_unless, refuse_unless_positive
-from jaxvae.scores import MAPS
+from jaxvae.scores import DEFAULT_MAPS, MAPS
 
 if TYPE_CHECKING:
     from jaxvae.runs.run import Run
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 else:
     MapName = tyro.extras.literal_type_from_choices(MAPS)
 
-DEFAULT_MAPS = ("elbo_grad", "combi", "rec_error", "kl_grad", "rec_grad")
 # Not a docstring, because tyro keeps the line breaks of docstrings.
 MAPS_HELP = (
     "which maps, also combi_smoothed, combi_nll, combi_sum. Overlay and mask show the first. ELBO-Grad has the highest "

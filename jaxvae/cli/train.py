@@ -90,9 +90,11 @@ def repeated(words: Sequence[str]) -> Train | None:
     dropped = {
         "--epochs": ("steps",),
         "--steps": ("epochs",),
-        "--model": ("features", "hidden_size", "latent_size", "learning_rate"),
+        "--model": ("features", "hidden_size", "latent_size", "learning_rate", "arithmetic"),
         "--schedule": ("decay_epochs", "decay_rate"),
     }
+    if typed.get("--model") == of_run.model:
+        del dropped["--model"]
     left_out = {name for flag in typed for name in dropped.get(flag, ())}
     if "--data" in typed:
         source = replace(source, data=typed["--data"])

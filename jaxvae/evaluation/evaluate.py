@@ -73,6 +73,8 @@ def evaluate(
     in_memory = isinstance(dataset, Dataset)
     if in_memory and save:
         raise ArgumentError("save", save, "only goes with a folder of images")
+    if in_memory and len(dataset) == 0:
+        raise InputError("dataset: holds no image; give at least one")
     run, other = run_images.at_hand(run, None if in_memory or dataset is None else Path(dataset))
     own = lru_cache(lambda: run_images.open_own(run))
     if dataset is None:

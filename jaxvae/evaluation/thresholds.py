@@ -45,7 +45,8 @@ def write_healthy_stats(run: Run, splits: Splits) -> HealthyStats:
         return stored
     stats = HealthyStats(validation_thresholds(run, splits.validation), intensity_ranges(splits.train.images))
     with contextlib.suppress(InputError):  # A shared run may be read-only.
-        trained_on.write(run, splits)
+        if not (run.run_dir / trained_on.FILE).is_file():
+            trained_on.write(run, splits)
         healthy_stats.write(run, stats)
     return stats
 

@@ -101,7 +101,6 @@ def claim(run_dir: Path, config: Config) -> None:
                 (run_dir / name).unlink(missing_ok=True)
             files.write_json(run_dir / "config.json", config)
         return
-    _refuse_length(run_dir, there, config)
     before, now = {"augment": "none"} | files.flat(there), files.flat(config)
     same = same_images(there, config)
     # The settings of the images first, because the others depend on the images too. The folder may have moved.
@@ -113,8 +112,10 @@ def claim(run_dir: Path, config: Config) -> None:
         way_out = "bring those back to continue it, or name a new folder"
         raise InputError(f"{run_dir}: was made from other images than there are now in {now['data.data']}; {way_out}")
     free = ("jaxvae", "epochs", "steps", *of_data, "data.data", "images.contents", *(IMAGES if named else ()))
-    rest = [name for name in now if name not in free]
+    rest = [name for name in now if name not in free and name != "train.decay_steps"]
     files.refuse_other_settings(run_dir, before, now, rest, way_out=way_out)
+    _refuse_length(run_dir, there, config)  # Before the steps of the decay, which depend on the length.
+    files.refuse_other_settings(run_dir, before, now, now.keys() & {"train.decay_steps"}, way_out=way_out)
     if there != config:
         files.write_json(run_dir / "config.json", config)
 

@@ -25,7 +25,7 @@ from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models.model import Model
 from jaxvae.parity import ARITHMETICS
 from jaxvae.progress import Bar
-from jaxvae.runs import capacity, checkpoint, signals
+from jaxvae.runs import capacity, checkpoint, signals, trained_on
 from jaxvae.runs import settings as run_settings
 from jaxvae.runs.config import Config, make_config, model_from_config, steps_per_epoch, total_steps
 from jaxvae.runs.run import Run, claim, load
@@ -69,7 +69,8 @@ def train_run(
       settings: all settings but the images; a run that is continued may only be given more epochs or steps.
       checkpoint_seconds: the least time between two checkpoints; one is always written at the end.
       stop: as of `train`.
-      finished: called with the run and its images once training has ended.
+      finished: called with the run and its images once training has ended, such as
+        `evaluation.thresholds.write_healthy_stats`, which keeps what scoring needs if the images are gone later.
       say: called with each line for the user.
 
     Raises:
@@ -88,7 +89,9 @@ def train_run(
         kinds.record_left_out(run_dir, splits)
         ending = train(run_dir, config, splits, checkpoint_seconds=checkpoint_seconds, stop=stop)
         if ending.finished:
-            finished(load(run_dir), splits)
+            run = load(run_dir)
+            trained_on.write(run, splits)
+            finished(run, splits)
     return ending
 
 
@@ -149,7 +152,7 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
             state, metrics = fit(model, train_config, hparams, state, images, steps=steps, **knobs)
             record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
-            if (step % epoch == 0 or step == total) and len(splits.validation):
+            if step % epoch == 0 and len(splits.validation):
                 record["validation_elbo"] = validation_elbo(model, state.params, splits.validation.images, hparams)
                 _refuse_nan(run_dir, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)

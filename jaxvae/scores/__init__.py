@@ -70,3 +70,5 @@ BASELINES = _by_name(
 )
 SCORES = PIXEL_SCORES | IMAGE_SCORES | BASELINES
 MAPS = tuple(PIXEL_SCORES)
+# The maps of a folder of images or volumes. Overlays and masks show the first.
+DEFAULT_MAPS = ("elbo_grad", "combi", "rec_error", "kl_grad", "rec_grad")

@@ -111,7 +111,8 @@ def _claim(out: Path, settings: Record, wanted: MapSettings) -> tuple[dict[str, 
     """Claim the folder. Returns images.json, and the records of the images that may be done, by name."""
     note = claim_maps_folder(out, NOTE, settings) or {}
     settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
-    if any(note.get(name) != value for name, value in settings.items()) or type(note.get("full_colour")) is not float:
+    same = all(note.get(name) == value for name, value in settings.items())
+    if not same or not isinstance(note.get("full_colour"), int | float):
         return settings, {}
     try:
         records = files.read_lines(out / "samples.jsonl", {"name": str})

@@ -13,7 +13,7 @@ from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run
-from jaxvae.scores import MAPS
+from jaxvae.scores import DEFAULT_MAPS
 from jaxvae.scores.batches import BATCH
 from jaxvae.scoring.healthy_stats import Ranges
 
@@ -21,7 +21,7 @@ from jaxvae.scoring.healthy_stats import Ranges
 class MapSettings(NamedTuple):
     """Which maps of a folder are written, and how."""
 
-    maps: Sequence[str] = MAPS  # overlays and masks show the first
+    maps: Sequence[str] = DEFAULT_MAPS  # overlays and masks show the first
     threshold: float | None = None  # of the masks, for the first map; None writes no masks
     ranges: Ranges | None = None  # of the training images, for warnings; None if unknown
     batch_size: int = BATCH
@@ -136,5 +136,5 @@ def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[st
         before = kinds.with_new_names(before)
         if before.get("folder") != settings.get("folder"):
             raise InputError(f"{out}: holds the maps of {before.get('folder')}; name another `out`")
-        files.refuse_other_settings(out, before, settings, way_out="name another `out`")
+        files.refuse_other_settings(out, files.flat(before), files.flat(settings), way_out="name another `out`")
     return before

@@ -58,6 +58,10 @@ def test_a_config_repeats_its_run(evaluated: Path, tmp_path: Path, refused, caps
     jax.tree.map(np.testing.assert_array_equal, one.params, two.params)
     assert main(["train", str(other), f"--config={evaluated}", "--steps", "3", "--model", "dense", "--beta", "2"]) == 0
     assert "3 steps" in capsys.readouterr().out
+    assert jaxvae.load(other).config["train"]["batch_size"] == 4
+    same, model = tmp_path / "same", json.loads((evaluated / "config.json").read_text())["model"]
+    assert main(["train", str(same), f"--config={evaluated}", "--steps", "3", "--model", "conv"]) == 0
+    assert jaxvae.load(same).config["model"] == model
     config = json.loads((other / "config.json").read_text())
     assert (config["model"]["name"], config["epochs"], config["steps"]) == ("DenseVAE", None, 3)
     assert (config["hparams"]["beta"], config["train"]["batch_size"]) == (2, 4)

@@ -83,6 +83,8 @@ def test_folders_with_other_files_are_left_alone(tmp_path: Path, kind: str) -> N
         ({"model": model_to_config(DENSE)}, 'model.name "ConvVAE", now "DenseVAE"'),
         ({"images": {"train": 11}}, "images.train 10, now 11"),
         ({"patience": 3}, "patience null, now 3"),
+        # Fewer steps in as many epochs.
+        ({"train": {**CONFIG["train"], "batch_size": 8}}, "train.batch_size 4, now 8"),
     ],
 )
 def test_another_configuration_is_refused_by_the_value(tmp_path: Path, change: dict, message: str) -> None:

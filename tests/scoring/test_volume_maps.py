@@ -248,7 +248,10 @@ def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
     assert main(["score", run, folder, "--out", str(tmp_path / "o"), "--maps", "combi"]) == 0
     capsys.readouterr()
     for arguments, message in [
-        ([folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"], "was made with maps"),
+        (
+            [folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"],
+            'was made with maps ["combi"], now ["rec_error"]',
+        ),
         ([folder, "--out", f"{folder}/o"], "lies within"),
         ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
