@@ -52,10 +52,10 @@ class Sweep:
     sweep: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SWEEP")]
     """the folder of the sweep: made if missing, continued if it holds one made with the same flags"""
     source: Source = field(default_factory=Source)
-    recipe: flags.Recipe = field(default_factory=flags.Recipe)
+    recipe: Annotated[flags.Recipe, tyro.conf.arg(name="settings")] = field(default_factory=flags.Recipe)
     axes: Axes = field(default_factory=Axes)
     runs_per_program: int = 8
-    """runs trained as one program: as many as fit on an accelerator; a killed sweep loses the program it was at"""
+    """number of runs in one program; on a GPU, as many as fit; a killed sweep repeats its current program"""
     distributed: Annotated[str, tyro.conf.arg(help=DISTRIBUTED)] = "off"
 
     def execute(self) -> None:

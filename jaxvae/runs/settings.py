@@ -35,7 +35,7 @@ class Recipe:
     batch_size: int | None = None
     """images per step"""
     schedule: Literal["constant", "cosine", "exponential", "step"] = "constant"
-    """of the learning rate; cosine falls to 0 at the last step"""
+    """learning-rate schedule; cosine falls to 0 at the last step"""
     warmup_epochs: float = 0.0
     """epochs over which the learning rate first rises from 0"""
     decay_epochs: float = 10.0
@@ -58,7 +58,7 @@ class Settings(Recipe):
     latent_size: int | None = None
     """dimensions of the latent"""
     learning_rate: float | None = None
-    """of Adam"""
+    """learning rate of Adam"""
     beta: float = 1.0
     """weight of the KL term"""
     log_scale: float = 0.0

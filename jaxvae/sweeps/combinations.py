@@ -21,7 +21,7 @@ class Axes:
     seed: tuple[int, ...] = (0, 1, 2)
     """axis: random seed of the initial weights, the order of the images and the noise"""
     learning_rate: tuple[float, ...] | None = None
-    """axis: of Adam"""
+    """axis: learning rate of Adam"""
     beta: tuple[float, ...] = (1.0,)
     """axis: weight of the KL term"""
     log_scale: tuple[float, ...] = (0.0,)
@@ -33,7 +33,7 @@ class Axes:
     scaling: tuple[int, ...] | None = None
     """axis, fashion_mnist only: how often each image is stacked (the paper's input scaling)"""
     size: tuple[int, ...] | None = None
-    """axis: pixels in height and width to resize to; each size is compiled separately"""
+    """axis: side of the square images in pixels, one size per value; each size is compiled separately"""
     width: tuple[float, ...] | None = None
     """axis: factor of the features or of the hidden size; each is compiled separately"""
 
