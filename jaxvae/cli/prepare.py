@@ -31,8 +31,8 @@ class Prepare:
     layout: Literal[
         "auto", "hcp", "brats2023", "brats2024goat", "brats2024rt", "bids", "brats2017", "isles2015", "ixi"
     ] = "auto"
-    """where the scans and their masks are; auto takes the first layout that fits, else every volume without masks;
-    brats2017 is also for 2018 to 2021, brats2023 for 2024"""
+    """where the scans and their masks are; auto uses the first layout that fits; if none fits, it reads all volumes and
+    no masks; brats2017 is also for 2018 to 2021, brats2023 for 2024"""
     modality: Annotated[str | None, flags.optional("NAME", "T2, for ixi T1, for brats2024rt t1c")] = None
     """which scan of each patient, in the layout's spelling: t2, flair, T1w"""
     images: Annotated[str | None, flags.optional("PATTERN", "by the layout")] = None
@@ -40,9 +40,11 @@ class Prepare:
     brains: Annotated[str | None, flags.optional("PATTERN", "by the layout, else computed from the scan")] = None
     """where the brain masks are; {0}, {1} stand for the matches of the stars in --images: 'masks/{0}_brain.nii.gz'"""
     lesions: Annotated[str | None, flags.optional("PATTERN", "by the layout")] = None
-    """where the lesion masks are, in the same way; without them all scans count as healthy"""
+    """where the lesion masks are, such as 'masks/{0}_lesion.nii.gz' ({0}, {1} stand for the matches of the stars
+    in --images); without them all scans count as healthy"""
     patients: Annotated[str | None, flags.optional("PATTERN", "by the layout, else guessed")] = None
-    """the patient of a scan, in the same way: '{0}'; splits keep the scans of a patient together"""
+    """the patient of a scan, such as '{0}' ({0}, {1} stand for the matches of the stars in --images); splits keep the
+    scans of a patient together"""
     size: int = 64
     """pixels in height and width of a slice; the paper's is 64"""
     normalise: Literal["zscore", "robust", "none"] = "zscore"

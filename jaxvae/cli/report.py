@@ -19,7 +19,7 @@ class Report:
     other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test images")] = None
     """the other images that it was evaluated on"""
     cases: int = 2
-    """images of each kind in the panels: the best, the median and the worst; in the viewer, volumes in all"""
+    """images per kind in the panels, for each of best, median and worst; number of scans in the viewer"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN, or RUN/on/NAME for a folder NAME")] = None
     """where to write report/; the results are read there too if `evaluate` wrote them there"""
 

@@ -57,7 +57,7 @@ class Score:
         float | None,
         flags.optional("FLOAT", "the value that 1 % of the run's healthy validation pixels or voxels reach"),
     ] = None
-    """of the masks: pixels of the first map are anomalous from this value on"""
+    """mask threshold: pixels of the first map at or above this value are anomalous"""
     images: Annotated[str | None, flags.optional("PATTERN", "every volume in the folder and below")] = None
     """volumes only: where the scans are below the folder, such as '**/*_flair.nii.gz'"""
     brains: Annotated[str | None, flags.optional("PATTERN", "found in each scan")] = None

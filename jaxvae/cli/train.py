@@ -38,7 +38,7 @@ class Train:
     checkpoint_seconds: float = 30.0
     """least time between two checkpoints; one is always written at the end"""
     config: Annotated[Path | None, flags.optional("RUN/config.json", "none")] = None
-    """repeat another run: all its settings, but those given by other flags"""
+    """repeat another run: all its settings, except those given as flags"""
 
     def execute(self) -> bool:
         """Train. Returns False if a signal stopped it, so that the same command can continue it."""
