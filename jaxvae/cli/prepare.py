@@ -40,8 +40,8 @@ class Prepare:
     brains: Annotated[str | None, flags.optional("PATTERN", "by the layout, else computed from the scan")] = None
     """where the brain masks are; {0}, {1} stand for the matches of the stars in --images: 'masks/{0}_brain.nii.gz'"""
     lesions: Annotated[str | None, flags.optional("PATTERN", "by the layout")] = None
-    """where the lesion masks are, such as 'masks/{0}_lesion.nii.gz' ({0}, {1} stand for the matches of the stars
-    in --images); without them all scans count as healthy"""
+    """where the lesion masks are, such as 'masks/{0}_lesion.nii.gz' ({0}, {1} stand for the
+    matches of the stars in --images); without them all scans count as healthy"""
     patients: Annotated[str | None, flags.optional("PATTERN", "by the layout, else guessed")] = None
     """the patient of a scan, such as '{0}' ({0}, {1} stand for the matches of the stars in --images); splits keep the
     scans of a patient together"""
