@@ -1,6 +1,6 @@
 """Tumours in FLAIR slices: trained on tumour-free slices of other patients (TCGA-LGG, the `kaggle_3m` layout).
 
-    python -m experiments.lgg_flair --data DIR          # the folder of patients; 8 minutes on two cores
+    python -m experiments.lgg_flair --data DIR          # the folder of patients; 6 minutes of training on two cores
 
 The paper's brain network with z 256 on 64x64 pixels, z-scored per image, with Adam 3e-4 and batch 32, at two decoder
 scales. Training stops early on the ELBO of tumour-free slices of validation patients. Patients are split once; seeds
