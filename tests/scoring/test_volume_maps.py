@@ -250,7 +250,7 @@ def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
     for arguments, message in [
         (
             [folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"],
-            'was made with maps ["combi"], now ["rec_error"]',
+            'made with maps ["combi"], now ["rec_error"]',
         ),
         ([folder, "--out", f"{folder}/o"], "lies within"),
         ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
