@@ -1,4 +1,6 @@
-"""Unsupervised anomaly localisation with variational auto-encoders (Zimmerer et al., MICCAI 2019), in JAX.
+"""Unsupervised anomaly localisation with variational auto-encoders in JAX.
+
+Zimmerer et al., MICCAI 2019.
 
     state = init(model, config, hparams, key)
     state, metrics = fit(model, config, hparams, state, healthy_images, steps=10_000)

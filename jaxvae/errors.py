@@ -1,4 +1,4 @@
-"""InputError, raised for anything the user can fix; and errors of disks and memory."""
+"""InputError, raised for anything the user can fix; disk and memory errors."""
 
 import dataclasses
 import errno
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """An error in what the user gave: a file, an argument, a folder, a value in the data.
+    """An error that the user can fix: in a file, an argument, a folder or data.
 
     Its message is one line: what was given, what is wrong, what to do. The command prints that line and exits with code
     2. Any other exception is a defect of jaxvae and keeps its traceback.
@@ -55,7 +55,7 @@ def refuse_below_zero(name: str, value: float) -> None:
 
 
 def refuse_unless(fits: bool, given: Any, names: Iterable[str], where: str) -> None:
-    """Raise ArgumentError if a setting without effect is given: `size=8: only goes with WHERE`.
+    """Raise ArgumentError for a setting without effect: `only goes with WHERE`.
 
     Args:
       fits: whether the settings have an effect; then nothing is checked.
@@ -100,7 +100,7 @@ def command(*words: object, **arguments: object) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why an operation failed, in one line: the message of its exception, or the name of its class.
+    """Why an operation failed, in one line; never empty.
 
     >>> reason(OSError(errno.ENOENT, "No such file or directory", "scan.nii"))
     'No such file or directory'
@@ -136,7 +136,10 @@ def cannot_be_written(path: object, error: BaseException) -> InputError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. XLA has no class for it, and TensorStore uses the same text for a full disk."""
+    """Whether memory ran out, which XLA reports only in the error's text.
+
+    TensorStore uses the same text for a full disk.
+    """
     if isinstance(error, MemoryError) or system_error(error) == errno.ENOMEM:
         return True
     return "RESOURCE_EXHAUSTED" in str(error) and system_error(error) is None

@@ -1,4 +1,7 @@
-"""Atomic file writing, locks, claiming output folders, and checked JSON. A file appears whole or not at all."""
+"""Atomic file writing, locks, claiming output folders, and checked JSON.
+
+A file appears whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 def claim(
     directory: Path, note: str, settings: Mapping[str, Any], *, what: str, beside_others: bool = False
 ) -> dict[str, Any] | None:
-    """Claim an output folder by a note, a JSON file in it that records the settings of what the folder holds.
+    """Claim an output folder by a JSON file in it that records its settings.
 
     A missing or empty folder is made and gets the note. Hidden files do not count. Commands that continue earlier work
     compare the note that is returned with their settings (`refuse_other_settings`).
@@ -120,7 +123,7 @@ def _shown(value: Any) -> str:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Lock a folder, made if missing, against other processes. A folder that is empty at the end is removed.
+    """Lock a folder against other processes; it is made, and removed if empty.
 
     Processes of other machines are kept out too where the file system supports locks.
 
@@ -168,7 +171,7 @@ def clear_all_parts(directory: Path) -> None:
 
 
 def identity(path: Path) -> list[Any]:
-    """The identity of a file as JSON values: real path, size and time of the last change.
+    """The identity of a file as JSON values: real path, size and time.
 
     The real path does not depend on how the file was named or on links.
     """
@@ -177,7 +180,7 @@ def identity(path: Path) -> list[Any]:
 
 
 def below(directory: Path, name: str) -> Path:
-    """The path of a result below a folder. Raises InputError if the name is absolute or contains `..`."""
+    """The path of a result below a folder. Raises InputError if it leads out."""
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise InputError(f"{name!r}: leads out of the output folder {directory}; rename it")
     return directory / name
@@ -190,7 +193,7 @@ def write(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file that every reader accepts. Raises ValueError if a value is NaN or infinity."""
+    """Write a JSON file. Raises ValueError if a value is NaN or infinite."""
     write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -200,7 +203,7 @@ def write_lines(path: str | os.PathLike[str], records: list[dict[str, Any]]) -> 
 
 
 def no_more_can_be_written(error: InputError) -> bool:
-    """Whether other files cannot be written either, because the disk is full or read-only, or a quota is used up."""
+    """Whether the disk is full or read-only, or a quota is used up."""
     cause = error.__cause__
     return cause is not None and system_error(cause) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -248,7 +251,7 @@ def read_lines(
 
 
 def open_array(path: str | os.PathLike[str], *, way_out: str = "restore it or remove it") -> np.ndarray:
-    """Memory-map the array in a .npy file. Arrays of Python objects, which are pickles, are refused.
+    """Memory-map the array in a .npy file. Pickles are refused.
 
     Raises:
       InputError: the file is missing, damaged, truncated, or holds Python objects.
@@ -278,7 +281,7 @@ def _record(content: bytes, name: str, facts: Mapping[str, Any], way_out: str) -
 
 
 def check(record: Any, name: str, facts: Mapping[str, Any], way_out: str) -> dict[str, Any]:
-    """Check that a record is an object that holds `facts`, as in `read_json`, and return it.
+    """Check that a record is an object with `facts`, as in `read_json`.
 
     Args:
       name: the record's name for the message.

@@ -1,4 +1,7 @@
-"""The `jaxvae` command. Flags are parsed before jax is imported, so that --help and typing errors answer at once."""
+"""The `jaxvae` command.
+
+Flags are parsed before jax is imported, so that --help and typing errors answer at once.
+"""
 
 from __future__ import annotations
 

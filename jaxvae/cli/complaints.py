@@ -47,7 +47,7 @@ def one_line(complaint: str, arguments: Sequence[str], known: Iterable[str]) -> 
 
 
 def as_typed(error: InputError, names: Collection[str]) -> str:
-    """The message of an error, with flags in place of the arguments that the library names.
+    """The message of an error, with flags in place of the library's arguments.
 
     >>> as_typed(ArgumentError("hold_out", 12, "leave it out, or `scaling`"), ["hold_out", "scaling"])
     '--hold-out 12: leave it out, or --scaling'

@@ -1,4 +1,4 @@
-"""The flags that `train` and `sweep` share, and the annotations of all flags for --help."""
+"""Flags that `train` and `sweep` share, and annotations of all flags."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ def flag(name: str) -> str:
 
 
 def optional(kind: str, default: str | None) -> Any:
-    """Annotation of a flag whose default is None: `--size INT  resize to N x N pixels (default: as they are)`."""
+    """Annotation of a flag whose default is None: `--size INT  resize ...`."""
     return tyro.conf.arg(metavar=kind, help_behavior_hint=default and f"(default: {default})")
 
 
@@ -33,7 +33,7 @@ def papers(name: str) -> str:
 
 
 def several(kind: str, default: str | None = None) -> Any:
-    """Annotation of a flag that takes several values: `--features INT ...`; `default` as in `optional`."""
+    """Annotation of a flag that takes several values: `--features INT ...`."""
     return optional(f"{kind} ...", default)
 
 

@@ -1,4 +1,4 @@
-"""`jaxvae sweep`: all combinations of settings, trained as populations, in one table."""
+"""`jaxvae sweep`: train all combinations of settings and rank them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

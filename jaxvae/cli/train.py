@@ -1,4 +1,4 @@
-"""`jaxvae train`: from healthy images to a run folder, continued by the same command."""
+"""`jaxvae train`: train a run on healthy images, or continue it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Train:
     """repeat another run: all its settings, except those given as flags"""
 
     def execute(self) -> bool:
-        """Train. Returns False if a signal stopped it, so that the same command can continue it."""
+        """Train. Returns False if a signal stopped it before the end."""
         settings.check(self.settings, self.source)
         # SIGTERM has the same effect from here on, whether training has begun or not.
         with signals.noted(signal.SIGTERM) as stop:
@@ -75,9 +75,9 @@ class Train:
 
 
 def repeated(words: Sequence[str]) -> Train | None:
-    """The settings of the run that `--config` names, as defaults of the other flags; None without that flag.
+    """The settings of the run that `--config` names; None without that flag.
 
-    Settings of the run that do not go with the other flags are left out.
+    They are the defaults of the other flags. Settings of the run that do not go with the other flags are left out.
     """
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     typed = {flag: value for flag, value in pairwise(words) if flag.startswith("--")}
@@ -104,7 +104,7 @@ def repeated(words: Sequence[str]) -> Train | None:
 
 
 def as_command(source: kinds.Source, given: settings.Settings) -> str:
-    """The command that trains a run, its folder left open: the flags that are not at their defaults.
+    """The command that trains a run: the flags that are not at their defaults.
 
     >>> as_command(kinds.Source(data="a b", size=(64,)), settings.Settings(features=(8, 16), beta=0.5))
     "jaxvae train RUN --data 'a b' --size 64 --features 8 16 --beta 0.5"

@@ -1,4 +1,7 @@
-"""Sources of images. Each module returns `dataset.Dataset` records and is imported on first use."""
+"""Sources of images.
+
+Each module returns `dataset.Dataset` records and is imported on first use.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

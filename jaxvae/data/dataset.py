@@ -1,4 +1,7 @@
-"""Dataset and Splits, the records of all data modules: images, labels, masks, names; splits by group; fingerprints."""
+"""Dataset and Splits, the records of all data modules.
+
+They hold images, labels, masks and names. Splitting by group and fingerprints are here too.
+"""
 
 import hashlib
 import json
@@ -67,10 +70,11 @@ def fingerprint(splits: Splits) -> str:
 
 
 def sketches(images: np.ndarray) -> np.ndarray:
-    """[N, 3] float64: two weighted sums of each image's pixels and their norm, for images [N, H, W, C].
+    """Sketches of images [N, H, W, C]: [N, 3] float64, to recognise them.
 
-    The weights are fixed pseudorandom numbers, so different images have different sums. A hash would change with the
-    last bit of a float, and resized or normalised images differ by that much between processors.
+    A sketch is two weighted sums of the pixels and their norm. The weights are fixed pseudorandom numbers, so different
+    images have different sums. A hash would change with the last bit of a float, and resized or normalised images
+    differ by that much between processors.
     """
     count, height, width, channels = images.shape
     across, down = _weights(2 * width * channels).reshape(-1, 2), _weights(height)
@@ -85,7 +89,7 @@ def sketches(images: np.ndarray) -> np.ndarray:
 
 
 def contents(*parts: np.ndarray) -> list[float]:
-    """A sketch [3] of the pixels and the order of all images, [N, H, W, C] in each part."""
+    """A sketch [3] of the pixels and the order of all images of the parts."""
     found = np.concatenate([sketches(part) for part in parts])
     return [*(_weights(len(found)) @ found[:, :2]).tolist(), float(np.linalg.norm(found[:, 2]))]
 
@@ -96,7 +100,7 @@ def same_contents(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def same_fingerprint(one: Fingerprint | None, other: Fingerprint | None) -> bool | None:
-    """Whether two fingerprints are of the same images; None if one is missing, as in earlier versions."""
+    """Whether two fingerprints are of the same images; None if one is missing."""
     if one is None or other is None:
         return None
     return one == other or (is_sketch(one) and is_sketch(other) and same_contents(one, other))
@@ -108,7 +112,7 @@ def is_sketch(value: object) -> TypeGuard[list[float]]:
 
 
 def is_among(found: np.ndarray, sketched: np.ndarray) -> np.ndarray:
-    """[N] bool: whether each sketch, [N, 3], is of the same pixels as one of the others, [M, 3]."""
+    """[N] bool: whether each sketch, [N, 3], equals one of the others, [M, 3]."""
     order = sketched[np.argsort(sketched[:, 0])]
     reach = 2 * ROUNDING * found[:, 2]
     lows, highs = (np.searchsorted(order[:, 0], found[:, 0] + side * reach) for side in (-1, 1))
@@ -122,7 +126,7 @@ def _weights(count: int) -> np.ndarray:
 
 
 def take(dataset: Dataset, index: np.ndarray) -> Dataset:
-    """The images at `index` ([M] int or [N] bool) with their labels, masks, names, groups and kinds."""
+    """The images at `index` ([M] int or [N] bool) with all that belongs to them."""
     index = np.flatnonzero(index) if np.asarray(index).dtype == bool else np.asarray(index, dtype=np.int64)
     if np.array_equal(index, np.arange(len(dataset))):
         return dataset  # A copy could read a whole memory-mapped file.
@@ -140,9 +144,10 @@ def check_fraction(name: str, fraction: float) -> None:
 def set_aside(
     directory: str | Path, dataset: Dataset, name: str, fraction: float, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """(the rest, about `fraction` of the groups), drawn at random. No group is in both parts.
+    """Split at random into (the rest, about `fraction` of the groups).
 
-    With a fraction of 0 the second part is empty. Otherwise both parts hold at least one group.
+    No group is in both parts. With a fraction of 0 the second part is empty. Otherwise both parts hold at least one
+    group.
 
     Raises:
       InputError: there are fewer than two groups in `directory` for the fraction, the argument `name`.

@@ -1,4 +1,7 @@
-"""The kinds of data (phantom, fashion_mnist, images, volumes): how each is opened, and the settings it takes."""
+"""The kinds of data: how each is opened, and the settings it takes.
+
+They are phantom, fashion_mnist, images and volumes.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ class Kind:
 
 
 def kind_of(source: Source) -> Kind:
-    """The kind of a source. A folder is looked at: prepared volumes have a cache.json."""
+    """The kind of a source; prepared volumes are folders with a cache.json."""
     if source.data == "phantom" or source.data.startswith(PREFIX):
         return _kind(source.data, are_volumes=False)
     from jaxvae.data.volumes import cache
@@ -105,7 +108,9 @@ def open_splits(source: Source) -> Splits:
 
 
 def open_training(source: Source) -> Splits:
-    """Load the images of a source, checked for training: some are healthy, and all values are finite.
+    """Load the images of a source, with the checks for training.
+
+    Some images must be healthy, and all values finite.
 
     Raises:
       InputError: as `open_splits`, or the images cannot be trained on.
@@ -150,7 +155,7 @@ def preparation(source: Source) -> Preparation:
 
 
 def to_config(source: Source) -> dict[str, Any]:
-    """A source as JSON values. Folders are absolute, so that a run can be continued from anywhere."""
+    """A source as JSON values, with absolute folders."""
     folder, prefix = folder_of(source), PREFIX if source.data.startswith(PREFIX) else ""
     return {
         **asdict(source),
@@ -161,7 +166,7 @@ def to_config(source: Source) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Source:
-    """The source that `to_config` wrote. Raises InputError if another version of jaxvae wrote it."""
+    """The source that `to_config` wrote. Raises InputError for other versions."""
     problem = "config.json: its data are not as this version writes them"
     files.check(config, problem, FACTS, "train again")
     size = [config["size"]] if isinstance(config["size"], int) else config["size"]
@@ -175,7 +180,7 @@ def from_config(config: dict[str, Any]) -> Source:
 
 
 def describe(source: Source, splits: Splits) -> dict[str, Any]:
-    """The entries of config.json that say which images a run uses: `data`, `volumes` and `images`."""
+    """The entries of config.json that say which images a run uses."""
     from jaxvae.data.dataset import contents, fingerprint
     from jaxvae.data.volumes import cache, slices
 
@@ -196,7 +201,7 @@ def describe(source: Source, splits: Splits) -> dict[str, Any]:
 
 
 def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
-    """The content of a config.json or plan.json with the names of this version: `learnt_from` is `image_names` now."""
+    """A config.json or plan.json with new names: `learnt_from` is `image_names`."""
     images = config.get("images")
     if not isinstance(images, dict) or "learnt_from" not in images:
         return config
@@ -205,15 +210,15 @@ def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint_of(config: Mapping[str, Any]) -> Fingerprint | None:
-    """The fingerprint of a run's images: the hash of its volumes, or `images.contents`; None in earlier versions."""
+    """The fingerprint of a run's images; None in earlier versions."""
     volumes = config.get("volumes")
     return volumes.get("hash") if volumes else config.get("images", {}).get("contents")
 
 
 def same_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool | None:
-    """Whether two configurations have the same training and validation images, whatever their folders.
+    """Whether two configurations have the same training and validation images.
 
-    None if that is unknown: runs of earlier versions have a fingerprint of the names only.
+    Their folders may differ. None if that is unknown: runs of earlier versions have a fingerprint of the names only.
     """
     from jaxvae.data.dataset import same_fingerprint
 
@@ -221,7 +226,7 @@ def same_images(there: Mapping[str, Any], here: Mapping[str, Any]) -> bool | Non
 
 
 def record_left_out(directory: Path, splits: Splits) -> None:
-    """Write left_out.jsonl: the files of the source that are not used, with their reasons."""
+    """Write left_out.jsonl: the files that are not used, with their reasons."""
     path = directory / "left_out.jsonl"
     if splits.left_out or path.is_file():
         files.write_lines(path, list(splits.left_out))

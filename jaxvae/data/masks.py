@@ -9,7 +9,7 @@ PLATEAU = 0.1  # at least this fraction of a label's pixels have equal neighbour
 
 
 def binary(values: np.ndarray, *, lossy: bool = False) -> tuple[np.ndarray, str | None]:
-    """The positive pixels of a mask, and a notice if its values had to be thresholded.
+    """The positive pixels of a mask, and a notice if it had to be thresholded.
 
     Labels are positive above 0. Other values are positive from half of their range (which includes 0) upwards.
 

@@ -1,4 +1,4 @@
-"""Errors for files and folders that are missing, empty, or links to files that were not fetched."""
+"""Errors for files and folders that are missing or empty, and broken links."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from jaxvae.errors import InputError
 
 
 def is_dangling(path: Path) -> bool:
-    """Whether a path is a link to nothing, as git-annex and datalad leave for files that were not fetched."""
+    """Whether a path is a broken link, such as those that git-annex leaves."""
     return os.path.islink(path) and not os.path.exists(path)
 
 

@@ -1,4 +1,4 @@
-"""Intensities of images and volumes: bytes as fractions, z-score and robust normalization."""
+"""Intensities of images and volumes: z-score and robust normalization."""
 
 from typing import Literal, get_args
 
@@ -21,7 +21,9 @@ def as_float(images: np.ndarray) -> np.ndarray:
 
 
 def centre_and_spread(values: np.ndarray, *, robust: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The centre and the spread of values: normalization subtracts the first and divides by the second.
+    """The centre and the spread of values, for normalization.
+
+    Normalization subtracts the centre and divides by the spread.
 
     Args:
       values: [..., P] float64, P of at least 1.

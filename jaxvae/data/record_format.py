@@ -1,4 +1,7 @@
-"""The file format of tensorflow-datasets that works without TensorFlow and keeps every example."""
+"""array_record, the one file format of tensorflow-datasets that jaxvae uses.
+
+It works without TensorFlow and keeps every example.
+"""
 
 from typing import Any
 
@@ -8,7 +11,7 @@ FORMAT = "array_record"
 
 
 def checked(file_format: Any) -> str:
-    """The name of the file format that a builder is given, None for its default. Refuses all but array_record.
+    """The name of a builder's file format. Refuses all but array_record.
 
     >>> checked(None)
     'array_record'

@@ -1,4 +1,7 @@
-"""Resizing of images, masks and maps: averages over areas, linear interpolation, nearest pixels."""
+"""Resizing of images, masks and maps.
+
+They use averages over areas, linear interpolation, or nearest pixels.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ STRIP = 1 << 20  # samples that are resized at once
 
 
 def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["image", "mask"]) -> np.ndarray:
-    """Stretch or shrink [H, W, C] to [size, size, C], or to a size of (height, width).
+    """Resize [H, W, C] to [size, size, C], or to a size of (height, width).
 
     Each pixel of a resized image is the mean over its area in the old image, as float32, so the mean of the image
     stays. uint8 becomes 0..1, other types keep their unit. Each pixel of a resized mask takes the old value under its
@@ -42,7 +45,7 @@ def resize(image: np.ndarray, size: int | tuple[int, int], *, kind: Literal["ima
 
 
 def on_grid(map: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A map [h, w, C] of a prepared image on the grid (H, W) of the image that was prepared.
+    """A map [h, w, C] of a prepared image on the grid (H, W) of its image.
 
     >>> on_grid(np.array([[[0.0], [1.0]]], np.float32), (1, 4))[..., 0]
     array([[0.  , 0.25, 0.75, 1.  ]], dtype=float32)
@@ -59,7 +62,7 @@ def sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def along(axis: int, weights: scipy.sparse.csr_array, array: np.ndarray) -> np.ndarray:
-    """The product of a matrix with one axis of an array. The matrix is sparse, so BLAS starts no threads."""
+    """The product of a matrix with one axis of an array, without BLAS threads."""
     moved = np.moveaxis(array, axis, 0)
     product = weights @ np.ascontiguousarray(moved).reshape(len(moved), -1)
     return np.moveaxis(product.reshape(-1, *moved.shape[1:]), 0, axis)
@@ -67,7 +70,9 @@ def along(axis: int, weights: scipy.sparse.csr_array, array: np.ndarray) -> np.n
 
 @lru_cache(maxsize=128)
 def weights(size: int, length: int, *, areas: bool = False) -> scipy.sparse.csr_array:
-    """[size, length] float32, rows sum to 1: averages over areas to shrink, linear interpolation to enlarge.
+    """[size, length] float32: weights of resizing; each row sums to 1.
+
+    They average over areas to shrink and interpolate linearly to enlarge.
 
     With `areas`, the share of each old pixel in each new one is its weight for enlarging too.
     """

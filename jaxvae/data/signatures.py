@@ -56,7 +56,7 @@ _TEXTS = (
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its first bytes, None if unknown. Raises OSError if it cannot be opened."""
+    """The kind of a file by its first bytes, None if unknown. May raise OSError."""
     with path.open("rb") as file:
         head = file.read(512)
     for kind in KINDS:
@@ -85,7 +85,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatch(path: Path, *expected: str) -> Mismatch | None:
-    """How a file differs from the expected kinds. None if it does not, or its kind is unknown.
+    """How a file differs from the expected kinds; None if it does not.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "a.png")

@@ -35,7 +35,7 @@ class LabelledImages(NamedTuple):
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """The hash of prepared volumes, else the `contents` of images and masks: recognises images that have moved."""
+        """A hash or `contents` of the images; recognises images that have moved."""
         if self.volumes is not None:
             return self.volumes.hash
         masks = self.dataset.masks
@@ -52,7 +52,7 @@ def evaluate(
     out: Path | None = None,
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
-    """Compute the metrics of a run on labelled images, and write them if asked to: what `jaxvae evaluate` does.
+    """Compute the metrics of a run on labelled images: `jaxvae evaluate`.
 
     Args:
       dataset: labelled images; a folder of them, or of prepared volumes; None stands for the run's own test images.

@@ -1,4 +1,4 @@
-"""Tables of image metrics: one row per score, including the baselines without a model."""
+"""Tables of image metrics: one row per score, including the baselines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ PIXEL_BEST = {key: min if key == "fpr_at_tpr" else max for key in PIXEL_COLUMNS 
 
 
 def baseline_maps(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The maps of `scores.BASELINES`, which need no model, [N, H, W, 1] each, by name."""
+    """The maps of `scores.BASELINES` by name, [N, H, W, 1] each."""
     return {"brightness": brightness(images), "equalised_brightness": equalised_brightness(images)}
 
 
@@ -103,7 +103,7 @@ def sample_rows(
 
 
 def image_tables(run: Run, test: Dataset, scores: Scores, *, resamples: int = 1000) -> dict[str, Any]:
-    """The tables of pixels and of whole images, and what they were computed from, as in evaluation.json.
+    """The tables of pixels and of whole images, as in evaluation.json.
 
     Without healthy test images, or without anomalous ones, the metrics of whole images are None. The table of pixels
     needs masks with healthy and anomalous pixels, and is empty without them.
@@ -130,7 +130,7 @@ def image_tables(run: Run, test: Dataset, scores: Scores, *, resamples: int = 10
 
 
 def false_positives(scores: Scores, thresholds: Thresholds) -> list[Row]:
-    """For healthy images: the share of their pixels that each map marks at its thresholds.
+    """The share of healthy pixels that each map marks at its thresholds.
 
     Returns:
       Rows with `score` and `at_0.01`, one for each map that has thresholds.

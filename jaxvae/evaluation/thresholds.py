@@ -1,4 +1,4 @@
-"""Thresholds from healthy validation images: the score that 1 % or 5 % of healthy pixels reach.
+"""Thresholds that 1 % or 5 % of healthy validation pixels reach.
 
 They are computed when training ends and written to thresholds.json (`jaxvae.scoring.healthy_stats`), together with the
 intensity range of the training images. trained_on.jsonl (`jaxvae.runs.trained_on`) is written at the same time. A
@@ -33,7 +33,7 @@ MOST_VOXELS = 2**24  # of validation slices, whose maps are all in memory at onc
 
 
 def write_healthy_stats(run: Run, splits: Splits) -> HealthyStats:
-    """Compute and write the statistics of the healthy images, unless those of this checkpoint are written already.
+    """Compute and write the statistics of the healthy images, if missing.
 
     The work is bounded. A call that was killed can be repeated.
 
@@ -52,7 +52,7 @@ def write_healthy_stats(run: Run, splits: Splits) -> HealthyStats:
 
 
 def read_healthy_stats(run: Run, own_images: Callable[[], Splits]) -> HealthyStats:
-    """The stored statistics of the healthy images; computed now for a run of an earlier version.
+    """The statistics of the healthy images; computed for earlier versions.
 
     Args:
       own_images: reads the run's own images; only called if something is missing.
@@ -71,7 +71,7 @@ def read_healthy_stats(run: Run, own_images: Callable[[], Splits]) -> HealthySta
 
 
 def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None, str]:
-    """The value of a map that 1 % of the healthy validation pixels reach: pixels above it are marked in a mask.
+    """The threshold of masks: 1 % of healthy validation pixels reach it.
 
     For volumes, an evaluation may have computed it on the scan's own grid. That threshold is preferred.
 
@@ -91,7 +91,7 @@ def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None
 
 
 def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
-    """For each map, the thresholds that a share of the healthy validation pixels reach; no label is needed.
+    """For each map, the thresholds that a share of healthy pixels reach.
 
     For volumes, these are voxels of the validation slices inside the brain, at the model's resolution, and the
     baselines have thresholds too.

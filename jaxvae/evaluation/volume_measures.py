@@ -1,4 +1,4 @@
-"""Sufficient statistics of one volume (about 0.5 MB per score), so that volumes need not stay in memory.
+"""Sufficient statistics of one volume, about 0.5 MB per score.
 
 `volume_metrics` computes all tables from them. Only voxels inside a region count: the brain, or everything. Background
 inflates an AUROC, so each table has to name its region.
@@ -19,7 +19,7 @@ from jaxvae.metrics.lesions import Detection, as_volume_mask, bounding_box, comp
 
 
 class AtThreshold(NamedTuple):
-    """Counts for the prediction `score >= threshold` in one volume: voxels, voxels in lesions, and lesions."""
+    """Counts for `score >= threshold` in one volume: voxels and lesions."""
 
     threshold: float
     predicted: int
@@ -144,7 +144,7 @@ def write(path: Path, measures: Mapping[str, VolumeMeasure]) -> None:
 
 
 def read(path: Path) -> dict[str, VolumeMeasure]:
-    """Read the measures of one volume; empty if the file is missing, or damaged as after a loss of power."""
+    """Read the measures of one volume; empty if missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file) as content:
             arrays = dict(content)

@@ -1,4 +1,4 @@
-"""Tables of a run on volumes: on the scan's own grid, post-processed, and at the model's resolution.
+"""Tables of a run on volumes: on the scan's grid, and on the model's slices.
 
 Only voxels inside the brain count, except in the table with the background. On the scan's own grid the whole brain
 counts: maps are 0 in planes that were dropped, so a lesion there is missed. Thresholds come from healthy volumes that
@@ -212,7 +212,7 @@ def _measure_volume(
 
 
 def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
-    """The baselines on the scan's own grid, [X, Y, Z] each: the maps of `baseline_slices` for the whole brain."""
+    """The baselines on the scan's own grid, [X, Y, Z] each."""
     # Clipping prepares the scan for the model. It would remove the values that the baselines look for.
     slicing = replace(slicing_of(run), clip=None, percentiles=None)
     inside = slices.normalised(cut.volume.voxels[cut.brain], slicing)
@@ -224,7 +224,7 @@ def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
 
 
 def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
-    """The baselines of slices x: |x|, and the share of the brain that is no brighter than x.
+    """The baselines of slices x: |x|, and the share of the brain up to x.
 
     Normalised x is 0 in the middle of the brain's values, so |x| finds dark lesions too; the rank finds bright ones.
     At the model's resolution x is the model's input, clipped if its slices are.
@@ -242,7 +242,7 @@ def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndar
 def measure_slices(
     opened: Cache, dataset: Dataset, maps: Mapping[str, np.ndarray], thresholds: Thresholds, settings: VolumeSettings
 ) -> list[VolumeMeasure]:
-    """The measures of each volume that has slices in a data set, over the brain in those slices.
+    """The measures of each volume in a data set, over the brain in its slices.
 
     Args:
       opened: the prepared volumes of the slices `dataset`.

@@ -1,4 +1,4 @@
-"""Baseline scores without a model: brightness and equalised brightness of the image.
+"""Baseline scores without a model: brightness and equalised brightness.
 
 Every trained model should beat them. On FLAIR images, equalised brightness finds multiple-sclerosis lesions better than
 many trained networks (Meissen et al. 2021, Challenging current semi-supervised anomaly segmentation methods for brain
@@ -29,7 +29,7 @@ def brightness(images: np.ndarray) -> np.ndarray:
 
 
 def equalised_brightness(images: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Brightness after equalising each image's histogram: the fraction of its foreground that is at most as bright.
+    """Brightness after equalising the histogram of each image's foreground.
 
     rank / n, with the rank of x (averaged over channels) among the image's n foreground pixels, 1 for the darkest. Ties
     get their mean rank. Ranks are of x, not |x|, so dark pixels stay dark after a z-score. Background is 0, foreground

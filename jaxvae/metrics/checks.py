@@ -6,7 +6,7 @@ from jaxvae.errors import InputError
 
 
 def checked(scores: np.ndarray, labels: np.ndarray, name: str = "labels") -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of `paired`, if the labels have both classes. `name` is what errors call the labels."""
+    """The arrays of `paired`, if both classes occur; `name` is for errors."""
     scores, labels = paired(scores, labels, name)
     if labels.all() or not labels.any():
         missing = "healthy (False)" if labels.any() else "anomalous (True)"
@@ -25,7 +25,7 @@ def paired(scores: np.ndarray, labels: np.ndarray, name: str = "labels") -> tupl
 
 
 def as_scores(scores: np.ndarray) -> np.ndarray:
-    """Scores as float32, or float64 if their dtype needs it; they must be finite and not empty."""
+    """Scores as float32 or float64; they must be finite and not empty."""
     scores = np.asarray(scores)
     dtype = next((dtype for dtype in (np.float32, np.float64) if np.can_cast(scores.dtype, dtype)), None)
     if dtype is None:
@@ -44,7 +44,7 @@ def as_scores(scores: np.ndarray) -> np.ndarray:
 
 
 def as_bool(array: np.ndarray, name: str) -> np.ndarray:
-    """The array, which must be bool: integers such as 0 and 255 would be used as indices."""
+    """The array, which must be bool: integers would be used as indices."""
     array = np.asarray(array)
     if array.dtype != bool:
         raise InputError(f"{name} has dtype {array.dtype}: must be bool, for example {name} > 0")

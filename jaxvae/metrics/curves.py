@@ -9,7 +9,7 @@ from jaxvae.metrics.ranking import counts_at, sorted_by_class
 
 
 class RocCurve(NamedTuple):
-    """[K] each, from the strictest threshold, which is infinite and predicts nothing, to the loosest."""
+    """ROC curve, [K] each, from the strictest threshold (infinite) to the loosest."""
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
@@ -17,7 +17,10 @@ class RocCurve(NamedTuple):
 
 
 class PrCurve(NamedTuple):
-    """[K] each, from the strictest threshold, the highest score, to the loosest; draw it as steps (`steps-pre`)."""
+    """Precision-recall curve, [K] each, from the highest threshold to the lowest.
+
+    Draw it as steps (`steps-pre`).
+    """
 
     recall: np.ndarray
     precision: np.ndarray
@@ -50,7 +53,7 @@ def roc_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> 
 
 
 def pr_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> PrCurve:
-    """Precision-recall curve at up to `points` thresholds, chosen as in `roc_curve`; arguments as there.
+    """Precision-recall curve at up to `points` thresholds, as `roc_curve`.
 
     The curve begins at the highest score, without an invented point at a recall of 0. It ends at a recall of 1, where
     the precision is the fraction of anomalous pixels.
@@ -64,7 +67,7 @@ def pr_curve(scores: np.ndarray, labels: np.ndarray, *, points: int = 1000) -> P
 
 
 def evenly_ranked(ascending: np.ndarray, count: int) -> np.ndarray:
-    """`count` elements at evenly spaced ranks of a sorted array, with both ends; all if it has fewer."""
+    """`count` elements of a sorted array at evenly spaced ranks, with both ends."""
     ranks = np.linspace(0, ascending.size - 1, min(ascending.size, count))
     return ascending[np.round(ranks).astype(np.int64)]
 

@@ -1,8 +1,8 @@
-"""Metrics from histograms, for scores that do not fit into memory. Histograms of several hosts are added to merge them.
+"""Metrics from histograms, for scores that do not fit into memory.
 
-A histogram is [2, B] int64, healthy pixels per bin in row 0 and anomalous pixels in row 1. A metric is that of the
-scores rounded to their bins. Its bounds hold for the scores themselves, for any order inside the bins, ties included;
-a bin with pixels of one class does not widen them.
+Histograms of several hosts are added to merge them. A histogram is [2, B] int64, healthy pixels per bin in row 0 and
+anomalous pixels in row 1. A metric is that of the scores rounded to their bins. Its bounds hold for the scores
+themselves, for any order inside the bins, ties included; a bin with pixels of one class does not widen them.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _DROPPED_BITS = 12
 
 
 class Estimate(NamedTuple):
-    """The metric of the scores rounded to their bins, and bounds of the metric of the scores themselves."""
+    """The metric of scores rounded to bins, and bounds of the exact metric."""
 
     value: float
     low: float
@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def histogram(scores: np.ndarray, labels: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Counts of healthy and anomalous pixels in the bins between `edges`; add two to merge them.
+    """Counts of healthy and anomalous pixels between `edges`; add two to merge.
 
     All scores count: the first bin is everything below the first edge, the last bin everything from the last edge up.
 
@@ -63,7 +63,9 @@ def histogram(scores: np.ndarray, labels: np.ndarray, edges: np.ndarray) -> np.n
 
 
 def float_bins(scores: np.ndarray) -> np.ndarray:
-    """The bin of each score, the leading 20 bits of its float32, for histograms whose range is not known beforehand.
+    """The bin of each score: the leading 20 bits of its float32.
+
+    They are for histograms whose range is not known beforehand.
 
     Bins ascend with the scores, through 0 as well, and none is wider than 2^-11 of its scores. On brain volumes, the
     largest errors were 3e-7 for AUROC, 1e-4 for the average precision and 4e-5 for the best Dice. The lower edge of a
@@ -84,7 +86,9 @@ def float_bins(scores: np.ndarray) -> np.ndarray:
 
 
 def float_edges(bins: np.ndarray) -> np.ndarray:
-    """The lower edge of each bin of `float_bins`: bin i holds float_edges(i) <= score < float_edges(i + 1).
+    """The lower edge of each bin of `float_bins`.
+
+    Bin i holds float_edges(i) <= score < float_edges(i + 1).
 
     >>> float_edges(float_bins(np.array([1.0004], dtype=np.float32)) + np.array([0, 1], dtype=np.int32)).tolist()
     [1.0, 1.00048828125]
@@ -93,7 +97,9 @@ def float_edges(bins: np.ndarray) -> np.ndarray:
 
 
 def histogram_auroc(counts: np.ndarray) -> Estimate:
-    """AUROC of binned scores; the bounds are value -+ sum_i healthy_i anomalous_i / (2 healthy anomalous).
+    """AUROC of binned scores, with bounds.
+
+    The bounds are value -+ sum_i healthy_i anomalous_i / (2 healthy anomalous).
 
     Args:
       counts: [2, B], healthy and anomalous pixels per bin, bins ascending.
@@ -112,7 +118,7 @@ def histogram_auroc(counts: np.ndarray) -> Estimate:
 
 
 def histogram_average_precision(counts: np.ndarray) -> Estimate:
-    """Average precision of binned scores; arguments and errors as for `histogram_auroc`.
+    """Average precision of binned scores; see `histogram_auroc`.
 
     At best, all anomalous pixels of a bin tie above its healthy ones. At worst, they follow one by one below them.
 
@@ -133,7 +139,7 @@ def histogram_average_precision(counts: np.ndarray) -> Estimate:
 
 
 def histogram_best_dice(counts: np.ndarray) -> Estimate:
-    """The highest Dice of binned scores; arguments and errors as for `histogram_auroc`.
+    """The highest Dice of binned scores; see `histogram_auroc`.
 
     `value` is reached at an edge, so it is also the lower bound.
 
@@ -153,7 +159,7 @@ def _ordered(bits: np.ndarray) -> np.ndarray:
 
 
 def descending(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(healthy, anomalous), float64, from the highest bin to the lowest; both classes must be present."""
+    """(healthy, anomalous), float64, from the highest bin to the lowest."""
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) != 2:
         raise InputError(f"counts has shape {counts.shape}: must be [2, bins], healthy and anomalous")

@@ -1,8 +1,8 @@
-"""Bootstrap confidence intervals of metrics: percentiles over resampled groups, which are patients or images.
+"""Bootstrap confidence intervals of metrics.
 
-Pixels of one image are not independent, so groups are drawn, with replacement and as many as there are. A resample
-without an anomalous or without a healthy pixel has no metric and is drawn again. `bootstrap` and `bootstrap_pixels`
-draw the same groups for the same seed.
+They are percentiles over resampled groups, which are patients or images. Pixels of one image are not independent, so
+groups are drawn, with replacement and as many as there are. A resample without an anomalous or without a healthy pixel
+has no metric and is drawn again. `bootstrap` and `bootstrap_pixels` draw the same groups for the same seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of any metric of (scores, labels), which is computed once per resample.
+    """Percentile interval of any metric of (scores, labels).
 
     Args:
       statistic: a function of (scores, labels), such as `auroc`, `best_dice` or `aupro`; if it returns a pair (value,
@@ -85,7 +85,7 @@ def bootstrap_pixels(
     level: float = 0.95,
     seed: int = 0,
 ) -> PixelIntervals:
-    """`bootstrap` of AUROC, average precision and best Dice together, for many pixels; arguments and errors as there.
+    """`bootstrap` of AUROC, average precision and best Dice for many pixels.
 
     Every group becomes one histogram, and a resample is a weighted sum of histograms, so one matrix product serves all
     resamples. Bins lie between evenly spaced ranks of each class, 2^14 of each; scores that many pixels share have bins
@@ -112,7 +112,7 @@ def bootstrap_pixels(
 
 
 def resampled_metrics(histograms: Callable[[range], np.ndarray], multiplicities: np.ndarray) -> np.ndarray:
-    """AUROC, average precision and best Dice of each resample, [S, 3], from weighted sums of the groups' histograms.
+    """AUROC, average precision and best Dice of each resample, [S, 3].
 
     Args:
       histograms: returns the histograms of a range of groups, [g, 2, B] float32, healthy and anomalous pixels per bin.
@@ -128,7 +128,9 @@ def resampled_metrics(histograms: Callable[[range], np.ndarray], multiplicities:
 
 
 def resample_groups(holds_anomalous: np.ndarray, holds_healthy: np.ndarray, *, resamples: int, seed: int) -> np.ndarray:
-    """How often each resample contains each group, [resamples, G] int64; every resample has a pixel of each class.
+    """How often each resample contains each group, [resamples, G] int64.
+
+    Every resample has a pixel of each class.
 
     Args:
       holds_anomalous, holds_healthy: [G] bool, which groups have such a pixel; True for at least one group each.

@@ -1,4 +1,4 @@
-"""Lesion-wise detection in volumes: lesions that are found, and predicted components without a lesion.
+"""Lesion-wise detection in volumes: lesions found, and false components.
 
 A lesion is a 26-connected component of a mask, so voxels that touch at a corner belong together. Masks are [X, Y, Z]
 bool.
@@ -13,14 +13,14 @@ from jaxvae.metrics.checks import as_bool
 
 
 class Components(NamedTuple):
-    """The component of each voxel, [X, Y, Z] int32, from 1 to `number`; 0 for voxels without one."""
+    """The component of each voxel, [X, Y, Z] int32, from 1; 0 for none."""
 
     labels: np.ndarray
     number: int
 
 
 class Detection(NamedTuple):
-    """Counts of one volume: lesions, detected lesions, and predicted components that touch no lesion."""
+    """Counts of one volume: lesions, detected lesions and false components."""
 
     lesions: int
     detected: int
@@ -28,7 +28,7 @@ class Detection(NamedTuple):
 
 
 def components(mask: np.ndarray, *, smallest: int = 1) -> Components:
-    """The 26-connected components of a mask, numbered in the order of their first voxels.
+    """The 26-connected components of a mask, in the order of first voxels.
 
     Only the mask's bounding box is searched, which takes a few milliseconds for lesions.
 
@@ -93,7 +93,7 @@ def detect(predicted: Components, lesions: Components, mask: np.ndarray, *, over
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """Slices of the smallest box around all True voxels; empty slices if the mask is empty."""
+    """Slices of the smallest box around all True voxels; empty if there is none."""
     sides = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     x, y, z = (slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0, 0) for side in sides)
     return x, y, z

@@ -7,7 +7,7 @@ from jaxvae.metrics.checks import as_bool
 
 
 def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Dice of two bool arrays of one shape, 2 |A and B| / (|A| + |B|); 1 if both are empty.
+    """Dice of two bool arrays, 2 |A and B| / (|A| + |B|); 1 if both are empty.
 
     Raises:
       InputError: the shapes differ, or an array is not bool.
@@ -20,7 +20,7 @@ def dice(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def iou(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Intersection over union, |A and B| / |A or B|; 1 if both are empty. Arguments as for `dice`.
+    """Intersection over union, |A and B| / |A or B|; 1 if both are empty.
 
     >>> iou(np.array([True, True, False]), np.array([True, False, False]))
     0.5

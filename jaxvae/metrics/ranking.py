@@ -1,4 +1,4 @@
-"""AUROC, average precision, best Dice and rates at thresholds: exact, in NumPy on the host.
+"""AUROC, average precision, best Dice and rates at thresholds, exactly.
 
 Scores are real numbers, higher is more anomalous. Labels are bool of the same shape, True where anomalous. All pixels
 are pooled and count alike. To leave out the background, index both: `auroc(scores[brain], labels[brain])`.
@@ -17,7 +17,7 @@ from jaxvae.metrics.checks import as_scores, checked
 
 
 class PixelMetrics(NamedTuple):
-    """All metrics that need only one sort of each class; Dice and IoU are of the prediction `scores >= threshold`."""
+    """Metrics from one sort per class; Dice and IoU are of `scores >= threshold`."""
 
     auroc: float
     average_precision: float
@@ -29,7 +29,7 @@ class PixelMetrics(NamedTuple):
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that an anomalous pixel scores above a healthy one.
+    """AUROC: the chance that an anomalous pixel scores above a healthy one.
 
     (#{pairs won} + #{pairs tied} / 2) / #{pairs}, over all pairs of an anomalous and a healthy pixel.
 
@@ -53,7 +53,7 @@ def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Average precision: the precision at the score of each anomalous pixel, averaged over these pixels.
+    """Average precision: the mean precision at the anomalous pixels' scores.
 
     sum_k (recall_k - recall_{k-1}) precision_k over the distinct scores from high to low, without interpolation.
     Arguments and errors as for `auroc`.
@@ -68,7 +68,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def auroc_and_average_precision(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """(`auroc`, `average_precision`) from one sort, in about half the time of the two calls."""
+    """(`auroc`, `average_precision`) from one sort."""
     classes = sorted_by_class(scores, labels)
     return _auroc(*classes), _average_precision(*classes)
 
@@ -117,7 +117,7 @@ def pixel_metrics(scores: np.ndarray, labels: np.ndarray, *, fpr: float = 0.05, 
 
 
 def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05, count: int | None = None) -> float:
-    """The lowest threshold that at most a fraction `rate` of healthy scores reach; needs no labels.
+    """The lowest threshold that at most a share `rate` of healthy scores reach.
 
     Args:
       scores: of healthy pixels, of any shape; real numbers.
@@ -148,19 +148,19 @@ def healthy_threshold(scores: np.ndarray, *, rate: float = 0.05, count: int | No
 
 
 def sorted_by_class(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Scores of anomalous pixels, scores of healthy pixels), flat, ascending, not empty. Arguments as for `auroc`."""
+    """(Anomalous scores, healthy scores), flat, ascending, not empty."""
     scores, labels = checked(scores, labels)
     return np.sort(scores[labels]), np.sort(scores[~labels])
 
 
 def counts_at(classes: tuple[np.ndarray, np.ndarray], threshold: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """(True positives, false positives) of `scores >= threshold`, for the arrays of `sorted_by_class`."""
+    """(True positives, false positives) at a threshold, from `sorted_by_class`."""
     positives, negatives = (ordered.size - np.searchsorted(ordered, threshold, "left") for ordered in classes)
     return positives, negatives
 
 
 def highest_dice(true_positives: np.ndarray, false_positives: np.ndarray) -> tuple[float, int]:
-    """(Dice, index): the highest Dice over thresholds, and the first threshold that reaches it.
+    """(Dice, index): the highest Dice, and the first threshold that reaches it.
 
     Both counts are [K], from the strictest threshold to the loosest, which finds all anomalous pixels.
     """

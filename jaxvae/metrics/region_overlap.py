@@ -1,4 +1,7 @@
-"""AUPRO: area under the per-region-overlap curve, where small lesions count as much as large ones."""
+"""AUPRO: area under the per-region-overlap curve.
+
+Small lesions count as much as large ones.
+"""
 
 import numpy as np
 

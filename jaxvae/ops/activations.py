@@ -1,8 +1,8 @@
 """ReLU and LeakyReLU whose gradient uses the sign of the output.
 
-The output is stored anyway, so the backward pass keeps no extra array. It is one product with the derivative; for a
-maximum, JAX keeps the input, selects twice and adds. A product also passes NaN on. A selection would turn NaN into a
-gradient of 0, the score of a healthy pixel.
+The output is stored anyway, so the backward pass keeps no extra array. The backward pass is one multiplication. JAX's
+own gradient of a maximum keeps the input, selects twice and adds. A multiplication also passes NaN on. A selection
+would turn NaN into a gradient of 0, the score of a healthy pixel.
 """
 
 from collections.abc import Callable

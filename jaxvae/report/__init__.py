@@ -1,1 +1,1 @@
-"""Figures, tables and a page for people who would rather look than read; plain arrays in, files out."""
+"""Figures, tables and an HTML page from arrays."""

@@ -36,7 +36,7 @@ def figure(
 
 
 def draw(panel: Axes, ticks: Sequence[str], scores: Sequence[Bars]) -> np.ndarray:
-    """Draw the bars of all scores side by side at each tick; returns their middles on the x axis, [scores, ticks]."""
+    """Draw the bars of all scores at each tick; returns their x positions."""
     width = 0.8 / len(scores)
     middles = np.arange(len(ticks)) + width * (np.arange(len(scores)) - (len(scores) - 1) / 2)[:, None]
     for (label, colour, means, spreads), x in zip(scores, middles, strict=True):

@@ -33,7 +33,7 @@ def write(
     records: list[dict[str, Any]],
     viewer: Section | None,
 ) -> None:
-    """Write all figures, the tables (results.md, results.json) and the page of a report into its folder.
+    """Write all figures, tables and the page of a report into its folder.
 
     `cases` is as in `run_report`, `records` are the lines of the run's metrics.jsonl.
     """

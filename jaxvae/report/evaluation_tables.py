@@ -1,4 +1,4 @@
-"""Tables of an evaluation: captions, rows and columns for the terminal, the page and results.md."""
+"""Tables of an evaluation for the terminal, the page and results.md."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Table(NamedTuple):
 
 
 def of(evaluation: dict[str, Any]) -> Iterator[Table]:
-    """All tables: of pixels, of whole images, and of volumes over all thresholds and at each of `RATES`."""
+    """All tables: of pixels, of whole images, and of volumes."""
     images = evaluation["images"]
     if evaluation["pixels"]:
         share = 100 * evaluation["anomalous_pixels"]
@@ -54,7 +54,7 @@ def text(evaluation: dict[str, Any]) -> str:
 
 
 def checked(evaluation: dict[str, Any], again: str) -> dict[str, Any]:
-    """The evaluation, if its tables are complete; `again` is the command that evaluates again.
+    """The evaluation, if its tables are complete; `again` repeats it.
 
     Raises:
       InputError: a row or a column is missing, or a value is of another type.

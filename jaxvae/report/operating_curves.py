@@ -24,7 +24,7 @@ def figure(
     auroc: Mapping[str, float] | None = None,
     average_precision: Mapping[str, float] | None = None,
 ) -> None:
-    """Draw both curves of every score, the lines of chance, and a legend with the numbers.
+    """Draw both curves of every score, lines of chance, and a legend.
 
     ROC points are joined by straight lines. Precision is drawn in steps, because interpolation overestimates it (Davis
     & Goadrich 2006).
@@ -73,7 +73,7 @@ def figure(
 
 
 def steps(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of a precision-recall curve without interpolation, from a recall of 0.
+    """The corners of a precision-recall curve, without interpolation.
 
     The precision is constant up to each recall. The area below is the average precision, the sum over k of (recall[k] -
     recall[k - 1]) precision[k].

@@ -17,7 +17,7 @@ KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 class Figure(NamedTuple):
-    """A picture of the page: its file, its caption, and a description for readers who cannot see it."""
+    """A picture of the page: its file, its caption and its description."""
 
     path: str | os.PathLike[str]
     caption: str
@@ -46,7 +46,7 @@ def html(
     facts: Mapping[str, str] | None = None,
     section: Section | None = None,
 ) -> None:
-    """Write the page: title, facts, section, tables, figures. It appears whole or not at all.
+    """Write the page: title, facts, section, tables, figures, atomically.
 
     The page is light or dark like the reader's system. Pictures are embedded. The policy in its head forbids all
     requests, and all scripts but the one of the section, which is identified by its hash.

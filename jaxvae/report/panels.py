@@ -17,7 +17,7 @@ GAP, MARGIN = 14, 24  # pixels between images, and around them all
 
 
 class Column(NamedTuple):
-    """One column of the figure: colours [N, H, W, 3] uint8, and the value at the top of its scale."""
+    """One column: colours [N, H, W, 3] uint8, and the top of its scale."""
 
     header: str
     pixels: np.ndarray
@@ -60,7 +60,7 @@ def figure(
     masks: np.ndarray | None,
     titles: Sequence[str],
 ) -> None:
-    """Draw one row per image: image, reconstruction, each map, and the image with the mask's outline.
+    """Draw one row per image: image, reconstruction, maps and the mask's outline.
 
     An image and its reconstruction share one grey scale, from the 0.5th to the 99.5th percentile of the image. Each
     column of maps has one colour scale, from 0 to its 99.5th percentile, drawn below it. Pixels are enlarged by a whole
@@ -151,7 +151,7 @@ def _columns(images, reconstructions, maps, masks) -> list[Column]:
 
 
 def top_of_scale(values: np.ndarray) -> float:
-    """Top of the colour scale of a map, robust to a few extreme pixels; always above zero."""
+    """Top of the colour scale of a map, robust to outliers; above zero."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 1.0

@@ -51,7 +51,7 @@ def figure(path: str | os.PathLike[str], scores: Mapping[str, tuple[np.ndarray, 
 
 
 def bins(healthy: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(Edges [K + 1], whether they are logarithmic) of one axis for both groups; one of them can be empty."""
+    """(Edges [K + 1], whether they are logarithmic) of one axis."""
     groups = [group for group in (healthy, anomalous) if group.size]
     low = min(float(np.percentile(group, 0.5)) for group in groups)
     high = max(float(np.percentile(group, 99.5)) for group in groups)
@@ -70,7 +70,7 @@ def bins(healthy: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def densities(values: np.ndarray, edges: np.ndarray, *, log: bool) -> np.ndarray:
-    """Density of the values [N] per bin, [K]; values beyond the edges count in the outermost bins."""
+    """Density of the values [N] per bin, [K]; the outer bins take the rest."""
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return counts / len(values) / np.diff(np.log10(edges) if log else edges)
 

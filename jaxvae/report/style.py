@@ -1,4 +1,4 @@
-"""Style of all figures: the lines of scores, the colours of text and axes, and sheets measured in pixels.
+"""Style of all figures: lines, colours, and sheets measured in pixels.
 
 Sheets are saved at 150 dots per inch. A page shows a sheet of `WIDTH` pixels at about two thirds of its size, so it is
 sharp on any screen. Nothing here uses pyplot or changes matplotlib's global settings.
@@ -47,7 +47,7 @@ LINES = {name: Line(score.colour, score.dashes) for name, score in SCORES.items(
 
 
 def display(name: str) -> str:
-    """The label of a score in figures and tables; the name itself if the score is not in `SCORES`.
+    """The label of a score; its name if it is not in `SCORES`.
 
     >>> display("kl_grad"), display("my score")
     ('KL-Grad', 'my score')
@@ -56,7 +56,7 @@ def display(name: str) -> str:
 
 
 def lines(names: Iterable[str]) -> dict[str, Line]:
-    """The line of each score; scores that are not in `SCORES` get the next free colour."""
+    """The line of each score; scores not in `SCORES` get free colours."""
     names = list(dict.fromkeys(names))
     taken = {LINES[name].colour for name in names if name in LINES}
     free = [colour for colour in PALETTE if colour not in taken] or list(PALETTE)
@@ -66,14 +66,14 @@ def lines(names: Iterable[str]) -> dict[str, Line]:
 
 
 def shorten(text: str, length: int) -> str:
-    """`text` within `length` characters. The middle is left out, because the ends of a path say most."""
+    """`text` within `length` characters, without its middle."""
     if len(text) <= length:
         return text
     return text[: (length - 1) // 2] + "…" + text[len(text) - length // 2 :]
 
 
 def sheet(width: float, height: float) -> Figure:
-    """An empty white figure, `width` by `height` pixels; InputError if it would be too large for image viewers."""
+    """An empty white figure in pixels. Raises InputError if it is too large."""
     from matplotlib.figure import Figure
 
     if max(width, height) > LARGEST:
@@ -90,7 +90,7 @@ def axes(figure: Figure, left: float, top: float, width: float, height: float) -
 
 
 def text(figure: Figure, x: float, y: float, content: str, *, size: float = TEXT, **look: Any) -> None:
-    """Write a line of plain text of `size` pixels at a place in pixels from the upper left corner."""
+    """Write a line of text of `size` pixels at a place from the upper left."""
     across, down = figure.bbox.size
     plain = {"color": INK, "va": "center", "fontsize": points(size), "parse_math": False}
     figure.text(x / across, 1 - y / down, content, **{**plain, **look})
@@ -113,7 +113,7 @@ def plain_axes(panel: Axes, *, xlabel: str = "", ylabel: str = "") -> None:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write the figure as PNG or SVG by the ending of `path`; without an ending, write both.
+    """Write the figure as PNG or SVG by the ending of `path`, or as both.
 
     Raises:
       InputError: another ending, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Table and figures of a sweep: settings by rank, bars along each axis, and a heat map of every two axes."""
+"""Table and figures of a sweep: ranking, bars per axis, and heat maps."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from jaxvae.sweeps.comparison import Row
 
 
 def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20) -> str:
-    """The settings of a sweep as a text table with at most `most` rows, the best mean over the seeds first."""
+    """The settings of a sweep as a table of up to `most` rows, the best mean first."""
     settings = comparison.over_seeds(rows, axes, score)
     columns, best = [*axes, "mean", "std", "worst", "seeds", "diverged"], comparison.best_of(score)
     shown = tables.text(settings[:most], columns, best={"mean": best, "worst": best})
@@ -24,7 +24,7 @@ def summary(rows: Sequence[Row], axes: Sequence[str], score: str, most: int = 20
 
 
 def figures(sweep_dir: Path, rows: Sequence[Row], axes: Sequence[str], score: str) -> None:
-    """Draw bars_AXIS.png for each axis (see `along`) and heat_AXIS_AXIS.png for every two."""
+    """Draw bars_AXIS.png per axis and heat_AXIS_AXIS.png for every two."""
     for axis in axes:
         _bars(sweep_dir / f"bars_{axis}.png", rows, axes, axis, score)
     for down, across in itertools.combinations(axes, 2):

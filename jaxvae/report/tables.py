@@ -26,7 +26,7 @@ MISSING = "–"
 
 
 class Cell(NamedTuple):
-    """One value as text, its interval, its number, and whether it is the best of its column."""
+    """One value: text, interval, number, and whether it is the best."""
 
     value: str
     interval: str = ""
@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 
 def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> str:
-    """The table in Markdown with aligned source, the best of each column bold; no line break at the end.
+    """The table in aligned Markdown, the best of each column bold.
 
     >>> rows = [{"score": "|x|", "auroc": 0.61}, {"score": "Combi", "auroc": (0.9123, 0.9, 0.92)}]
     >>> print(markdown(rows, {"score": "Score", "auroc": "AUROC"}))
@@ -61,7 +61,7 @@ def markdown(rows: Sequence[Row], columns: Columns, *, best: Best | None = None)
 
 
 def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> str:
-    """The table for a terminal, the best of each column with a star; no line break at the end."""
+    """The table for a terminal, the best of each column with a star."""
     table = []
     for column in _columns(rows, columns, best):
         # A column with a star has a place for it in each cell, so that the decimals stay aligned.
@@ -72,7 +72,7 @@ def text(rows: Sequence[Row], columns: Columns, *, best: Best | None = None) -> 
 
 
 def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | None = None) -> str:
-    """The table as an HTML element with caption, scopes for screen readers, and the best of each column strong.
+    """The table as an HTML element, the best of each column strong.
 
     The first column names its row. The caption's text after its first semicolon is shown as a note.
     """
@@ -89,7 +89,7 @@ def html(rows: Sequence[Row], columns: Columns, *, caption: str, best: Best | No
 
 
 def write_json(path: str | os.PathLike[str], rows: Sequence[Row], context: Mapping[str, Any]) -> None:
-    """Write `{"context": ..., "rows": [...]}` as JSON. NumPy numbers and arrays keep their full precision.
+    """Write `{"context": ..., "rows": [...]}` as JSON in full precision.
 
     Raises:
       InputError: a value is NaN, infinite or of a type that JSON does not have, or the file cannot be written.

@@ -13,7 +13,7 @@ VALIDATION = style.PURPLE
 
 
 def figure(path: str | os.PathLike[str], records: Sequence[Mapping[str, float]]) -> None:
-    """Draw one panel each for the loss, NLL and KL, in nats per image, with the loss on the validation images.
+    """Draw one panel each for loss, NLL and KL, and the validation loss.
 
     The axis fits the records after the first tenth; earlier ones may be cut off at the top.
 

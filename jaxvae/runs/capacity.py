@@ -63,7 +63,7 @@ def _product_bytes(program: Any) -> int:
 
 
 def free_bytes() -> int | None:
-    """Free memory of the device that JAX uses; None if neither the device nor the system reports it."""
+    """Free memory of the device of JAX; None if it is unknown."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         meminfo = Path("/proc/meminfo")

@@ -17,7 +17,7 @@ State = TypeVar("State")
 
 
 def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> None:
-    """Write a state under its step number and read it back. In a job of several processes, all of them call this.
+    """Write a state under its step number and read it back, in all processes.
 
     A checkpoint appears whole or not at all: it is written under another name and renamed. If the process is killed,
     the checkpoint before it stays.
@@ -57,7 +57,7 @@ def save(directory: str | os.PathLike[str], state: Any, *, keep: int = 2) -> Non
 
 
 def restore(directory: str | os.PathLike[str], like: State) -> State:
-    """The newest state in a folder, with the structure, dtypes and shardings of `like`.
+    """The newest state in a folder, with the structure and shardings of `like`.
 
     Args:
       like: a state, or the shapes of one (`jax.eval_shape(...)`).
@@ -108,7 +108,7 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
 
 
 def remove_later(directory: str | os.PathLike[str], step: int) -> None:
-    """Remove the checkpoints of later steps, each whole even if the process is killed meanwhile."""
+    """Remove the checkpoints of later steps, one whole checkpoint at a time."""
     for left in orbax_paths.absolute(directory).glob(".removed-*"):
         shutil.rmtree(left, ignore_errors=True)
     for path in orbax_paths.absolute(directory).glob("*"):

@@ -1,4 +1,4 @@
-"""config.json of a run: all that decides its result. Made from settings and images, read, and compared."""
+"""config.json of a run: the images and settings that decide its result."""
 
 import dataclasses
 import math
@@ -77,7 +77,7 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
 
 
 def settings_of(config: Config) -> tuple[Source, Settings]:
-    """The source and the settings from which `make_config` makes a configuration again.
+    """The source and settings from which `make_config` made a configuration.
 
     Raises:
       InputError: another version of jaxvae wrote the configuration.
@@ -107,7 +107,7 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
 
 
 def steps_per_epoch(config: Config) -> int:
-    """Steps in one pass through the training images. Raises InputError if the configuration is damaged."""
+    """Steps per pass through the training images. Raises InputError if damaged."""
     images, batch_size = config["images"].get("train"), config["train"].get("batch_size")
     if type(images) is not int or type(batch_size) is not int or batch_size < 1:
         raise InputError("config.json: images.train or train.batch_size is damaged; restore it, or train again")

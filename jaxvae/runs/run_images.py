@@ -1,4 +1,4 @@
-"""The images of a run: its own splits, and the labelled images of other folders to test it on."""
+"""The images of a run: its own splits, and other labelled test images."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def open_own(run: Run) -> Splits:
 
 
 def at_hand(run: Run, other: Path | None) -> tuple[Run, Path | None]:
-    """Recognise a run's own prepared volumes that have moved to the folder it is to be tested on.
+    """Recognise a run's own prepared volumes that have moved.
 
     Returns:
       The run with the new place of its images and None, so that it is tested on its own test set; in all other cases
@@ -53,7 +53,7 @@ def at_hand(run: Run, other: Path | None) -> tuple[Run, Path | None]:
 
 
 def open_other(run: Run, folder: Path) -> tuple[Dataset, tuple[str, ...]]:
-    """Load all labelled images of another folder, or all slices of other prepared volumes, to test a run on.
+    """Load all labelled images of another folder, or other volumes, to test on.
 
     Returns:
       The images, and lines for the user.

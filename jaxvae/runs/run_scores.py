@@ -53,7 +53,7 @@ def score_dataset(
 
 
 def score_finite(run: Run, images: np.ndarray, names: Sequence[str], *, maps: Sequence[str], **settings) -> Scores:
-    """Score prepared images, as `score_prepared`. Raises InputError if a score is NaN or infinite."""
+    """`score_prepared`, but InputError is raised if a score is NaN or infinite."""
     scores = score_prepared(run, images, maps=maps, **settings)
     _, reasons = finite_rows({**scores.image_scores, **scores.maps}, names)
     if reasons:
@@ -89,7 +89,7 @@ def prepare_images(run: Run, images: np.ndarray | Iterable[np.ndarray]) -> np.nd
 
 
 def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, **settings) -> Scores:
-    """Score prepared images with the model, the log scale and the arithmetic of a run.
+    """Score prepared images with a run's model, log scale and arithmetic.
 
     The released arithmetic computes image scores by its own rule, at a draw of z.
 
@@ -112,7 +112,7 @@ def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, 
 
 
 def finite_rows(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
-    """[N] bool: which images have finite scores only; and for each other image, by its index, an error message."""
+    """[N] bool: images with finite scores only; and error messages of the rest."""
     reasons: dict[int, str] = {}
     way_out = "bring its values into the range of the training images, or leave it out"
     for score, values in scores.items():

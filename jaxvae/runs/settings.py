@@ -1,4 +1,7 @@
-"""How a run is trained: the network, the optimizer and the hyperparameters, with the paper's values as defaults."""
+"""Settings of a run: network, optimizer and hyperparameters.
+
+The defaults are the paper's values.
+"""
 
 from __future__ import annotations
 

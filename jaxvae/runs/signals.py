@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: they are recorded, so that it can end where it can be continued."""
+"""Signals that ask a process to end: recorded, so that it can end safely."""
 
 import signal
 import threading
@@ -9,9 +9,10 @@ from types import FrameType
 
 @contextmanager
 def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """Record signals in a list instead of ending the process. A second Ctrl-C interrupts as usual.
+    """Record signals in a list instead of ending the process.
 
-    Python sends signals to the main thread only. In other threads the list stays empty and nothing changes.
+    A second Ctrl-C interrupts as usual. Python sends signals to the main thread only. In other threads the list stays
+    empty and nothing changes.
 
     >>> with noted(signal.SIGTERM) as received:
     ...     signal.raise_signal(signal.SIGTERM)

@@ -1,7 +1,8 @@
-"""trained_on.jsonl: the images or scans that a run was trained on, so that it is not tested on them.
+"""trained_on.jsonl: the images or scans that a run was trained on.
 
-One line per training or validation image, or per volume: its file, links followed, and its sketch (`dataset.sketches`).
-The sketch recognises an image in another folder or under another name.
+They are recorded so that the run is not tested on them. One line per training or validation image, or per volume: its
+file, links followed, and its sketch. A sketch is three numbers computed from the pixels (`dataset.sketches`). It
+recognises an image in another folder or under another name.
 """
 
 import os
@@ -21,7 +22,7 @@ FILE = "trained_on.jsonl"
 
 
 def write(run: Run, splits: Splits) -> None:
-    """Write the file into a run. It is empty for phantoms and FashionMNIST, which are not in folders of images."""
+    """Write the file into a run; empty for data that is not in image folders."""
     data, parts, found = Path(run.config["data"]["data"]), (splits.train, splits.validation), []
     if run.kind is VOLUMES:
         opened, patients = cache.open_cache(data), {patient for part in parts for patient in part.groups}
@@ -35,7 +36,7 @@ def write(run: Run, splits: Splits) -> None:
 
 
 def refuse(run_dir: Path, found: Mapping[str, Sequence[float]], where: Path) -> None:
-    """Raise InputError for images that the run was trained on, recognised by file or by pixels.
+    """Raise InputError for images that the run was trained on, by file or pixels.
 
     Args:
       found: the sketch of each image, or `contents` of each volume, by file.

@@ -1,4 +1,4 @@
-"""Training a run in equal chunks, so that it can be stopped at any moment and continued.
+"""Training a run in equal chunks, so that it can be stopped and continued.
 
 Each chunk is one call of `jaxvae.fit`. Between chunks come the validation, the checkpoint, early stopping, the progress
 bar and the answer to signals. A continued run reads metrics.jsonl for all that its checkpoint lacks.
@@ -62,7 +62,7 @@ def train_run(
     finished: Callable[[Run, Splits], None] = lambda run, splits: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ending:
-    """Train a run from images and settings, or continue the one in the folder: what `jaxvae train` does.
+    """Train a run from images and settings, or continue it: `jaxvae train`.
 
     Args:
       run_dir: the folder of the run, made if missing.
@@ -194,7 +194,7 @@ def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
 
 
 def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: Hyperparams) -> float:
-    """The mean of -(beta KL + NLL) over images at z = mean, in nats; higher is better."""
+    """Mean -(beta KL + NLL) of images at z = mean, in nats; higher is better."""
     batches = score_batches(model, params, images, log_scale=float(hparams.log_scale), batch_size=256, maps=())
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))
 

@@ -1,4 +1,6 @@
-"""thresholds.json: statistics of the healthy images of a run, so that scoring does not need these images.
+"""thresholds.json: statistics of a run's healthy images.
+
+With them, scoring does not need these images.
 
 thresholds.json    {"step", "images", "thresholds", "ranges"}
   step             the checkpoint that the thresholds were computed with
@@ -41,7 +43,7 @@ def write(run: Run, stats: HealthyStats) -> None:
 
 
 def read(run: Run) -> HealthyStats | None:
-    """Read thresholds.json. None if it is missing, damaged, or belongs to another checkpoint or to other images."""
+    """Read thresholds.json. None if it is missing, damaged or out of date."""
     try:
         record = files.read_json(run.run_dir / FILE, {"step": int, "thresholds": dict, "ranges?": dict | None})
         stats = HealthyStats(record["thresholds"], record.get("ranges"))
@@ -57,14 +59,14 @@ def read(run: Run) -> HealthyStats | None:
 
 
 def intensity_ranges(images: np.ndarray) -> Ranges:
-    """The range of the median and of the spread over at most `MOST_IMAGES` images [N, H, W, C]."""
+    """The ranges of the median and the spread over at most `MOST_IMAGES` images."""
     chosen = images[np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)]
     quantiles = zip(("median", "spread"), _median_and_spread(chosen), strict=True)
     return {name: [float(values.min()), float(values.max())] for name, values in quantiles}
 
 
 def outside_ranges(ranges: Ranges, images: np.ndarray) -> np.ndarray:
-    """[N] bool: which images have values far outside the range of the training images.
+    """[N] bool: which images have values far outside the training range.
 
     Typical causes are 12 bits stored in 16, 0..255 stored as float, and inverted intensities. An image is far outside
     if its spread is below a third of the lowest or above three times the highest. It also is if its median lies outside
@@ -78,7 +80,7 @@ def outside_ranges(ranges: Ranges, images: np.ndarray) -> np.ndarray:
 
 
 def notice(count: int, total: int) -> str:
-    """The line that says how many images are outside the range of the training images."""
+    """The line that says how many images are outside the training range."""
     return f"{count} of {total} images have {FAR}; check their bit depth, scale and window"
 
 

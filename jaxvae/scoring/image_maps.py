@@ -1,4 +1,6 @@
-"""Maps of the image files in a folder, each on its image's own grid. A stopped call can be continued.
+"""Maps of the image files in a folder, each on its image's own grid.
+
+A stopped call can be continued.
 
 OUT/images.json           the run and the folder, the threshold, and the scale of the overlays
 OUT/<name>_<map>.npy      float32, with the height and width of the image file; or .tiff
@@ -44,7 +46,7 @@ AHEAD = 16  # images that wait to be written
 
 
 def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSettings) -> tuple[Path, Outcome]:
-    """Write the maps of all images in a folder, or of one image file; `jaxvae score RUN FOLDER`.
+    """Write the maps of all images in a folder: `jaxvae score RUN FOLDER`.
 
     Images that are written already are skipped. An image is scored again if its file has changed; all are if the first
     map or the threshold differs.
@@ -85,7 +87,10 @@ def _write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSett
             files.write_lines(log, [*done.values()])  # A killed process may have left half a line.
 
         def full_colour(maps: np.ndarray) -> float:
-            """Twice the threshold, else a high quantile of the first images' maps; noted for all later images."""
+            """Twice the threshold, else a high quantile of the first images' maps.
+
+            It is noted for all later images.
+            """
             if "full_colour" not in note:
                 highs = (2 * (wanted.threshold or 0.0), float(np.quantile(maps, 0.995)), 1.0)
                 note["full_colour"] = next(high for high in highs if high > 0)

@@ -58,7 +58,10 @@ def grey_limits(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_grey(images: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] as [N, H, W, 3] uint8: black at `low`, white at `high`. Three channels stay in colour."""
+    """Images [N, H, W, C] as [N, H, W, 3] uint8: black at `low`, white at `high`.
+
+    Three channels stay in colour.
+    """
     shown = (_shown_channels(images) - low) / np.where(high > low, high - low, 1)
     shown = np.nan_to_num(np.clip(shown, 0, 1))
     return np.round(np.broadcast_to(255 * shown, (*shown.shape[:3], 3))).astype(np.uint8)

@@ -23,7 +23,7 @@ from jaxvae.scores.batches import BATCH, Scores
 def score_own_test(
     run: Run, out: Path | None = None, *, maps: Sequence[str] = MAPS, batch_size: int = BATCH
 ) -> tuple[Path, int]:
-    """Score the run's own test images and write the scores: what `jaxvae score RUN` does.
+    """Score the run's own test images: what `jaxvae score RUN` does.
 
     Returns:
       The output folder, RUN/scores if `out` is None; and the number of images.
@@ -43,7 +43,7 @@ def score_own_test(
 
 
 def write(folder: Path, dataset: Dataset, scores: Scores) -> None:
-    """Write the scores of a data set into a folder. Each file appears whole or not at all."""
+    """Write the scores of a data set into a folder, each file atomically."""
     for name, values in {**scores.maps, "reconstructions": scores.reconstructions}.items():
         if len(values):
             with files.replacing(folder / f"{name}.npy") as file:

@@ -1,4 +1,6 @@
-"""Maps of volumes in a folder, each on its scan's own grid. A stopped call can be continued.
+"""Maps of volumes in a folder, each on its scan's own grid.
+
+A stopped call can be continued.
 
 OUT/.settings.json       the run and the maps; another run or other maps are refused
 OUT/<name>_<map>.nii.gz  float32, on the scan's own grid
@@ -46,7 +48,7 @@ def score_volume_folder(
     brains: str | None = None,
     shard: str | None = None,
 ) -> tuple[Path, Outcome]:
-    """Write the maps of all volumes in a folder, of one volume, or of prepared volumes; `jaxvae score RUN FOLDER`.
+    """Write the maps of volumes in a folder: `jaxvae score RUN FOLDER`.
 
     Args:
       images, brains: patterns of the scans and of their brain masks; None searches for them.
@@ -73,7 +75,7 @@ def score_volume_folder(
 
 
 def stage_seconds(outcome: Outcome) -> dict[str, float]:
-    """The seconds of reading, scoring and writing, summed over the volumes that were written. The stages overlap."""
+    """The seconds of reading, scoring and writing; the stages overlap."""
     return {stage: sum(record[stage] for record in outcome.records) for stage in STAGES}
 
 

@@ -1,4 +1,4 @@
-"""The axes of a sweep, and the settings of a run for each combination of their values."""
+"""The axes of a sweep, and the settings of a run per combination."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Axes:
 
 
 def check(axes: Axes) -> None:
-    """Raise ArgumentError if an axis has no value, the same value twice, or one out of range."""
+    """Raise ArgumentError if an axis is empty, repeats a value or is wrong."""
     for name, values in vars(axes).items():
         if values == ():
             raise ArgumentError(name, values, "give at least one")
@@ -54,7 +54,7 @@ def check(axes: Axes) -> None:
 
 
 def split(axes: Axes, source: Source) -> tuple[Source, dict[str, tuple[Any, ...]]]:
-    """The source with the settings that have one value, and the axes of `FIXED` with their values.
+    """The source with single-valued settings, and the axes of `FIXED`.
 
     >>> split(Axes(size=(32,), width=(1.0, 0.5)), Source())[1]
     {'width': (1.0, 0.5), 'hold_out': (None,)}
@@ -72,7 +72,7 @@ def source_of(source: Source, fixed: Mapping[str, Any]) -> Source:
 
 
 def settings_of(recipe: Recipe, source: Source, row: Mapping[str, Any]) -> Settings:
-    """The settings of a run whose values of the axes are in `row`. Axes that are missing there have their defaults."""
+    """The settings of a run whose values are in `row`, else their defaults."""
     width, own = row.get("width", 1), {name: row[name] for name in FREE if name in row}
     network: dict[str, Any] = {"features": tuple(max(1, round(width * count)) for count in recipe.features)}
     if network_of(recipe, source).name == "dense":

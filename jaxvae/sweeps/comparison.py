@@ -1,4 +1,4 @@
-"""The settings of a sweep ranked by a score: mean, standard deviation and worst over their seeds."""
+"""The settings of a sweep ranked by a score over their seeds."""
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ def best_of(score: str) -> Callable[..., float]:
 
 
 def over_seeds(rows: Iterable[Row], settings: Sequence[str], score: str) -> list[Row]:
-    """Rank the settings by a score. Each gets one row, with the mean, standard deviation and worst over its seeds.
+    """Rank the settings by a score: mean, deviation and worst over the seeds.
 
     A setting comes last if one of its runs diverged, however good the others are, because it is not robust.
 

@@ -49,7 +49,7 @@ def programs_of(
 
 
 def claim(sweep_dir: Path, plan: Plan) -> None:
-    """Write the plan into a new folder, or compare it with the plan of the sweep that the folder holds.
+    """Write the plan into a new folder, or compare it with the plan there.
 
     Raises:
       InputError: the folder holds something else, or another sweep.

@@ -1,4 +1,4 @@
-"""One program of a sweep: its runs are trained as a population, then each run is tested."""
+"""One program of a sweep: train its runs as a population, then test each."""
 
 import dataclasses
 from collections.abc import Sequence

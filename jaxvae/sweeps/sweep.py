@@ -1,4 +1,4 @@
-"""A sweep from its axes to its table: plan, train what is missing, and rank the settings."""
+"""A sweep from its axes to its table: plan, train what is missing, rank."""
 
 import functools
 import sys
@@ -47,7 +47,7 @@ def run(
     distributed: str = "off",
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome | None:
-    """Train every combination of the axes, or what is missing in the folder: what `jaxvae sweep` does.
+    """Train every combination of the axes, or the missing ones: `jaxvae sweep`.
 
     Args:
       sweep_dir: the folder of the sweep, made if missing.

@@ -11,7 +11,7 @@ from jaxvae.errors import InputError, reason
 
 
 def download(directory: str | Path) -> None:
-    """Download FashionMNIST into `directory`, for `load` to read. Files that exist are kept and used.
+    """Download FashionMNIST into `directory`; files that exist are kept.
 
     tensorflow-datasets downloads the four files, verifies them, and stores them as array_record, without TensorFlow.
 

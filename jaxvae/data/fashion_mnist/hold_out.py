@@ -1,6 +1,6 @@
-"""FashionMNIST with one class held out as the anomaly, as in Zimmerer et al. 2019.
+"""FashionMNIST with one class held out as the anomaly.
 
-References: Xiao et al., "Fashion-MNIST", 2017 (arXiv 1708.07747).
+The experiment is that of Zimmerer et al., MICCAI 2019. Data: Xiao et al., "Fashion-MNIST", 2017 (arXiv 1708.07747).
 """
 
 from dataclasses import replace
@@ -53,7 +53,7 @@ def load(
 
 
 def read(directory: str | Path, *, verify: bool = True) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{split: (images [N, 28, 28] uint8, classes [N])} for train and test, from the files or from `download`.
+    """{split: (images [N, 28, 28] uint8, classes [N])} for train and test.
 
     Raises:
       InputError: a file is missing, damaged or not the official one.

@@ -1,4 +1,4 @@
-"""The four official IDX files of FashionMNIST: their names and checksums, and reading them, compressed or not."""
+"""The four official IDX files of FashionMNIST: names, checksums, reading."""
 
 import gzip
 import hashlib
@@ -35,7 +35,7 @@ def find(directory: Path) -> dict[str, Path]:
 def read_pair(
     found: dict[str, Path], images_name: str, labels_name: str, verify: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(images [N, 28, 28], classes [N]), uint8, of a split. Raises InputError for damaged or other files."""
+    """(images [N, 28, 28], classes [N]), uint8. Raises InputError if damaged."""
     images, labels = (_read_verified(found[name], name, verify) for name in (images_name, labels_name))
     for name, array, axes in ((images_name, images, 3), (labels_name, labels, 1)):
         if array.ndim != axes:

@@ -18,7 +18,7 @@ from jaxvae.data.fashion_mnist.idx_files import FILES, RECORDS, read_idx
 
 
 class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
-    """70,000 grey images of 28x28 pixels in ten classes, each with its index in the official file.
+    """70,000 grey images of 28x28 pixels in ten classes, with their indices.
 
     The four files are downloaded, or read from `manual_dir` if it holds them under their official names.
     tensorflow-datasets verifies them against its own checksums.
@@ -56,7 +56,7 @@ class FashionMnistRecords(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(directory: Path) -> None:
-    """Write the records to `directory`, from the official files in it or downloaded ones."""
+    """Write the records to `directory`, from official or downloaded files."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     config = tfds.download.DownloadConfig(manual_dir=directory, try_download_gcs=False)
@@ -64,7 +64,7 @@ def prepare(directory: Path) -> None:
 
 
 def read(directory: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(images [N, H, W], classes [N]), uint8, from the records in `directory`, in the order of the official files."""
+    """(images [N, H, W], classes [N]), uint8, in the order of the official files."""
     builder: Any = tfds.builder_from_directory(directory / RECORDS)
     source = builder.as_data_source(split)
     images, classes = np.empty((len(source), 28, 28), np.uint8), np.empty(len(source), np.uint8)

@@ -1,4 +1,4 @@
-"""The images of a folder and their masks, found by file names; and the files that are not used.
+"""The images of a folder and their masks, found by file names.
 
 The layouts are in `layouts`. Every file that is not used is listed with its kind.
 """
@@ -61,7 +61,7 @@ def refuse_without_training(directory: Path, found: FolderContents) -> None:
 
 
 def unlabelled(path: str | Path) -> tuple[list[Entry], list[LeftOut]]:
-    """Find all images below a folder, or one image file, without labels, and the files that are not used.
+    """Find all images below a folder, or one image file, without labels.
 
     Masks, and everything in a folder for masks such as `ground_truth`, are not used. Raises InputError if there is no
     image.

@@ -1,4 +1,7 @@
-"""Reading PNG, JPEG, BMP, WebP, TIFF and npy images without loss of depth, and writing maps."""
+"""Reading images without loss of depth, and writing maps.
+
+PNG, JPEG, BMP, WebP, TIFF and npy are read.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -47,7 +50,7 @@ def read(path: str | Path) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> tuple[np.ndarray, str | None]:
-    """Read a mask, [H, W, 1] bool, and a notice if `masks.binary` thresholded its values.
+    """Read a mask, [H, W, 1] bool, and a notice if its values were thresholded.
 
     The value of a colour pixel is its largest component. Integers of any size are read. Errors are those of `read`.
     """
@@ -133,7 +136,7 @@ def _is_lossy(path: Path) -> bool:
 
 
 def write_map(path: str | Path, values: np.ndarray) -> None:
-    """Write a map, [H, W] or [H, W, C], as float32 npy or TIFF by the suffix of `path`.
+    """Write a map, [H, W] or [H, W, C], as float32 npy or TIFF by its suffix.
 
     The file appears whole or not at all, and its folders are made. One channel is written as [H, W].
 
@@ -155,7 +158,7 @@ def write_map(path: str | Path, values: np.ndarray) -> None:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write a uint8 image, [H, W], [H, W, 1] or RGB [H, W, 3]. The file appears whole or not at all."""
+    """Write a uint8 image, [H, W], [H, W, 1] or RGB [H, W, 3], atomically."""
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     with replacing(path) as file:
         PIL.Image.fromarray(image).save(file, format="PNG")

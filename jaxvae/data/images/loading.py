@@ -1,4 +1,4 @@
-"""Reading folders of image files as data sets: healthy images to train on, labelled images to test on.
+"""Reading folders of image files as data sets.
 
 Layouts are in `layouts`, file formats in `image_files`, and the rule for positive mask values in `masks`.
 """
@@ -80,7 +80,7 @@ def load(
 
 
 def load_test(directory: str | Path, *, preparation: Preparation = AS_IS) -> tuple[Dataset, tuple[str, ...]]:
-    """Read all labelled images of a folder: its test images, or the slices of all its cases.
+    """Read all labelled images of a folder: test images, or slices of all cases.
 
     Returns:
       The images, and notices for the user about files that are not used and masks that were thresholded.
@@ -98,9 +98,9 @@ def load_test(directory: str | Path, *, preparation: Preparation = AS_IS) -> tup
 
 
 def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> Dataset:
-    """Read all images below a folder, or one image file, to score them: labels are False, masks None.
+    """Read all images below a folder, or one image file, to score them.
 
-    Files that are masks by their name or their folder's name are not read.
+    Labels are False, masks None. Files that are masks by their name or their folder's name are not read.
 
     Raises:
       InputError: there is no image, sizes differ without `size`, or `image_files.read` refuses a file.
@@ -109,7 +109,7 @@ def read_folder(directory: str | Path, *, preparation: Preparation = AS_IS) -> D
 
 
 def read_prepared(path: Path, preparation: Preparation) -> np.ndarray:
-    """Read and prepare one image. Raises the errors of `image_files.read` and `prepare`."""
+    """Read and prepare one image. Raises the errors of `read` and `prepare`."""
     return _prepared(read(path), path, preparation)
 
 

@@ -1,4 +1,7 @@
-"""Preparation of images for a model: channels, size and normalization. Each run records its own."""
+"""Preparation of images for a model: channels, size and normalization.
+
+Each run records its own.
+"""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
-"""Reading TIFF files without loss. All lossless compressions give equal pixels, with or without imagecodecs.
+"""Reading TIFF files without loss.
 
-tifffile reads the structure of a file. Its strips or tiles are unpacked one at a time by zlib, lzma, or libtiff, which
-Pillow contains. So every depth and every number of channels is kept.
+All lossless compressions give equal pixels, with or without imagecodecs. tifffile reads the structure of a file. Its
+strips or tiles are unpacked one at a time by zlib, lzma, or libtiff, which Pillow contains. So every depth and every
+number of channels is kept.
 """
 
 import io

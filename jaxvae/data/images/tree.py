@@ -44,7 +44,7 @@ class Tree(NamedTuple):
         return [path.name for path in map(Path, self.folders) if path.parent == Path(folder)]
 
     def child(self, folder: str | None, *names: str) -> str | None:
-        """The first folder directly in a folder with one of some names, compared without case."""
+        """The first folder in a folder with one of some names, ignoring case."""
         if folder is None:
             return None
         there = {name.casefold(): join(folder, name) for name in self.below(folder)}

@@ -1,4 +1,4 @@
-"""The anatomy of the phantom: axial slices of T2-weighted brains from vectors of normal numbers.
+"""The anatomy of the phantom: axial slices of T2-weighted brains.
 
 Arrays are [N, P]: N slices, P pixels each. Coordinates are normalised: p to the side, q to the front, the brain is the
 unit disc, and lengths are fractions of its radius. Tissue is drawn from distances to curves: cerebrospinal fluid (CSF)
@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 
 class Subjects(NamedTuple):
-    """The parameters of N slices: standard normal numbers [N, count], except `level` and `age`."""
+    """The parameters of N slices: normal numbers, except `level` and `age`."""
 
     level: np.ndarray  # [N, 1] in 0..1, from the basal ganglia up to the centrum semiovale
     age: np.ndarray  # [N, 1] in 0..1, widens ventricles and sulci together
@@ -72,20 +72,20 @@ COUNT = sum(_COUNTS)
 
 
 def from_normals(normals: np.ndarray) -> Subjects:
-    """Subjects from [N, COUNT] standard normal numbers, clipped to 2.5 standard deviations."""
+    """Subjects from [N, COUNT] normal numbers, clipped to 2.5 deviations."""
     subjects = Subjects(*np.split(np.clip(normals, -2.5, 2.5), np.cumsum(_COUNTS)[:-1], axis=1))
     return subjects._replace(level=ndtr(subjects.level), age=ndtr(subjects.age))
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """x to the right and y to the front at the pixels of a size x size image, flat, from -1 to 1."""
+    """x to the right and y to the front at all pixels, flat, from -1 to 1."""
     centres = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     x, y = np.meshgrid(centres, -centres)
     return x.ravel(), y.ravel()
 
 
 def coordinates(subjects: Subjects, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The normalised coordinates (p, q) of every pixel: pose, a smooth random warp, and the egg shape of a head."""
+    """The normalised coordinates (p, q) of every pixel, after pose and warp."""
     x, y = grid(size)
     spread = np.array([0.03, 0.010, 0.010, 0.025, 0.02], dtype=np.float32)
     angle, right, front, growth, aspect = np.split(subjects.pose * spread, 5, axis=1)
@@ -120,12 +120,15 @@ def softness(size: int) -> float:
 
 
 def coverage(distance: np.ndarray, blend: float) -> np.ndarray:
-    """The fraction of a pixel inside an outline, 0..1; `distance` is that of its centre, positive inside."""
+    """The fraction of a pixel inside an outline; `distance` is positive inside."""
     return np.clip(0.5 + distance / blend, 0, 1)
 
 
 def tissue(subjects: Subjects, p: np.ndarray, q: np.ndarray, blend: float) -> tuple[np.ndarray, np.ndarray]:
-    """The tissue at (p, q): (brightness [N, P] before bias field and noise, inside the brain [N, P] bool)."""
+    """The tissue at (p, q): (brightness [N, P], inside the brain [N, P] bool).
+
+    The brightness is that before bias field and noise.
+    """
     to_cortex, to_fluid, inside = _cortex(subjects, p, q)
     white, grey, csf = np.split(_TISSUES * (1 + 0.07 * subjects.contrast), 3, axis=1)
     # Fibres just below the cortex are a little brighter than those deep inside.

@@ -1,4 +1,4 @@
-"""Lesions of the phantom: their positions, their effect on a slice, and their masks.
+"""Lesions of the phantom: positions, effects on a slice, and masks.
 
 Arrays are [N, P] in the normalised coordinates of `brain`: N slices with one lesion each, P pixels.
 """
@@ -32,7 +32,10 @@ COUNT = 10
 
 
 def from_uniforms(uniforms: np.ndarray) -> Lesions:
-    """Lesions from [N, COUNT] numbers in 0..1, each 2 to 10 % of the brain's area and inside one half."""
+    """Lesions from [N, COUNT] numbers in 0..1, each inside one half of the brain.
+
+    Each has 2 to 10 % of the brain's area.
+    """
     area, side, turn, away, *lobes, strength, wavelength, direction = np.split(uniforms, COUNT, axis=1)
     radius = np.sqrt(0.02 + 0.055 * area)
     # The pressure of a mass ends inside the outline of the brain.

@@ -1,4 +1,4 @@
-"""The embedded data set: synthetic T2-like brain slices with lesions and exact masks."""
+"""The embedded data set: synthetic brain slices with lesions and exact masks."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ _NOISE = 0.025
 
 
 def slices(count: int, *, size: int = 64, seed: int = 0) -> np.ndarray:
-    """Healthy slices, [count, size, size, 1] float32 in 0..1, exactly 0 outside the brain.
+    """Healthy slices, [count, size, size, 1] in 0..1, 0 outside the brain.
 
     Slice i depends only on (seed, i, size). Another size shows the same brain with other noise.
 
@@ -31,7 +31,7 @@ def slices(count: int, *, size: int = 64, seed: int = 0) -> np.ndarray:
 
 
 def load(*, train: int = 2000, test: int = 400, size: int = 64, seed: int = 0, validation: float = 0.1) -> Splits:
-    """Healthy slices to train on, and test slices of which every second one has a lesion.
+    """Healthy slices to train on, and test slices, half of them with a lesion.
 
     Lesions are of four kinds in equal parts: `bright`, `dark`, `texture` (another pattern of equal mean brightness) and
     `mass` (as bright as tissue; it pushes its surroundings aside). `drawn_lesions.change` defines their masks; masks of

@@ -60,7 +60,7 @@ def parse(path: Path, of: str = "") -> Name:
 
 
 def masks_below(directory: Path, suffix: str) -> Masks:
-    """All masks below `derivatives` and beside the scans, which have a suffix such as `T2w`."""
+    """All masks below `derivatives` and beside the scans."""
 
     def hidden(path: Path) -> bool:
         parts = path.relative_to(directory).parts

@@ -1,4 +1,4 @@
-"""Preparation of volumes: scans are sliced in parallel into part files, which are joined into a `cache`."""
+"""Preparation of volumes: scans are sliced in parallel into a `cache`."""
 
 import hashlib
 import json

@@ -30,7 +30,7 @@ def first_bytes(path: Path, size: int) -> bytes:
 
 
 def bytes_at(path: Path, offset: int, size: int) -> np.ndarray:
-    """[size] uint8: a part of a file, unpacked. Memory is used only for bytes that exist in the file.
+    """[size] uint8: a part of a file, unpacked. Missing bytes use no memory.
 
     A compressed file is unpacked to its end, so that its checksum reveals any damage.
 

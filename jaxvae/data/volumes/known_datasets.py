@@ -58,7 +58,10 @@ LAYOUTS = {
 
 
 def layout_of(directory: Path, name: str, modality: str | None) -> Layout:
-    """The layout by its name. `auto` is the first with such scans in the folder, else every volume below it."""
+    """The layout by its name.
+
+    `auto` is the first with such scans in the folder, else every volume below it.
+    """
     if name != "auto":
         return LAYOUTS[name]
     for known in LAYOUTS.values():

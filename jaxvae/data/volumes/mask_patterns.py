@@ -1,4 +1,4 @@
-"""Patterns of masks, filled with the scan's text: what the stars of the scans' pattern matched.
+"""Patterns of masks, filled with what the scans' stars matched.
 
 A star beside the scan's text does not continue a name: for the scan `run-1`, `{0}*_mask.nii` matches `run-1_mask.nii`
 and `run-1_left_mask.nii`, but not `run-10_mask.nii`.
@@ -42,7 +42,7 @@ def parts_of(pattern: str, stars: tuple[str, ...]) -> list[Part]:
 
 
 def files_at(folder: Path, parts: list[Part]) -> Iterator[Path]:
-    """The files below a folder that match the parts of a path, including links to nothing."""
+    """The files below a folder that match a path, including broken links."""
     if is_dangling(folder) or (not parts and os.path.isfile(folder)):
         yield folder
         return

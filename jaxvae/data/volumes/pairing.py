@@ -1,6 +1,6 @@
-"""Masks of scans by patterns in which `{0}`, `{1}` are what the stars of the scans' pattern matched.
+"""Masks of scans, found by patterns.
 
-Each mask belongs to one scan:
+In a pattern, `{0}` and `{1}` are what the stars of the scans' pattern matched. Each mask belongs to one scan:
 
 - A star beside `{0}` does not continue a name (`mask_patterns`).
 - A mask that fits several scans belongs to the scan with the longest name: with scans `a` and `a_post`,
@@ -126,7 +126,7 @@ def fetched_mask(path: Path) -> Path | InputError:
 
 
 def checked_masks(image: Path, *masks: Mask) -> tuple[Path | None, ...]:
-    """The masks of a scan. Raises InputError if the scan is a link to nothing, or a mask cannot be used."""
+    """The masks of a scan. Raises InputError for broken links and bad masks."""
     refuse_dangling(image)
     for mask in masks:
         if isinstance(mask, InputError):

@@ -1,7 +1,7 @@
 """Volumes below a folder by patterns with stars.
 
 `*` matches part of a name and `**/` any number of folders. Hidden files and files below `derivatives` are ignored.
-Links to nothing are found, so that the reader of the file can report them as missing.
+Broken links are found, so that the reader of the file can report them as missing.
 """
 
 import errno
@@ -16,7 +16,7 @@ from jaxvae.errors import InputError
 
 
 def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, ...]]], list[OSError]]:
-    """The volumes at a pattern, in order, with the text that each star matched, and errors as `volumes_below`.
+    """The volumes at a pattern, with the texts of its stars, and errors.
 
     Raises:
       InputError: the pattern leads out of the folder.
@@ -52,7 +52,7 @@ def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None)
 
 
 def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
-    """All files below a folder, in order, and an error for each folder that cannot be opened.
+    """All files below a folder, and an error per folder that cannot be opened.
 
     Links to folders are followed, unlike in `Path.glob`; each folder is read once. Links to nothing are included,
     because a file that was not fetched must be reported.

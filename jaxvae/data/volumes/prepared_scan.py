@@ -1,4 +1,7 @@
-"""Reading and preparing one scan: its volume, its brain (by a mask or found in the image) and its slices."""
+"""Reading and preparing one scan: its volume, its brain and its slices.
+
+The brain is read from a mask or found in the image.
+"""
 
 from dataclasses import dataclass
 

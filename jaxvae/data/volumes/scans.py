@@ -31,7 +31,7 @@ class Scan(NamedTuple):
 
 
 def sources(scan: Scan, *kinds: str) -> dict[str, list[Any] | None]:
-    """`files.identity` of a scan's files by kind ("image", "brain", "lesion"), None for a missing file."""
+    """`files.identity` of a scan's files by kind; None for a missing file."""
     found: dict[str, list[Any] | None] = dict.fromkeys(kinds)
     for kind in kinds:
         if (path := getattr(scan, kind)) is not None:
@@ -137,7 +137,7 @@ def doubts(found: Sequence[Scan], *, patients_given: bool = False) -> list[str]:
 
 
 def shared(found: Sequence[Scan]) -> list[str]:
-    """One line per kind of mask, brain or lesion, if one mask file serves several scans.
+    """One line per kind of mask, if one mask file serves several scans.
 
     >>> shared([Scan(name, "p", Path(name), None, Path("p_seg.nii")) for name in ("p_t1", "p_t2")])
     ['1 lesion mask serves several scans, such as p_seg.nii for p_t1 and p_t2']

@@ -1,4 +1,4 @@
-"""Axial slices of a volume for a model, and maps of the slices back on the volume's grid.
+"""Axial slices of a volume for a model, and maps back on its grid.
 
 The brain is normalised as a whole and cut out with a box that is square in millimetres. Each axial plane of the box is
 resized to size x size pixels. Rows run from front to back, columns from the patient's left to the right.
@@ -79,7 +79,7 @@ class Slices(NamedTuple):
 
 
 def middle(images: np.ndarray) -> np.ndarray:
-    """The slices themselves, [N, S, S, 1], of slices with their neighbours as channels, [N, S, S, C]."""
+    """The middle channel of slices with neighbours as channels, [N, S, S, 1]."""
     return images[..., [images.shape[-1] // 2]]
 
 
@@ -110,7 +110,7 @@ def cut(voxels: np.ndarray, brain: np.ndarray, spacing: tuple[float, float, floa
 
 
 def resampled(mask: np.ndarray, placement: Placement, size: int) -> np.ndarray:
-    """A mask of the volume on its slices, [K, S, S, 1] bool: True if at least half of the pixel is inside."""
+    """A mask on the slices, [K, S, S, 1] bool: True if half of the pixel is inside."""
     return _shrunk(mask.astype(np.float32), np.array(placement.planes)[:, None], placement, size) >= 0.5
 
 
@@ -149,7 +149,10 @@ def _placement(brain: np.ndarray, spacing: tuple[float, float, float], slicing: 
 
 
 def normalised(values: np.ndarray, slicing: Slicing) -> np.ndarray:
-    """The voxels of a brain, [P] float32, normalised and clipped. Raises InputError if all have one value."""
+    """The voxels of a brain, [P] float32, normalised and clipped.
+
+    Raises InputError if all have one value.
+    """
     if slicing.percentiles is not None:
         values = np.clip(values, *np.percentile(values, slicing.percentiles).astype(np.float32))
     if slicing.normalise != "none":
@@ -187,7 +190,7 @@ def to_config(slicing: Slicing) -> dict[str, Any]:
 
 
 def from_config(config: dict[str, Any]) -> Slicing:
-    """The slicing that `to_config` wrote. Raises InputError if it is damaged or of another version."""
+    """The slicing that `to_config` wrote. Raises InputError if damaged."""
     way_out = "prepare the volumes again"
     files.check(config, "slicing", FACTS, way_out)
     percentiles = config.get("percentiles")

@@ -19,7 +19,7 @@ from jaxvae.data.volumes.cache import dataset, open_cache
 
 
 class VolumeSlices(tfds.core.GeneratorBasedBuilder):
-    """Each slice of a cache: its image, brain and lesion, its patient, its volume and its index in the cache.
+    """Each slice of a cache with its brain, lesion, patient, volume and index.
 
     Args:
       cache: the folder that `jaxvae prepare` made.

@@ -1,4 +1,4 @@
-"""Reading NIfTI, MGH and Analyze volumes, and writing maps as NIfTI on the scan's grid.
+"""Reading NIfTI, MGH and Analyze volumes, and writing NIfTI maps.
 
 Inside jaxvae a volume is [X, Y, Z] in RAS order: x runs to the patient's right, y to the front, z up. Axes are swapped
 and flipped for that but never interpolated, so a map returns to the file's order exactly.
@@ -49,7 +49,7 @@ class Volume:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a file is a volume by its name. In a pair of .hdr and .img, the .img is the volume."""
+    """Whether a file is a volume by its name; in pairs, the .img is."""
     return path.name.lower().endswith(SUFFIXES) and path.suffix.lower() != ".hdr"
 
 
@@ -118,7 +118,7 @@ def _in_ras(header: Header, orientation: np.ndarray) -> np.ndarray:
 
 
 def read_mask(path: str | Path, like: Volume) -> np.ndarray:
-    """[X, Y, Z] bool: the positive voxels of a mask or a label map, as `masks.binary` defines them.
+    """[X, Y, Z] bool: the positive voxels of a mask, as in `masks.binary`.
 
     Raises:
       InputError: as `read`, or the mask is on another grid than `like`.
@@ -166,7 +166,7 @@ def _voxels_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) ->
 
 
 def write(path: str | Path, values: np.ndarray, like: Volume, *, description: str = "jaxvae") -> None:
-    """Write a map as a float32 NIfTI file with the axes, affine and unit of the scan, or a bool mask as uint8.
+    """Write a map as float32 NIfTI on the scan's grid, or a mask as uint8.
 
     Equal maps give equal bytes. The file appears whole or not at all. The scan's header extensions are left out
     because scanners store names and dates in them.
@@ -220,7 +220,7 @@ def _map_header(header: Header) -> Any:
 
 
 def beside(path: Path) -> list[Path]:
-    """The other files of a volume: the header of an .img, and SPM's .mat if there is one."""
+    """The other files of a volume: the header of an .img, and SPM's .mat."""
     if path.suffix.lower() != ".img":
         return []
     return [other for suffix in (".hdr", ".HDR", ".mat") if (other := path.with_suffix(suffix)).exists()]
