@@ -83,14 +83,16 @@ def _gather(server: socket.socket, count: int) -> None:
     start, told = time.monotonic(), False
     try:
         while len(came) < count:
-            missing = ", ".join(str(number) for number in range(count) if number not in came)
+            missing = [str(number) for number in range(count) if number not in came]
+            processes = f"process{'es' * (len(missing) > 1)} {', '.join(missing)}"
             server.settimeout(max(0.1, start + (GATHER_SECONDS if told else TELL_SECONDS) - time.monotonic()))
             try:
                 connection, _ = server.accept()
             except TimeoutError:
                 if told:
-                    raise InputError(f"process {missing} of {count} missing after {GATHER_SECONDS:.0f} s") from None
-                print(f"process 0 of {count} waits for process {missing}", file=sys.stderr, flush=True)
+                    problem = f"{processes} of {count} did not connect within {GATHER_SECONDS:.0f} s"
+                    raise InputError(f"{problem}; start them, or lower the number of processes") from None
+                print(f"process 0 of {count} waits for {processes}", file=sys.stderr, flush=True)
                 told = True
                 continue
             if (number := _introduced(connection, count, came)) is not None:

@@ -144,7 +144,9 @@ def join(where: str) -> tuple[int, int]:
         raise ArgumentError("where", where, str(error)) from error
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ArgumentError("where", where, f"the processes do not find each other ({reason})") from error
+        raise ArgumentError(
+            "where", where, f"the processes could not connect ({reason}); check the address and that all are started"
+        ) from error
     return jax.process_index(), jax.process_count()
 
 

@@ -100,9 +100,9 @@ def test_other_connections_to_the_port_are_closed() -> None:
 
 def test_all_processes_name_a_missing_process(capsys: pytest.CaptureFixture[str]) -> None:
     address = f"127.0.0.1:{free_port()}"
-    missing = "process 1, 3 of 4 missing after 1 s"
+    missing = "processes 1, 3 of 4 did not connect within 1 s; start them, or lower the number of processes"
     assert outcomes(address, (0, 4), (2, 4)) == [missing, f"process 0 at {address} stopped ({missing})"]
-    assert capsys.readouterr().err == "process 0 of 4 waits for process 1, 3\n"
+    assert capsys.readouterr().err == "process 0 of 4 waits for processes 1, 3\n"
 
 
 def test_processes_with_other_counts_or_equal_numbers_fail() -> None:

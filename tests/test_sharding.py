@@ -137,11 +137,11 @@ def test_a_wrong_address_is_refused(where):
 
 
 def test_auto_without_a_cluster_is_refused():
-    with pytest.raises(jaxvae.InputError, match="where='auto': the processes do not find each other"):
+    with pytest.raises(jaxvae.InputError, match="where='auto': the processes could not connect"):
         sharding.join("auto")
 
 
-def test_off_is_process_0_of_1():
+def test_join_off_gives_a_single_process():
     assert sharding.join("off") == (0, 1)
     sharding.wait_for_all("nothing")
     assert sharding.run_mesh(1).shape == {"run": 1}

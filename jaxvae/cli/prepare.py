@@ -72,7 +72,7 @@ class Prepare:
         if self.out is None:
             raise InputError(f"`out` is missing: where to put the slices of the volumes in {self.data}")
         if self.out.resolve().is_relative_to(Path(self.data).resolve()):
-            raise InputError(f"{self.out}: lies within {self.data}; give another `out`")
+            raise InputError(f"{self.out}: is inside {self.data}; give another `out`")
         from jaxvae.data.volumes import cache_writer, scans
         from jaxvae.data.volumes.slices import Slicing
 

@@ -150,7 +150,7 @@ class Score:
     def _report_failures(self, folder: Path, outcome: Outcome, noun: str) -> None:
         failed = outcome.failed
         for one in failed[:SHOWN]:
-            print(with_flags(f"  left out: {one.reason}", vars(self)))
+            print(with_flags(f"  failed: {one.reason}", vars(self)))
         if len(failed) > SHOWN:
             print(f"  and {len(failed) - SHOWN} more")
         if failed:

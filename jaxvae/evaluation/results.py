@@ -22,12 +22,12 @@ TESTED_ON = ("tested_on", "judged")
 
 
 def results_folder(run: Run, other: Path | None = None, out: Path | None = None) -> Path:
-    """The folder of a run's results: `out` if given, RUN/on/NAME for other images, else the run itself."""
+    """The folder of a run's results: `out`, RUN/on/NAME, or the run itself."""
     return out or (run.run_dir / "on" / other.resolve().name if other else run.run_dir)
 
 
 def claim_results_folder(run: Run, other: Path | None, out: Path | None, images: Fingerprint | None = None) -> Path:
-    """The folder for the results of a test, once it is clear that it holds no results of another test.
+    """Claim the folder for the results of a test; other results are refused.
 
     Args:
       other: the images, if they are not the run's own.
@@ -42,7 +42,7 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
         if (out / "config.json").is_file():
             raise ArgumentError("out", out, "is another run; name another folder")
         if Path(data).is_absolute() and out.resolve().is_relative_to(Path(data).resolve()):
-            raise ArgumentError("out", out, f"lies within {data}, the images of the run; name another folder")
+            raise ArgumentError("out", out, f"is inside {data}, the images of the run; name another folder")
     try:
         stored = files.read_json(folder / FILE)
         moved = same_fingerprint(stored.get("contents"), images)
@@ -57,7 +57,7 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
 
 
 def refuse_other_images(evaluation: dict[str, Any], now: Fingerprint, where: str, again: str) -> None:
-    """Raise InputError if the test images or their masks have changed since they were evaluated.
+    """Raise InputError if images or masks changed since their evaluation.
 
     Args:
       now: the fingerprint of the current test images; evaluations of earlier versions have none to compare with.
@@ -69,7 +69,7 @@ def refuse_other_images(evaluation: dict[str, Any], now: Fingerprint, where: str
 
 
 def read_evaluation(run: Run, other: Path | None = None, out: Path | None = None) -> dict[str, Any]:
-    """Read evaluation.json of a run: on its own test images or on others, or from the folder `out`.
+    """Read evaluation.json of a run, on its own or on other test images.
 
     Raises:
       InputError: the run was not evaluated since it was last trained, or the file is damaged.
@@ -95,7 +95,7 @@ def evaluate_command(run: Run, other: Path | None = None, out: Path | None = Non
 
 
 def evaluations(run: Run) -> Iterator[dict[str, Any]]:
-    """Every evaluation of the current checkpoint of a run: on its own test images, then on others."""
+    """Every evaluation of a run's checkpoint: its own test images first."""
     for path in (run.run_dir / FILE, *sorted(run.run_dir.glob(f"on/*/{FILE}"))):
         try:
             stored = files.read_json(path, dict.fromkeys((f"{key}?" for key in TESTED_ON), str | None))

@@ -1,9 +1,10 @@
-"""Metrics of whole volumes, computed from the measures of each volume, so that volumes need not be in memory together.
+"""Metrics of whole volumes, computed from the measures of each volume.
 
-Counts at thresholds are exact. AUROC, average precision, best Dice and AUPRO are those of scores rounded to the bins
-of `histograms.float_bins`, 2^-11 of the score wide. Thresholds come from healthy volumes (`healthy_thresholds`). The
-best Dice is chosen on the labels of the test itself. Pooled metrics take all voxels of all volumes together; metrics
-called mean are means over volumes with a lesion.
+- Counts at thresholds are exact. The thresholds come from healthy volumes (`healthy_thresholds`).
+- AUROC, average precision, best Dice and AUPRO use scores rounded to the bins of `histograms.float_bins`. A bin is
+  2^-11 of the score wide.
+- The threshold of the best Dice is chosen with the labels of the test volumes.
+- Pooled metrics use all voxels of all volumes together. Mean metrics are means over the volumes with a lesion.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,11 +45,11 @@ BEST = {key: min if key.startswith("false") else max for key in COLUMNS if key n
 
 
 def healthy_thresholds(measures: Sequence[VolumeMeasure], rates: Sequence[float] = RATES) -> Thresholds:
-    """For each score the threshold that each share of healthy voxels, pooled over volumes, reaches or exceeds.
+    """For each score, the thresholds that shares of healthy voxels reach.
 
-    It is the lowest edge of a bin with at most that share at or above it. The share is exact. The lowest possible
-    threshold with that share is at most 2^-11 of its size lower. If a map is 0 nearly everywhere, the threshold is just
-    above 0.
+    Voxels are pooled over volumes. A threshold is the lowest edge of a bin with at most that share at or above it. The
+    share is exact. The lowest possible threshold with that share is at most 2^-11 of its size lower. If a map is 0
+    nearly everywhere, the threshold is just above 0.
 
     Args:
       measures: healthy volumes; in others, only the voxels outside lesions are used.
@@ -92,10 +93,10 @@ def rows(measures: Sequence[VolumeMeasure], *, resamples: int = 1000, seed: int 
     names = _scores(measures)
     names_of_groups, group_of = np.unique([one.group for one in measures], return_inverse=True)
     anomalous, healthy = ([getattr(one, kind) for one in measures] for kind in ("anomalous", "healthy"))
-    held = [np.bincount(group_of, weights=voxels) > 0 for voxels in (anomalous, healthy)]
+    groups_with = [np.bincount(group_of, weights=voxels) > 0 for voxels in (anomalous, healthy)]
     draws = None
-    if resamples and names_of_groups.size >= FEWEST_GROUPS and all(holds.any() for holds in held):
-        draws = resample_groups(*held, resamples=resamples, seed=seed)
+    if resamples and names_of_groups.size >= FEWEST_GROUPS and all(kind.any() for kind in groups_with):
+        draws = resample_groups(*groups_with, resamples=resamples, seed=seed)
     return [
         {"score": score, **_row([one.scores[score] for one in measures], group_of, draws)}
         for score in Bar(names, "volume metrics", leave=False, unit="score")

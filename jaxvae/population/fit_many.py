@@ -148,15 +148,17 @@ def _fit_many(
 def _masked(objective: Objective, model: Model, mask: Array) -> Objective:
     """The objective, with zeros as padding of smaller latents, so it has no gradient."""
 
-    def hold(leaf: Array, one_more: jax.ShapeDtypeStruct) -> Array:
+    def zero_padding(leaf: Array, one_more: jax.ShapeDtypeStruct) -> Array:
         for axis, (have, more) in enumerate(zip(leaf.shape, one_more.shape, strict=True)):
             if have != more:
                 factor = jnp.tile(mask, have // len(mask)).astype(leaf.dtype)
                 leaf = leaf * jnp.expand_dims(factor, [other for other in range(leaf.ndim) if other != axis])
         return leaf
 
-    def held(model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: Any = 0.0) -> ElboTerms:
-        params = jax.tree.map(hold, params, param_shapes(model.clone(latent_size=model.latent_size + 1)))
+    def apply(
+        model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: Any = 0.0
+    ) -> ElboTerms:
+        params = jax.tree.map(zero_padding, params, param_shapes(model.clone(latent_size=model.latent_size + 1)))
         return objective(model, params, images, key, log_scale=log_scale)
 
-    return held
+    return apply

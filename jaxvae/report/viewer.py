@@ -1,4 +1,4 @@
-"""Viewer of volumes in a page: axial slices, the maps over them, and the outline of the known lesion.
+"""Viewer of volumes in a page: axial slices, maps and the known lesion.
 
 The section that `viewer` returns holds the voxels as pictures and everything else as JSON. The page needs no server.
 """
@@ -89,7 +89,7 @@ def viewer(volumes: Sequence[Shown]) -> Section:
 
 
 def quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values of any shape as uint8: 0 at `low` and below (and for NaN), 255 at `high` and above.
+    """Values as uint8: 0 at `low` and below (and NaN), 255 from `high`.
 
     >>> quantise(np.array([-1.0, 0.0, 1.0, 9.0, np.nan]), 0, 2)
     array([  0,   0, 128, 255,   0], dtype=uint8)
@@ -99,13 +99,13 @@ def quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def columns(shape: tuple[int, ...]) -> int:
-    """Number of slices of a volume [X, Y, Z] that lie side by side in its mosaic, which is about square."""
+    """Number of slices of [X, Y, Z] side by side in a nearly square mosaic."""
     width, height, depth = shape
     return min(depth, math.ceil(math.sqrt(depth * height / width)))
 
 
 def mosaic(levels: np.ndarray) -> bytes:
-    """All axial slices in one grey PNG: row by row from the feet up, each with the patient's front on top.
+    """All axial slices in one grey PNG, from the feet up, the front on top.
 
     `levels` is [X, Y, Z] uint8, or bool, which takes one bit per pixel.
     """
@@ -138,13 +138,13 @@ def _checked(shown: Shown) -> Shown:
     """`shown` with arrays of the documented types."""
     image = np.asarray(shown.image, np.float32)
     if image.ndim != 3 or not image.size:
-        raise InputError(f"{shown.name}: the image is {image.shape}: must be (X, Y, Z), none of them 0")
+        raise InputError(f"{shown.name}: image has shape {image.shape}: must be (X, Y, Z) with every side above 0")
     maps = {name: np.asarray(values, np.float32) for name, values in shown.maps.items()}
     mask = None if shown.mask is None else np.asarray(shown.mask, bool)
     others = {f"the map {name!r}": values for name, values in maps.items()} | {"the mask": mask}
     for what, values in others.items():
         if values is not None and values.shape != image.shape:
-            raise InputError(f"{shown.name}: {what} is {values.shape}: must be {image.shape}, like the image")
+            raise InputError(f"{shown.name}: {what} has shape {values.shape}: must be {image.shape}, like the image")
     numbers = {"the spacing": shown.spacing} | {
         f"the threshold of {name!r}": (value,) for name, value in shown.thresholds.items() if name in maps
     }

@@ -17,7 +17,7 @@ SPECIAL = re.compile(r"[][*?\\]")
 
 
 def absolute(directory: str | os.PathLike[str]) -> Path:
-    """The folder's absolute path; InputError for the address of a bucket. Orbax restores from no relative path."""
+    """The folder's absolute path, which Orbax needs. Refuses bucket addresses."""
     if re.match(r"\w+:/", os.fspath(directory)):
         raise InputError(f"{os.fspath(directory)}: is not a folder of this machine; mount it (a bucket: gcsfuse)")
     return Path(directory).absolute()
@@ -56,7 +56,7 @@ def _merge(item: Path) -> None:
 
 @contextmanager
 def readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
-    """A path from which Orbax reads the folder. Its errors, which have no common class, become one line."""
+    """A path from which Orbax reads the folder, with its errors in one line."""
     place = Path(directory) / str(step)
     try:
         with orbax_path(directory) as path:
@@ -70,8 +70,8 @@ def readable(directory: str | os.PathLike[str], step: int) -> Iterator[Path]:
             problem = f"cannot be read ({os.strerror(number)}); make it readable and try again"
             raise InputError(f"{place}: {problem}") from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        way_out = "remove it to continue from the checkpoint before it, if there is one"
-        raise InputError(f"{place}: cannot be read, damaged? ({textwrap.shorten(reason, 120)}); {way_out}") from error
+        problem = f"cannot be read ({textwrap.shorten(reason, 120)}), probably damaged"
+        raise InputError(f"{place}: {problem}; remove it to continue from an earlier checkpoint") from error
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Run(NamedTuple):
 
 
 def claim(run_dir: Path, config: Config) -> None:
-    """Write config.json into a new folder, or compare the configuration with the one in the folder.
+    """Write config.json into a new folder, or compare it with the one there.
 
     A run that exists may only be trained longer, and only if its learning rate does not depend on the length. A run
     without a checkpoint is made again.
@@ -91,7 +91,7 @@ def claim(run_dir: Path, config: Config) -> None:
     try:
         os.fspath(run_dir).encode()
     except UnicodeEncodeError:
-        raise InputError(f"{run_dir}: checkpoints need a name that is text; name another folder") from None
+        raise InputError(f"{run_dir}: the folder name is not valid UTF-8; name another folder") from None
     if files.claim(run_dir, "config.json", config, what="a run") is None:
         return
     there = read_config(run_dir)
@@ -134,7 +134,7 @@ def _refuse_length(run_dir: Path, there: Config, here: Config) -> None:
 
 
 def load(run_dir: str | os.PathLike[str]) -> Run:
-    """Open a run: its model and the parameters of its best checkpoint, or of the last if there is no best.
+    """Open a run: its model and its best parameters, or its last.
 
     Raises:
       InputError: not a run folder, no checkpoint in it yet, or one of another model.
@@ -147,7 +147,7 @@ def load(run_dir: str | os.PathLike[str]) -> Run:
 
 
 def chosen(run_dir: str | os.PathLike[str]) -> tuple[Path, int]:
-    """Folder and step of the checkpoint that `load` opens. Raises InputError if there is none yet."""
+    """Folder and step that `load` opens. Raises InputError if there is none yet."""
     for directory in (Path(run_dir) / "checkpoints" / name for name in ("best", "last")):
         if (step := checkpoint.latest_step(directory)) is not None:
             return directory, step

@@ -1,4 +1,4 @@
-"""Scores of whole volumes: each is read and cut ahead of time, scored slice by slice, and put back onto its grid.
+"""Scores of whole volumes: cut ahead of time, scored slice by slice.
 
 Batches are filled across volumes. The score of a slice does not depend on its batch.
 """
@@ -58,15 +58,17 @@ def slicing_of(run: Run) -> Slicing:
       InputError: the run was not trained on volumes.
     """
     if run.kind is not kinds.VOLUMES:
-        problem = f"the run was trained on {Path(run.config['data']['data']).name}, not on volumes"
-        raise InputError(f"{problem}; prepare some with `jaxvae prepare` and train on them")
+        problem = f"was trained on {Path(run.config['data']['data']).name}, not on volumes"
+        raise InputError(f"{run.run_dir}: {problem}; give a run that was trained on prepared volumes")
     return slices.from_config(run.config["volumes"]["slicing"])
 
 
 def score_scans(
     run: Run, scans: Iterable[Scan], *, maps: Sequence[str], batch_size: int = BATCH, keep_voxels: bool = False
 ) -> Iterator[VolumeScores | Rejected]:
-    """The scores of scans in their order, each as soon as it is complete; unreadable scans come as `Rejected`.
+    """The scores of scans, each as soon as it is complete, in order.
+
+    Unreadable scans come as `Rejected`.
 
     Args:
       run: trained on prepared volumes.

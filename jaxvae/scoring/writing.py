@@ -1,4 +1,4 @@
-"""Writing scored images or volumes into a folder, in threads, while the next ones are scored."""
+"""Writing scored items in threads, while the next ones are scored."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ def write_each(
     skipped: int,
     rejected: Sequence[Rejected],
 ) -> Outcome:
-    """Write each scored item in a thread, append its record to the log, and collect the failures.
+    """Write each scored item in a thread, log it, and collect the failures.
 
     Args:
       results: scored items, and those that could not be scored.
@@ -117,16 +117,18 @@ def maps_folder(run: Run, folder: Path, out: Path | None) -> Path:
     out = out or run.run_dir / "scores" / (source.name if source.is_dir() else name)
     own = Path(run.config["data"]["data"])
     if own.is_absolute() and out.resolve().is_relative_to(own.resolve()):
-        raise ArgumentError("out", out, f"lies within {own}, the images of the run; name another folder")
+        raise ArgumentError("out", out, f"is inside {own}, the images of the run; name another folder")
     if out.resolve() == run.run_dir.resolve():
         raise ArgumentError("out", out, "is the run itself; name a folder in it, or another place")
     if source.is_dir() and out.resolve().is_relative_to(source):
-        raise ArgumentError("out", out, f"lies within {folder}, where results would count as images; name another")
+        raise ArgumentError(
+            "out", out, f"is inside {folder}, so its results would be read as images; name a folder outside"
+        )
     return out
 
 
 def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Claim a folder for maps that are made with these settings; returns its note if it was claimed before.
+    """Claim a folder for maps; returns its note if it was claimed before.
 
     Raises:
       InputError: it was claimed with other settings, or its note is damaged.

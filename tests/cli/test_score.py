@@ -80,7 +80,7 @@ def test_a_score_depends_on_its_image_only(run: Path, folder: Path, tmp_path: Pa
             np.testing.assert_allclose(np.load(f"{stem}_{name}.npy"), wanted, rtol=1e-5, atol=1e-6 * wanted.max())
 
 
-def test_one_image_some_maps_tiff_and_a_threshold(run: Path, folder: Path, capsys) -> None:
+def test_score_writes_chosen_maps_as_tiff_and_a_mask(run: Path, folder: Path, capsys) -> None:
     image = folder / "test" / "bad" / "000.png"
     flags = ["--maps", "rec_error", "combi_sum", "--format", "tiff", "--threshold", "0.5"]
     assert main(["score", str(run), str(image), *flags]) == 0
@@ -171,8 +171,8 @@ def test_unfit_images_are_refused_and_nothing_is_written(refused, run: Path, tmp
 
 def test_results_are_not_written_among_the_images(refused, run: Path, folder: Path, tmp_path: Path) -> None:
     data = shutil.copytree(folder / "test", tmp_path / "data")
-    assert "out: lies within" in refused("score", run, data, "--out", tmp_path / "data" / "out")
-    assert "lies within" in refused("score", run, run)
+    assert "out: is inside" in refused("score", run, data, "--out", tmp_path / "data" / "out")
+    assert "is inside" in refused("score", run, run)
     assert f"--out {run}: is the run itself" in refused("score", run, data, "--out", run)
     (tmp_path / "file").touch()
     assert re.search("file.*: cannot be written", refused("score", run, folder / "test", "--out", tmp_path / "file"))

@@ -180,10 +180,10 @@ def test_the_policy_allows_only_the_viewers_script(tmp_path: Path) -> None:
 def test_errors_name_the_volume() -> None:
     shown = volume()
     for other, message in (
-        ({"image": shown.image[0]}, r"head 0: the image is \(30, 20\)"),
-        ({"image": shown.image[:0]}, r"head 0: the image is \(0, 30, 20\)"),
-        ({"maps": {"combi": shown.image[1:]}}, r"head 0: the map 'combi' is \(23, 30, 20\)"),
-        ({"mask": shown.mask[1:]}, r"head 0: the mask is \(23, 30, 20\)"),
+        ({"image": shown.image[0]}, r"head 0: image has shape \(30, 20\)"),
+        ({"image": shown.image[:0]}, r"head 0: image has shape \(0, 30, 20\)"),
+        ({"maps": {"combi": shown.image[1:]}}, r"head 0: the map 'combi' has shape \(23, 30, 20\)"),
+        ({"mask": shown.mask[1:]}, r"head 0: the mask has shape \(23, 30, 20\)"),
         ({"spacing": (1.0, 0.0, 1.0)}, "head 0: the spacing is"),
         ({"spacing": (1.0, 1.0)}, "head 0: the spacing is"),
         ({"thresholds": {"combi": float("nan")}}, "head 0: the threshold of 'combi' is"),

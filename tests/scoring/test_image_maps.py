@@ -88,9 +88,9 @@ def test_bad_files_do_not_change_the_scores_of_others(run, tmp_path, capsys):
     for _ in range(2):
         assert main(score(run, folder, out)) == 2
         captured = capsys.readouterr()
-        assert f"left out: {folder / 'broken.png'}: cannot be read" in captured.out
-        assert f"left out: {folder / 'colour.png'}: the images are 16x16 with 3 channels" in captured.out
-        assert f"left out: {folder / 'huge.npy'}: " in captured.out
+        assert f"failed: {folder / 'broken.png'}: cannot be read" in captured.out
+        assert f"failed: {folder / 'colour.png'}: the images are 16x16 with 3 channels" in captured.out
+        assert f"failed: {folder / 'huge.npy'}: " in captured.out
         assert f"3 of 7 images could not be scored; {out / 'failed.jsonl'} says why" in captured.err
     failed = [json.loads(line)["path"] for line in (out / "failed.jsonl").read_text().splitlines()]
     assert sorted(Path(path).name for path in failed) == ["broken.png", "colour.png", "huge.npy"]
@@ -295,7 +295,7 @@ def test_files_that_are_not_scored_are_counted_and_listed(run, tmp_path, capsys)
     (folder / "c.png").symlink_to("gone")
     assert main(score(run, folder, out)) == 2
     captured = capsys.readouterr()
-    assert f"left out: {folder / 'c.png'}: is a link to nothing" in captured.out
+    assert f"failed: {folder / 'c.png'}: is a link to nothing" in captured.out
     assert "1 of 3 images could not be scored" in captured.err
 
 

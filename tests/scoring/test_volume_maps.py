@@ -88,7 +88,7 @@ def test_bad_files_are_reported_and_the_others_scored(trained, tmp_path, capsys)
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert "3 volumes scored (combi)" in printed.out
-    assert f"left out: {folder}/broken.nii.gz: ends too early" in printed.out
+    assert f"failed: {folder}/broken.nii.gz: ends too early" in printed.out
     assert printed.err.strip().splitlines()[-1] == (
         f"jaxvae: {folder}: 3 of 6 volumes could not be scored; {tmp_path / 'out' / 'failed.jsonl'} says why"
     )
@@ -157,8 +157,8 @@ def test_scores_of_another_scan_mask_or_run_are_refused(trained, tmp_path, capsy
     write_volume(folder / "c.nii.gz", head(3)[0])
     assert main(score) == 2
     captured = capsys.readouterr()
-    assert f"left out: {out / 'a.json'}: holds the scores of another scan" in captured.out
-    assert f"left out: {folder / 'b.nii.gz'}: {out / 'b_combi.nii.gz'}: cannot be written" in captured.out
+    assert f"failed: {out / 'a.json'}: holds the scores of another scan" in captured.out
+    assert f"failed: {folder / 'b.nii.gz'}: {out / 'b_combi.nii.gz'}: cannot be written" in captured.out
     assert "1 volume scored" in captured.out
     assert "2 of 3 volumes could not be scored" in captured.err
     failed = [Path(json.loads(line)["path"]).name for line in (out / "failed.jsonl").read_text().splitlines()]
@@ -248,11 +248,8 @@ def test_wrong_arguments_are_refused(trained, tmp_path, capsys):
     assert main(["score", run, folder, "--out", str(tmp_path / "o"), "--maps", "combi"]) == 0
     capsys.readouterr()
     for arguments, message in [
-        (
-            [folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"],
-            'made with maps ["combi"], now ["rec_error"]',
-        ),
-        ([folder, "--out", f"{folder}/o"], "lies within"),
+        ([folder, "--out", str(tmp_path / "o"), "--maps", "rec_error"], 'made with maps ["combi"], now ["rec_error"]'),
+        ([folder, "--out", f"{folder}/o"], "is inside"),
         ([folder, "--shard", "3/3"], "--shard 3/3: must be I/N"),
         ([folder, "--shard", "x"], "--shard x: must be I/N"),
         ([folder, "--format", "tiff"], "--format tiff: only goes with images"),

@@ -1,4 +1,4 @@
-"""A cache of prepared volumes: all slices of a data set in memory-mapped files, and the scan of each slice.
+"""A cache of prepared volumes: all slices in memory-mapped files.
 
 cache.json        the slicing, the number of volumes, and a hash of the content; written last
 volumes.jsonl     one line per volume: name, patient, files, planes, placement, warnings, its slices from start to stop
@@ -53,7 +53,7 @@ def is_cache(directory: str | Path) -> bool:
 
 
 def open_cache(directory: str | Path) -> Cache:
-    """Open a finished cache. Raises InputError if there is none, or it is unfinished or damaged."""
+    """Open a finished cache. Raises InputError if it is missing or damaged."""
     directory = Path(directory)
     if not (directory / "cache.json").is_file():
         what = "no prepared volumes in it" if directory.exists() else "no such folder"
@@ -100,7 +100,7 @@ def scan_of(record: dict[str, Any]) -> Scan:
 
 
 def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
-    """The scans of all patients or of some. Raises InputError if a file has changed since it was prepared."""
+    """The scans of all or some patients. Raises InputError for changed files."""
     wanted = None if patients is None else set(patients)
     records = [record for record in cache.volumes if wanted is None or record["patient"] in wanted]
     for record in records:
@@ -109,18 +109,21 @@ def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
 
 
 def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
-    """Raise InputError if a file of a volume has changed since it was prepared. Missing files are accepted."""
+    """Raise InputError if a file of a volume has changed since preparation."""
     now = sources(scan_of(record), *FILES)
     for kind, before in record.get("files", {}).items():
         if now[kind] not in (None, before):
             raise InputError(
                 f"{directory}: {record[kind]} has changed since it was prepared; remove that folder and prepare it "
-                "again in the same place (runs continue with it if the slices are the same)"
+                "again in the same place. Runs can continue if the slices are the same"
             )
 
 
 def is_head(record: dict[str, Any]) -> bool:
-    """Whether the brain of a volume is the whole head, because it had no brain mask and was not skull-stripped."""
+    """Whether the whole head was taken as the brain of a volume.
+
+    It is if there was no brain mask and the scan was not skull-stripped.
+    """
     # Earlier versions said so only in a warning.
     return record.get("is_head", any("the whole head was taken" in line for line in record.get("warnings", [])))
 
@@ -143,7 +146,10 @@ def missing_files(cache: Cache, patients: Collection[str]) -> list[Path]:
 
 
 def dataset(cache: Cache) -> Dataset:
-    """All slices as a memory-mapped data set. A slice is anomalous if its plane of the scan has a lesion voxel."""
+    """All slices as a memory-mapped data set.
+
+    A slice is anomalous if its plane of the scan has a lesion voxel.
+    """
     labels, names, groups = [], [], []
     for record in cache.volumes:
         labels += [record["lesion_voxels"][z] > 0 for z in record["placement"]["planes"]]

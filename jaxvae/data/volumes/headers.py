@@ -1,4 +1,4 @@
-"""Headers of volumes: the place of the voxels in the file, their scale, and their position in space.
+"""Headers of volumes: offset, type, scale and position of the voxels.
 
 A damaged field is repaired with a warning if other fields tell its value. Otherwise the file is refused.
 """
@@ -23,7 +23,7 @@ MGH_HEADER, MGH_VOXELS = 90, 284  # bytes of the header; the byte at which the v
 LONGEST_SIDE = 2000.0  # millimetres; a scan of a whole body
 SHORTEST_SIDE = 1.0  # millimetres
 LONGEST_QUATERNION = 1.01  # The length should be 1; a little more comes from rounding.
-NO_DIRECTION = "so no axis has a direction; set it, for example with fslorient"
+SET_AFFINE = "set it, for example with fslorient"
 _LOGGING = Lock()  # nibabel has one logger for all threads
 UNITS = {2: ("millimetres", 1.0), 3: ("micrometres", 0.001), 1: ("metres", 1000.0)}  # by NIfTI's codes
 
@@ -129,7 +129,7 @@ def _checked(path: Path, fields: Any, offset: int, scale: tuple, affine: np.ndar
     if np.prod(shape, dtype=np.float64) > LARGEST:
         raise InputError(f"{path}: has {size} voxels, more than the limit of {LARGEST:,}; cut it into parts")
     if not _has_inverse(affine):
-        raise InputError(f"{path}: its affine has no inverse, {NO_DIRECTION}")
+        raise InputError(f"{path}: its affine is singular; {SET_AFFINE}")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if spacing.max() > 100 * spacing.min():
         sides = "x".join(f"{side:.3g}" for side in spacing)
@@ -172,14 +172,14 @@ def _in_space(fields: Any, path: Path) -> tuple[np.ndarray, list[str]]:
     sform = sform if fields["sform_code"] and _has_inverse(sform) else None
     if sform is None:
         if qform is None or not fields["qform_code"]:
-            forms = "neither its sform nor its qform has an inverse"
+            forms = "its sform and its qform are damaged"
             if not fields["sform_code"]:
-                forms = "its qform is damaged and its sform is not set, so its affine has no inverse"
+                forms = "its qform is damaged and its sform is not set"
             elif not fields["qform_code"]:
-                forms = "its affine has no inverse"
-            raise InputError(f"{path}: {forms}, {NO_DIRECTION}")
+                forms = "its affine is singular"
+            raise InputError(f"{path}: {forms}; {SET_AFFINE}")
         if fields["sform_code"]:
-            warnings.append("its sform has no inverse; the qform was taken")
+            warnings.append("its sform is singular; the qform was taken")
             fields.set_sform(qform, int(fields["qform_code"]))
         return qform, warnings
     if qform is None:

@@ -67,7 +67,7 @@ def test_a_cache_holds_the_slices_of_every_volume(patients, tmp_path):
         assert cache.scan_of(record).image == patients / f"p{number:02d}" / "flair.nii.gz"
 
 
-def test_a_cache_is_split_by_patient_and_trains_on_healthy_slices(patients, tmp_path):
+def test_caches_are_split_by_patient(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     splits = cache.load(tmp_path / "c", validation=0.25, test=0.3, seed=1)
     groups = [set(part.groups) for part in (splits.train, splits.validation, splits.test)]
@@ -131,10 +131,10 @@ def test_a_corrected_mask_is_noticed(patients, tmp_path, monkeypatch):
             stale()
     assert len(cache.scans(cache.open_cache(tmp_path / "finished"), ["p01"])) == 1
     prepared(folder, tmp_path / "killed")
-    prepared(folder, tmp_path / "anew")
-    assert content(tmp_path / "killed") == content(tmp_path / "anew")
+    prepared(folder, tmp_path / "new")
+    assert content(tmp_path / "killed") == content(tmp_path / "new")
     mask.unlink()  # Of a file that is gone nobody knows.
-    assert len(cache.scans(cache.open_cache(tmp_path / "anew"))) == 10
+    assert len(cache.scans(cache.open_cache(tmp_path / "new"))) == 10
 
 
 def test_without_lesions_everything_is_healthy(patients, tmp_path):
@@ -252,7 +252,7 @@ def test_another_preparation_in_the_same_folder_is_refused(patients, tmp_path):
         prepared(patients, tmp_path / "sweep")
 
 
-def test_a_damaged_cache(patients, tmp_path):
+def test_open_cache_refuses_damaged_files(patients, tmp_path):
     prepared(patients, tmp_path / "c")
     images = np.load(tmp_path / "c" / "images.npy")
     np.save(tmp_path / "c" / "images.npy", images[1:])
@@ -308,7 +308,7 @@ def test_a_slicing_of_another_version_is_refused(cached, tmp_path, slicing):
         cache.open_cache(directory)
 
 
-def test_the_command(patients, tmp_path, capsys):
+def test_prepare_reports_results_and_errors_in_one_line(patients, tmp_path, capsys):
     out = tmp_path / "c"
     assert main(["prepare", str(patients), "--out", str(out), "--size", "16", *FLAGS]) == 0
     printed = capsys.readouterr().out
@@ -316,7 +316,7 @@ def test_the_command(patients, tmp_path, capsys):
     assert f"next: `jaxvae train RUN --data {out}`" in printed
     for arguments, message in [
         ([str(patients)], "--out is missing"),
-        ([str(patients), "--out", str(patients / "x")], "lies within"),
+        ([str(patients), "--out", str(patients / "x")], "is inside"),
         ([str(patients), "--out", str(out), "--size", "24", *FLAGS], "was made with size 16, now 24"),
         ([str(tmp_path / "none"), "--out", str(out)], "no such folder"),
         ([str(patients), "--out", str(tmp_path / "d"), "--images", "*.nrrd"], "no volume at *.nrrd"),
@@ -368,7 +368,7 @@ def test_label_maps_among_the_scans_are_reported(tmp_path, capsys):
     assert told == {"scan": [], "tissue": [LIKE_A_MASK]}
 
 
-def test_the_real_scans(data, tmp_path):
+def test_prepared_brats_scans_keep_their_lesions(data, tmp_path):
     """Four BraTS patients with different negative backgrounds, a slab, and masks of 0.99999997."""
     patterns = {
         "images": "*/*/Flair*.nii.gz",
