@@ -15,7 +15,7 @@ def write_png(path: Path, image: np.ndarray) -> Path:
 
 
 def healthy(count: int, *, seed: int = 0, size: int = 32) -> np.ndarray:
-    """[count, size, size] uint8: a soft blob each, at a place of its own, and a little noise."""
+    """[count, size, size] uint8: a soft blob each, at a random place, and a little noise."""
     rng = np.random.default_rng(seed)
     centre, grid = rng.uniform(0.35, 0.65, (2, count, 1, 1)) * size, np.arange(size)
     distance = np.hypot(grid[:, None] - centre[0], grid - centre[1])

@@ -11,7 +11,7 @@ SHAPE = (24, 28, 16)
 
 
 def head(seed: int, *, lesion: bool = False, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, ...]:
-    """(a skull-stripped brain, its mask, its lesion): an ellipsoid with noise of its own, RAS, float32 and bool."""
+    """(a skull-stripped brain, its mask, its lesion): an ellipsoid with random noise, RAS, float32 and bool."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
     brain = np.square(grid / np.reshape([0.75, 0.85, 0.8], (3, 1, 1, 1))).sum(axis=0) < 1

@@ -51,7 +51,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_of_another_file_is_not_blamed_on_the_target(tmp_path: Path) -> None:
+def test_errors_name_the_file_that_failed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone"), files.replacing(tmp_path / "new"):
         (tmp_path / "gone").read_bytes()
     assert list(tmp_path.iterdir()) == []

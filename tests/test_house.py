@@ -1,4 +1,4 @@
-"""The layout of the package: imports point downwards, and each file has a name of its own."""
+"""The layout of the package: imports point downwards, and each file has a unique name."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_imports_point_downwards(module: str) -> None:
     assert not above, f"{module} imports {', '.join(sorted(above))}"
 
 
-def test_no_imports_run_in_circles() -> None:
+def test_there_are_no_circular_imports() -> None:
     graph = {module: imports_of(module) - {"jaxvae"} for module in MODULES}
     while leaves := [module for module, imported in graph.items() if not imported & graph.keys()]:
         for module in leaves:
@@ -72,7 +72,7 @@ def test_no_imports_run_in_circles() -> None:
     assert not graph
 
 
-def test_every_file_has_a_name_of_its_own() -> None:
+def test_every_file_has_a_unique_name() -> None:
     names = Counter(path.name for path in PACKAGE.rglob("*.py") if path.parent.name != "cli")
     del names["__init__.py"]
     assert [name for name, count in names.items() if count > 1] == []
@@ -90,5 +90,5 @@ def test_flags_are_named_in_cli_only() -> None:
     assert named == []
 
 
-def test_few_modules_lie_side_by_side() -> None:
+def test_folders_contain_few_modules() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 16

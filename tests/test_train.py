@@ -173,7 +173,7 @@ def test_gradients_are_clipped_to_the_norm():
         (jaxvae.TrainConfig(schedule="step", warmup_steps=5, decay_steps=10), {0: 0.2, 14: 1, 15: 0.1}),
     ],
 )
-def test_schedules(config, expected):
+def test_schedules_scale_the_learning_rate(config, expected):
     for step, factor in expected.items():
         rate = learning_rate(config, jaxvae.Hyperparams(learning_rate=0.5), jnp.int32(step))
         np.testing.assert_allclose(rate, 0.5 * factor, atol=1e-7, err_msg=f"step {step}")

@@ -110,10 +110,10 @@ def test_a_run_is_evaluated_on_another_folder(run: Path, tmp_path: Path, refused
     linked = tmp_path / "linked"
     (linked / "train" / "good").mkdir(parents=True)
     (linked / "test").mkdir()
-    learnt = Path(json.loads((run / "config.json").read_text())["data"]["data"]) / "train" / "good"
-    (linked / "test" / "good").symlink_to(learnt)
+    trained_on = Path(json.loads((run / "config.json").read_text())["data"]["data"]) / "train" / "good"
+    (linked / "test" / "good").symlink_to(trained_on)
     assert "which the run was trained on; name another folder" in refused("evaluate", run, linked)
-    assert "has no labels; arrange it as test/KIND" in refused("evaluate", run, learnt)
+    assert "has no labels; arrange it as test/KIND" in refused("evaluate", run, trained_on)
 
 
 def test_a_missing_checkpoint_is_named(refused, run: Path, folder: Path) -> None:

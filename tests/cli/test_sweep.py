@@ -43,7 +43,7 @@ def test_a_sweep_is_not_continued_with_other_images(refused, tmp_path: Path, fol
     assert "sweep: was made from other images; bring those back, or name a new folder" in refused(*command)
 
 
-def test_a_sweep_from_flags_to_figures_and_lost_parts_again(tmp_path: Path, folder: Path, capsys) -> None:
+def test_sweep_ranks_settings_and_restores_lost_results(tmp_path: Path, folder: Path, capsys) -> None:
     sweep = tmp_path / "sweep"
     axes = ["--seed", "0", "1", "--beta", "0.5", "2", "--latent-size", "2", "4", "--runs-per-program", "4"]
     shape = ["--data", str(folder), "--features", "4", "8", "--batch-size", "4", "--epochs", "1"]

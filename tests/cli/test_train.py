@@ -23,7 +23,7 @@ from jaxvae.runs import checkpoint
 from small_runs import SIDE, SMALL, leftovers, read_lines
 
 
-def test_config_and_files_of_a_run(evaluated: Path) -> None:
+def test_train_writes_the_config_and_all_files(evaluated: Path) -> None:
     names = {path.name for path in evaluated.iterdir()}
     files = {"config.json", "metrics.jsonl", "evaluation.json", "thresholds.json", "trained_on.jsonl"}
     assert names == {*files, "checkpoints", "scores", "report"}

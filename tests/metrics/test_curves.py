@@ -38,7 +38,7 @@ def test_few_scores_give_the_full_precision_recall_curve(ties):
 
 
 @pytest.mark.parametrize("points", [5, 6, 101, 1000])
-def test_kept_points_are_exact_and_at_most_as_many_as_requested(points):
+def test_thinned_curve_points_are_exact(points):
     scores, labels = draw(20_000, ties=False)
     roc, pr = roc_curve(scores, labels, points=points), pr_curve(scores, labels, points=points)
     assert len(roc.thresholds) <= points

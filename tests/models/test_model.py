@@ -31,7 +31,7 @@ def test_draws_have_the_moments_of_the_posterior():
     np.testing.assert_array_equal(jaxvae.reparameterize(posterior, None), posterior.mean)
 
 
-def test_the_noise_of_a_latent_does_not_depend_on_the_latent_size():
+def test_latent_noise_does_not_depend_on_latent_size():
     """So a sweep over the latent size equals runs of each size."""
     few, many = (jaxvae.Posterior(jnp.zeros((3, size)), jnp.zeros((3, size))) for size in (2, 5))
     key = jax.random.key(0)
@@ -105,7 +105,7 @@ def test_uint8_images_are_divided_by_255(vae):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
 
 
-def test_weights_are_uniform_within_one_over_the_root_of_fan_in():
+def test_initial_weights_match_torch_uniform_bounds():
     model = jaxvae.ConvVAE((64, 64, 1), 256)
     params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
     # Fan-ins as PyTorch counts them: of a transposed convolution on its output side.

@@ -10,7 +10,7 @@ from jaxvae.ops.activations import leaky_relu, relu
 
 
 @pytest.mark.parametrize(("activation", "below"), [(relu, 0.0), (leaky_relu, 0.01)])
-def test_values_and_derivatives(activation, below):
+def test_activations_have_the_exact_slope_and_value(activation, below):
     x = np.array([-2.0, -0.5, 0.0, 0.5, 2.0, np.inf], np.float32)
     np.testing.assert_allclose(activation(x), np.where(x > 0, x, np.float32(below) * np.minimum(x, 0)))
     slopes = np.where(x > 0, 1, below)

@@ -89,7 +89,7 @@ def test_the_transposed_layer_is_the_adjoint():
 
 @pytest.mark.parametrize("fine", [1, 3, 34])  # each form of each map
 @pytest.mark.parametrize("layer", [convolve, convolve_transposed])
-def test_second_derivatives(layer, fine):
+def test_second_derivatives_equal_those_of_the_plain_layer(layer, fine):
     data = draw(2, 4, 4, fine) if layer is convolve else draw(2, 4, 4, 5)
     assert_second_derivatives(layer, data, draw(4, 4, fine, 5, seed=1))
 

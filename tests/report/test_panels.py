@@ -21,7 +21,7 @@ def decoded(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def test_cases_are_best_median_and_worst(rng: np.random.Generator) -> None:
+def test_cases_picks_best_median_and_worst_images(rng: np.random.Generator) -> None:
     values = rng.permutation(np.append(rng.random(41), [np.nan] * 9))
     index, labels = panels.cases(values, count=3)
     ranked = np.sort(values[~np.isnan(values)])[::-1]

@@ -176,7 +176,7 @@ def test_the_best_is_opened_before_the_last(tmp_path: Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, run.params, at_step(DENSE, 3).params)
 
 
-def test_an_empty_folder_of_the_best_does_not_hide_the_last(tmp_path: Path) -> None:
+def test_an_empty_best_folder_falls_back_to_last(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", DENSE)
     (folder / "checkpoints" / "best" / "3.orbax-checkpoint-tmp").mkdir(parents=True)
     assert load(folder).step == 3

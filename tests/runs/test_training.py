@@ -109,7 +109,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, splits: Splits) -> Path:
     return run
 
 
-def test_a_run_has_one_record_per_epoch_and_its_last_state(whole: Path, splits: Splits) -> None:
+def test_training_writes_one_record_per_epoch(whole: Path, splits: Splits) -> None:
     assert [record["step"] for record in records(whole)] == [2, 4, 6, 8, 10, 12]
     assert int(last_state(whole).step) == 12
     params = last_state(whole).params

@@ -44,7 +44,7 @@ def test_the_runs_per_program_that_fit_are_named(tmp_path, monkeypatch):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_an_axis_with_one_value_is_a_setting_of_the_source():
+def test_a_single_valued_axis_becomes_a_source_setting():
     source, fixed = combinations.split(Axes(size=(32,), scaling=(1, 2), hold_out=(3,)), Source())
     assert (source.size, source.scaling, source.hold_out) == ((32,), 1, 3)
     assert fixed == {"scaling": (1, 2), "hold_out": (3,)}

@@ -56,7 +56,7 @@ def cases(tmp_path) -> Path:
     return tmp_path
 
 
-def test_benchmark(benchmark):
+def test_load_splits_a_benchmark_folder(benchmark):
     splits = images.load(benchmark, validation=0.2)
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (8, 2, 6)
     assert splits.train.masks is None

@@ -89,7 +89,7 @@ def test_other_masks_are_ignored(tmp_path, other):
     assert found(tmp_path, "lesion") == found(tmp_path, "brain") == {"sub-01_T2w": None}
 
 
-def test_a_scan_in_a_space_has_the_mask_of_that_space(tmp_path):
+def test_scans_use_masks_of_their_space(tmp_path):
     put(tmp_path, "sub-01_space-MNI_T2w", f"{LESIONS}:sub-01_space-MNI_label-L_mask")
     put(tmp_path, f"{LESIONS}:sub-01_space-other_label-L_mask")
     assert found(tmp_path) == {"sub-01_space-MNI_T2w": "sub-01_space-MNI_label-L_mask"}

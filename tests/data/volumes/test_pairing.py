@@ -83,7 +83,7 @@ def test_a_mask_belongs_to_the_scan_with_the_longest_name(made):
 
 
 @pytest.mark.parametrize("pattern", ["{0}_*_mask.nii", "*/{0}_*_mask.nii", "{0}*_left/mask.nii", "**/{0}_*_mask.nii"])
-def test_a_star_does_not_reach_into_the_name_of_another_scan(made, pattern):
+def test_a_star_does_not_match_other_scans(made, pattern):
     folder = made("a_post_mask.nii", "x/a_post_mask.nii", "a_post_left/mask.nii")
     assert paired(folder, pattern, "a") != [None]
     [first, second] = paired(folder, pattern, "a", "a_post")
@@ -139,7 +139,7 @@ def test_a_mask_that_is_a_link_to_nothing_is_named(made, pattern):
     assert second == "masks/b.nii"
 
 
-def test_a_folder_of_masks_that_is_a_link_to_nothing_is_named(tmp_path):
+def test_a_broken_link_to_a_mask_folder_is_named(tmp_path):
     (tmp_path / "masks").symlink_to("gone")
     for pattern in ("masks/{0}.nii", "*/{0}*.nii", "masks/*.nii"):
         [mask] = paired(tmp_path, pattern, "a")

@@ -138,7 +138,7 @@ def test_known_layouts(tmp_path, layout, name, files, expected):
     assert found(tmp_path, "auto" if layout == "auto" else name) == [expected]
 
 
-def test_custom_patterns(tmp_path):
+def test_custom_patterns_pair_scans_with_masks(tmp_path):
     made(tmp_path, "T1/a_T1.nii.gz", "T1/b_T1.nii.gz", "M/a_T1_M.nii.gz", "M/b_T1_M.nii.gz", "T1/.a_T1.nii.gz")
     assert found(tmp_path, images="T1/*_T1.nii.gz", brains="M/{0}_T1_M.nii.gz") == [
         ("T1/a_T1", "T1/a_T1", "M/a_T1_M.nii.gz", None),
@@ -349,7 +349,7 @@ def test_a_file_has_one_identity_under_every_path(tmp_path, monkeypatch):
     assert others == [first, first]
 
 
-def test_any_volumes(tmp_path):
+def test_unlabelled_finds_all_volumes_without_masks(tmp_path):
     made(tmp_path, "a.nii", "b/c.nii.gz", "b/c_brain.nii.gz", "a_brain.nii", "notes.txt", "pair.hdr", "pair.img")
     there, rejected = scans.unlabelled(tmp_path)
     assert [scan.name for scan in there] == ["a", "a_brain", "b/c", "b/c_brain", "pair"]
@@ -391,7 +391,7 @@ def test_any_volumes(tmp_path):
         ({"images": "*.nii", "lesions": "{x}.nii"}, r"lesions='\{x\}.nii': can use"),
     ],
 )
-def test_refused(tmp_path, arguments, message):
+def test_arguments_that_do_not_fit_are_refused(tmp_path, arguments, message):
     made(tmp_path, "a.nii")
     directory = tmp_path / arguments.pop("directory", "")
     with pytest.raises(InputError, match=message):

@@ -15,7 +15,7 @@ from scan_folders import head
 SPACING = (2.0, 2.0, 2.0)
 
 
-def test_slices_show_the_front_on_top_and_the_left_on_the_left():
+def test_slices_have_front_up_and_left_on_the_left():
     voxels, brain = np.zeros((20, 30, 4), np.float32), np.zeros((20, 30, 4), bool)
     brain[2:18, 5:25] = True
     voxels[3, 22, 2] = 1  # left of the middle, at the front
@@ -50,7 +50,7 @@ def test_maps_go_back_to_the_voxels_they_came_from(size):
     assert np.corrcoef(back[core], smooth[core])[0, 1] > 0.97
 
 
-def test_a_map_of_ones_is_one_in_the_brain_and_nowhere_else():
+def test_a_map_of_ones_is_zero_outside_the_brain():
     voxels, brain, _ = head(1)
     there = cut(voxels, brain, SPACING, Slicing(size=32, smallest=0.25))
     back = put_back(np.ones_like(there.images), there.placement, brain)

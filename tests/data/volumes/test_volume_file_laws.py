@@ -163,7 +163,7 @@ def test_a_file_that_was_cut_is_refused_or_read_whole(tmp_path, data, name, shar
 
 
 @given(st.data(), st.sampled_from([name for name in sorted(FORMATS) if name.endswith("z")]), st.integers(0, 10**6))
-def test_no_flipped_bit_of_a_compressed_file_changes_voxels_in_silence(tmp_path, data, name, place):
+def test_flipped_bits_in_gzip_are_detected(tmp_path, data, name, place):
     stored = save(tmp_path, name, data.draw(arrays(FORMATS[name][1])), np.eye(4))
 
     def flipped(content: bytes) -> bytes:
