@@ -17,11 +17,11 @@ def is_annexed(path: Path) -> bool:
 
 
 def refuse_dangling(path: Path) -> None:
-    """Raise InputError if a path is a link to nothing."""
+    """Raise InputError if a path is a broken link."""
     if is_dangling(path):
         if is_annexed(path):
-            raise InputError(f"{path}: its content was not fetched (a link to nothing); run `datalad get` on it")
-        raise InputError(f"{path}: is a link to nothing ({os.readlink(path)} is missing); repair or remove the link")
+            raise InputError(f"{path}: its content was not fetched (a broken link); run `datalad get` on it")
+        raise InputError(f"{path}: is a broken link ({os.readlink(path)} is missing); repair or remove the link")
 
 
 def existing_folder(path: str | Path) -> Path:

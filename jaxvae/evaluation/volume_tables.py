@@ -226,7 +226,7 @@ def baseline_volumes(run: Run, cut: PreparedScan) -> dict[str, np.ndarray]:
 def baseline_slices(images: np.ndarray, brains: np.ndarray) -> dict[str, np.ndarray]:
     """The baselines of slices x: |x|, and the share of the brain up to x.
 
-    Normalised x is 0 in the middle of the brain's values, so |x| finds dark lesions too; the rank finds bright ones.
+    Normalised x is 0 in the middle of the brain's values, so |x| finds dark lesions too; the share finds bright ones.
     At the model's resolution x is the model's input, clipped if its slices are.
 
     Args:

@@ -291,11 +291,11 @@ def test_files_that_are_not_scored_are_counted_and_listed(run, tmp_path, capsys)
         ("x.png", "mask"),
     ]
     assert [json.loads(line)["name"] for line in (out / "samples.jsonl").read_text().splitlines()] == ["a.png", "b.bmp"]
-    # An image that is a link to nothing cannot be scored.
+    # An image that is a broken link cannot be scored.
     (folder / "c.png").symlink_to("gone")
     assert main(score(run, folder, out)) == 2
     captured = capsys.readouterr()
-    assert f"failed: {folder / 'c.png'}: is a link to nothing" in captured.out
+    assert f"failed: {folder / 'c.png'}: is a broken link" in captured.out
     assert "1 of 3 images could not be scored" in captured.err
 
 

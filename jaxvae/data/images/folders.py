@@ -16,7 +16,7 @@ from jaxvae.data.missing_files import existing_folder, is_dangling
 from jaxvae.data.volumes.volume_files import is_volume
 from jaxvae.errors import InputError, command
 
-NAMED = 3  # the number of links to nothing that a summary names
+NAMED = 3  # the number of broken links that a summary names
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FolderContents:
 def find(directory: str | Path) -> FolderContents:
     """Find the images of a folder.
 
-    Images that are links to nothing, or whose mask is one, are left out.
+    Images that are broken links, or whose mask is one, are left out.
 
     Raises:
       InputError: the folder has no layout (the message names a folder below it that has one), an image lacks its
@@ -55,8 +55,8 @@ def refuse_without_training(directory: Path, found: FolderContents) -> None:
     """Raise InputError if there is no image to train on."""
     if found.train:
         return
-    links = [one.path for one in found.left_out if one.kind == "link to nothing"]
-    why = f"{links[0]} is a link to nothing; fetch the linked files" if links else summary(found.left_out)
+    links = [one.path for one in found.left_out if one.kind == "broken link"]
+    why = f"{links[0]} is a broken link; fetch the linked files" if links else summary(found.left_out)
     raise InputError(f"{directory}: no image to train on{f' ({why})' if why else ''}; add healthy images")
 
 
@@ -87,9 +87,9 @@ def summary(left_out: Sequence[LeftOut]) -> str:
     >>> summary([LeftOut(Path("a.txt"), "file", ".txt"), LeftOut(Path("b_mask.png"), "mask")])
     'left out: 1 file (.txt), 1 mask'
     """
-    links = [one.path.name for one in left_out if one.kind == "link to nothing"]
+    links = [one.path.name for one in left_out if one.kind == "broken link"]
     names = ", ".join(links[:NAMED]) + (", ..." if len(links) > NAMED else "")
-    counts = Counter((one.kind, names if one.kind == "link to nothing" else one.detail) for one in left_out)
+    counts = Counter((one.kind, names if one.kind == "broken link" else one.detail) for one in left_out)
     words = [_words(count, kind, detail) for (kind, detail), count in counts.items()]
     return f"left out: {', '.join(words)}" if words else ""
 
@@ -104,21 +104,21 @@ def records(left_out: Iterable[LeftOut]) -> list[dict[str, str]]:
 
 
 def _words(count: int, kind: str, detail: str) -> str:
-    noun = kind if count == 1 else kind.replace("link", "links") if kind == "link to nothing" else f"{kind}s"
+    noun = kind if count == 1 else f"{kind}s"
     return f"{count} {noun}" + (f" ({detail})" if detail else "")
 
 
 def _without_links(tree: Tree, found: FolderContents) -> FolderContents:
-    """The contents without links to nothing, and with the list of all unused files."""
+    """The contents without broken links, and with the list of all unused files."""
     links: list[LeftOut] = []
 
     def kept(entries: list[Entry]) -> list[Entry]:
         good = []
         for entry in entries:
             missing = [path for path in (entry.path, *entry.masks) if is_dangling(path)]
-            links.extend(LeftOut(path, "link to nothing") for path in missing)
+            links.extend(LeftOut(path, "broken link") for path in missing)
             if missing and missing[0] != entry.path:
-                links.append(LeftOut(entry.path, "image", "its mask is a link to nothing"))
+                links.append(LeftOut(entry.path, "image", "its mask is a broken link"))
             if not missing:
                 good.append(entry)
         return good
@@ -140,7 +140,7 @@ def _unused(tree: Tree, used: Sequence[Entry], *, but: Sequence[Path] = ()) -> l
             if mask_stem(path) or tree.is_for_masks(folder):
                 rest.append(LeftOut(path, "mask"))
             elif is_dangling(path):
-                rest.append(LeftOut(path, "link to nothing"))
+                rest.append(LeftOut(path, "broken link"))
             else:
                 rest.append(LeftOut(path, "image", f"in {folder or '.'}"))
     return rest

@@ -19,7 +19,7 @@ class LeftOut(NamedTuple):
     """A file that is not used."""
 
     path: Path
-    kind: str  # "file" (not an image), "hidden file", "mask", "image" or "link to nothing"
+    kind: str  # "file" (not an image), "hidden file", "mask", "image" or "broken link"
     detail: str = ""  # the suffix of a file, or why an image is not used
 
 
@@ -28,7 +28,7 @@ class Tree(NamedTuple):
 
     root: Path
     folders: list[str]  # visible folders, by their paths below the root, which is ""
-    files: dict[str, list[Path]]  # images, masks and links to nothing per folder, slice 2 before slice 10
+    files: dict[str, list[Path]]  # images, masks and broken links per folder, slice 2 before slice 10
     left_out: list[LeftOut]  # hidden files and files that are not images
 
     def images(self, folder: str) -> list[Path]:

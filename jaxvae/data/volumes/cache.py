@@ -122,7 +122,7 @@ def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
 def is_head(record: dict[str, Any]) -> bool:
     """Whether the whole head was taken as the brain of a volume.
 
-    It is if there was no brain mask and the scan was not skull-stripped.
+    That is so without a brain mask, unless the scan was skull-stripped.
     """
     # Earlier versions said so only in a warning.
     return record.get("is_head", any("the whole head was taken" in line for line in record.get("warnings", [])))

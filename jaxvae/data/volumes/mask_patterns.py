@@ -1,6 +1,6 @@
-"""Patterns of masks, filled with what the scans' stars matched.
+"""Patterns of masks, filled with a scan's text: what its stars matched.
 
-A star beside the scan's text does not continue a name: for the scan `run-1`, `{0}*_mask.nii` matches `run-1_mask.nii`
+A star beside the scan's text does not continue a name. For the scan `run-1`, `{0}*_mask.nii` matches `run-1_mask.nii`
 and `run-1_left_mask.nii`, but not `run-10_mask.nii`.
 """
 

@@ -3,8 +3,8 @@
 In a pattern, `{0}` and `{1}` are what the stars of the scans' pattern matched. Each mask belongs to one scan:
 
 - A star beside `{0}` does not continue a name (`mask_patterns`).
-- A mask that fits several scans belongs to the scan with the longest name: with scans `a` and `a_post`,
-  `a_post_mask.nii` is the mask of `a_post`, and a star of `a` never finds it.
+- A mask that fits several scans belongs to the scan with the longest name. With scans `a` and `a_post`,
+  `a_post_mask.nii` is the mask of `a_post`. A star of `a` never finds it.
 - A pattern that gives several scans the same text gives them the same mask (`scans.shared` reports it).
 """
 
@@ -117,7 +117,7 @@ def _one(wanted: str, claimed: list[Path], owners: dict[Path, set[str]], needed:
 
 
 def fetched_mask(path: Path) -> Path | InputError:
-    """The mask, or an InputError if it is a link to nothing."""
+    """The mask, or an InputError if it is a broken link."""
     try:
         refuse_dangling(path)
     except InputError as error:

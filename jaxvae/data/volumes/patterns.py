@@ -36,25 +36,25 @@ def matches(directory: Path, pattern: str) -> tuple[list[tuple[Path, tuple[str, 
 
 
 def volumes_below(directory: Path, hidden: Callable[[Path], bool] | None = None) -> tuple[list[Path], list[OSError]]:
-    """The volumes below a folder, in order, including links to nothing.
+    """The volumes below a folder, in order, including broken links.
 
     Args:
       hidden: tells which files and folders are skipped; None skips hidden ones and everything below `derivatives`.
 
     Returns:
-      The volumes, and an error for each folder that cannot be opened or is a link to nothing.
+      The volumes, and an error for each folder that cannot be opened or is a broken link.
     """
     paths, errors = files_below(directory, hidden or (lambda path: _hidden(path.relative_to(directory))))
-    # A link to nothing can be a folder's if its name has no suffix. git-annex only links files.
+    # A broken link can be a folder's if its name has no suffix. git-annex only links files.
     links = (path for path in paths if not path.suffix and is_dangling(path) and not is_annexed(path))
-    errors += [FileNotFoundError(errno.ENOENT, "a link to nothing", str(path)) for path in links]
+    errors += [FileNotFoundError(errno.ENOENT, "a broken link", str(path)) for path in links]
     return [path for path in paths if volume_files.is_volume(path)], errors
 
 
 def files_below(directory: Path, hidden: Callable[[Path], bool]) -> tuple[list[Path], list[OSError]]:
     """All files below a folder, and an error per folder that cannot be opened.
 
-    Links to folders are followed, unlike in `Path.glob`; each folder is read once. Links to nothing are included,
+    Links to folders are followed, unlike in `Path.glob`; each folder is read once. Broken links are included,
     because a file that was not fetched must be reported.
     """
     paths: list[Path] = []

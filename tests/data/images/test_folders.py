@@ -245,7 +245,7 @@ def test_a_dangling_mask_never_makes_an_image_healthy(tmp_path):
     (tmp_path / "bench/ground_truth/crack/001_mask.png").symlink_to("gone")
     found = folders.find(tmp_path / "cases")
     assert [entry.name for entry in found.train] == ["p2/a_10.tif", "p10/b.png"]
-    said = "left out: 1 link to nothing (a_2_mask.tif), 1 image (its mask is a link to nothing)"
+    said = "left out: 1 broken link (a_2_mask.tif), 1 image (its mask is a broken link)"
     assert folders.summary(found.left_out) == said
     assert [e.name for e in folders.find(tmp_path / "bench").test] == ["test/crack/000.png", "test/good/000.png"]
 
@@ -256,10 +256,10 @@ def test_a_dangling_image_is_named_and_counted(tmp_path):
         (tmp_path / f"train/good/x{i}.png").symlink_to("gone")
     found = folders.find(tmp_path)
     assert len(found.train) == 2
-    assert folders.summary(found.left_out) == "left out: 4 links to nothing (x0.png, x1.png, x2.png, ...)"
+    assert folders.summary(found.left_out) == "left out: 4 broken links (x0.png, x1.png, x2.png, ...)"
     for i in range(2):
         (tmp_path / f"train/good/00{i}.png").unlink()
-    with pytest.raises(InputError, match=r"no image to train on \(.*x0\.png is a link to nothing; fetch the"):
+    with pytest.raises(InputError, match=r"no image to train on \(.*x0\.png is a broken link; fetch the"):
         trained_on(tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_a_folder_of_links_to_nothing_is_not_healthy(tmp_path, masks_only):
             (tmp_path / name).symlink_to("gone")
         else:
             (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"no image to train on \(.* is a link to nothing; fetch the linked files"):
+    with pytest.raises(InputError, match=r"no image to train on \(.* is a broken link; fetch the linked files"):
         trained_on(tmp_path)
 
 

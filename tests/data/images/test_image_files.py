@@ -333,9 +333,9 @@ def test_jpeg_and_png_with_swapped_names_are_read(tmp_path):
     np.testing.assert_array_equal(image_files.read(tmp_path / "a.jpg"), RGB)
 
 
-def test_a_link_to_nothing_is_a_missing_file(tmp_path):
+def test_a_broken_link_is_a_missing_file(tmp_path):
     (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=r"a\.png: is a link to nothing"):
+    with pytest.raises(InputError, match=r"a\.png: is a broken link"):
         image_files.read(tmp_path / "a.png")
 
 

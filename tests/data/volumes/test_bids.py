@@ -174,11 +174,11 @@ def test_links_to_nothing_are_missing_files(tmp_path):
     (tmp_path / f"{LESIONS}/sub-04/anat/sub-04_desc-brain_mask.nii.gz").unlink()
     (tmp_path / f"{LESIONS}/sub-04/anat/sub-04_desc-brain_mask.nii.gz").symlink_to("gone")
     there = found(tmp_path)
-    assert "sub-01_T2w.nii.gz: its content was not fetched (a link to nothing)" in str(there["sub-01_T2w"])
+    assert "sub-01_T2w.nii.gz: its content was not fetched (a broken link)" in str(there["sub-01_T2w"])
     assert "its mask" in str(there["sub-02_T2w"])
     assert "sub-02_label-L_mask.nii.gz: its content was not fetched" in str(there["sub-02_T2w"])
     assert there["sub-03_T2w"] == "sub-03_label-L_mask"
-    assert "sub-04_desc-brain_mask.nii.gz: is a link to nothing" in str(there["sub-04_T2w"])
+    assert "sub-04_desc-brain_mask.nii.gz: is a broken link" in str(there["sub-04_T2w"])
     assert there["sub-05_T2w"] is None
 
 
@@ -190,7 +190,7 @@ def test_folders_of_masks_that_are_links_to_nothing_reject_scans(tmp_path, link,
     there = found(tmp_path)
     reasons = {name for name, reason in there.items() if reason}
     assert reasons == {f"sub-{name}_T2w" for name in left_out}
-    assert f"its lesion mask may be below {tmp_path / link}: is a link to nothing" in str(there["sub-01_T2w"])
+    assert f"its lesion mask may be below {tmp_path / link}: is a broken link" in str(there["sub-01_T2w"])
 
 
 def test_patterns_replace_entities(tmp_path):

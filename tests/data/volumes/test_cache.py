@@ -329,7 +329,7 @@ def test_prepare_reports_results_and_errors_in_one_line(patients, tmp_path, caps
 
 
 def test_patients_without_fetched_files_are_rejected_by_name(tmp_path, capsys):
-    """A datalad clone has links to nothing, and a git-annex pointer instead of the mask of patient 2."""
+    """A datalad clone has broken links, and a git-annex pointer instead of the mask of patient 2."""
     folder, lesions = tmp_path / "ds", tmp_path / "ds/derivatives/lesions"
     scans_of = {i: folder / f"sub-{i}/anat/sub-{i}_T2w.nii.gz" for i in range(5)}
     masks = {i: lesions / f"sub-{i}/anat/sub-{i}_label-lesion_mask.nii.gz" for i in range(3)}

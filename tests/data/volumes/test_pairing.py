@@ -131,11 +131,11 @@ def test_masks_may_be_outside_the_folder(made):
 
 
 @pytest.mark.parametrize("pattern", ["masks/{0}.nii", "masks/{0}*.nii", "*/{0}.nii"])
-def test_a_mask_that_is_a_link_to_nothing_is_named(made, pattern):
+def test_a_mask_that_is_a_broken_link_is_named(made, pattern):
     folder = made("masks/b.nii")
     (folder / "masks/a.nii").symlink_to("gone")
     [first, second] = paired(folder, pattern, "a", "b")
-    assert first == f"its mask {folder}/masks/a.nii: is a link to nothing (gone is missing); repair or remove the link"
+    assert first == f"its mask {folder}/masks/a.nii: is a broken link (gone is missing); repair or remove the link"
     assert second == "masks/b.nii"
 
 
@@ -144,7 +144,7 @@ def test_a_broken_link_to_a_mask_folder_is_named(tmp_path):
     for pattern in ("masks/{0}.nii", "*/{0}*.nii", "masks/*.nii"):
         [mask] = paired(tmp_path, pattern, "a")
         assert mask is not None
-        assert f"{tmp_path}/masks: is a link to nothing" in mask
+        assert f"{tmp_path}/masks: is a broken link" in mask
 
 
 def test_a_folder_of_masks_that_cannot_be_opened_is_named(made, monkeypatch):

@@ -73,7 +73,7 @@ def test_links_to_nothing_are_found(tmp_path, pattern):
     assert [is_dangling(path) for path, _ in found] == [False, True, True]
     [error] = errors
     assert patterns.cannot_be_opened(error) == (
-        f"{tmp_path / 'd'}: is a link to nothing (gone is missing); repair or remove the link"
+        f"{tmp_path / 'd'}: is a broken link (gone is missing); repair or remove the link"
     )
 
 
@@ -83,7 +83,7 @@ def test_files_below_include_links_to_nothing(tmp_path):
     paths, errors = patterns.files_below(tmp_path, lambda path: False)
     assert [(path.name, is_dangling(path)) for path in paths] == [("a.png", False), ("b.png", True)]
     assert errors == []
-    with pytest.raises(InputError, match=r"b.png: is a link to nothing \(gone.png is missing\)"):
+    with pytest.raises(InputError, match=r"b.png: is a broken link \(gone.png is missing\)"):
         refuse_dangling(tmp_path / "b.png")
 
 

@@ -213,7 +213,7 @@ def test_links_to_nothing_are_rejected_by_name(tmp_path):
     for name in ("a_t2", "b_seg", "c_brain"):
         (tmp_path / f"{name}.nii.gz").unlink()
         (tmp_path / f"{name}.nii.gz").symlink_to("gone")
-    why = "is a link to nothing (gone is missing); repair or remove the link"
+    why = "is a broken link (gone is missing); repair or remove the link"
     there, rejected = scans.find(tmp_path, brains="{1}_brain.nii.gz")
     assert there == []
     assert [one.reason for one in rejected] == [
@@ -227,14 +227,14 @@ def test_links_to_nothing_are_rejected_by_name(tmp_path):
     there, rejected = scans.unlabelled(tmp_path)
     assert len(there) == 6
     assert [one.path.name for one in rejected] == ["a_t2.nii.gz", "b_seg.nii.gz", "c_brain.nii.gz"]
-    with pytest.raises(InputError, match=r"a_t2\.nii\.gz: is a link to nothing"):
+    with pytest.raises(InputError, match=r"a_t2\.nii\.gz: is a broken link"):
         scans.unlabelled(tmp_path / "a_t2.nii.gz")
 
 
 def test_folders_that_are_links_to_nothing_are_rejected(tmp_path):
     made(tmp_path, "p1/t2.nii", "p1/seg.nii")
     (tmp_path / "p2").symlink_to("gone")
-    why = f"{tmp_path}/p2: is a link to nothing (gone is missing); repair or remove the link"
+    why = f"{tmp_path}/p2: is a broken link (gone is missing); repair or remove the link"
     for there, rejected in (
         scans.find(tmp_path, images="*/t2.nii", lesions="{0}/seg.nii"),
         scans.find(tmp_path, images="**/t2.nii", lesions="{0}/seg.nii"),
@@ -243,7 +243,7 @@ def test_folders_that_are_links_to_nothing_are_rejected(tmp_path):
         assert [scan.name for scan in there] == ["p1/t2"]
         assert [one.reason for one in rejected] == [why]
     for function in (scans.find, scans.unlabelled):
-        with pytest.raises(InputError, match="p2: is a link to nothing"):
+        with pytest.raises(InputError, match="p2: is a broken link"):
             function(tmp_path / "p2")
 
 
