@@ -201,7 +201,7 @@ def describe(source: Source, splits: Splits) -> dict[str, Any]:
 
 
 def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
-    """A config.json or plan.json with new names: `learnt_from` is `image_names`."""
+    """A config.json or plan.json in which `learnt_from` is named `image_names`."""
     images = config.get("images")
     if not isinstance(images, dict) or "learnt_from" not in images:
         return config

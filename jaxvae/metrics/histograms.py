@@ -159,7 +159,10 @@ def _ordered(bits: np.ndarray) -> np.ndarray:
 
 
 def descending(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(healthy, anomalous), float64, from the highest bin to the lowest."""
+    """(healthy, anomalous), float64, from the highest bin to the lowest.
+
+    Both classes must be present.
+    """
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) != 2:
         raise InputError(f"counts has shape {counts.shape}: must be [2, bins], healthy and anomalous")

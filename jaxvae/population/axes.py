@@ -111,11 +111,11 @@ def _all_but(labels: np.ndarray | None, hold_out: Iterable[float]) -> np.ndarray
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
     tables = {}
-    for left_out in dict.fromkeys(int(value) for value in hold_out):
-        if left_out not in classes:
+    for held_out in dict.fromkeys(int(value) for value in hold_out):
+        if held_out not in classes:
             known = ", ".join(map(str, classes))
-            raise ArgumentError("hold_out", left_out, f"no image has this class; choose from {known}")
-        tables[left_out] = np.flatnonzero(labels != left_out).astype(np.int32)
+            raise ArgumentError("hold_out", held_out, f"no image has this class; choose from {known}")
+        tables[held_out] = np.flatnonzero(labels != held_out).astype(np.int32)
     if len({len(table) for table in tables.values()}) > 1:
         sizes = ", ".join(f"{c}: {n}" for c, n in zip(classes, counts, strict=True))
         raise InputError(f"hold_out: the classes have different numbers of images ({sizes}); train each run alone")

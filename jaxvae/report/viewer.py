@@ -89,7 +89,7 @@ def viewer(volumes: Sequence[Shown]) -> Section:
 
 
 def quantise(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Values as uint8: 0 at `low` and below (and NaN), 255 from `high`.
+    """Values as uint8: 0 up to `low` and for NaN, 255 from `high` on.
 
     >>> quantise(np.array([-1.0, 0.0, 1.0, 9.0, np.nan]), 0, 2)
     array([  0,   0, 128, 255,   0], dtype=uint8)

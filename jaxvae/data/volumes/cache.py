@@ -109,7 +109,10 @@ def scans(cache: Cache, patients: Collection[str] | None = None) -> list[Scan]:
 
 
 def refuse_changed(directory: Path, record: dict[str, Any]) -> None:
-    """Raise InputError if a file of a volume has changed since preparation."""
+    """Raise InputError if a file of a volume has changed since preparation.
+
+    Missing files are accepted.
+    """
     now = sources(scan_of(record), *FILES)
     for kind, before in record.get("files", {}).items():
         if now[kind] not in (None, before):
