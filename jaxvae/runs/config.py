@@ -50,7 +50,7 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
     epochs = settings.epochs or EPOCHS
     warmup, decay = round(settings.warmup_epochs * epoch), round(settings.decay_epochs * epoch)
     if settings.schedule == "cosine":
-        decay = settings.steps - warmup if settings.steps else round((epochs - settings.warmup_epochs) * epoch)
+        decay = (settings.steps or epochs * epoch) - warmup
         if decay < 1 and settings.steps:
             problem = f"are {warmup} steps, and must be fewer than `steps` {settings.steps}"
             raise ArgumentError("warmup_epochs", settings.warmup_epochs, problem)
