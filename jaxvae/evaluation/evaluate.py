@@ -147,8 +147,7 @@ def _evaluate(
         score_files.write(folder / "scores", test, scores)
     tables: list[VolumeTable] = []
     if images.volumes is not None and (missing := cache.missing_files(images.volumes, test.groups)):
-        problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
-        say(f"{images.place}: {problem}; evaluated at the model's resolution, from the prepared slices\n")
+        say(f"{images.place}: {missing}; evaluated at the model's resolution, from the prepared slices\n")
         measures = measure_slices(images.volumes, test, scores.maps, stats.thresholds, volumes)
         tables = [make_table("model_resolution", volumes, measures, stats.thresholds, [], resamples)]
     elif images.volumes is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from jaxvae import files
 from jaxvae.data.dataset import Fingerprint, same_fingerprint
 from jaxvae.errors import ArgumentError, InputError, command
-from jaxvae.runs.run import Run
+from jaxvae.runs.run import Run, refuse_among_images
 
 FILE = "evaluation.json"
 # The keys that evaluation.json must have.
@@ -37,12 +37,11 @@ def claim_results_folder(run: Run, other: Path | None, out: Path | None, images:
       InputError: the folder holds results of other images or of another run, or it is another run, or it lies among
         the run's own images.
     """
-    folder, data = results_folder(run, other, out), run.config["data"]["data"]
+    folder = results_folder(run, other, out)
     if out is not None and out.resolve() != run.run_dir.resolve():
         if (out / "config.json").is_file():
             raise ArgumentError("out", out, "is another run; name another folder")
-        if Path(data).is_absolute() and out.resolve().is_relative_to(Path(data).resolve()):
-            raise ArgumentError("out", out, f"is inside {data}, the images of the run; name another folder")
+        refuse_among_images(run, out)
     try:
         stored = files.read_json(folder / FILE)
         moved = same_fingerprint(stored.get("contents"), images)

@@ -1,8 +1,8 @@
 """Thresholds that 1 % or 5 % of healthy validation pixels reach.
 
 They are computed when training ends and written to thresholds.json (`jaxvae.scoring.healthy_stats`), together with the
-intensity range of the training images. trained_on.jsonl (`jaxvae.runs.trained_on`) is written at the same time. A
-finished run therefore does not need its own images any more.
+intensity range of the training images. With it and trained_on.jsonl (`jaxvae.runs.trained_on`), a finished run does not
+need its own images any more.
 """
 
 import contextlib
@@ -40,13 +40,13 @@ def write_healthy_stats(run: Run, splits: Splits) -> HealthyStats:
     Raises:
       InputError: the score of a validation image is NaN or infinite.
     """
+    with contextlib.suppress(InputError):  # A shared run may be read-only.
+        trained_on.write(run, splits)  # Runs of earlier versions may lack it.
     stored = healthy_stats.read(run)
-    if stored is not None and stored.ranges is not None and (run.run_dir / trained_on.FILE).is_file():
+    if stored is not None and stored.ranges is not None:
         return stored
     stats = HealthyStats(validation_thresholds(run, splits.validation), intensity_ranges(splits.train.images))
-    with contextlib.suppress(InputError):  # A shared run may be read-only.
-        if not (run.run_dir / trained_on.FILE).is_file():
-            trained_on.write(run, splits)
+    with contextlib.suppress(InputError):
         healthy_stats.write(run, stats)
     return stats
 

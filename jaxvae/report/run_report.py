@@ -71,8 +71,7 @@ def _volume_viewer(
 ) -> Section | None:
     """The viewer of up to `count` volumes, those with the largest lesions; None without their scans."""
     if missing := cache.missing_files(volumes, patients):
-        problem = f"{len(missing)} files of its scans are gone, such as {missing[0]}"
-        say(f"{volumes.directory}: {problem}; the page is without its viewer of volumes")
+        say(f"{volumes.directory}: {missing}; the page is without its viewer of volumes")
         return None
     sick = [record for record in volumes.volumes if record["patient"] in patients and any(record["lesion_voxels"])]
     sick.sort(key=lambda record: -sum(record["lesion_voxels"]))

@@ -75,8 +75,15 @@ class Run(NamedTuple):
         """
         prepared = run_scores.prepare_images(self, images)
         names = [f"images[{i}]" for i in range(len(prepared))]
-        knobs = {"reconstructions": reconstructions, "batch_size": batch_size}
-        return run_scores.score_finite(self, prepared, names, maps=maps, **knobs)
+        settings = {"reconstructions": reconstructions, "batch_size": batch_size}
+        return run_scores.score_finite(self, prepared, names, maps=maps, **settings)
+
+
+def refuse_among_images(run: Run, out: Path) -> None:
+    """Raise ArgumentError if an output folder is inside the folder of the run's own images."""
+    own = Path(run.config["data"]["data"])
+    if own.is_absolute() and out.resolve().is_relative_to(own.resolve()):
+        raise ArgumentError("out", out, f"is inside {own}, the images of the run; name another folder")
 
 
 def claim(run_dir: Path, config: Config) -> None:

@@ -22,7 +22,9 @@ FILE = "trained_on.jsonl"
 
 
 def write(run: Run, splits: Splits) -> None:
-    """Write the file into a run; empty for data that is not in image folders."""
+    """Write the file into a run, if missing; empty for data that is not in image folders."""
+    if (run.run_dir / FILE).is_file():
+        return
     data, parts, found = Path(run.config["data"]["data"]), (splits.train, splits.validation), []
     if run.kind is VOLUMES:
         opened, patients = cache.open_cache(data), {patient for part in parts for patient in part.groups}

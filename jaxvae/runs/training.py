@@ -136,7 +136,7 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
     model, train_config, hparams, state = _as_it_was_left(run_dir, config)
     # Runs of versions without augmentation do not name it.
     augment = AUGMENTATIONS[config.get("augment", "none")]
-    knobs: dict[str, Any] = {"objective": ARITHMETICS[config["arithmetic"]].objective, "augment": augment}
+    options: dict[str, Any] = {"objective": ARITHMETICS[config["arithmetic"]].objective, "augment": augment}
     step, total, epoch, patience = int(state.step), total_steps(config), steps_per_epoch(config), config["patience"]
     records = _rewind(run_dir / "metrics.jsonl", step)
     if step >= total or _gave_up(records, patience):
@@ -149,7 +149,7 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
     with signals.noted(signal.SIGINT) as interrupted, Bar(total=total, initial=step, unit="step", desc="train") as bar:
         while step < total and not stop and not interrupted and not _gave_up(records, patience):
             steps = min(steps_to_go(step, epoch), total - step)
-            state, metrics = fit(model, train_config, hparams, state, images, steps=steps, **knobs)
+            state, metrics = fit(model, train_config, hparams, state, images, steps=steps, **options)
             record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
             if step % epoch == 0 and len(splits.validation):

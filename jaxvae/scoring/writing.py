@@ -12,7 +12,7 @@ from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
-from jaxvae.runs.run import Run
+from jaxvae.runs.run import Run, refuse_among_images
 from jaxvae.scores import DEFAULT_MAPS
 from jaxvae.scores.batches import BATCH
 from jaxvae.scoring.healthy_stats import Ranges
@@ -115,9 +115,7 @@ def maps_folder(run: Run, folder: Path, out: Path | None) -> Path:
     source = folder.resolve()
     name = volume_files.stem(source) if volume_files.is_volume(source) else source.stem
     out = out or run.run_dir / "scores" / (source.name if source.is_dir() else name)
-    own = Path(run.config["data"]["data"])
-    if own.is_absolute() and out.resolve().is_relative_to(own.resolve()):
-        raise ArgumentError("out", out, f"is inside {own}, the images of the run; name another folder")
+    refuse_among_images(run, out)
     if out.resolve() == run.run_dir.resolve():
         raise ArgumentError("out", out, "is the run itself; name a folder in it, or another place")
     if source.is_dir() and out.resolve().is_relative_to(source):

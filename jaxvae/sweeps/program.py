@@ -46,13 +46,13 @@ def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Split
     images = jnp.asarray(splits.train.images)
     if mesh is not None:
         images = sharding.replicate(images, mesh)  # Once, not in every epoch.
-    knobs = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
+    options = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
     train, steps, epoch = TrainConfig(**config["train"]), total_steps(config), steps_per_epoch(config)
     states, losses = None, np.empty((len(runs), 0), np.float32)
     # One call per epoch, because Ctrl-C has an effect between two calls only.
     for start in Bar(range(0, steps, epoch), "epochs", leave=False):
         length = min(epoch, steps - start)
-        states, metrics = fit_many(model, train, population, images, steps=length, states=states, **knobs)
+        states, metrics = fit_many(model, train, population, images, steps=length, states=states, **options)
         losses = np.concatenate([losses, metrics.loss], axis=1)[:, -epoch:]
     assert states is not None
     keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None

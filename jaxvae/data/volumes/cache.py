@@ -141,11 +141,13 @@ def images_of(cache: Cache, record: dict[str, Any]) -> np.ndarray:
     return cache.images[record["start"] : record["stop"]]
 
 
-def missing_files(cache: Cache, patients: Collection[str]) -> list[Path]:
-    """The files of some patients' scans that no longer exist."""
-    scans = [scan_of(record) for record in cache.volumes if record["patient"] in set(patients)]
+def missing_files(cache: Cache, patients: Collection[str]) -> str:
+    """How many files of some patients' scans no longer exist, in words; empty if none is missing."""
+    wanted = set(patients)
+    scans = [scan_of(record) for record in cache.volumes if record["patient"] in wanted]
     paths = [path for scan in scans for path in (scan.image, scan.brain, scan.lesion) if path is not None]
-    return [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not path.exists()]
+    return f"{len(missing)} files of its scans are gone, such as {missing[0]}" if missing else ""
 
 
 def dataset(cache: Cache) -> Dataset:
@@ -193,8 +195,8 @@ def _healthy(cache: Cache) -> set[str]:
     """The names of the slices without a lesion in any channel."""
     reach = cache.slicing.neighbours
     return {
-        f"{record['name']}/{z:03d}"
+        name
         for record in cache.volumes
-        for z in record["placement"]["planes"]
+        for name, z in zip(slice_names(record), record["placement"]["planes"], strict=True)
         if not any(record["lesion_voxels"][max(z - reach, 0) : z + reach + 1])
     }
