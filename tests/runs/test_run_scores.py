@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvae import ConvVAE, DenseVAE, Hyperparams, InputError, TrainConfig, init, parity
+from jaxvae import DenseVAE, Hyperparams, InputError, TrainConfig, init, parity
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, take
 from jaxvae.data.kinds import Source
@@ -19,6 +19,7 @@ from jaxvae.scores import MAPS
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import pixel_scores, sample_scores
 from jaxvae.types import SampleScores
+from states import labelled_images, untrained_run
 
 CONFIG = {
     "data": {"data": "phantom"},
@@ -34,17 +35,12 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    model = ConvVAE((16, 16, 2), 3, (4, 8))
-    state = init(model, TrainConfig(), Hyperparams(), jax.random.key(0))
-    return Run(model, jax.tree.map(lambda leaf: 3 * leaf, state.params), 1, CONFIG, Path())
+    return untrained_run(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    images = np.random.default_rng(0).random((7, 16, 16, 2)).astype(np.float32)
-    names = tuple(f"test/{i}.png" for i in range(7))
-    labels = np.arange(7) % 2 == 0
-    return Dataset(images, labels, None, names, names, tuple("bad" if label else "good" for label in labels))
+    return labelled_images()
 
 
 def test_scores_equal_those_of_the_library(run: Run, dataset: Dataset) -> None:

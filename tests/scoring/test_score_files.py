@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, init
+from jaxvae import InputError
 from jaxvae.data.dataset import Dataset, take
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import score_dataset
 from jaxvae.scoring import score_files
 from jaxvae.types import SampleScores
+from states import labelled_images, untrained_run
 
 AGAIN = "`jaxvae evaluate RUN`"
 CONFIG = {"hparams": {"log_scale": -0.5}, "arithmetic": "corrected"}
@@ -22,17 +22,12 @@ CONFIG = {"hparams": {"log_scale": -0.5}, "arithmetic": "corrected"}
 
 @pytest.fixture(scope="module")
 def run() -> Run:
-    model = ConvVAE((16, 16, 2), 3, (4, 8))
-    state = init(model, TrainConfig(), Hyperparams(), jax.random.key(0))
-    return Run(model, jax.tree.map(lambda leaf: 3 * leaf, state.params), 1, CONFIG, Path())
+    return untrained_run(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    images = np.random.default_rng(0).random((7, 16, 16, 2)).astype(np.float32)
-    names = tuple(f"test/{i}.png" for i in range(7))
-    labels = np.arange(7) % 2 == 0
-    return Dataset(images, labels, None, names, names, tuple("bad" if label else "good" for label in labels))
+    return labelled_images()
 
 
 def test_written_scores_are_read_again(run: Run, dataset: Dataset, tmp_path: Path) -> None:
