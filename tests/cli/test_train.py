@@ -78,7 +78,8 @@ def test_python_trains_what_the_command_trains(evaluated: Path, folder: Path, tm
     ending = jaxvae.train_run(tmp_path / "run", jaxvae.Source(str(folder)), settings, say=lines.append)
     assert ending.finished
     assert "give `steps` 1000 or more" in lines[1]
-    assert (tmp_path / "run" / "config.json").read_bytes() == (evaluated / "config.json").read_bytes()
+    for name in ("config.json", "trained_on.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (evaluated / name).read_bytes()
     jax.tree.map(np.testing.assert_array_equal, jaxvae.load(tmp_path / "run").params, jaxvae.load(evaluated).params)
 
 

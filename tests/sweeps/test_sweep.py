@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import jax.numpy as jnp
 import pytest
 
+import jaxvae
 from folders import write_benchmark
-from jaxvae.data.kinds import Source
+from jaxvae.data.kinds import Source, open_training
 from jaxvae.errors import ArgumentError
 from jaxvae.runs import capacity
 from jaxvae.runs.settings import Recipe
 from jaxvae.sweeps import combinations, sweep
 from jaxvae.sweeps.combinations import Axes
+from jaxvae.train import run_key
 
 RECIPE = Recipe(features=(4, 8), batch_size=4, steps=5)
 
@@ -26,6 +31,13 @@ def test_python_sweeps_what_the_command_sweeps(tmp_path):
     assert (found.axes, found.score) == (["size"], "pixel_average_precision/elbo_grad")
     assert found.test_images == {"test": 8, "anomalous": 4}
     assert "2 runs in 2 programs" in lines[0]
+    # The loss of a row is the mean over the last epoch.
+    images = open_training(replace(source, size=(16,))).train.images
+    model, config = jaxvae.ConvVAE((16, 16, 1), 2, (4, 8)), jaxvae.TrainConfig(batch_size=4)
+    hparams = jaxvae.Hyperparams(learning_rate=1e-4)
+    state = jaxvae.init(model, config, hparams, run_key(0))
+    _, metrics = jaxvae.fit(model, config, hparams, state, jnp.asarray(images), steps=5)
+    assert found.rows[0]["loss"] == pytest.approx(float(metrics.loss[-2:].mean()), rel=1e-4)
     best = max(found.rows, key=lambda row: row[found.score])
     own, settings = found.best
     assert (own.size, settings.latent_size, settings.steps) == ((best["size"],), 2, 5)
