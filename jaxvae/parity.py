@@ -9,10 +9,14 @@ The paper's code is github MIC-DKFZ/vae-anomaly-experiments, commit e7ae647. `re
    draw of z, not at the mean.
 3. Gradient maps are gradients of the batch mean, so 1/B of the gradients per image. Rec-Error is the signed NLL per
    pixel. Combi scales the KL gradient to 0..1 over the whole batch.
+
+Matrix products and convolutions use full float32, whatever the default of JAX is. With TF32, gradients near the prior
+would differ from those of the released code by up to 3 %.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from functools import wraps
+from typing import Literal, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +30,22 @@ from jaxvae.train import Objective
 from jaxvae.types import Array, ElboTerms, Key, Params, Posterior, SampleScores
 
 Variant = Literal["released", "corrected"]
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
+def _in_float32(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function with float32 products, also inside a program that uses another precision."""
+
+    @wraps(function)
+    def exact(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with jax.default_matmul_precision("float32"):
+            return function(*args, **kwargs)
+
+    return exact
+
+
+@_in_float32
 def dense_elbo_terms(
     model: Model, params: Params, images: Array, key: Key | None = None, *, log_scale: float | Array = 0.0
 ) -> ElboTerms:
@@ -43,6 +61,7 @@ def dense_elbo_terms(
 
 
 @jax.jit(static_argnames=("model", "variant"))
+@_in_float32
 def sample_scores(
     model: Model,
     params: Params,
@@ -71,6 +90,7 @@ def sample_scores(
     return SampleScores(terms.kl + nll, terms.kl, nll)
 
 
+@_in_float32
 def pixel_scores(
     model: Model, params: Params, images: Array, *, log_scale: float | Array, variant: Variant
 ) -> dict[str, Array]:

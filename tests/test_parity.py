@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jax
@@ -32,6 +33,13 @@ def channels_last(array):
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
+@pytest.fixture(autouse=True)
+def in_float32():
+    """JAX's default, which the functions of the library use. Those of `parity` are tested with others."""
+    with jax.default_matmul_precision("float32"):
+        yield
+
+
 @pytest.mark.parametrize(("name", "features", "latent_size"), CONV)
 def test_networks_equal_the_released_networks(name, features, latent_size):
     golden = np.load(GOLDEN / f"{name}.npz")
@@ -52,7 +60,8 @@ def test_scores_equal_those_of_the_brain_script(name, features, latent_size, log
     golden = np.load(GOLDEN / f"{name}.npz")
     images = channels_last(golden["input"])
     model = jaxvae.ConvVAE(images.shape[1:], latent_size, features)
-    scores = parity.pixel_scores(model, torch_params(golden), images, log_scale=log_scale, variant=variant)
+    with jax.default_matmul_precision("bfloat16"):
+        scores = parity.pixel_scores(model, torch_params(golden), images, log_scale=log_scale, variant=variant)
     prefix = f"{variant}/log_scale={log_scale}/"
     expected = {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
     assert scores.keys() == expected.keys()
@@ -127,6 +136,36 @@ def test_the_released_objective_draws_with_half_the_log_std():
     corrected = parity.sample_scores(model, params, images, key, variant="corrected")
     expected = jaxvae.sample_scores(model, params, images, key)
     np.testing.assert_allclose(corrected.elbo, expected.elbo, rtol=1e-5)
+
+
+@pytest.mark.parametrize("default", ["bfloat16", "tensorfloat32"])
+def test_products_are_float32_whatever_the_default(default):
+    conv, dense = jaxvae.ConvVAE((16, 16, 1), 4, (4, 8)), jaxvae.DenseVAE((8, 8, 1), 3, 16)
+    key = jax.random.key(0)
+
+    def maps(params, images):
+        return parity.pixel_scores(conv, params, images, log_scale=0.0, variant="released")
+
+    def image_scores(params, images):
+        return parity.sample_scores(dense, params, images, key)
+
+    def loss(params, images):
+        return parity.dense_elbo_terms(dense, params, images, key).nll.sum()
+
+    def library(params, images):
+        return jaxvae.encode(dense, params, images)
+
+    cases = [(conv, maps), (dense, image_scores), (dense, jax.grad(loss)), (dense, library)]
+    found = []
+    with jax.default_matmul_precision(default):
+        for model, function in cases:
+            images = jnp.zeros((3, *model.image_shape))
+            params = jax.eval_shape(model.init, key, images)["params"]
+            lowered = jax.jit(function).lower(params, images).as_text()
+            precisions = re.findall(r"\b(?:DEFAULT|HIGH|HIGHEST)\b", lowered)
+            assert len(precisions) == 2 * len(re.findall(r"stablehlo\.(?:dot_general|convolution)\b", lowered)) > 0
+            found.append({*precisions})
+    assert found == [{"HIGHEST"}] * 3 + [{{"bfloat16": "DEFAULT", "tensorfloat32": "HIGH"}[default]}]
 
 
 def test_an_unknown_state_dict_is_refused():
