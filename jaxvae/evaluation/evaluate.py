@@ -18,7 +18,7 @@ from jaxvae.evaluation.image_metrics import false_positives, image_tables
 from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table, make_tables, measure_slices
 from jaxvae.runs import run_images
 from jaxvae.runs.run import Run
-from jaxvae.runs.run_scores import check_shape, score_dataset
+from jaxvae.runs.run_scores import check_shape, score_dataset, score_precision
 from jaxvae.scores import MAPS
 from jaxvae.scoring import healthy_stats, score_files
 from jaxvae.scoring.healthy_stats import HealthyStats
@@ -65,6 +65,7 @@ def evaluate(
     Returns:
       The content of evaluation.json. `pixels`, `samples` (whole images) and the `rows` of each table in `volumes` are
       lists of records, one per score. `thresholds` are the values that 1 % and 5 % of healthy pixels reach.
+      `precision` is that of the products from which maps and image scores were computed.
 
     Raises:
       InputError: the images cannot be read or do not fit the run, the run was trained on one of them, or the folder
@@ -140,7 +141,7 @@ def _evaluate(
     needs_maps = images.volumes is not None or test.masks is not None or not test.labels.any()
     scores = score_dataset(run, test, maps=MAPS if needs_maps else ())
     evaluation = image_tables(run, test, scores, resamples=resamples)
-    evaluation["thresholds"] = stats.thresholds
+    evaluation |= {"thresholds": stats.thresholds, "precision": score_precision(run)}
     if not test.labels.any():
         evaluation["false_positives"] = false_positives(scores, stats.thresholds)
     if folder is not None:

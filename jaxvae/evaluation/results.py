@@ -15,8 +15,9 @@ from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.runs.run import Run, refuse_among_images
 
 FILE = "evaluation.json"
-# The keys that evaluation.json must have.
+# The keys that evaluation.json must have. Earlier versions did not write the precision.
 EVALUATION = {"step": int} | dict.fromkeys(("data", "images", "pixels", "samples", "thresholds"), object)
+EVALUATION |= {"precision?": dict}
 # The folder of the test images, None for the run's own. Earlier versions wrote the second key.
 TESTED_ON = ("tested_on", "judged")
 

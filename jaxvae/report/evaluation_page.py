@@ -62,8 +62,21 @@ def write(
         "Checkpoint": f"step {evaluation['step']}",
         "Test images": f"{evaluation['images']['test']}, {evaluation['images']['anomalous']} of them anomalous",
     }
+    if precision := evaluation.get("precision"):
+        facts["Precision"] = _precision(precision)
     title = f"jaxvae: {run.name}{f' on {place.name}' if run != place else ''}"
     page.html(report / "index.html", title, parts, figures, facts=facts, section=viewer)
+
+
+def _precision(found: dict[str, str]) -> str:
+    """The precision of the scores in a word, or in one per kind of score.
+
+    >>> _precision({"maps": "tensorfloat32", "image_scores": "float32"})
+    'maps tensorfloat32, image scores float32'
+    """
+    if len(set(map(str, found.values()))) == 1:
+        return str(next(iter(found.values())))
+    return ", ".join(f"{what.replace('_', ' ')} {value}" for what, value in found.items())
 
 
 def _figures(

@@ -16,6 +16,7 @@ from jaxvae.data.dataset import Dataset
 from jaxvae.data.images.preparation import prepare
 from jaxvae.data.normalization import as_float
 from jaxvae.errors import InputError, counted
+from jaxvae.machine import product_precision
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
@@ -109,6 +110,13 @@ def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, 
     on_device, rule = jnp.asarray(images), arithmetic.sample_scores
     at_draw = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=rule)
     return replace(scores, image_scores=dict(zip(IMAGE_SCORES, np.stack(at_draw)[:, 0], strict=True)))
+
+
+def score_precision(run: Run) -> dict[str, str]:
+    """The precision in which `score_prepared` computes maps and image scores on this machine."""
+    default = product_precision(getattr(run.model, "dtype", jnp.float32))
+    exact = ARITHMETICS[run.config["arithmetic"]].at_draw  # `parity` has its own precision.
+    return {"maps": default, "image_scores": "float32" if exact else default}
 
 
 def finite_rows(scores: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxvae.cli import main
+from jaxvae.machine import product_precision
 from small_runs import SMALL
 
 
@@ -53,6 +54,18 @@ def test_the_report_is_a_page_with_everything(evaluated: Path) -> None:
         (level, row["score"]) for level in ("pixels", "samples") for row in evaluation[level]
     ]
     assert "| Combi " in (report / "results.md").read_text()
+    precision = product_precision()
+    assert evaluation["precision"] == {"maps": precision, "image_scores": precision}
+    assert f"<dt>Precision</dt><dd>{precision}</dd>" in page
+
+
+def test_an_evaluation_of_earlier_versions_has_no_precision(run: Path) -> None:
+    path = run / "evaluation.json"
+    evaluation = json.loads(path.read_text())
+    del evaluation["precision"]
+    path.write_text(json.dumps(evaluation))
+    assert main(["report", str(run)]) == 0
+    assert "Precision</dt>" not in (run / "report" / "index.html").read_text()
 
 
 def test_a_missing_evaluation_names_the_command_to_run(refused, folder: Path, run: Path) -> None:

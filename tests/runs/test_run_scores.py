@@ -14,7 +14,7 @@ from jaxvae.data import kinds
 from jaxvae.data.dataset import Dataset, take
 from jaxvae.data.kinds import Source
 from jaxvae.runs.run import Run
-from jaxvae.runs.run_scores import check_shape, score_dataset
+from jaxvae.runs.run_scores import check_shape, score_dataset, score_precision
 from jaxvae.scores import MAPS
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import pixel_scores, sample_scores
@@ -72,6 +72,13 @@ def test_without_maps_there_are_image_scores_only(run: Run, dataset: Dataset) ->
     assert scores.maps == {}
     assert len(scores.reconstructions) == 0
     assert all(np.isfinite(values).all() and values.shape == (7,) for values in scores.image_scores.values())
+
+
+def test_released_image_scores_are_float32_on_any_device(run: Run, monkeypatch) -> None:
+    monkeypatch.setattr("jaxvae.runs.run_scores.product_precision", lambda dtype: "tensorfloat32")
+    assert score_precision(run) == dict.fromkeys(("maps", "image_scores"), "tensorfloat32")
+    released = run._replace(config={**run.config, "arithmetic": "released"})
+    assert score_precision(released) == {"maps": "tensorfloat32", "image_scores": "float32"}
 
 
 def test_a_released_run_is_scored_with_the_released_arithmetic(dataset: Dataset) -> None:
