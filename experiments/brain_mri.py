@@ -32,7 +32,7 @@ import numpy as np
 import tyro
 
 import jaxvae
-from experiments import brain_scans, record, robustness
+from experiments import brain_scans, record, winners
 from jaxvae import files
 from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
@@ -205,13 +205,13 @@ def wins(summary: list[dict[str, Any]], metric: str, test: str | None = None) ->
       test: count the settings of this test only.
     """
     cases = _cases(summary, metric, test)
-    rows = robustness.wins(cases, [*BASELINES, *MAPS])
+    rows = winners.wins(cases, [*BASELINES, *MAPS])
     return [
         {
             **row,
             "score": style.display(row["score"]),
-            "beats Rec-Error": robustness.beats(cases, row["score"], ["rec_error"]),
-            "beats both baselines": robustness.beats(cases, row["score"], [*BASELINES]),
+            "beats Rec-Error": winners.beats(cases, row["score"], ["rec_error"]),
+            "beats both baselines": winners.beats(cases, row["score"], [*BASELINES]),
         }
         for row in rows
     ]

@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 
 import jaxvae
-from experiments import record, robustness
+from experiments import record, winners
 from jaxvae import files, parity
 from jaxvae.data import fashion_mnist
 from jaxvae.errors import InputError
@@ -223,7 +223,7 @@ def over_settings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 setting = json.dumps(settings_of(row["panel"])[row["value"]], sort_keys=True)
                 cases.setdefault(setting, {})[row["score"]] = row["auroc_mean"]
         if cases:
-            found = robustness.wins(list(cases.values()), list(SCORES))
+            found = winners.wins(list(cases.values()), list(SCORES))
             table += [{"arithmetic": arithmetic, **row} for row in found]
     return table
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, multivariate_normal
 
-from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, robustness
+from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, winners
 from jaxvae.data import phantom as slices
 from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, Scan
@@ -113,13 +113,13 @@ def test_a_panel_is_summarized_beside_the_paper():
 
 def test_wins_over_settings_are_counted_with_intervals():
     cases = [{"kl": 0.6, "rec": 0.5}, {"kl": 0.7, "rec": 0.5}, {"kl": 0.4, "rec": 0.5}]
-    kl, rec = robustness.wins(cases, ["kl", "rec"])
+    kl, rec = winners.wins(cases, ["kl", "rec"])
     assert (kl["settings"], kl["wins"], kl["worst"], rec["wins"]) == (3, 2, 0.4, 1)
     share, low, high = kl["share"]
     assert share == pytest.approx(2 / 3)
     # Clopper and Pearson's limits are quantiles of beta distributions.
     assert (low, high) == pytest.approx((beta.ppf(0.025, 2, 2), beta.ppf(0.975, 3, 1)))
-    assert robustness.beats(cases, "kl", ["rec"])[0] == pytest.approx(2 / 3)
+    assert winners.beats(cases, "kl", ["rec"])[0] == pytest.approx(2 / 3)
 
 
 def test_an_inserted_lesion_agrees_with_its_mask(tmp_path):
