@@ -35,7 +35,10 @@ Result = TypeVar("Result")
 
 
 def _in_float32(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function with float32 products, also inside a program that uses another precision."""
+    """The function with float32 products, also inside a program that uses another precision.
+
+    Its gradients are float32 too, except those of convolutions: their pullbacks are traced after the function.
+    """
 
     @wraps(function)
     def exact(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
