@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import beta, multivariate_normal
+from scipy.stats import beta, bootstrap, multivariate_normal, spearmanr
 
-from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, winners
+import jaxvae
+from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, robustness, winners
 from jaxvae.data import phantom as slices
 from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, Scan
@@ -120,6 +121,93 @@ def test_wins_over_settings_are_counted_with_intervals():
     # Clopper and Pearson's limits are quantiles of beta distributions.
     assert (low, high) == pytest.approx((beta.ppf(0.025, 2, 2), beta.ppf(0.975, 3, 1)))
     assert winners.beats(cases, "kl", ["rec"])[0] == pytest.approx(2 / 3)
+
+
+def robustness_rows(config: robustness.Config) -> list[dict]:
+    """Random results of all runs; the second one diverged."""
+    random = np.random.default_rng(0)
+    runs = [run for held_out in config.classes for run in robustness.runs_of(config, held_out)]
+    rows = [
+        {"run": run, "seconds": 1.0, "loss": 0.0}
+        | {
+            what: dict(zip(robustness.SCORES, random.random(3).tolist(), strict=True))
+            for what in ("auroc", "validation")
+        }
+        for run in runs
+    ]
+    rows[1] |= {"auroc": None, "validation": None, "loss": None}
+    return rows
+
+
+def test_robustness_trains_the_runs_of_a_grid_and_skips_finished_classes():
+    config = robustness.Config()
+    assert sum(len(robustness.runs_of(config, held_out)) for held_out in config.classes) == 2700
+    runs, labels = robustness.runs_of(config, 3), np.arange(20) % 10
+    population = jaxvae.grid(**robustness.axes_of(config), hold_out=[3], labels=labels)
+    assert population.latent_mask is not None
+    np.testing.assert_array_equal(population.seed, [run["seed"] for run in runs])
+    np.testing.assert_array_equal(population.latent_mask.sum(axis=1), [run["latent_size"] for run in runs])
+    for name in ("log_scale", "beta", "learning_rate"):
+        np.testing.assert_allclose(getattr(population.hparams, name), [run[name] for run in runs], rtol=1e-6)
+    done = [{"run": run} for run in runs]
+    assert robustness.missing(config, done) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert robustness.missing(config, done[1:]) == list(range(10))
+    assert robustness.finished(robustness.Config(classes=(4,)), done) == []
+
+
+def test_validation_images_are_not_trained_on():
+    classes = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 30))
+    images = np.arange(300)[:, None, None] * np.ones((1, 2, 2), int)
+    (train, of_train), (validation, of_validation) = (
+        robustness.take(images, classes, *places) for places in ((0, 24), (24, 30))
+    )
+    assert (*np.bincount(of_train), *np.bincount(of_validation)) == (24,) * 10 + (6,) * 10
+    np.testing.assert_array_equal(classes[train[:, 0, 0, 0]], of_train)
+    assert sorted([*train[:, 0, 0, 0], *validation[:, 0, 0, 0]]) == list(range(300))
+
+
+def test_robustness_tables_equal_those_of_numpy_and_scipy(tmp_path):
+    config = robustness.Config(seeds=(0, 1), beta=(1.0,), latent_size=(5, 20))
+    rows = robustness_rows(config)
+    found = robustness.summary(config, rows)
+    assert (found["runs"], found["diverged"], found["settings"], found["classes"]) == (600, 1, 30, 10)
+    run = {name: [row["run"][name] for row in rows] for name in rows[0]["run"]}
+    nothing = dict.fromkeys(robustness.SCORES, np.nan)
+    auroc, validation = (
+        np.array([[(row[what] or nothing)[name] for name in robustness.SCORES] for row in rows])
+        for what in ("auroc", "validation")
+    )
+    of_score = next(row for row in found["distribution"] if row["score"] == "kl")
+    assert of_score["median"] == pytest.approx(np.nanmedian(auroc[:, 1]))
+    assert of_score["p5"] == pytest.approx(np.nanpercentile(auroc[:, 1], 5))
+    assert of_score["below_half"] == pytest.approx(np.sum(auroc[:, 1] < 0.5) / 599)
+    assert of_score["wins"][0] == pytest.approx(np.sum(np.argmax(auroc, axis=1)[np.arange(600) != 1] == 1) / 599)
+
+    # [class, setting, seed]; the default setting is where its three axes are.
+    cube, criterion = auroc.reshape(10, 30, 2, 3), validation.reshape(10, 30, 2, 3)
+    usual = np.flatnonzero(
+        np.all([np.array(run[name]) == robustness.DEFAULT[name] for name in robustness.DEFAULT], axis=0)
+    )
+    assert len(usual) == 20
+    regrets = np.nanmax(cube, axis=1)[..., 2] - auroc[usual, 2].reshape(10, 2)
+    by_elbo = np.take_along_axis(cube[..., 2], np.nanargmin(criterion[..., 0], axis=1)[:, None], axis=1)[:, 0]
+    correlations = [
+        np.mean([spearmanr(-c[:, s, 1], a[:, s, 0], nan_policy="omit").statistic for s in (0, 1)])
+        for c, a in zip(criterion, cube, strict=True)
+    ]
+    table = {row["choice"]: row for row in found["regret"]}
+    expected = {
+        "default": regrets,
+        "elbo": np.nanmax(cube, axis=1)[..., 2] - by_elbo,
+        "random": np.nanmax(cube, axis=1)[..., 2] - np.nanmean(cube, axis=1)[..., 2],
+    }
+    for choice, values in expected.items():
+        assert table[choice]["nll"][0] == pytest.approx(values.mean()), choice
+    assert found["correlation"][1]["elbo"][0] == pytest.approx(np.mean(correlations))
+    interval = bootstrap((regrets.mean(axis=1),), np.mean, method="percentile", random_state=1).confidence_interval
+    assert table["default"]["nll"][1:] == pytest.approx([*interval], abs=0.02)
+    robustness.draw(tmp_path / "robustness.png", robustness.groups_of(rows), found)
+    assert len(list(robustness.in_words(found))) == 3
 
 
 def test_an_inserted_lesion_agrees_with_its_mask(tmp_path):
