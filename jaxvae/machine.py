@@ -45,6 +45,8 @@ def product_precision(dtype: Any = jnp.float32, device: Any = None) -> str:
     if jnp.dtype(dtype) != jnp.float32:
         return jnp.dtype(dtype).name
     setting, device = jax.default_matmul_precision.value or "default", device or jax.devices()[0]
+    if device.platform == "cpu":
+        return "float32"  # XLA ignores the setting there, or refuses it.
     if setting not in ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32"):
         return setting
     # An AMD card has a name such as gfx942 in place of a number, and computes in float32.

@@ -37,6 +37,7 @@ def test_the_default_is_resolved_for_each_device(setting, on_cuda, on_tpu):
         assert machine()["precision"] == product_precision()
 
 
-def test_an_algorithm_is_named():
+def test_an_algorithm_is_named_unless_the_device_ignores_it():
     with jax.default_matmul_precision("BF16_BF16_F32_X6"):
         assert product_precision(device=DEVICES["H200"]) == "BF16_BF16_F32_X6"
+        assert product_precision(device=DEVICES["cpu"]) == "float32"
