@@ -5,29 +5,57 @@
     python scripts/bench_sweep.py --device gpu --runs 1 16 64 256 --json sweep.json
 
 A model-step is one training step of one run. `side by side` trains all runs of a population at once (vmap), `in turn`
-one after the other in one program, `single runs` with one call of `fit` each. The PyTorch loop is one run, eager, with
-fused Adam. The dense network is FashionMNIST's (batch 128), the convolutional one the brain network (batch 64).
+one after the other in one program, `single runs` with one call of `fit` each (four of them at most). Their states are
+made before. The PyTorch loop is one run, eager, with fused Adam. The dense network is FashionMNIST's (batch 128), the
+convolutional one the brain network (batch 64). `of the ceiling` is the least time of a step of one run, divided by the
+time taken: see `ceilings.py`.
 """
 
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import ceilings
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from bench_train import BATCH, IMAGES, model_of, torch_contenders
-from timing import Contenders, Device, Precision, alternate, complaint, multiply_alike, publish, torch_facts
+from bench_train import BATCH, IMAGES, model_of, torch_makers
+from timing import (
+    Device,
+    Failure,
+    Makers,
+    Precision,
+    Run,
+    Timing,
+    complaint,
+    environment,
+    exit_code,
+    multiply_alike,
+    publish,
+    race,
+    save,
+    torch_facts,
+)
 
 import jaxvae
-from jaxvae.machine import machine
+from jaxvae.population.fit_many import init_many
+
+Way = Literal["jaxvae's choice", "side by side", "in turn", "single runs"]
+HEADS = {
+    "network": "network",
+    "runs": "runs",
+    "contender": "contender",
+    "ms": "ms per model-step",
+    "steps_per_s": "model-steps/s",
+    "times_singles": "times single runs",
+    "of_ceiling": "of the ceiling",
+}
 
 
 @dataclass(frozen=True)
@@ -48,28 +76,81 @@ class Config:
     """device; default is JAX's choice"""
     precision: Precision = "float32"
     """of products and convolutions on an accelerator, in JAX and PyTorch"""
+    ways: tuple[Way, ...] = ("side by side", "in turn", "single runs")
+    """ways to train them; jaxvae's choice depends on the device"""
     torch: bool = True
     """time the PyTorch loop too"""
     json: Path | None = None
     """file for the rows"""
 
 
-def contenders_of(network: str, runs: int, images: np.ndarray, steps: int) -> Contenders:
-    """The same runs in three ways."""
+def makers_of(network: str, runs: int, images: np.ndarray, steps: int, ways: tuple[Way, ...]) -> Makers:
+    """The same runs in several ways. Each call continues from the states of the one before."""
     model, config = model_of(network), jaxvae.TrainConfig(batch_size=BATCH[network])
-    population, on_device = jaxvae.grid(seed=range(runs)), jnp.asarray(images)
+    hparams = jaxvae.Hyperparams()
 
-    def population_of(side_by_side: int) -> Callable[[], Any]:
-        return lambda: jax.block_until_ready(
-            jaxvae.fit_many(model, config, population, on_device, steps=steps, side_by_side=side_by_side)
-        )
+    def population_of(side_by_side: int | None) -> Run:
+        population, on_device = jaxvae.grid(seed=range(runs)), jnp.asarray(images)
+        held = [init_many(model, config, population)]
 
-    def singly() -> None:
-        for seed in range(runs):
-            state = jaxvae.init(model, config, jaxvae.Hyperparams(), jax.random.key(seed))
-            jax.block_until_ready(jaxvae.fit(model, config, jaxvae.Hyperparams(), state, on_device, steps=steps))
+        def run() -> Any:
+            held[0], metrics = jaxvae.fit_many(
+                model, config, population, on_device, steps=steps, states=held[0], side_by_side=side_by_side
+            )
+            return jax.block_until_ready((held[0], metrics))
 
-    return {"side by side": population_of(runs), "in turn": population_of(1), "single runs": singly}
+        return run
+
+    def singles() -> Run:
+        on_device = jnp.asarray(images)
+        states = [jaxvae.init(model, config, hparams, jax.random.key(seed)) for seed in range(singly(runs))]
+
+        def run() -> Any:
+            for seed, state in enumerate(states):
+                states[seed], _ = jaxvae.fit(model, config, hparams, state, on_device, steps=steps)
+                jax.block_until_ready(states[seed])
+
+        return run
+
+    side_by_side = {"jaxvae's choice": None, "side by side": runs, "in turn": 1}
+    makers = {way: functools.partial(population_of, number) for way, number in side_by_side.items()}
+    if runs == 1:
+        del makers["in turn"]  # the same as side by side
+    return {way: make for way, make in {**makers, "single runs": singles}.items() if way in ways}
+
+
+def singly(runs: int) -> int:
+    """How many single runs are timed: one takes as long as the other."""
+    return min(runs, 4)
+
+
+def measure(network: str, runs: int, config: Config, peers: bool, limits: ceilings.Ceilings) -> list[dict[str, Any]]:
+    """One row per contender, for one population."""
+    steps = config.steps if network == "dense" else max(1, config.steps // 4)
+    images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
+    makers = dict(makers_of(network, runs, images, steps, config.ways))
+    if peers and runs == 1:
+        makers["PyTorch loop"] = torch_makers(network, images, steps, compiled=False)["PyTorch"]
+    results = race(makers, rounds=config.rounds, warm_up=0)
+    model_steps = {**dict.fromkeys(makers, runs * steps), "single runs": singly(runs) * steps, "PyTorch loop": steps}
+    seconds = {
+        name: result.median / model_steps[name] for name, result in results.items() if isinstance(result, Timing)
+    }
+    least = limits.least_seconds(ceilings.work_of_step(model_of(network), BATCH[network]))
+    return [
+        {"network": network, "runs": runs, "contender": name, "failed": result.reason}
+        if isinstance(result, Failure)
+        else {
+            "network": network,
+            "runs": runs,
+            "contender": name,
+            "ms": 1e3 * seconds[name],
+            "steps_per_s": 1 / seconds[name],
+            "times_singles": seconds[name] / seconds["single runs"] if "single runs" in seconds else None,
+            "of_ceiling": least / seconds[name],
+        }
+        for name, result in results.items()
+    ]
 
 
 def main(config: Config) -> int:
@@ -81,40 +162,18 @@ def main(config: Config) -> int:
         return 2
     multiply_alike(config.precision)
     peers = torch_facts(config.torch)
-    rows = []
+    limits = ceilings.measured(config.precision)
+    context = environment(**(peers or {}), precision=config.precision)
+    rows: list[dict[str, Any]] = []
     for network in ("dense",) if config.quick else config.networks:
-        steps = config.steps if network == "dense" else max(1, config.steps // 4)
-        images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
         for runs in (1, 4, 8) if config.quick else config.runs:
-            contenders = contenders_of(network, runs, images, steps)
-            model_steps = dict.fromkeys(contenders, runs * steps)
-            if peers is not None and runs == 1:
-                contenders["PyTorch loop"] = torch_contenders(network, images, steps, compiled=False)["PyTorch"]
-                model_steps["PyTorch loop"] = steps
-            timings = alternate(contenders, rounds=config.rounds, warm_up=1)
-            singles = timings["single runs"].median
-            rows += [
-                {
-                    "network": network,
-                    "runs": runs,
-                    "contender": name,
-                    "ms": 1e3 * timing.median / model_steps[name],
-                    "steps_per_s": model_steps[name] / timing.median,
-                    "times_singles": timing.median / singles,
-                }
-                for name, timing in timings.items()
-            ]
-    heads = {
-        "network": "network",
-        "runs": "runs",
-        "contender": "contender",
-        "ms": "ms per model-step",
-        "steps_per_s": "model-steps/s",
-        "times_singles": "times single runs",
-    }
-    publish(rows, heads, {**machine(), **(peers or {}), "precision": config.precision}, config.json)
-    return 0
+            rows += measure(network, runs, config, peers is not None, limits)
+            save(rows, context, config.json)
+    publish(rows, HEADS, context)
+    return exit_code(rows)
 
 
 if __name__ == "__main__":
+    import tyro
+
     sys.exit(main(tyro.cli(Config, description=__doc__)))

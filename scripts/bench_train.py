@@ -5,31 +5,56 @@
 
 The brain network (64x64x1, z 256, batch 64) and the FashionMNIST network (784-400-20, batch 128), with Adam and random
 images. jaxvae takes `--steps` steps in one call of `fit`, with its data on the device. The best PyTorch loop gathers
-batches by index, uses fused Adam and fetches the loss at the end. The usual one has a DataLoader and unfused Adam, and
-fetches the loss at every step. Contenders take turns.
+batches by index, uses fused Adam and fetches the loss at the end; on a GPU, a step is also timed as one CUDA graph. The
+usual loop has a DataLoader and unfused Adam, and fetches the loss at every step. Contenders take turns. A contender
+that fails is a row with its reason. `of the ceiling` is the least time, divided by the time taken: see `ceilings.py`.
 """
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ceilings
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from timing import Device, Precision, alternate, complaint, multiply_alike, publish, seconds_of, torch_facts
+from timing import (
+    Device,
+    Failure,
+    Makers,
+    Precision,
+    Run,
+    Timing,
+    complaint,
+    environment,
+    exit_code,
+    multiply_alike,
+    publish,
+    race,
+    save,
+    torch_facts,
+)
 
 import jaxvae
-from jaxvae.machine import machine
 
 BATCH = {"conv": 64, "dense": 128}
 IMAGES = 2048
+HEADS = {
+    "network": "network",
+    "contender": "contender",
+    "median_ms": "median ms per step",
+    "minimum_ms": "minimum ms",
+    "steps_per_s": "steps/s",
+    "times_jaxvae": "times jaxvae",
+    "of_ceiling": "of the ceiling",
+    "first_s": "first call s",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,10 @@ class Config:
     """of products and convolutions on an accelerator, in JAX and PyTorch"""
     torch: bool = True
     """time the PyTorch peers too"""
+    compiled: bool = True
+    """with torch.compile"""
+    fastest: bool = False
+    """on a GPU, of the PyTorch peers only the usual one and the CUDA graphs"""
     json: Path | None = None
     """file for the rows"""
 
@@ -58,7 +87,7 @@ def model_of(network: str) -> jaxvae.ConvVAE | jaxvae.DenseVAE:
     return jaxvae.ConvVAE((64, 64, 1)) if network == "conv" else jaxvae.DenseVAE((28, 28, 1))
 
 
-def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], Any]:
+def jax_contender(network: str, images: np.ndarray, steps: int) -> Run:
     """`steps` steps of `fit`; each call continues from the state of the one before."""
     model, config = model_of(network), jaxvae.TrainConfig(batch_size=BATCH[network])
     hparams = jaxvae.Hyperparams(learning_rate=1e-4)
@@ -72,38 +101,50 @@ def jax_contender(network: str, images: np.ndarray, steps: int) -> Callable[[], 
     return run
 
 
-def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: bool) -> dict[str, Callable[[], Any]]:
-    """The same steps in PyTorch, eager and compiled; convolutions in the usual layout and with channels last."""
+def torch_makers(network: str, images: np.ndarray, steps: int, *, compiled: bool, fastest: bool = False) -> Makers:
+    """The same steps in PyTorch, by name: eager and compiled, in both layouts, and each step as one CUDA graph."""
     import torch
     import torch_peers
 
-    device = torch.device("cuda" if jax.default_backend() == "gpu" else "cpu")
-    model = model_of(network)
-    params = jaxvae.init(model, jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
-    data = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device)
+    on_gpu = jax.default_backend() == "gpu"
+    device = torch.device("cuda" if on_gpu else "cpu")
+    params = jaxvae.init(model_of(network), jaxvae.TrainConfig(), jaxvae.Hyperparams(), jax.random.key(0)).params
+    size = BATCH[network]
+    if compiled:
+        torch.compiler.reset()
 
-    def contender(channels_last: bool = False, compiled: bool = False) -> Callable[[], Any]:
-        peer = (torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)).to(device)
-        if channels_last:
-            for weight in peer.parameters():
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4, compiled=compiled)
+    def peer(last: bool, compiled: bool, graph: bool) -> Any:
+        def make() -> Run:
+            data, model = torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device), new_model()
+            layout = torch.channels_last if last else torch.contiguous_format
+            model = torch_peers.channels_last(model) if last else model
+            train = torch_peers.trainer(model, log_scale=0.0, learning_rate=1e-4, compiled=compiled)
+            rows = torch.arange(size, device=device)  # the images that the graph takes
 
-        def run() -> Any:
-            order, loss = torch.randperm(len(data), device=device), torch.tensor(0.0)
-            for number in range(steps):
-                start = number * BATCH[network] % (len(data) - BATCH[network] + 1)
-                batch = data[order[start : start + BATCH[network]]]
-                loss = step(batch.contiguous(memory_format=torch.channels_last) if channels_last else batch)
-            return float(loss)
+            def step() -> Any:
+                return train(data[rows].contiguous(memory_format=layout))
 
-        return run
+            take = torch_peers.as_graph(step) if graph else step
 
-    def usual() -> Callable[[], Any]:
-        peer = (torch_peers.ConvVAE(params) if network == "conv" else torch_peers.DenseVAE(params)).to(device)
-        step = torch_peers.trainer(peer, log_scale=0.0, learning_rate=1e-4, fused=False)
-        dataset = torch.utils.data.TensorDataset(data.cpu())
-        loader = torch.utils.data.DataLoader(dataset, BATCH[network], shuffle=True, drop_last=True)
+            def run() -> float:
+                order, loss = torch.randperm(len(data), device=device), torch.tensor(0.0)
+                for number in range(steps):
+                    start = number * size % (len(data) - size + 1)
+                    rows.copy_(order[start : start + size])
+                    loss = take()
+                return float(loss)
+
+            return run
+
+        return make
+
+    def new_model() -> Any:
+        return (torch_peers.ConvVAE if network == "conv" else torch_peers.DenseVAE)(params).to(device)
+
+    def usual() -> Run:
+        step = torch_peers.trainer(new_model(), log_scale=0.0, learning_rate=1e-4, fused=False)
+        dataset = torch.utils.data.TensorDataset(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        loader = torch.utils.data.DataLoader(dataset, size, shuffle=True, drop_last=True)
 
         def run() -> Any:
             epochs = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -111,12 +152,13 @@ def torch_contenders(network: str, images: np.ndarray, steps: int, compiled: boo
 
         return run
 
-    layouts = (False, True) if network == "conv" else (False,)
-    peers = {"PyTorch, as usually written": usual()}
-    peers |= {f"PyTorch{', channels last' * last}": contender(channels_last=last) for last in layouts}
-    if compiled:
-        peers |= {f"PyTorch, compiled{', channels last' * last}": contender(last, compiled=True) for last in layouts}
-    return peers
+    makers: dict[str, Any] = {"PyTorch, as usually written": usual}
+    graphs = (False,) if not on_gpu else (True,) if fastest else (False, True)
+    for graph, compile_it, last in itertools.product(graphs, (False, True)[: 1 + compiled], (False, True)):
+        if network == "conv" or not last:
+            name = "PyTorch" + ", compiled" * compile_it + ", channels last" * last + ", CUDA graph" * graph
+            makers[name] = peer(last, compile_it, graph)
+    return makers
 
 
 def main(config: Config) -> int:
@@ -128,40 +170,40 @@ def main(config: Config) -> int:
         return 2
     multiply_alike(config.precision)
     peers = torch_facts(config.torch)
+    limits = ceilings.measured(config.precision)
+    context = environment(**(peers or {}), precision=config.precision)
     rounds = 3 if config.quick else config.rounds
-    rows = []
+    rows: list[dict[str, Any]] = []
     for network in config.networks:
         steps = (5 if config.quick else config.steps) * (10 if network == "dense" else 1)
         images = np.random.default_rng(0).random((IMAGES, *model_of(network).image_shape), np.float32)
-        contenders = {"jaxvae": jax_contender(network, images, steps)}
+        makers: dict[str, Any] = {"jaxvae": functools.partial(jax_contender, network, images, steps)}
         if peers is not None:
-            contenders |= torch_contenders(network, images, steps, compiled=not config.quick)
-        first = {name: seconds_of(run) for name, run in contenders.items()}
-        timings = alternate(contenders, rounds=rounds, warm_up=1)
-        for name, timing in timings.items():
-            rows.append(
-                {
-                    "network": network,
-                    "contender": name,
-                    "median_ms": 1e3 * timing.median / steps,
-                    "minimum_ms": 1e3 * timing.minimum / steps,
-                    "steps_per_s": steps / timing.median,
-                    "times_jaxvae": timing.median / timings["jaxvae"].median,
-                    "first_s": first[name],
-                }
-            )
-    heads = {
-        "network": "network",
-        "contender": "contender",
-        "median_ms": "median ms per step",
-        "minimum_ms": "minimum ms",
-        "steps_per_s": "steps/s",
-        "times_jaxvae": "times jaxvae",
-        "first_s": "first call s",
-    }
-    publish(rows, heads, {**machine(), **(peers or {}), "precision": config.precision}, config.json)
-    return 0
+            compiled = config.compiled and not config.quick
+            makers |= torch_makers(network, images, steps, compiled=compiled, fastest=config.fastest)
+        results = race(makers, rounds=rounds, warm_up=0)
+        least, ours = limits.least_seconds(ceilings.work_of_step(model_of(network), BATCH[network])), results["jaxvae"]
+        rows += [
+            {"network": network, "contender": name, "failed": result.reason}
+            if isinstance(result, Failure)
+            else {
+                "network": network,
+                "contender": name,
+                "median_ms": 1e3 * result.median / steps,
+                "minimum_ms": 1e3 * result.minimum / steps,
+                "steps_per_s": steps / result.median,
+                "times_jaxvae": result.median / ours.median if isinstance(ours, Timing) else None,
+                "of_ceiling": least * steps / result.median,
+                "first_s": result.first,
+            }
+            for name, result in results.items()
+        ]
+        save(rows, context, config.json)
+    publish(rows, HEADS, context)
+    return exit_code(rows)
 
 
 if __name__ == "__main__":
+    import tyro
+
     sys.exit(main(tyro.cli(Config, description=__doc__)))

@@ -1,57 +1,115 @@
-"""Timing, memory, ceilings and output of the benchmarks."""
+"""Timing, memory, devices and output of the benchmarks."""
 
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from jaxvae.machine import machine
 from jaxvae.report import tables
 
-Contenders = dict[str, Callable[[], Any]]
+Run = Callable[[], Any]
+Makers = Mapping[str, Callable[[], Run]]  # A contender is made when its turn comes, so that a failure is its own.
 Device = Literal["default", "cpu", "gpu", "tpu"]
-Precision = Literal["float32", "tensorfloat32"]
+Precision = Literal["default", "float32", "tensorfloat32"]
 
 
 class Timing(NamedTuple):
-    """Seconds per call."""
+    """Seconds per call; the first call includes making the contender."""
 
     median: float
     minimum: float
+    first: float
 
 
-def alternate(
-    contenders: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 2, turn_s: float = 0.1
-) -> dict[str, Timing]:
-    """Time every contender in alternating order, `rounds` turns each, so that a slow minute of the machine hits all.
+class Failure(NamedTuple):
+    """A contender that cannot be timed, and why, in one line."""
+
+    reason: str
+
+
+def race(
+    makers: Makers,
+    *,
+    rounds: int,
+    check: Callable[[str, Run], None] | None = None,
+    warm_up: int = 1,
+    turn_s: float = 0.1,
+) -> dict[str, Timing | Failure]:
+    """Make contenders and time them in alternating order, `rounds` turns each, so that a slow minute hits all of them.
 
     The time of a turn is the mean of as many calls as fill `turn_s` seconds. If a call is shorter than that, the turn
     begins with an untimed call, because threads of the previous contender may still spin on the processor. A contender
-    returns when its work is done.
+    returns when its work is done. If it raises an error, or `check(name, contender)` does, it leaves the race.
     """
-    for run in contenders.values():
+    runs: dict[str, Run] = {}
+    first: dict[str, float] = {}
+    calls: dict[str, int] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in makers}
+    results: dict[str, Timing | Failure] = {}
+
+    def prepare(name: str) -> None:
+        start = time.perf_counter()
+        run = makers[name]()
+        run()
+        first[name] = time.perf_counter() - start
+        if check is not None:
+            check(name, run)
         for _ in range(warm_up):
             run()
-    calls = {name: round(turn_s / seconds_of(run)) for name, run in contenders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        calls[name] = round(turn_s / seconds_of(run))
+        runs[name] = run
+
+    def take_turn(name: str) -> None:
+        if calls[name] > 0:
+            runs[name]()
+        seconds[name].append(seconds_of(runs[name], max(1, calls[name])))
+
+    def attempt(step: Callable[[str], None], name: str) -> None:
+        try:
+            step(name)
+        except Exception as error:
+            results[name] = Failure(reason_of(error))
+            runs.pop(name, None)
+
+    for name in makers:
+        print(f"{name} ...", file=sys.stderr)
+        free()
+        attempt(prepare, name)
     for number in range(rounds):
-        order = list(contenders) if number % 2 == 0 else list(contenders)[::-1]
-        for name in order:
-            if calls[name] > 0:
-                contenders[name]()
-            seconds[name].append(seconds_of(contenders[name], max(1, calls[name])))
-    return {name: Timing(statistics.median(times), min(times)) for name, times in seconds.items()}
+        for name in list(runs)[:: 1 if number % 2 == 0 else -1]:
+            attempt(take_turn, name)
+    for name in runs:
+        results[name] = Timing(statistics.median(seconds[name]), min(seconds[name]), first[name])
+    return {name: results[name] for name in makers}
+
+
+def reason_of(error: Exception) -> str:
+    """The error in one short line."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return line if len(line) <= 140 else f"{line[:137]}..."
+
+
+def free() -> None:
+    """Return the memory of dropped arrays to the device, so that the next contender can have it."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        with suppress(RuntimeError):  # After a failed capture of a CUDA graph, PyTorch may refuse.
+            torch.cuda.empty_cache()
 
 
 def seconds_of(run: Callable[[], object], calls: int = 1) -> float:
@@ -84,6 +142,8 @@ def highest_memory() -> Iterator[list[int]]:
 
 def complaint(device: Device) -> str | None:
     """Make JAX compute on a device. Returns an error message if it cannot, else None."""
+    # By default JAX takes most of a GPU's memory when it starts, and leaves PyTorch too little.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if device != "default":
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(device, device))
     try:
@@ -94,56 +154,58 @@ def complaint(device: Device) -> str | None:
 
 
 def multiply_alike(precision: Precision) -> None:
-    """Set the precision of float32 products in JAX and PyTorch; tensorfloat32 rounds to ten bits on accelerators."""
+    """Set the precision of float32 products in JAX and PyTorch.
+
+    tensorfloat32 rounds to ten bits on accelerators. JAX's default is TF32 on recent NVIDIA GPUs and bfloat16 on TPUs.
+    """
     jax.config.update("jax_default_matmul_precision", precision)
     try:
         import torch
     except ImportError:
         return
-    torch.set_float32_matmul_precision("high" if precision == "tensorfloat32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tensorfloat32"
-
-
-def matrix_rate(precision: str = "float32") -> float:
-    """FLOP/s of a large matrix product, the best of ten: 2048 x 2048 on a processor, 8192 x 8192 on an accelerator."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    matrix = jnp.ones((size, size), jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
-    with jax.default_matmul_precision("float32" if precision == "bfloat16" else precision):
-        return 2 * size**3 / _best_of_ten(jax.jit(jnp.matmul), matrix, matrix)
-
-
-def copy_rate() -> float:
-    """Bytes a second read and written in place, the best of ten: 8 MB on a processor (its caches), else 2 GB."""
-    held = [jnp.ones(2**21 if jax.default_backend() == "cpu" else 2**29)]
-    negate = jax.jit(lambda array: -array, donate_argnums=0)
-
-    def run() -> jax.Array:
-        held[0] = negate(held[0])
-        return held[0]
-
-    return 2 * held[0].nbytes / _best_of_ten(run)
-
-
-def _best_of_ten(function: Callable[..., Any], *arguments: Any) -> float:
-    jax.block_until_ready(function(*arguments))
-    return min(seconds_of(lambda: jax.block_until_ready(function(*arguments))) for _ in range(10))
+    exact = precision == "float32"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cudnn.benchmark = True  # cuDNN times its algorithms once per shape; shapes do not change here.
 
 
 def torch_facts(wanted: bool) -> dict[str, Any] | None:
-    """Version and threads of PyTorch; None if not wanted or not installed, with a line on stderr."""
-    if not wanted:
+    """Versions and threads of PyTorch; None if not wanted or not installed, with a line on stderr."""
+    if not wanted or jax.default_backend() == "tpu":
         return None
     try:
         import torch
     except ImportError:
         print("torch is not installed, only jaxvae is timed (`pip install torch`)", file=sys.stderr)
         return None
-    return {"torch": torch.__version__, "torch_threads": torch.get_num_threads()}
+    return {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "torch_threads": torch.get_num_threads()}
 
 
-def publish(rows: list[dict[str, Any]], heads: dict[str, str], context: dict[str, Any], path: Path | None) -> None:
-    """Print the table in Markdown and the machine it was measured on; write both to a JSON file if `path` is given."""
-    print(tables.markdown(rows, heads, best={}))
-    print("\n" + json.dumps(context))
+def environment(**more: Any) -> dict[str, Any]:
+    """The machine, its driver, the versions and XLA's flags, to write beside the rows."""
+    platform = " ".join(jax.devices()[0].client.platform_version.split())
+    return {**machine(), "platform": platform, "xla_flags": os.environ.get("XLA_FLAGS", ""), **more}
+
+
+def save(rows: list[dict[str, Any]], context: dict[str, Any], path: Path | None) -> None:
+    """Write the rows so far, if `path` is given, so that a benchmark that is stopped has not measured in vain."""
     if path is not None:
         tables.write_json(path, rows, context)
+
+
+def publish(
+    rows: list[dict[str, Any]], heads: dict[str, str], context: dict[str, Any], path: Path | None = None
+) -> None:
+    """Print the table in Markdown and the machine it was measured on; write both to a JSON file if `path` is given."""
+    if any("failed" in row for row in rows):
+        heads = {**heads, "failed": "failed"}
+    print(tables.markdown(rows, heads, best={}))
+    print("\n" + json.dumps(context))
+    save(rows, context, path)
+
+
+def exit_code(rows: list[dict[str, Any]]) -> int:
+    """1 if jaxvae itself failed, with its reason on stderr. PyTorch may fail."""
+    reasons = [row["failed"] for row in rows if "failed" in row and not row["contender"].startswith("PyTorch")]
+    print(*reasons, sep="\n", end="\n" * bool(reasons), file=sys.stderr)
+    return int(bool(reasons))
