@@ -1,10 +1,11 @@
-"""The benchmarks in `scripts/`: contenders that fail, and counts of work."""
+"""The benchmarks in `scripts/`: contenders that fail, counts of work, and the driver that runs all of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -112,3 +113,77 @@ def test_populations_continue_from_their_states(script, monkeypatch, tmp_path):
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert [row["contender"] for row in rows] == ["side by side", "single runs"]
     assert all(row["ms"] > 0 for row in rows)
+
+
+def test_the_driver_goes_on_after_failures_and_resumes(script, tmp_path, capsys):
+    device = script("bench_device")
+
+    def part(name: str, code: str, **settings) -> object:
+        return device.Part(name, [sys.executable, "-c", code], **{"seconds": 60, **settings})
+
+    rows = {"context": {"precision": "float32"}, "rows": [{"network": "conv", "contender": "jaxvae", "median_ms": 2.0}]}
+    partial = f"open({str(tmp_path / 'half.part.json')!r}, 'w').write({json.dumps(rows)!r})"
+    parts = [
+        part("tests", f"open({str(tmp_path / 'calls')!r}, 'a').write('x'); print('3 passed')"),
+        part("half", f"{partial}; raise SystemExit('no memory')", writes_rows=True),
+        part("slow", "import time; print('begun', flush=True); time.sleep(60)", seconds=1),
+        part("late", ""),
+    ]
+    env = device.environment_of("gpu", quick=True)
+    for _ in range(2):
+        failed = device.run_all(parts[:3], tmp_path, env, minutes=5)
+        failed |= device.run_all(parts[3:], tmp_path, env, minutes=0)
+        assert failed == {
+            "half": "no memory",
+            "slow": "stopped after 1 s: begun",
+            "late": "out of time; the same command continues",
+        }
+    assert (tmp_path / "calls").read_text() == "x"
+    assert "tests: finished before" in capsys.readouterr().out
+    table = device.summary(device.contents_of(parts, tmp_path), failed)
+    assert [(row["what"], row["contender"]) for row in table] == [
+        ("tests", "3 passed"),
+        ("training, conv, per step", "jaxvae"),
+        ("half", "all"),
+        ("slow", "all"),
+        ("late", "all"),
+    ]
+
+
+def test_the_table_compares_with_the_best_pytorch(script):
+    device = script("bench_device")
+
+    def content(*rows: dict, **shared) -> dict:
+        return {"context": {"precision": "tensorfloat32"}, "rows": [{**shared, **row} for row in rows]}
+
+    ours, failed = {"contender": "jaxvae", "median_ms": 2.0, "of_ceiling": 0.5}, {"contender": "PyTorch, compiled"}
+    peers = [{"contender": "PyTorch", "median_ms": 8.0}, {"contender": "PyTorch, CUDA graph", "median_ms": 3.0}]
+    contents = {
+        "scores": content(ours, *peers, {**failed, "failed": "no"}, batch=64),
+        "train": content(ours, *peers, network="conv"),
+        "sweep_conv": content({"contender": "side by side", "ms": 0.5, "runs": 16}, network="conv"),
+        "scores_buffers": content({**ours, "median_ms": 1.5}, batch=64),
+    }
+    rows = device.summary(contents, {})
+    assert [row["times_pytorch"] for row in rows] == [1.5, 0.375, 1.0, None, 1.5, 0.375, 1.0, 6.0, 2.0]
+    assert rows[-1]["contender"] == "jaxvae, command buffers"
+    assert rows[-2]["what"] == "population of 16, conv, per run and step"
+    assert rows[0]["of_ceiling"] == 0.5
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_parts_are_settings_that_the_benchmarks_know(script, monkeypatch, tmp_path, platform, quick):
+    device = script("bench_device")
+    parts = device.parts_of(platform, tmp_path, tmp_path, quick)
+    assert len({part.name for part in parts}) == len(parts)
+    ran: list = []
+    for name in ("bench_scores", "bench_train", "bench_sweep"):
+        monkeypatch.setattr(script(name), "main", lambda config: ran.append(config) or 0)
+    for part in parts:
+        if part.writes_rows:
+            with pytest.raises(SystemExit, match="0"):
+                exec(part.command[-1], {})
+            assert ran[-1].json == tmp_path / f"{part.name}.part.json"
+        else:
+            assert all(Path(path).exists() for path in part.command if "tests/" in path)
