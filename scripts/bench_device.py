@@ -234,7 +234,10 @@ def facts_of(env: dict[str, str], out: Path) -> dict[str, Any]:
     found = subprocess.run([sys.executable, "-c", FACTS], env=env, capture_output=True, text=True, check=False)
     if found.returncode:
         lines = [line for line in found.stderr.splitlines() if line.strip()]
-        raise SystemExit(f"bench_device: {sys.executable}: {lines[-1]}")
+        device = env.get("JAX_PLATFORMS", "any device")
+        raise SystemExit(
+            f"bench_device: {sys.executable}: {lines[-1]}; it needs jax for {device}, flax, optax and numpy"
+        )
     facts = json.loads(found.stdout.splitlines()[-1])
     path = out / "machine.json"
     if path.exists() and (other := json.loads(path.read_text())["device"]) != facts["device"]:
