@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jaxvae.models.model import Model, init_params
 from jaxvae.objectives.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.ops.filters import unit_range
+from jaxvae.ops.forms import by_platform
 from jaxvae.sharding import over
 from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 
@@ -184,7 +185,7 @@ def step(
 
     (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     direction, opt_state = _adam(config).update(gradients, state.opt_state, state.params)
-    norm = optax.tree.norm(gradients)
+    norm = by_platform(lambda platform: platform.norm, gradients)
     # With the norm in the rate, every update waits for the last gradient. Otherwise XLA cannot know that a kernel is
     # read before it is overwritten, and copies the large ones first: a twentieth of the FashionMNIST network's step.
     rate = jnp.where(jnp.isnan(norm), jnp.nan, learning_rate(config, hparams, state.step))
@@ -279,7 +280,7 @@ def advance(
     def order_of(step: Array) -> Array:
         return epoch_order(state.key, step // steps_per_epoch, count)
 
-    def body(carry: tuple[TrainState, Array, Array], _: None) -> tuple[tuple[TrainState, Array, Array], StepMetrics]:
+    def body(carry: tuple[TrainState, Array, Array], _: None) -> tuple[tuple[TrainState, Array, Array], Array]:
         state, order, alive = carry
         position = state.step % steps_per_epoch
         order = lax.cond(position == 0, lambda: order_of(state.step), lambda: order)
@@ -293,11 +294,11 @@ def advance(
             opt_state = jax.tree.map(lambda leaf: _unless(alive, leaf), after.opt_state)
             after = dataclasses.replace(after, params=params, opt_state=opt_state)
             metrics = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), metrics)
-        return (after, order, alive), metrics
+        return (after, order, alive), jnp.stack(metrics)  # One array is one kernel.
 
     alive = ~_is_frozen(state) if freeze else jnp.bool_(True)
     (state, _, _), metrics = lax.scan(body, (state, order_of(state.step), alive), length=steps)
-    return state, metrics
+    return state, StepMetrics(*metrics.T)
 
 
 def _unless(alive: Array, leaf: Array) -> Array:

@@ -1,13 +1,13 @@
 """Scaling, flattening and smoothing of images and maps [B, H, W, C]."""
 
 import math
-from functools import reduce
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from jaxvae.ops.forms import by_platform
 from jaxvae.types import Array
 
 
@@ -52,13 +52,7 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
         raise ValueError(f"window={window}: must be odd and positive; the paper uses 7")
     if maps.ndim != 4:
         raise ValueError(f"maps: {list(maps.shape)}; must be [B, H, W, C], for one map maps[None]")
-    # One weight at a time, along the rows and then along the columns. These operations are elementwise, so XLA fuses
-    # them with the operations before. No device rounds them to fewer bits, as it may do with a matrix product.
     reach = window // 2
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     weights /= weights.sum()
-    for axis in (2, 1):
-        padded = jnp.pad(maps, [(reach, reach) if axis == other else (0, 0) for other in range(maps.ndim)])
-        shifted = (lax.slice_in_dim(padded, i, i + maps.shape[axis], axis=axis) for i in range(window))
-        maps = reduce(jnp.add, (float(weight) * part for weight, part in zip(weights, shifted, strict=True)))
-    return maps
+    return by_platform(lambda platform: partial(platform.smooth, weights=weights), maps)

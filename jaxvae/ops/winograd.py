@@ -24,6 +24,7 @@ from itertools import product
 import jax.numpy as jnp
 from jax import lax
 
+from jaxvae.ops.pixels import interleaved
 from jaxvae.types import Array
 
 Grid = Sequence[Sequence[Array]]
@@ -33,7 +34,7 @@ def forward(images: Array, kernel: Array) -> Array:
     """F: [B, H, W, fine], [4, 4, fine, coarse] -> [B, H/2, W/2, coarse]; H, W even."""
     _, height, width, _ = images.shape
     products = _each(jnp.matmul, _of_images(images), _of_kernel(kernel))
-    return joined(_along_both(_sums_transposed, products))[:, : height // 2, : width // 2]
+    return interleaved(_along_both(_sums_transposed, products))[:, : height // 2, : width // 2]
 
 
 def input_pullback(features: Array, kernel: Array) -> Array:
@@ -74,13 +75,6 @@ def kernel_of(taps: Array) -> Array:
     """The kernel [4, 4, fine, coarse] from `taps` of any shape [.., coarse]."""
     coarse = taps.shape[-1]
     return taps.reshape(2, 2, 2, 2, -1, coarse).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4, -1, coarse)
-
-
-def joined(grid: Grid) -> Array:
-    """[B, rows H, columns W, c] from a grid of [B, H, W, c], one per pixel of a tile."""
-    batch, height, width, channels = grid[0][0].shape
-    rows = jnp.stack([jnp.concatenate(list(row), axis=-1) for row in grid], axis=2)
-    return rows.reshape(batch, height * len(grid), width * len(grid[0]), channels)
 
 
 def _of_images(images: Array) -> Grid:

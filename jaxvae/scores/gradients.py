@@ -6,7 +6,8 @@ respect to that image (not of a batch mean).
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,10 @@ from jax import lax
 from jaxvae.models.model import Model, decode, encode, reparameterize
 from jaxvae.objectives.elbo import Likelihood, elbo_terms, gaussian_kl, gaussian_nll, per_pixel, pixel_sum
 from jaxvae.ops.filters import unit_range
+from jaxvae.ops.forms import Platform, by_platform
 from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
 
 Result = TypeVar("Result")
-BLOCK = 64  # Images whose features fit a processor's caches: 256 at once took a fifth longer than four times 64.
 GRADIENTS: tuple[str, ...] = ("elbo_grad", "kl_grad", "rec_grad")
 
 
@@ -120,8 +121,7 @@ def explain(
     names = wanted if len(wanted) < 2 else ("kl_grad", "rec_grad")
     gradients: dict[str, Array] = dict.fromkeys(GRADIENTS, jnp.zeros_like(images))
     if names:
-        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(cotangents[name] for name in names))
-        (through_encoder,) = jax.vmap(pull_encoder)(stacked)
+        through_encoder = _pulled(pull_encoder, [cotangents[name] for name in names])
         for name, gradient in zip(names, through_encoder, strict=True):
             gradients[name] = gradient if name == "kl_grad" else gradient + direct
     if len(names) == 2:
@@ -131,18 +131,32 @@ def explain(
     return PixelScores(jnp.square(images - means), **absolute), SampleScores(kl + total, kl, total), means
 
 
-def in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
-    """`score(images)`; on a CPU in blocks of images whose features fit the caches."""
-    count = len(images)
-    if count <= BLOCK:
-        return score(images)
-    number = -(-count // BLOCK)
-    size = -(-count // number)
+def _pulled(pullback: Callable[[Any], tuple[Array]], cotangents: list[Any]) -> list[Array]:
+    """The pullback of each cotangent, as one with all of them or one after the other."""
 
-    def by_blocks(images: Array) -> Result:
+    def stacked(*cotangents: Any) -> list[Array]:
+        (pulled,) = jax.vmap(pullback)(jax.tree.map(lambda *parts: jnp.stack(parts), *cotangents))
+        return list(pulled)
+
+    def apart(*cotangents: Any) -> list[Array]:
+        return [pullback(cotangent)[0] for cotangent in cotangents]
+
+    return by_platform(lambda platform: stacked if platform.stack_pullbacks else apart, *cotangents)
+
+
+def in_blocks(score: Callable[[Array], Result], images: Array) -> Result:
+    """`score(images)`, in blocks of images where their features fit a cache."""
+
+    def blocked(size: int, images: Array) -> Result:
         # All blocks have one size: the last one is padded with the last image, and the padding's scores are cut off.
+        count = len(images)
+        number = -(-count // size)
+        size = -(-count // number)
         filled = jnp.pad(images, ((0, number * size - count), (0, 0), (0, 0), (0, 0)), mode="edge")
         parts = lax.map(score, filled.reshape(number, size, *images.shape[1:]))
         return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:count], parts)
 
-    return lax.platform_dependent(images, cpu=by_blocks, default=score)
+    def form(platform: Platform) -> Callable[[Array], Result]:
+        return score if platform.block is None or len(images) <= platform.block else partial(blocked, platform.block)
+
+    return by_platform(form, images)

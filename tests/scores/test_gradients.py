@@ -9,7 +9,7 @@ import pytest
 
 import jaxvae
 import oracle
-from jaxvae.scores.gradients import BLOCK
+from jaxvae.ops.forms import PLATFORMS
 from oracle import assert_close
 
 pytestmark = pytest.mark.optimized
@@ -69,7 +69,8 @@ def test_scores_do_not_depend_on_the_batch(vae, images):
 
 def test_blocks_of_a_large_batch_give_the_same_scores(vae, images):
     model, params = vae
-    many = jnp.concatenate([images] * 22)[: 2 * BLOCK + 2]  # Three blocks of 44, the last one filled up
+    block = PLATFORMS["cpu"].block
+    many = jnp.concatenate([images] * 22)[: 2 * block + 2]  # Three blocks of 44, the last one filled up
     sliced, whole = jaxvae.pixel_scores(model, params, many), jaxvae.pixel_scores(model, params, images)
     for got, expected in zip(sliced, whole, strict=True):
         assert_close(got[:6], expected)

@@ -1,0 +1,28 @@
+"""Pixels of an image from the contributions of its features."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxvae.types import Array
+
+
+def interleaved(grid: Sequence[Sequence[Array]]) -> Array:
+    """[B, rows H, columns W, ...] from a grid of [B, H, W, ...], one per pixel of a tile."""
+    batch, height, width, *rest = grid[0][0].shape
+    pixels = jnp.stack([jnp.stack(list(row), axis=3) for row in grid], axis=2)
+    return pixels.reshape(batch, height * len(grid), width * len(grid[0]), *rest)
+
+
+def pixel_pair(taps: Sequence[Array], axis: int) -> tuple[Array, Array]:
+    """Pixels 2i and 2i + 1 along an axis, from the contributions of feature i to pixels 2i - 1 .. 2i + 2."""
+    # These are shifts, not one sum over the padded image, which would keep four arrays of its size. Above 32 MiB of
+    # intermediate results, glibc requests the memory from the system again in each call of a program.
+    return taps[1] + _shifted(taps[3], 1, axis), taps[2] + _shifted(taps[0], -1, axis)
+
+
+def _shifted(array: Array, by: int, axis: int) -> Array:
+    """Shift along an axis and fill with zeros."""
+    edges = [(by, -by, 0) if dimension == axis else (0, 0, 0) for dimension in range(array.ndim)]
+    return lax.pad(array, jnp.zeros((), array.dtype), edges)
