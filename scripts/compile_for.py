@@ -44,7 +44,11 @@ from jaxvae.population.fit_many import _fit_many
 from jaxvae.report import tables
 
 BATCH = {"conv": 64, "dense": 128}  # of training
+# The table of scripts/README.md: batches, and runs of populations.
+SCORED = {"tpu": (64, 128, 1024), "cuda": (1, 64, 1024, 16384)}
+POPULATIONS = {"conv": 16, "dense": 64}
 IMAGES = 2048  # of the training set
+PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 INSTALL = "run pip install '.[aot]' in the checkout of jaxvae"
 
 
@@ -78,8 +82,8 @@ LAUNCH_S, BANDWIDTH_SHARE, PRODUCT_RATE = 1.8e-6, 3.3 / 4.8, 2e14
 class Config:
     """Programs, device and output. Several values give several rows."""
 
-    programs: tyro.conf.Positional[tuple[Literal["score", "fit", "many"], ...]]
-    """programs to compile"""
+    programs: tyro.conf.Positional[tuple[Literal["score", "fit", "many", "table"], ...]]
+    """programs to compile; table: those of scripts/README.md"""
     platform: Literal["tpu", "cuda"] = "tpu"
     """whose compiler to use"""
     topology: str = "v5e:2x2"
@@ -139,47 +143,49 @@ class Program:
 
 
 def programs_of(config: Config) -> list[Program]:
-    """Every combination of the flags that a program takes.
-
-    Raises:
-      InputError: chips that cannot share the work equally.
-    """
+    """Every combination of the flags that a program takes."""
     rows = []
     for kind, network, chips in itertools.product(config.programs, config.network, config.chips):
         for batch in config.batch or (1024 if kind == "score" else BATCH[network],):
             row = Program(kind, network, batch, chips, steps=1 if kind == "score" else config.steps)
             counts = config.runs if kind == "many" else (1,)
             rows += [replace(row, runs=runs, side_by_side=config.side_by_side or runs // chips) for runs in counts]
-    for row in rows:
-        shared = row.runs if row.kind == "many" else row.batch
-        if shared % row.chips:
-            raise jaxvae.InputError(f"--chips {row.chips}: must divide the {shared} of {row.name}")
-    return rows
+    return _table(config) if "table" in config.programs else rows
 
 
-def complaint(config: Config) -> str | None:
+def _table(config: Config) -> list[Program]:
+    """The programs of the table in README."""
+    populations = [Program("many", network, BATCH[network], 1, runs, runs) for network, runs in POPULATIONS.items()]
+    trained = [*(Program("fit", network, batch, 1) for network, batch in BATCH.items()), *populations]
+    scored = [Program("score", "conv", batch, 1) for batch in SCORED[config.platform]]
+    return scored + [replace(program, steps=config.steps) for program in trained]
+
+
+def complaint(config: Config, programs: list[Program]) -> str | None:
     """What is wrong with the flags or missing from the installation, in one line."""
     numbers = (config.steps, *config.chips, *config.batch, *config.runs, config.side_by_side or 1)
-    if min(numbers) < 1:
-        return "--steps, --chips, --batch, --runs, --side-by-side: must be at least 1"
+    if not programs or min(numbers) < 1:
+        return "PROGRAMS: at least one of score, fit, many and table; numbers must be at least 1"
+    for program in programs:
+        shared = program.runs if program.kind == "many" else program.batch
+        if shared % program.chips:
+            return f"--chips {program.chips}: must divide the {shared} of {program.name}"
     if config.platform == "tpu" and config.topology.split(":")[0] not in TPUS:
         return f"--topology {config.topology}: must begin with {', '.join(TPUS)}, as in v5e:2x2"
-    if (config.hlo or config.read) and len(programs_of(config)) > 1:
-        return "--hlo, --read: take one program"
+    if (config.hlo or config.read) and len(programs) > 1:
+        return f"--hlo, --read: take one program, not {len(programs)}"
     if config.read:
         return None
     if config.platform == "tpu" and not importlib.util.find_spec("libtpu"):
         return f"--platform tpu: libtpu is not installed; {INSTALL}"
-    if config.platform == "cuda":
-        if not any(importlib.util.find_spec(f"jax_cuda{number}_plugin") for number in (12, 13)):
-            return f"--platform cuda: JAX's CUDA plugin is not installed; {INSTALL}"
-        # Without them the compiler crashes.
-        if not _has_cuda_tools():
-            return f"--platform cuda: ptxas and libdevice are not installed; {INSTALL}"
+    if config.platform == "cuda" and not any(importlib.util.find_spec(name) for name in PLUGINS):
+        return f"--platform cuda: JAX's CUDA plugin is not installed; {INSTALL}"
+    if config.platform == "cuda" and not _has_ptxas():  # Without it the compiler crashes.
+        return f"--platform cuda: ptxas is not installed; {INSTALL}"
     return None
 
 
-def _has_cuda_tools() -> bool:
+def _has_ptxas() -> bool:
     package = importlib.util.find_spec("nvidia")
     folders = list(package.submodule_search_locations or ()) if package else []
     return bool(shutil.which("ptxas")) or any(any(Path(folder).glob("*/bin/ptxas")) for folder in folders)
@@ -195,9 +201,16 @@ def devices_of(config: Config) -> Sequence[Any]:
         quiet |= {"TPU_WORKER_ID": "0", "TPU_ACCELERATOR_TYPE": kind, "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
         for name, value in quiet.items():
             os.environ.setdefault(name, value)
-        return topologies.get_topology_desc(platform="tpu", topology_name=config.topology).devices
-    card, count = _card(GPUS[config.gpu]), max(config.chips)
-    return topologies.get_topology_desc(platform="cuda", target_config=card, topology=f"1x1x{count}").devices
+        wanted = {"topology_name": config.topology}
+    else:
+        wanted = {"target_config": _card(GPUS[config.gpu]), "topology": f"1x1x{max(config.chips)}"}
+    try:
+        devices = topologies.get_topology_desc(platform=config.platform, **wanted).devices
+    except RuntimeError as error:  # such as a topology that libtpu does not know
+        raise jaxvae.InputError(f"--platform {config.platform}: {str(error).splitlines()[0]}") from error
+    if max(config.chips) > len(devices):
+        raise jaxvae.InputError(f"--chips {max(config.chips)}: {config.topology} has {len(devices)}")
+    return devices
 
 
 def _card(gpu: Gpu) -> str:
@@ -354,42 +367,42 @@ def largest(operations: list[hlo.Operation], program: Program, config: Config) -
 
 
 def _short(value: Any) -> Any:
-    """Large numbers without decimals."""
-    return round(value) if isinstance(value, float) and (value.is_integer() or abs(value) >= 100) else value
+    """Numbers of ten and more without decimals."""
+    return round(value) if isinstance(value, float) and (value.is_integer() or value >= 10) else value
 
 
 def context_of(config: Config) -> dict[str, str]:
-    packages = ["libtpu"] if config.platform == "tpu" else ["jax-cuda13-plugin", "jax-cuda12-plugin"]
-    packages = [name for name in packages if importlib.util.find_spec(name.replace("-", "_"))]
-    target = config.topology if config.platform == "tpu" else GPUS[config.gpu].name
-    return {"compiled_for": target, **{name: version(name) for name in ("jax", "flax", "optax", *packages)}}
+    """The device, and the versions of what decides the counts."""
+    compilers = ("libtpu",) if config.platform == "tpu" else PLUGINS
+    packages = ["jax", "flax", "optax", *(name for name in compilers if importlib.util.find_spec(name))]
+    device = config.topology if config.platform == "tpu" else GPUS[config.gpu].name
+    return {"compiled_for": device, **{name: version(name) for name in packages}}
 
 
 def main(config: Config) -> int:
+    programs, rows = programs_of(config), []
     try:
-        wrong, programs = complaint(config), programs_of(config)
-        if wrong:
+        if wrong := complaint(config, programs):
             raise jaxvae.InputError(wrong)
         devices = () if config.read else devices_of(config)
-        if not config.read and max(config.chips) > len(devices):
-            raise jaxvae.InputError(f"--chips {max(config.chips)}: {config.topology} has {len(devices)}")
-        rows = []
         for program in programs:
+            print(f"compiling {program.name}", file=sys.stderr)
             text, facts = (config.read.read_text(), {}) if config.read else compiled(program, config, devices)
             row, found = row_of(program, config, text)
-            rows.append({**row, **facts})
+            rows.append(row | facts)
             if config.hlo:
                 config.hlo.write_text(text)
             if config.top:
                 print(f"{program.name}, the largest operations by {config.by}:\n\n{largest(found, program, config)}\n")
+        show(rows, config)
     except (jaxvae.InputError, OSError) as error:
         print(f"compile_for: {error}", file=sys.stderr)
         return 2
-    show(rows, config)
     return 0
 
 
 def show(rows: list[dict[str, Any]], config: Config) -> None:
+    """Print the table, and write the rows to a file if there is one."""
     heads = {
         "program": "program",
         "kernels": "operations" if config.platform == "tpu" else "kernels",

@@ -28,32 +28,10 @@ BITS = {
     "token": 0,
 }
 # Instructions that only name or wait for something.
-NO_WORK = set(
-    [
-        "parameter",
-        "constant",
-        "tuple",
-        "get-tuple-element",
-        "bitcast",
-        "after-all",
-        "partition-id",
-        "replica-id",
-        "opt-barrier",
-        "domain",
-        "add-dependency",
-        "get-dimension-size",
-        "copy-done",
-        "async-done",
-        "slice-done",
-        "dynamic-slice-done",
-        "all-reduce-done",
-        "all-gather-done",
-        "collective-permute-done",
-        "send",
-        "send-done",
-        "recv",
-        "recv-done",
-    ]
+NO_WORK = re.compile(
+    r"parameter|constant|tuple|get-tuple-element|bitcast|after-all|partition-id|replica-id|opt-barrier|domain"
+    r"|add-dependency|get-dimension-size|send|recv|(copy|async|slice|dynamic-slice|send|recv)-done"
+    r"|(all-reduce|all-gather|collective-permute)-done"
 )
 MARKERS = re.compile(
     r"Sharding|SPMD\w+|AllocateBuffer|AssumeGatherIndicesInBound|GetOpaqueHandle|annotate_device_placement"
@@ -233,7 +211,7 @@ def _walk(module: Module, name: str, times: int, *, is_rare: bool) -> Iterator[O
                 yield from _walk(module, branch, times, is_rare=True)
         elif instruction.opcode == "call":
             yield from _walk(module, instruction.attribute("to_apply"), times, is_rare=is_rare)
-        elif instruction.opcode not in NO_WORK and not MARKERS.fullmatch(instruction.target):
+        elif not NO_WORK.fullmatch(instruction.opcode) and not MARKERS.fullmatch(instruction.target):
             yield _operation(module, computation, instruction, times, is_rare=is_rare)
 
 
@@ -255,7 +233,7 @@ def _operation(
 ) -> Operation:
     if instruction.opcode == "async-start":  # An operation that runs beside the others.
         computation = module.computations[instruction.attribute("calls")]
-        instruction = next(each for each in computation.values() if each.opcode not in NO_WORK)
+        instruction = next(each for each in computation.values() if not NO_WORK.fullmatch(each.opcode))
     inputs = [computation[name] for name in instruction.operands if name in computation]
     moved: dict[int, float] = defaultdict(float)  # bytes by memory space
     for place, source in enumerate(inputs):
