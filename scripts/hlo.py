@@ -437,15 +437,17 @@ def host_launches(thunks: str) -> tuple[int, bool]:
     Returns:
       The number, and whether it is that of a loop.
     """
-    counts, sections, buffer = {0: 0}, {0: "body"}, None
+    counts, sections, is_condition, buffer = {0: 0}, {0: "body"}, False, None
     for line in thunks.splitlines():
-        indent = len(line) - len(line.lstrip())
-        if buffer is not None and indent > buffer:
-            continue
-        buffer = indent if "kCommandBuffer" in line else None
-        if line.rstrip().endswith(":"):
-            sections[indent + 2] = line.strip(" :")
-            counts |= {indent + 2: 0} if line.strip() == "body:" else {}
-        elif re.match(r"\s*\d+: k", line) and sections.get(indent) == "body":
-            counts[indent] += 1
-    return counts[max(counts)], max(counts) > 0
+        indent, words = len(line) - len(line.lstrip()), line.strip()
+        is_action = re.match(r"\d+: k", words) is not None
+        if buffer is not None and not (is_action and indent <= buffer):
+            continue  # inside a command buffer
+        buffer = indent if "kCommandBuffer" in words else None
+        if words.endswith(":"):
+            sections[indent + 2] = words.rstrip(":")
+            is_condition = words == "condition:"  # of a loop; its body follows
+        elif is_action and not is_condition and sections.get(indent) == "body":
+            counts[indent] = counts.get(indent, 0) + 1
+    innermost = max(counts)
+    return counts[innermost], innermost > 0
