@@ -42,6 +42,7 @@ import jaxvae
 from jaxvae import sharding
 from jaxvae.population.fit_many import _fit_many
 from jaxvae.report import tables
+from jaxvae.scores import MAPS
 
 BATCH = {"conv": 64, "dense": 128}  # of training
 # The table of scripts/README.md: batches, and runs of populations.
@@ -149,7 +150,7 @@ def programs_of(config: Config) -> list[Program]:
         for batch in config.batch or (1024 if kind == "score" else BATCH[network],):
             row = Program(kind, network, batch, chips, steps=1 if kind == "score" else config.steps)
             counts = config.runs if kind == "many" else (1,)
-            rows += [replace(row, runs=runs, side_by_side=config.side_by_side or runs // chips) for runs in counts]
+            rows += [replace(row, runs=runs, side_by_side=config.side_by_side or -(-runs // chips)) for runs in counts]
     return _table(config) if "table" in config.programs else rows
 
 
@@ -170,6 +171,8 @@ def complaint(config: Config, programs: list[Program]) -> str | None:
         shared = program.runs if program.kind == "many" else program.batch
         if shared % program.chips:
             return f"--chips {program.chips}: must divide the {shared} of {program.name}"
+    if unknown := set(config.maps) - set(MAPS):
+        return f"--maps {' '.join(sorted(unknown))}: choose from {', '.join(MAPS)}"
     if config.platform == "tpu" and config.topology.split(":")[0] not in TPUS:
         return f"--topology {config.topology}: must begin with {', '.join(TPUS)}, as in v5e:2x2"
     if (config.hlo or config.read) and len(programs) > 1:
@@ -274,35 +277,34 @@ def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.sta
 
 
 def compiled(program: Program, config: Config, devices: Sequence[Any]) -> tuple[str, dict[str, float | None]]:
-    """The optimised HLO, and what only the compiler knows: peak memory, and launches on CUDA."""
+    """The optimised HLO, and what only the compiler knows: peak memory, and on CUDA the launches."""
     work = lowered(program, config, devices)
-    with tempfile.TemporaryDirectory() as scratch:
-        default, buffered = Path(scratch, "default"), Path(scratch, "buffered")
-        options = _dump_to(default) if config.platform == "cuda" else {}
-        executable = work.compile(compiler_options=options)
-        memory = executable.memory_analysis()
-        facts = {"peak_mb": memory.peak_memory_in_bytes / 1e6 if memory else None}
-        if config.platform == "cuda":
-            kinds = re.findall(r"xla_gpu_enable_command_buffer: (\w+)", _dumped(default, "config.pbtxt"))
-            more = {"xla_gpu_enable_command_buffer": ",".join(dict.fromkeys([*kinds, *config.buffers]))}
-            work.compile(compiler_options=_dump_to(buffered) | more)
-            for name, folder in {"launches": default, "buffered_launches": buffered}.items():
-                count, in_loop = hlo.host_launches(_dumped(folder, "thunk_sequence_after_thunk_passes.txt"))
-                loops = program.runs // (program.side_by_side * program.chips) if in_loop else 1 / program.steps
-                facts[name] = count * loops
-    return executable.as_text() or "", facts
+    if config.platform == "tpu":
+        executable = work.compile()
+        return executable.as_text() or "", {"peak_mb": executable.memory_analysis().peak_memory_in_bytes / 1e6}
+    with tempfile.TemporaryDirectory() as default, tempfile.TemporaryDirectory() as buffered:
+        executable = work.compile(compiler_options={"xla_dump_to": default})
+        kinds = re.findall(r"xla_gpu_enable_command_buffer: (\w+)", _dumped(default, "config.pbtxt"))
+        more = ",".join(dict.fromkeys([*kinds, *config.buffers]))
+        work.compile(compiler_options={"xla_dump_to": buffered, "xla_gpu_enable_command_buffer": more})
+        return executable.as_text() or "", {
+            "peak_mb": executable.memory_analysis().peak_memory_in_bytes / 1e6,
+            "launches": _launches(program, default),
+            "buffered_launches": _launches(program, buffered),
+        }
 
 
-def _dump_to(folder: Path) -> dict[str, str | bool]:
-    """Options that make XLA write what the host will do."""
-    older = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
-    more = {"xla_gpu_dump_llvmir": True, "xla_dump_hlo_as_text": True, "xla_dump_emitter_re": ".*"}
-    return {"xla_dump_to": str(folder)} | ({} if older else more)
+def _launches(program: Program, folder: str) -> float | None:
+    """What the host starts per call or step; None if this version of XLA does not tell."""
+    actions = _dumped(folder, "thunk_sequence_after_thunk_passes.txt")
+    count, is_in_loop = hlo.host_launches(actions)
+    turns = -(-program.runs // (program.side_by_side * program.chips))  # of runs that are trained in turn
+    return count * (turns if is_in_loop else 1 / program.steps) if actions else None
 
 
-def _dumped(folder: Path, ending: str) -> str:
-    """The largest of the dumped files with a name."""
-    return max((file.read_text() for file in folder.glob(f"*.{ending}")), key=len)
+def _dumped(folder: str, ending: str) -> str:
+    """The largest of the files that XLA wrote under a name."""
+    return max((file.read_text() for file in Path(folder).glob(f"*.{ending}")), key=len, default="")
 
 
 def seconds(operation: hlo.Operation, config: Config) -> float:
@@ -376,7 +378,7 @@ def context_of(config: Config) -> dict[str, str]:
     compilers = ("libtpu",) if config.platform == "tpu" else PLUGINS
     packages = ["jax", "flax", "optax", *(name for name in compilers if importlib.util.find_spec(name))]
     device = config.topology if config.platform == "tpu" else GPUS[config.gpu].name
-    return {"compiled_for": device, **{name: version(name) for name in packages}}
+    return {"compiled_for": device, "dtype": config.dtype, **{name: version(name) for name in packages}}
 
 
 def main(config: Config) -> int:
@@ -417,7 +419,8 @@ def show(rows: list[dict[str, Any]], config: Config) -> None:
     }
     heads = {key: head for key, head in heads.items() if key in rows[0]}
     context = context_of(config)
-    print(tables.markdown([{key: _short(value) for key, value in row.items()} for row in rows], heads, best={}))
+    shown = [{key: row[key] if key == "estimate_ms" else _short(row[key]) for key in heads} for row in rows]
+    print(tables.markdown(shown, heads, best={}))
     print(
         f"\n{json.dumps(context)}\nPer call of score, per training step of fit and many. An estimate is no measurement."
     )
