@@ -7,10 +7,11 @@
 `score` is `score_batch` with all maps, `fit` trains one run, `many` trains a population. The table has one row per
 program: per call for `score`, per training step for `fit` and `many`, and per device.
 
-This needs XLA's compilers but neither a device nor a driver: `pip install '.[aot]'` in the checkout. The estimate is
-no measurement. On a TPU it is the sum over the operations of XLA's own cycles, or of the bytes moved to and from HBM if
-they take longer. On a GPU it is 1.8 us per kernel, and the bytes or the products of the kernel, whichever takes longer;
-the rates fit the measurements on an H200. XLA has no device on which to try kernels, so it may choose others there.
+This needs XLA's compilers but neither a device nor a driver: `pip install '.[aot]'` in the checkout.
+
+An estimate is no measurement. It adds up the operations. On a TPU an operation takes XLA's own number of cycles, or the
+time of its bytes in HBM if that is longer. On a GPU it takes 1.8 us, and the time of its bytes or its products,
+whichever is longer; the rates fit measurements on an H200. On a real GPU XLA also times kernels and may choose others.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ SCORED = {"tpu": (64, 128, 1024), "cuda": (1, 64, 1024, 16384)}
 POPULATIONS = {"conv": 16, "dense": 64}
 IMAGES = 2048  # of the training set
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+# Otherwise libtpu asks the network for its host, prints warnings, and refuses to be loaded by two processes.
+LIBTPU_SETTINGS = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 INSTALL = "run pip install '.[aot]' in the checkout of jaxvae"
 
 
@@ -178,7 +187,8 @@ def complaint(config: Config, programs: list[Program]) -> str | None:
     if (config.hlo or config.read) and len(programs) > 1:
         return f"--hlo, --read: take one program, not {len(programs)}"
     if config.read:
-        return None
+        is_hlo = "\nENTRY " in config.read.read_text(errors="replace")
+        return None if is_hlo else f"--read {config.read}: has no ENTRY computation; give the text of optimised HLO"
     if config.platform == "tpu" and not importlib.util.find_spec("libtpu"):
         return f"--platform tpu: libtpu is not installed; {INSTALL}"
     if config.platform == "cuda" and not any(importlib.util.find_spec(name) for name in PLUGINS):
@@ -197,12 +207,10 @@ def _has_ptxas() -> bool:
 def devices_of(config: Config) -> Sequence[Any]:
     """Devices to compile for; nothing can be run on them."""
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # What it returns has no dump.
+    jax.config.update("jax_enable_compilation_cache", False)  # XLA describes only what it compiles.
+    jax.config.update("jax_disable_most_optimizations", False)
     if config.platform == "tpu":
-        # libtpu looks for a host with TPUs, and lets one process use them at a time.
-        kind, quiet = "v5litepod-4", {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
-        quiet |= {"TPU_WORKER_ID": "0", "TPU_ACCELERATOR_TYPE": kind, "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-        for name, value in quiet.items():
+        for name, value in LIBTPU_SETTINGS.items():
             os.environ.setdefault(name, value)
         wanted = {"topology_name": config.topology}
     else:
@@ -241,7 +249,7 @@ def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.sta
     axis = sharding.RUN if program.kind == "many" else sharding.DATA
     mesh = Mesh(np.array(devices[: program.chips]), (axis,), axis_types=(AxisType.Auto,))
     whole, split = NamedSharding(mesh, PartitionSpec()), sharding.over(mesh)
-    several = mesh if program.chips > 1 else None
+    argument = mesh if program.chips > 1 else None
 
     def placed(tree: Any, place: NamedSharding, *leading: int) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*leading, *x.shape), x.dtype, sharding=place), tree)
@@ -253,12 +261,12 @@ def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.sta
     if program.kind == "score":
         images = placed(image, split, program.batch)
         params = placed(state.params, whole)
-        return jaxvae.score_batch.lower(model, params, images, log_scale=number, maps=config.maps, mesh=several)
+        return jaxvae.score_batch.lower(model, params, images, log_scale=number, maps=config.maps, mesh=argument)
     images = placed(image, whole, IMAGES)
     if program.kind == "fit":
         hparams = jaxvae.Hyperparams(number, number, number)
         return jaxvae.fit.lower(
-            model, training, hparams, placed(state, whole), images, steps=program.steps, mesh=several
+            model, training, hparams, placed(state, whole), images, steps=program.steps, mesh=argument
         )
     population = placed(jax.eval_shape(lambda: jaxvae.grid(seed=range(program.runs))), split)
     start = placed((state.params, state.opt_state, state.key), split, program.runs)
@@ -271,7 +279,7 @@ def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.sta
         images,
         placed(state.step, whole),
         steps=program.steps,
-        mesh=several,
+        mesh=argument,
         **settings,
     )
 
@@ -388,8 +396,11 @@ def main(config: Config) -> int:
             raise jaxvae.InputError(wrong)
         devices = () if config.read else devices_of(config)
         for program in programs:
-            print(f"compiling {program.name}", file=sys.stderr)
-            text, facts = (config.read.read_text(), {}) if config.read else compiled(program, config, devices)
+            if config.read:
+                text, facts = config.read.read_text(), {}
+            else:
+                print(f"compiling {program.name}", file=sys.stderr)
+                text, facts = compiled(program, config, devices)
             row, found = row_of(program, config, text)
             rows.append(row | facts)
             if config.hlo:
@@ -421,9 +432,8 @@ def show(rows: list[dict[str, Any]], config: Config) -> None:
     context = context_of(config)
     shown = [{key: row[key] if key == "estimate_ms" else _short(row[key]) for key in heads} for row in rows]
     print(tables.markdown(shown, heads, best={}))
-    print(
-        f"\n{json.dumps(context)}\nPer call of score, per training step of fit and many. An estimate is no measurement."
-    )
+    print(f"\n{json.dumps(context)}")
+    print("Per call of score, per training step of fit and many. An estimate is no measurement.")
     if config.json:
         tables.write_json(config.json, rows, context)
 
