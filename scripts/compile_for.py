@@ -264,42 +264,29 @@ def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.sta
         return jaxvae.score_batch.lower(model, params, images, log_scale=number, maps=config.maps, mesh=argument)
     images = placed(image, whole, IMAGES)
     if program.kind == "fit":
-        hparams = jaxvae.Hyperparams(number, number, number)
-        return jaxvae.fit.lower(
-            model, training, hparams, placed(state, whole), images, steps=program.steps, mesh=argument
-        )
+        hparams, state = jaxvae.Hyperparams(number, number, number), placed(state, whole)
+        return jaxvae.fit.lower(model, training, hparams, state, images, steps=program.steps, mesh=argument)
     population = placed(jax.eval_shape(lambda: jaxvae.grid(seed=range(program.runs))), split)
     start = placed((state.params, state.opt_state, state.key), split, program.runs)
-    settings = {"objective": jaxvae.elbo_terms, "augment": None, "side_by_side": program.side_by_side}
-    return _fit_many.lower(
-        model,
-        training,
-        population,
-        start,
-        images,
-        placed(state.step, whole),
-        steps=program.steps,
-        mesh=argument,
-        **settings,
-    )
+    step, settings = placed(state.step, whole), {"objective": jaxvae.elbo_terms, "augment": None, "mesh": argument}
+    settings |= {"steps": program.steps, "side_by_side": program.side_by_side}
+    return _fit_many.lower(model, training, population, start, images, step, **settings)
 
 
 def compiled(program: Program, config: Config, devices: Sequence[Any]) -> tuple[str, dict[str, float | None]]:
     """The optimised HLO, and what only the compiler knows: peak memory, and on CUDA the launches."""
-    work = lowered(program, config, devices)
+    work, facts = lowered(program, config, devices), {}
     if config.platform == "tpu":
         executable = work.compile()
-        return executable.as_text() or "", {"peak_mb": executable.memory_analysis().peak_memory_in_bytes / 1e6}
-    with tempfile.TemporaryDirectory() as default, tempfile.TemporaryDirectory() as buffered:
-        executable = work.compile(compiler_options={"xla_dump_to": default})
-        kinds = re.findall(r"xla_gpu_enable_command_buffer: (\w+)", _dumped(default, "config.pbtxt"))
-        more = ",".join(dict.fromkeys([*kinds, *config.buffers]))
-        work.compile(compiler_options={"xla_dump_to": buffered, "xla_gpu_enable_command_buffer": more})
-        return executable.as_text() or "", {
-            "peak_mb": executable.memory_analysis().peak_memory_in_bytes / 1e6,
-            "launches": _launches(program, default),
-            "buffered_launches": _launches(program, buffered),
-        }
+    else:
+        with tempfile.TemporaryDirectory() as default, tempfile.TemporaryDirectory() as buffered:
+            executable = work.compile(compiler_options={"xla_dump_to": default})
+            kinds = re.findall(r"xla_gpu_enable_command_buffer: (\w+)", _dumped(default, "config.pbtxt"))
+            more = ",".join(dict.fromkeys([*kinds, *config.buffers]))
+            work.compile(compiler_options={"xla_dump_to": buffered, "xla_gpu_enable_command_buffer": more})
+            facts = {"launches": _launches(program, default), "buffered_launches": _launches(program, buffered)}
+    memory: Any = executable.memory_analysis()
+    return executable.as_text() or "", {"peak_mb": memory.peak_memory_in_bytes / 1e6, **facts}
 
 
 def _launches(program: Program, folder: str) -> float | None:
