@@ -15,7 +15,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxvae import rendezvous
 from jaxvae.errors import ArgumentError, InputError
-from jaxvae.types import Array
 
 RUN = "run"  # the axis of the runs of a population
 DATA = "data"  # the axis of the images of a batch
@@ -61,12 +60,15 @@ def over(mesh: Mesh) -> NamedSharding:
 
 
 def spread(tree: Tree, mesh: Mesh) -> Tree:
-    """Put arrays [R, ...] or [B, ...] on the mesh, split along the first axis."""
+    """Put arrays [R, ...] or [B, ...] on the mesh, split along the first axis.
+
+    A `jax.ShapeDtypeStruct`, an array that is not there, gets the sharding.
+    """
     return _put(tree, over(mesh))
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Put whole arrays on every device of the mesh."""
+    """Put whole arrays on every device of the mesh; see `spread`."""
     return _put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -87,10 +89,12 @@ def shared_out(function: Callable[..., Result], mesh: Mesh | None, *, whole: tup
 
 def _put(tree: Tree, sharding: NamedSharding) -> Tree:
     """Put arrays on devices; each of several processes has the whole arrays."""
-    if sharding.is_fully_addressable:
-        return jax.device_put(tree, sharding)
 
-    def put(leaf: Array) -> Array:
+    def put(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         whole = np.asarray(leaf)
@@ -103,7 +107,14 @@ def filled(tree: Tree, count: int, mesh: Mesh | None) -> Tree:
     """Leaves [count, ...], padded with the first to a multiple of the mesh's size."""
     if mesh is None or count % mesh.size == 0:
         return tree
-    return jax.tree.map(lambda leaf: leaf[jnp.arange(-(-count // mesh.size) * mesh.size) % count], tree)
+    whole = -(-count // mesh.size) * mesh.size
+
+    def fill(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct((whole, *leaf.shape[1:]), leaf.dtype)
+        return leaf[jnp.arange(whole) % count]
+
+    return jax.tree.map(fill, tree)
 
 
 def cut(tree: Tree, count: int, mesh: Mesh | None) -> Tree:

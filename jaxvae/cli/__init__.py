@@ -18,6 +18,7 @@ from dataclasses import fields, is_dataclass
 from typing import get_args
 
 from jaxvae import __version__
+from jaxvae.cli import accelerators
 from jaxvae.cli.complaints import as_typed, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
@@ -134,6 +135,7 @@ def _run(arguments: list[str]) -> bool:
     elif "--version" in arguments:
         print(f"jaxvae {__version__}")
     elif command := _parse(*arguments):
+        accelerators.set_up()
         return command.execute() is not False
     return True
 

@@ -8,7 +8,7 @@ Each run equals the same run trained alone, to float tolerance. A program has on
 so loop over these in Python.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,35 +28,61 @@ from jaxvae.types import Array, ElboTerms, Key, Params, StepMetrics
 Start = tuple[Params, Any, Key]  # parameters, Adam's moments, key
 
 
-def init_many(model: Model, config: TrainConfig, population: Population) -> TrainState:
+def init_many(model: Model, config: TrainConfig, population: Population, *, mesh: Mesh | None = None) -> TrainState:
     """The states before the first step, padded with zeros for smaller latents.
 
     A latent with a kernel of zeros has mean 0, log_std 0 and KL 0, and does not change the image.
     """
+    seeds_and_sizes, sizes = _sizes(model, population)
+    return _init_many(model, config, seeds_and_sizes, sizes=sizes, mesh=mesh)
+
+
+def _sizes(model: Model, population: Population) -> tuple[tuple[Array, np.ndarray], tuple[int, ...]]:
+    """The seed of each run with the number of its latent size, [R] each, and the different latent sizes."""
     if population.latent_mask is None:
-        return jax.vmap(lambda seed: init(model, config, Hyperparams(), run_key(seed)))(population.seed)
+        return (population.seed, np.zeros(len(population), np.int32)), (model.latent_size,)
     largest = population.latent_mask.shape[1]
     if largest != model.latent_size:
         raise InputError(f"latent_size={largest}: the largest must be that of the model, {model.latent_size}")
-    sizes = np.asarray(population.latent_mask).sum(axis=1)
-    like = jax.eval_shape(lambda: init(model, config, Hyperparams(), run_key(0)))
-    parts = []
-    for size in np.unique(sizes):
-        smaller = model.clone(latent_size=int(size))
-        states = init_many(smaller, config, replace(population[sizes == size], latent_mask=None))
-        parts.append(jax.tree.map(lambda leaf, whole, size=size: _padded(leaf, whole, int(size)), states, like))
-    order = np.argsort(np.concatenate([np.flatnonzero(sizes == size) for size in np.unique(sizes)]))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[order], *parts)
+    sizes, number = np.unique(np.asarray(population.latent_mask).sum(axis=1), return_inverse=True)
+    return (population.seed, number.astype(np.int32)), tuple(sizes.tolist())
+
+
+@jax.jit(static_argnames=("model", "config", "sizes", "mesh"))
+def _init_many(
+    model: Model,
+    config: TrainConfig,
+    seeds_and_sizes: tuple[Array, np.ndarray],
+    *,
+    sizes: tuple[int, ...],
+    mesh: Mesh | None,
+) -> TrainState:
+    """One program for all latent sizes. Each device makes its own states, because all of them may not fit one."""
+
+    def of_size(size: int) -> Callable[[Array], TrainState]:
+        smaller = model if size == model.latent_size else model.clone(latent_size=size)
+        return lambda seed: init(smaller, config, Hyperparams(), run_key(seed))
+
+    like = jax.eval_shape(of_size(model.latent_size), 0)
+
+    def padded(size: int) -> Callable[[Array], TrainState]:
+        return lambda seed: jax.tree.map(lambda leaf, whole: _padded(leaf, whole, size), of_size(size)(seed), like)
+
+    def one(run: tuple[Array, Array]) -> TrainState:
+        seed, number = run
+        return lax.switch(number, [padded(size) for size in sizes], seed)
+
+    return shared_out(lambda runs: lax.map(one, runs), mesh, whole=(False,))(seeds_and_sizes)
 
 
 def _padded(leaf: Array, whole: jax.ShapeDtypeStruct, size: int) -> Array:
-    """Pad leaves [R, ...] to a larger latent; each half of an axis of 2 Z is padded."""
-    for axis, (have, want) in enumerate(zip(leaf.shape[1:], whole.shape, strict=True), start=1):
+    """Pad a leaf to a larger latent; each half of an axis of 2 Z is padded."""
+    for axis, (have, want) in enumerate(zip(leaf.shape, whole.shape, strict=True)):
         if have != want:
             halves = leaf.reshape(*leaf.shape[:axis], have // size, size, *leaf.shape[axis + 1 :])
             pads = [(0, 0)] * halves.ndim
             pads[axis + 1] = (0, (want - have) // (have // size))
-            leaf = jnp.pad(halves, pads).reshape(leaf.shape[0], *whole.shape)
+            leaf = jnp.pad(halves, pads).reshape(whole.shape[: axis + 1] + leaf.shape[axis + 1 :])
     return leaf
 
 
@@ -95,23 +121,77 @@ def fit_many(
       InputError: a largest latent_size other than the model's, or another number of images than of `grid`'s labels.
       ValueError: fewer images than one batch.
     """
-    if population.image_count not in (None, len(images)):
-        raise InputError(f"labels: {population.image_count} for {len(images)} images; give one label per image")
     count = len(population)
-    population = filled(population, count, mesh)
-    if mesh is not None:
-        # The states are made on their own devices, because all of them may not fit one device.
-        population, images = spread(population, mesh), replicate(images, mesh)
-    states = init_many(model, config, population) if states is None else filled(states, count, mesh)
-    # All runs have taken the same number of steps. As one number it needs no branch per run.
-    step, start = states.step[0], (states.params, states.opt_state, states.key)
-    if mesh is not None:
-        start, step = spread(start, mesh), replicate(step, mesh)
+    population, images = _placed(population, images, mesh)
+    if states is None:
+        states, step = init_many(model, config, population, mesh=mesh), np.int32(0)
+    else:
+        # All runs have taken the same number of steps. As one number it needs no branch per run.
+        states, step = filled(states, count, mesh), states.step[0]
+    start, step = _start(states, step, mesh)
     if side_by_side is None:
-        side_by_side = 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
+        side_by_side = _default_side_by_side(population, mesh)
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
     result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
     return cut(result, count, mesh)
+
+
+def compile_fit_many(
+    model: Model,
+    config: TrainConfig,
+    population: Population,
+    images: Array | jax.ShapeDtypeStruct,
+    *,
+    steps: int,
+    mesh: Mesh | None = None,
+    objective: Objective = elbo_terms,
+    augment: Augment | None = None,
+    side_by_side: int | None = None,
+) -> TrainState:
+    """Compile the programs of `fit_many`: a later call with these arguments compiles nothing.
+
+    Call it in a thread while another program runs, because XLA compiles outside Python's global lock. Nothing is
+    computed, and no states are allocated.
+
+    Args:
+      images: the data set or its shape and dtype.
+      others: see `fit_many`.
+
+    Returns:
+      The shapes of the states, to give their params to `compile_score_many`.
+    """
+    count = len(population)
+    population, images = _placed(population, images, mesh)
+    seeds_and_sizes, sizes = _sizes(model, population)
+    beginning = _init_many.lower(model, config, seeds_and_sizes, sizes=sizes, mesh=mesh)
+    beginning.compile()
+    states = beginning.out_info
+    start, step = _start(states, np.int32(0), mesh)
+    if side_by_side is None:
+        side_by_side = _default_side_by_side(population, mesh)
+    settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
+    _fit_many.lower(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings).compile()
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), states)
+
+
+def _placed(population: Population, images: Any, mesh: Mesh | None) -> tuple[Population, Any]:
+    """The runs and images on the devices, once their numbers are checked."""
+    if population.image_count not in (None, images.shape[0]):
+        count = images.shape[0]
+        raise InputError(f"labels: {population.image_count} for {count} images; give one label per image")
+    if mesh is None:
+        return population, images
+    return spread(filled(population, len(population), mesh), mesh), replicate(images, mesh)
+
+
+def _start(states: TrainState, step: Any, mesh: Mesh | None) -> tuple[Start, Any]:
+    """The states and their step as `_fit_many` takes them, on the devices."""
+    start = states.params, states.opt_state, states.key
+    return (start, step) if mesh is None else (spread(start, mesh), replicate(step, mesh))
+
+
+def _default_side_by_side(population: Population, mesh: Mesh | None) -> int:
+    return 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
 
 
 @jax.jit(

@@ -50,10 +50,40 @@ def score_many(
     count = len(jax.tree.leaves(params)[0])
     if len(images) == 0:
         return SampleScores(*jnp.zeros((3, count, 0)))
-    runs = params, keys, jnp.broadcast_to(log_scale, (count,))
-    if mesh is not None:
-        runs, images = spread(filled(runs, count, mesh), mesh), replicate(images, mesh)
+    runs, images = _placed(params, keys, log_scale, images, mesh)
     return cut(_score_many(model, runs, images, batch_size=batch_size, score=score, mesh=mesh), count, mesh)
+
+
+def compile_score_many(
+    model: Model,
+    params: Params,
+    images: Array | jax.ShapeDtypeStruct,
+    keys: Key | None = None,
+    *,
+    log_scale: float | Array = 0.0,
+    batch_size: int = AT_ONCE,
+    score: Callable[..., SampleScores] = sample_scores,
+    mesh: Mesh | None = None,
+) -> None:
+    """Compile the program of `score_many`: a later call with these arguments compiles nothing.
+
+    Args:
+      params: those of `compile_fit_many`.
+      images: the images or their shape and dtype.
+      others: see `score_many`.
+    """
+    if images.shape[0]:
+        runs, images = _placed(params, keys, log_scale, images, mesh)
+        _score_many.lower(model, runs, images, batch_size=batch_size, score=score, mesh=mesh).compile()
+
+
+def _placed(
+    params: Params, keys: Key | None, log_scale: float | Array, images: Any, mesh: Mesh | None
+) -> tuple[Trained, Any]:
+    """The arguments of `_score_many` on the devices."""
+    count = jax.tree.leaves(params)[0].shape[0]
+    runs = params, keys, jnp.broadcast_to(log_scale, (count,))
+    return (runs, images) if mesh is None else (spread(filled(runs, count, mesh), mesh), replicate(images, mesh))
 
 
 @jax.jit(static_argnames=("model", "batch_size", "score", "mesh"))

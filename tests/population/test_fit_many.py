@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
 
 import jaxvae
 from jaxvae import parity
-from jaxvae.population.fit_many import init_many
+from jaxvae.population.fit_many import compile_fit_many, init_many
+from jaxvae.population.score_many import compile_score_many
 
 MODELS = [jaxvae.DenseVAE((8, 8, 1), 6, 16), jaxvae.ConvVAE((8, 8, 1), 6, (3, 5))]
 CONFIG = jaxvae.TrainConfig(batch_size=4)
@@ -140,6 +143,29 @@ def test_other_hyperparameters_use_the_compiled_program(compilations):
     other = jaxvae.grid(seed=[5, 6], learning_rate=[1e-4], beta=[2.0])
     compilations.clear()
     jax.block_until_ready(jaxvae.fit_many(model, CONFIG, other, images, steps=2))
+    assert compilations == []
+
+
+def test_a_population_compiled_in_a_thread_compiles_nothing_later(compilations):
+    """The latent sizes of a population share one program, and every size is initialized in one."""
+    model, images = jaxvae.DenseVAE((8, 8, 1), 7, 16), data()
+    shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
+    population = jaxvae.grid(latent_size=[2, 7, 3], hold_out=[1], labels=np.arange(12) % 3)
+    keys = jax.vmap(jax.random.key)(population.seed)
+    scoring = {"log_scale": population.hparams.log_scale, "score": parity.sample_scores}
+    jax.block_until_ready((keys, images))
+
+    def prepare():
+        states = compile_fit_many(model, CONFIG, population, shape, steps=2)
+        compile_score_many(model, states.params, shape, keys, **scoring)
+
+    compilations.clear()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(prepare).result()
+    assert len(compilations) == 3
+    compilations.clear()
+    states, _ = jaxvae.fit_many(model, CONFIG, population, images, steps=2)
+    jax.block_until_ready(jaxvae.score_many(model, states.params, images, keys, **scoring))
     assert compilations == []
 
 

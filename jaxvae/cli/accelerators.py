@@ -1,0 +1,69 @@
+"""How JAX starts on an accelerator: command buffers, and a folder of compiled programs.
+
+The commands and the experiments call `set_up` before they import JAX. The library never does, because the environment
+belongs to the program that uses it.
+"""
+
+import contextlib
+import os
+from collections.abc import MutableMapping
+from glob import glob
+from importlib.util import find_spec
+from pathlib import Path
+
+# JAX finds a device by its plugin and by one of these files. On a CPU it does not know the flags of all platforms.
+DEVICES = {
+    "cuda": (("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12"), ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")),
+    "tpu": (("libtpu",), ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")),
+}
+# Convolutions and loops join the kernels that the host launches with one call. XLA leaves them out if the driver is
+# too old. On an H200, all maps of a batch of 64 took 0.31 ms instead of 0.34, and training the brain network 0.45
+# instead of 0.51 per step; the FashionMNIST network took 0.119 instead of 0.115.
+COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=+CONVOLUTION,+WHILE"
+
+
+def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Choose XLA's flags and the compilation cache, where the user has not. Call it before JAX is imported.
+
+    On an NVIDIA GPU, XLA_FLAGS puts convolutions and loops into command buffers. On every accelerator, compiled
+    programs are kept in `cache_folder`. CPUs keep none: there, some machines reject programs of their own kind.
+    """
+    platform = _platform(environment)
+    if platform == "cuda":
+        environment.setdefault("XLA_FLAGS", COMMAND_BUFFERS)
+    if platform is None or "JAX_COMPILATION_CACHE_DIR" in environment:
+        return
+    # If the folder could not be written, JAX would warn about each program.
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home.
+        folder = cache_folder(environment)
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            environment["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+            # JAX leaves out what compiles within a second, and a command has many such programs.
+            environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+def cache_folder(environment: MutableMapping[str, str] = os.environ) -> Path:
+    """jaxvae/xla in the user's folder of caches, $XDG_CACHE_HOME or ~/.cache. It can be deleted at any time."""
+    caches = Path(environment.get("XDG_CACHE_HOME", ""))
+    return (caches if caches.is_absolute() else Path.home() / ".cache") / "jaxvae" / "xla"
+
+
+def _platform(environment: MutableMapping[str, str]) -> str | None:
+    """The accelerator that JAX will use, "cuda" or "tpu"; None if that is a CPU or unknown."""
+    wanted = environment.get("JAX_PLATFORMS") or ",".join(DEVICES)
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    for platform in wanted.replace("gpu", "cuda").split(","):
+        if platform == "cpu":
+            return None
+        plugins, files = DEVICES.get(platform, ((), ()))
+        if any(map(_is_installed, plugins)) and any(map(glob, files)) and not (platform == "cuda" and hidden):
+            return platform
+    return None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False

@@ -1,0 +1,39 @@
+"""Compile the next programs in threads while the present one runs."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import jax
+
+Program = TypeVar("Program")
+
+
+def compiled_ahead(
+    programs: Iterable[Program], compile_one: Callable[[Program], Any], *, threads: int | None = None
+) -> Iterator[Program]:
+    """The programs in their order, each when `compile_one(program)` has returned.
+
+    Args:
+      compile_one: called once per program, in a thread, such as a function that calls `compile_fit_many`. Its
+        exceptions are raised when it is the program's turn.
+      threads: programs that are compiled at once. The default is one on a CPU, which also trains. On an accelerator it
+        is half of the host's cores, at most 8.
+
+    >>> list(compiled_ahead("abc", str.upper))
+    ['a', 'b', 'c']
+    """
+    programs = list(programs)
+    pool = ThreadPoolExecutor(_default_threads() if threads is None else threads)
+    try:
+        compiling = [pool.submit(compile_one, program) for program in programs]
+        for program, compiled in zip(programs, compiling, strict=True):
+            compiled.result()
+            yield program
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _default_threads() -> int:
+    return 1 if jax.default_backend() == "cpu" else max(1, min(8, (os.cpu_count() or 1) // 2))

@@ -1,0 +1,109 @@
+"""The environment in which commands and experiments start JAX, with invented devices."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxvae.cli import accelerators
+
+CACHE, FLAGS = "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Install the plugin of a platform, and one device of it."""
+    monkeypatch.setattr(accelerators, "DEVICES", {})
+
+    def install(platform: str, *, plugin: str = "jax") -> None:
+        (tmp_path / f"{platform}0").touch()
+        files = (str(tmp_path / f"{platform}[0-9]"),)
+        monkeypatch.setitem(accelerators.DEVICES, platform, (("no_such_parent.plugin", plugin), files))
+
+    return install
+
+
+def set_up(tmp_path, **environment: str) -> dict[str, str]:
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "caches"), **environment}
+    accelerators.set_up(environment)
+    return environment
+
+
+def test_a_gpu_gets_command_buffers_and_a_cache(tmp_path, install):
+    install("cuda")
+    environment = set_up(tmp_path)
+    assert environment[FLAGS] == "--xla_gpu_enable_command_buffer=+CONVOLUTION,+WHILE"
+    assert environment[CACHE] == str(tmp_path / "caches" / "jaxvae" / "xla")
+    assert (tmp_path / "caches" / "jaxvae" / "xla").is_dir()
+
+
+def test_a_tpu_gets_a_cache_and_no_flags(tmp_path, install):
+    install("tpu")
+    environment = set_up(tmp_path)
+    assert CACHE in environment
+    assert FLAGS not in environment
+
+
+@pytest.mark.parametrize("value", ["", "--xla_gpu_deterministic_ops=true"])
+def test_flags_and_cache_of_the_user_stay(tmp_path, install, value):
+    """An empty folder switches the cache off."""
+    install("cuda")
+    environment = set_up(tmp_path, **{FLAGS: value, CACHE: value})
+    assert (environment[FLAGS], environment[CACHE]) == (value, value)
+    assert not (tmp_path / "caches").exists()
+
+
+@pytest.mark.parametrize(
+    "unused", [{"JAX_PLATFORMS": "cpu"}, {"JAX_PLATFORMS": "cpu,cuda"}, {"CUDA_VISIBLE_DEVICES": ""}]
+)
+def test_an_unused_gpu_changes_nothing(tmp_path, install, unused):
+    install("cuda")
+    assert not {FLAGS, CACHE} & set_up(tmp_path, **unused).keys()
+
+
+def test_a_plugin_without_a_device_and_a_device_without_a_plugin_change_nothing(tmp_path, install):
+    install("cuda", plugin="no_such_plugin")
+    install("tpu")
+    (tmp_path / "tpu0").unlink()
+    assert not {FLAGS, CACHE} & set_up(tmp_path).keys()
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "gpu", "tpu,cuda", ""])
+def test_the_platforms_of_the_user_select_the_gpu(tmp_path, install, platforms):
+    install("cuda")
+    assert FLAGS in set_up(tmp_path, JAX_PLATFORMS=platforms)
+
+
+def test_a_folder_that_cannot_be_made_leaves_the_cache_off(tmp_path, install):
+    install("cuda")
+    (tmp_path / "caches").touch()
+    assert CACHE not in set_up(tmp_path)
+
+
+def test_a_relative_folder_of_caches_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert accelerators.cache_folder({"XDG_CACHE_HOME": "caches"}) == tmp_path / ".cache" / "jaxvae" / "xla"
+
+
+@pytest.mark.parametrize("entry", ["from jaxvae.cli import _run; _run(['report', 'none'])", "import experiments"])
+def test_commands_and_experiments_set_jax_up(tmp_path, entry):
+    """JAX reads the folder when it is imported, and a CPU takes the flags."""
+    (tmp_path / "gpu0").touch()
+    code = f"""
+from jaxvae.cli import accelerators
+accelerators.DEVICES = {{"cuda": (("jax",), ({str(tmp_path / "gpu0")!r},))}}
+try:
+    {entry}
+except Exception as error:
+    print(error)
+import jax
+assert jax.devices()[0].platform == "cpu"
+print(jax.config.jax_compilation_cache_dir)
+"""
+    kept = {name: value for name, value in os.environ.items() if name not in (CACHE, FLAGS, "JAX_PLATFORMS")}
+    environment = {**kept, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "jaxvae" / "xla")
