@@ -23,9 +23,12 @@ from jaxvae.objectives.elbo import gaussian_kl as gaussian_kl
 from jaxvae.objectives.elbo import gaussian_nll as gaussian_nll
 from jaxvae.objectives.elbo import negative_elbo as negative_elbo
 from jaxvae.ops import filters as filters
+from jaxvae.population.ahead import compiled_ahead as compiled_ahead
 from jaxvae.population.axes import Population as Population
 from jaxvae.population.axes import grid as grid
+from jaxvae.population.fit_many import compile_fit_many as compile_fit_many
 from jaxvae.population.fit_many import fit_many as fit_many
+from jaxvae.population.score_many import compile_score_many as compile_score_many
 from jaxvae.population.score_many import score_many as score_many
 from jaxvae.runs.checkpoint import restore as restore
 from jaxvae.runs.checkpoint import save as save

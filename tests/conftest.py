@@ -45,7 +45,9 @@ collect_ignore = ["four_devices.py", "two_processes.py"]
 
 _compilations: list[str] = []
 jax.monitoring.register_event_duration_secs_listener(
-    lambda name, duration, **_: _compilations.append(name) if name.endswith("backend_compile_duration") else None
+    lambda name, _, fun_name="", **__: (
+        _compilations.append(fun_name) if name.endswith("backend_compile_duration") else None
+    )
 )
 
 
@@ -67,7 +69,7 @@ def _cleared() -> Iterator[None]:
 
 @pytest.fixture
 def compilations() -> list[str]:
-    """A list that gets one item per program that XLA compiles from now on."""
+    """A list that gets the name of each program that XLA compiles from now on, such as "jit(fit)"."""
     _compilations.clear()
     return _compilations
 

@@ -26,7 +26,16 @@ def assert_close(got, expected):
 model, config = jaxvae.DenseVAE((8, 8, 1), 4, 16), jaxvae.TrainConfig(batch_size=4)
 images = jax.random.uniform(jax.random.key(9), (12, 8, 8, 1))
 runs = jaxvae.grid(seed=[0, 1, 2], latent_size=[2, 4])  # Six runs are no multiple of four devices.
+compiled, shape = [], jax.ShapeDtypeStruct(images.shape, images.dtype)
+jax.monitoring.register_event_duration_secs_listener(lambda _, __, fun_name="", **___: compiled.append(fun_name))
+shapes = jaxvae.compile_fit_many(model, config, runs, shape, steps=5, mesh=run_mesh())
+jaxvae.compile_score_many(model, shapes.params, shape, mesh=run_mesh())
+large = {"jit(_init_many)", "jit(_fit_many)", "jit(_score_many)"}
+assert large <= {*compiled}
+compiled.clear()
 states, metrics = jaxvae.fit_many(model, config, runs, images, steps=5, mesh=run_mesh())
+jaxvae.score_many(model, states.params, images, mesh=run_mesh())
+assert not large & {*compiled}
 expected_states, expected = jaxvae.fit_many(model, config, runs, images, steps=5)
 np.testing.assert_allclose(metrics.loss, expected.loss, rtol=1e-5)
 assert_close(states.params, expected_states.params)

@@ -1,7 +1,7 @@
 """Compile the next programs in threads while the present one runs."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,25 +11,35 @@ Program = TypeVar("Program")
 
 
 def compiled_ahead(
-    programs: Iterable[Program], compile_one: Callable[[Program], Any], *, threads: int | None = None
+    programs: Iterable[Program],
+    compile_one: Callable[[Program], Any],
+    *,
+    key: Callable[[Program], Hashable],
+    threads: int | None = None,
 ) -> Iterator[Program]:
-    """The programs in their order, each when `compile_one(program)` has returned.
+    """The programs in their order, each once it is compiled.
 
     Args:
-      compile_one: called once per program, in a thread, such as a function that calls `compile_fit_many`. Its
-        exceptions are raised when it is the program's turn.
+      compile_one: called in a thread, such as a function that calls `compile_fit_many`. Its exceptions are raised when
+        it is the program's turn.
+      key: programs with the same key have the same shapes, so only the first of them is compiled.
       threads: programs that are compiled at once. The default is one on a CPU, which also trains. On an accelerator it
         is half of the host's cores, at most 8.
 
-    >>> list(compiled_ahead("abc", str.upper))
-    ['a', 'b', 'c']
+    >>> list(compiled_ahead("abcab", print, key=str, threads=1))
+    a
+    b
+    c
+    ['a', 'b', 'c', 'a', 'b']
     """
-    programs = list(programs)
+    programs, compiling = list(programs), {}
     pool = ThreadPoolExecutor(_default_threads() if threads is None else threads)
     try:
-        compiling = [pool.submit(compile_one, program) for program in programs]
-        for program, compiled in zip(programs, compiling, strict=True):
-            compiled.result()
+        for program in programs:
+            if key(program) not in compiling:
+                compiling[key(program)] = pool.submit(compile_one, program)
+        for program in programs:
+            compiling[key(program)].result()
             yield program
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

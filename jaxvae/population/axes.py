@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxvae.errors import ArgumentError, InputError
@@ -72,14 +71,15 @@ def of_columns(
     """
     count = len(next(iter(columns.values())))
     traced = {name: columns.get(name, [value] * count) for name, value in vars(Hyperparams()).items()}
-    hparams = Hyperparams(**{name: jnp.asarray(values, jnp.float32) for name, values in traced.items()})
-    seed = jnp.asarray(columns.get("seed", [0] * count), jnp.uint32)
+    # `device_put` compiles nothing. `jnp.asarray` compiles a program per shape.
+    hparams = Hyperparams(**{name: jax.device_put(np.array(values, np.float32)) for name, values in traced.items()})
+    seed = jax.device_put(np.array(columns.get("seed", [0] * count), np.uint32))
     index = mask = None
     if "hold_out" in columns:
-        index = jnp.asarray(_all_but(labels, columns["hold_out"]))
+        index = jax.device_put(_all_but(labels, columns["hold_out"]))
     if "latent_size" in columns:
         sizes = np.array(columns["latent_size"], int)
-        mask = jnp.asarray(np.arange(latents or sizes.max()) < sizes[:, None])
+        mask = jax.device_put(np.arange(latents or sizes.max()) < sizes[:, None])
     return Population(hparams, seed, index, mask, None if index is None or labels is None else len(labels))
 
 

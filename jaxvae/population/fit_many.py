@@ -9,6 +9,7 @@ so loop over these in Python.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -150,12 +151,12 @@ def compile_fit_many(
 ) -> TrainState:
     """Compile the programs of `fit_many`: a later call with these arguments compiles nothing.
 
-    Call it in a thread while another program runs, because XLA compiles outside Python's global lock. Nothing is
-    computed, and no states are allocated.
+    XLA compiles outside Python's global lock, so call it in a thread while another program runs (`compiled_ahead`).
+    It computes nothing and allocates no states.
 
     Args:
       images: the data set or its shape and dtype.
-      others: see `fit_many`.
+      steps, mesh, objective, augment, side_by_side: see `fit_many`.
 
     Returns:
       The shapes of the states, to give their params to `compile_score_many`.
@@ -164,13 +165,14 @@ def compile_fit_many(
     population, images = _placed(population, images, mesh)
     seeds_and_sizes, sizes = _sizes(model, population)
     beginning = _init_many.lower(model, config, seeds_and_sizes, sizes=sizes, mesh=mesh)
-    beginning.compile()
     states = beginning.out_info
     start, step = _start(states, np.int32(0), mesh)
     if side_by_side is None:
         side_by_side = _default_side_by_side(population, mesh)
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
-    _fit_many.lower(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings).compile()
+    training = _fit_many.lower(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda lowered: lowered.compile(), (beginning, training)))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), states)
 
 

@@ -70,7 +70,7 @@ def compile_score_many(
     Args:
       params: those of `compile_fit_many`.
       images: the images or their shape and dtype.
-      others: see `score_many`.
+      keys, log_scale, batch_size, score, mesh: see `score_many`.
     """
     if images.shape[0]:
         runs, images = _placed(params, keys, log_scale, images, mesh)

@@ -16,18 +16,18 @@ def test_the_next_program_compiles_while_the_present_one_runs():
         if number == 1:
             second.set()
 
-    for number in compiled_ahead(range(3), compile_one, threads=1):
+    for number in compiled_ahead(range(3), compile_one, key=int, threads=1):
         if number == 0:
             assert second.wait(timeout=20)
 
 
 def test_several_programs_compile_at_once():
     together = threading.Barrier(3)
-    assert list(compiled_ahead(range(3), lambda _: together.wait(timeout=20), threads=3)) == [0, 1, 2]
+    assert list(compiled_ahead(range(3), lambda _: together.wait(timeout=20), key=int, threads=3)) == [0, 1, 2]
 
 
 def test_an_error_is_raised_at_the_turn_of_its_program():
-    turns = compiled_ahead([1, 0, 2], lambda number: 1 / number, threads=1)
+    turns = compiled_ahead([1, 0, 2], lambda number: 1 / number, key=int, threads=1)
     assert next(turns) == 1
     with pytest.raises(ZeroDivisionError):
         next(turns)
@@ -42,7 +42,7 @@ def test_programs_after_the_last_turn_are_not_compiled():
             started.set()
             go_on.wait(timeout=20)
 
-    turns = compiled_ahead(range(5), compile_one, threads=1)
+    turns = compiled_ahead(range(5), compile_one, key=int, threads=1)
     assert next(turns) == 0
     assert started.wait(timeout=20)
     turns.close()
