@@ -41,6 +41,7 @@ LOGGED = {"step": int} | dict.fromkeys(("seconds", "loss", "nll", "kl", "validat
 QUIET_SECONDS = 60.0  # Between two lines of progress if stderr is not a terminal, which shows a bar.
 LONGEST_CHUNK = 500  # Steps per program; signals are answered and the bar moves between programs.
 LARGE = 512 * 512  # Pixels of an image that is usually resized.
+VALIDATION_BATCH = 256  # Images at a time.
 FEW_STEPS = 1000  # Fewer get a warning: the demo takes about 2,000, the paper's FashionMNIST 10,000.
 AUGMENTATIONS: dict[str, Augment | None] = {"none": None, "paper": Augmentation()}
 
@@ -195,7 +196,9 @@ def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
 
 def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: Hyperparams) -> float:
     """Mean -(beta KL + NLL) of images at z = mean, in nats; higher is better."""
-    batches = score_batches(model, params, images, log_scale=float(hparams.log_scale), batch_size=256, maps=())
+    batches = score_batches(
+        model, params, images, log_scale=float(hparams.log_scale), batch_size=VALIDATION_BATCH, maps=()
+    )
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))
 
 

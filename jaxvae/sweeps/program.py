@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,77 @@ from jaxvae import sharding
 from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
-from jaxvae.models.model import Model
+from jaxvae.models.model import Model, param_shapes
 from jaxvae.parity import ARITHMETICS
-from jaxvae.population.axes import of_columns
-from jaxvae.population.fit_many import fit_many
-from jaxvae.population.score_many import score_many
+from jaxvae.population.axes import Population, of_columns
+from jaxvae.population.fit_many import compile_fit_many, fit_many
+from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
-from jaxvae.runs.training import AUGMENTATIONS, validation_elbo
-from jaxvae.scores.batches import score_images
+from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
+from jaxvae.scores.batches import BATCH, score_images
 from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
-from jaxvae.types import Params
+from jaxvae.types import Key, Params
+
+
+class Shapes(NamedTuple):
+    """What a program needs to know about its images to be compiled."""
+
+    train: jax.ShapeDtypeStruct  # [N, H, W, C]
+    validation: jax.ShapeDtypeStruct
+    test: jax.ShapeDtypeStruct
+    with_maps: bool  # whether maps are computed and compared with masks
+
+
+def shapes_of(splits: Splits) -> Shapes:
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = (jax.ShapeDtypeStruct(it.images.shape, it.images.dtype) for it in parts)
+    return Shapes(train, validation, test, _has_masks(splits))
+
+
+class _Program(NamedTuple):
+    """The arguments of `fit_many` and `score_many`, but for the images."""
+
+    model: Model
+    config: TrainConfig
+    population: Population
+    options: dict[str, Any]  # of `fit_many`
+    keys: Key | None
+    scoring: dict[str, Any]  # of `score_many`
+
+
+def _program_of(config: Config, runs: Sequence[dict[str, Any]]) -> _Program:
+    model, arithmetic = model_from_config(config["model"]), ARITHMETICS[config["arithmetic"]]
+    axes = {name: [run[name] for run in runs] for name in runs[0]}
+    if min(axes["latent_size"]) == model.latent_size:
+        del axes["latent_size"]
+    population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
+    options = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
+    keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None
+    scoring = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores, "mesh": mesh}
+    return _Program(model, TrainConfig(**config["train"]), population, options, keys, scoring)
+
+
+def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shapes) -> None:
+    """Compile what `train_and_test` runs on images of these shapes. Call it in a thread while another program runs."""
+    it, steps, epoch = _program_of(config, runs), total_steps(config), steps_per_epoch(config)
+    states = None
+    for length in {min(epoch, steps), steps % epoch} - {0}:
+        states = compile_fit_many(it.model, it.config, it.population, shapes.train, steps=length, **it.options)
+    assert states is not None
+    compile_score_many(it.model, states.params, shapes.test, it.keys, **it.scoring)
+    # The other scores are compiled when they are first computed. One batch of zeros is enough.
+    mesh = sharding.own_mesh()
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), param_shapes(it.model))
+    if shapes.validation.shape[0]:
+        validation_elbo(it.model, params, _zeros(shapes.validation, VALIDATION_BATCH), Hyperparams())
+    if shapes.with_maps:
+        score_images(it.model, params, _zeros(shapes.test, BATCH * (1 if mesh is None else mesh.size)), mesh=mesh)
+
+
+def _zeros(images: jax.ShapeDtypeStruct, most: int) -> np.ndarray:
+    return np.zeros((min(images.shape[0], most), *images.shape[1:]), images.dtype)
 
 
 def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Splits) -> list[Row]:
@@ -38,34 +97,34 @@ def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Split
       One row per run: its settings, `loss` (mean over the last epoch) and `diverged`. Rows of runs that did not diverge
       have `validation_elbo` if there are validation images, and METRIC/SCORE such as `image_auroc/elbo`.
     """
-    model, arithmetic = model_from_config(config["model"]), ARITHMETICS[config["arithmetic"]]
-    axes = {name: [run[name] for run in runs] for name in runs[0]}
-    if min(axes["latent_size"]) == model.latent_size:
-        del axes["latent_size"]
-    population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
-    images = jnp.asarray(splits.train.images)
+    it, steps, epoch = _program_of(config, runs), total_steps(config), steps_per_epoch(config)
+    images, mesh = jnp.asarray(splits.train.images), it.options["mesh"]
     if mesh is not None:
         images = sharding.replicate(images, mesh)  # Once, not in every epoch.
-    options = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
-    train, steps, epoch = TrainConfig(**config["train"]), total_steps(config), steps_per_epoch(config)
     states, losses = None, np.empty((len(runs), 0), np.float32)
     # One call per epoch, because Ctrl-C has an effect between two calls only.
     for start in Bar(range(0, steps, epoch), "epochs", leave=False):
         length = min(epoch, steps - start)
-        states, metrics = fit_many(model, train, population, images, steps=length, states=states, **options)
+        states, metrics = fit_many(
+            it.model, it.config, it.population, images, steps=length, states=states, **it.options
+        )
         losses = np.concatenate([losses, metrics.loss], axis=1)[:, -epoch:]
     assert states is not None
-    keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None
-    rule: dict[str, Any] = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores, "mesh": mesh}
-    scores = score_many(model, states.params, jnp.asarray(splits.test.images), keys, **rule)
+    scores = score_many(it.model, states.params, jnp.asarray(splits.test.images), it.keys, **it.scoring)
     rows = []
     for r, run in enumerate(runs):
         loss = float(losses[r].mean())
-        params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, population.hparams))
+        params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, it.population.hparams))
         image_scores = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        metrics = _metrics(model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
+        metrics = _metrics(it.model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
+
+
+def _has_masks(splits: Splits) -> bool:
+    """Whether the masks of the test images have pixels of both kinds."""
+    masks = splits.test.masks
+    return masks is not None and bool(masks.any()) and not masks.all()
 
 
 def _metrics(
@@ -77,7 +136,7 @@ def _metrics(
         # With beta 1, because objectives with different beta cannot be compared.
         plain = dataclasses.replace(hparams, beta=1.0)
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain)
-    if test.masks is not None and test.masks.any() and not test.masks.all():
+    if _has_masks(splits):
         mesh = sharding.own_mesh()
         maps = score_images(model, params, test.images, log_scale=float(hparams.log_scale), mesh=mesh).maps
     values = [*validation.values(), *image_scores.values(), *maps.values()]

@@ -1,6 +1,7 @@
 """A sweep from its axes to its table: plan, train what is missing, rank."""
 
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from jaxvae import sharding
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import ArgumentError, InputError, counted, refuse_unless_positive
+from jaxvae.population.ahead import compiled_ahead
 from jaxvae.population.axes import grid
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, settings
@@ -21,10 +23,12 @@ from jaxvae.runs.config import Config, make_config, model_from_config
 from jaxvae.runs.settings import Recipe, Settings
 from jaxvae.sweeps import combinations, comparison, plan
 from jaxvae.sweeps.combinations import Axes
-from jaxvae.sweeps.program import train_and_test
+from jaxvae.sweeps.program import Shapes, compile_program, shapes_of, train_and_test
 
 # A function of the axes of `FIXED` of one program: its configuration, but for what its runs differ in, and its images.
 Opened = Callable[[dict[str, Any]], tuple[Config, Splits]]
+# What `compile_program` needs of a program.
+Form = tuple[Config, Shapes]
 
 
 class Outcome(NamedTuple):
@@ -77,7 +81,8 @@ def run(
     test_images = {"test": len(splits.test), "anomalous": int(splits.test.labels.sum())}
     del splits  # `opened` keeps them as long as no other images are opened.
     whole = _plan(source, config, plan.programs_of(fixed, _free(axes, config), runs_per_program))
-    memory = _memory(whole["programs"], runs_per_program, opened)
+    forms = _forms(whole["programs"], opened)
+    memory = _memory(whole["programs"], runs_per_program, forms)
     plan.claim(sweep_dir, whole)
     todo = plan.missing(sweep_dir, whole)
     if process == 0:
@@ -88,7 +93,7 @@ def run(
         del splits
     # All processes share out the programs before one of them begins.
     sharding.wait_for_all("plan")
-    _train(sweep_dir, whole, todo[process::processes], opened)
+    _train(sweep_dir, whole, todo[process::processes], opened, forms)
     # Processes wait for each other's files, because a barrier between devices gives up after half an hour.
     while plan.missing(sweep_dir, whole):
         time.sleep(1)
@@ -126,34 +131,46 @@ def _plan(source: kinds.Source, config: Config, programs: list[dict[str, Any]]) 
     return {"jaxvae": jaxvae.__version__, **own, **config["train"], "programs": programs}
 
 
-def _memory(programs: list[dict[str, Any]], runs_per_program: int, opened: Opened) -> int:
+def _form(program: dict[str, Any]) -> str:
+    """The name of a program's shapes, which do not depend on the class that is held out."""
+    return str({**program["fixed"], "hold_out": None})
+
+
+def _forms(programs: list[dict[str, Any]], opened: Opened) -> dict[str, Form]:
+    """The configuration and shapes of all programs, by `_form`."""
+    found = {}
+    for name, fixed in {_form(program): program["fixed"] for program in programs}.items():
+        config, splits = opened(fixed)
+        found[name] = config, shapes_of(splits)
+    return found
+
+
+def _memory(programs: list[dict[str, Any]], runs_per_program: int, forms: dict[str, Form]) -> int:
     """The bytes that the largest program needs. Raises InputError if fewer are free."""
     largest, free, most = max(len(program["runs"]) for program in programs), capacity.free_bytes(), 0
-    # Programs that differ only in the class that is held out need the same.
-    different = {str({**program["fixed"], "hold_out": None}): program["fixed"] for program in programs}
-    for fixed in different.values():
-        config, splits = opened(fixed)
-        most = max(most, needed := _bytes(config, splits, largest))
+    for form in forms.values():
+        most = max(most, needed := _bytes(form, largest))
         if free is None or needed <= free:
             continue
         free_too = f", and {free / 1e9:.1f} GB are free"
-        if fits := next((runs for runs in range(largest - 1, 0, -1) if _bytes(config, splits, runs) <= free), 0):
+        if fits := next((runs for runs in range(largest - 1, 0, -1) if _bytes(form, runs) <= free), 0):
             need = f"{largest} runs need {needed / 1e9:.1f} GB{free_too}; give `runs_per_program` {fits}"
             raise ArgumentError("runs_per_program", runs_per_program, need)
-        need = f"{_bytes(config, splits, 1) / 1e9:.1f} GB{free_too}; make the model smaller"
+        need = f"{_bytes(form, 1) / 1e9:.1f} GB{free_too}; make the model smaller"
         raise InputError(f"`latent_size`, `features`: one run alone needs {need}")
     return most
 
 
-def _bytes(config: Config, splits: Splits, runs: int) -> int:
+def _bytes(form: Form, runs: int) -> int:
     """The bytes that a program of so many runs needs at most."""
+    config, shapes = form
     # The devices of a CPU share its memory, and train one run after the other.
     on_cpu = jax.default_backend() == "cpu"
     per_device = runs if on_cpu else -(-runs // jax.local_device_count())
     sizes = {"side_by_side": 1 if on_cpu else per_device, "batch_size": config["train"]["batch_size"]}
-    image_bytes = splits.train.images.nbytes + splits.test.images.nbytes
+    image_bytes = sum(math.prod(part.shape) * part.dtype.itemsize for part in (shapes.train, shapes.test))
     model = model_from_config(config["model"])
-    return capacity.population_bytes(model, per_device, **sizes, scored=len(splits.test), image_bytes=image_bytes)
+    return capacity.population_bytes(model, per_device, **sizes, scored=shapes.test.shape[0], image_bytes=image_bytes)
 
 
 def _announced(sweep_dir: Path, whole: plan.Plan, todo: list[int], memory: int, processes: int) -> str:
@@ -168,11 +185,22 @@ def _announced(sweep_dir: Path, whole: plan.Plan, todo: list[int], memory: int, 
     return f"{sweep_dir}: {what}; {memory / 1e6:.0f} MB at once{ahead}"
 
 
-def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened) -> None:
-    """Train and test some programs, and write a part for each."""
-    bar = Bar(todo, "programs")
+def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened, forms: dict[str, Form]) -> None:
+    """Train and test some programs, and write a part for each. The next ones are compiled meanwhile."""
+    programs = whole["programs"]
+
+    def compile_one(number: int) -> None:
+        config, shapes = forms[_form(programs[number])]
+        compile_program(config, programs[number]["runs"], shapes)
+
+    def key(number: int) -> tuple[Any, ...]:
+        runs = programs[number]["runs"]
+        largest = forms[_form(programs[number])][0]["model"]["latent_size"]
+        return _form(programs[number]), len(runs), min(run["latent_size"] for run in runs) == largest
+
+    bar = Bar(compiled_ahead(todo, compile_one, key=key), "programs", total=len(todo))
     for done, number in enumerate(bar, start=1):
-        program = whole["programs"][number]
+        program = programs[number]
         config, splits = opened(program["fixed"])
         started = time.perf_counter()
         rows = [{**program["fixed"], **row} for row in train_and_test(config, program["runs"], splits)]

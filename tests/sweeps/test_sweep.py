@@ -12,9 +12,11 @@ from folders import write_benchmark
 from jaxvae.data.kinds import Source, open_training
 from jaxvae.errors import ArgumentError
 from jaxvae.runs import capacity
+from jaxvae.runs.config import make_config
 from jaxvae.runs.settings import Recipe
 from jaxvae.sweeps import combinations, sweep
 from jaxvae.sweeps.combinations import Axes
+from jaxvae.sweeps.program import compile_program, shapes_of, train_and_test
 from jaxvae.train import run_key
 
 RECIPE = Recipe(features=(4, 8), batch_size=4, steps=5)
@@ -47,9 +49,38 @@ def test_python_sweeps_what_the_command_sweeps(tmp_path):
     assert "2 of them done" in lines[1]
 
 
+def test_a_program_that_was_compiled_ahead_compiles_nothing_large(tmp_path, compilations):
+    """5 steps are two epochs of 2 steps and a half: programs of 2 steps and of 1."""
+    source = Source(data=str(write_benchmark(tmp_path / "data", train=12)), validation=0.25, size=(16,))
+    splits = open_training(source)
+    config = make_config(source, splits, combinations.settings_of(RECIPE, source, {"latent_size": 4}))
+    runs = [{"seed": 0, "learning_rate": 1e-3, "beta": 1.0, "log_scale": 0.0, "latent_size": size} for size in (2, 4)]
+    compile_program(config, runs, shapes_of(splits))
+    large = {f"jit({name})" for name in ("_init_many", "_fit_many", "_score_many", "score_batch")}
+    assert large == large & {*compilations}
+    compilations.clear()
+    rows = train_and_test(config, runs, splits)
+    assert {"validation_elbo", "pixel_auroc/elbo_grad"} <= rows[0].keys()
+    assert not large & {*compilations}
+
+
+def test_programs_of_the_same_shapes_are_compiled_once(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(
+        sweep, "compile_program", lambda _, runs, shapes: compiled.append((shapes.train.shape[1], runs))
+    )
+    monkeypatch.setattr(
+        sweep, "train_and_test", lambda _, runs, __: [{**run, "loss": 1.0, "diverged": False} for run in runs]
+    )
+    source = Source(data=str(write_benchmark(tmp_path / "data", train=9)))
+    axes = Axes(seed=(0, 1, 2), beta=(1.0, 2.0), latent_size=(2,), size=(16, 32))
+    sweep.run(tmp_path / "sweep", source, RECIPE, axes, runs_per_program=4)
+    assert sorted((size, len(runs)) for size, runs in compiled) == [(16, 2), (16, 4), (32, 2), (32, 4)]
+
+
 def test_the_runs_per_program_that_fit_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(capacity, "free_bytes", lambda: 10_000_000)
-    monkeypatch.setattr(sweep, "_bytes", lambda config, splits, runs: 4_000_000 * runs)
+    monkeypatch.setattr(sweep, "_bytes", lambda form, runs: 4_000_000 * runs)
     with pytest.raises(ArgumentError, match="give `runs_per_program` 2") as raised:
         sweep.run(tmp_path / "sweep", Source(size=(16,)), RECIPE, Axes())
     assert (raised.value.name, raised.value.value) == ("runs_per_program", 8)
