@@ -1,13 +1,15 @@
 """The paper's FashionMNIST figure: one class is held out of training and detected among the test images.
 
     python -m experiments.fashion_mnist --data DIR      # the folder of the four IDX files
+    python -m experiments.fashion_mnist --data DIR --quick --out quick      # 12 runs of one epoch
 
 Four panels: latent size, scaling (how often an image is stacked), log_scale of the decoder, and held-out class. Class 5
 is there twice, the second time with the paper's tuned log_scale of 1.4. Each run takes 25 epochs with batch 128 and
 Adam 1e-3. Three seeds and two arithmetics (`jaxvae/parity.py` explains them) make 150 runs.
 
-On two cores a run takes 40 s or more, up to eleven minutes at scaling 16, and all of them 8.5 hours. Finished programs
-are kept in results/fashion_mnist_runs.jsonl, and the same command continues from there. Writes
+On two cores a run takes 40 s or more, up to eleven minutes at scaling 16, and all of them 8.5 hours. Only the scaling
+and the arithmetic change shapes. So an accelerator trains ten programs, and compiles the next ones while one runs.
+Finished programs are kept in results/fashion_mnist_runs.jsonl, and the same command continues from there. Writes
 results/fashion_mnist.json, .md and .png, and prints the distance of each panel from the paper. `paper` is a value
 digitised from its figure, to about 0.01.
 """
@@ -19,12 +21,10 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -33,6 +33,7 @@ from experiments import record, winners
 from jaxvae import files, parity
 from jaxvae.data import fashion_mnist
 from jaxvae.errors import InputError
+from jaxvae.population import axes
 from jaxvae.progress import Bar
 from jaxvae.report import bars, style, tables
 
@@ -78,8 +79,8 @@ PAPER: dict[str, dict[Any, tuple[float, float, float]]] = {
 SCORES = {"rec": "nll", "kl": "kl", "elbo": "elbo"}
 DEFAULT = {"latent_size": 20, "scaling": 1, "log_scale": 0.0, "held_out_class": 0}
 TUNED = {**DEFAULT, "held_out_class": 5, "log_scale": 1.4}
-ROWS = record.RESULTS / "fashion_mnist_runs.jsonl"
 Setting = dict[str, Any]
+Data = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # images and classes of training, then of the test
 Arithmetic = Literal["released", "corrected"]
 
 
@@ -97,10 +98,14 @@ class Config:
     arithmetics: tuple[Arithmetic, ...] = ("released", "corrected")
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 25
-    runs_per_program: int = 3
-    """runs that train as one program; more on an accelerator"""
+    runs_per_program: int | None = None
+    """runs that train as one program (default: 3 on a CPU, else all that can)"""
     train: bool = True
     """train the missing runs; otherwise only summarize the finished ones"""
+    out: Path = record.RESULTS
+    """the folder of the results"""
+    quick: bool = False
+    """one panel, one seed and one epoch, to try everything: needs another `--out`"""
 
 
 def settings_of(panel: str) -> dict[Any, Setting]:
@@ -108,63 +113,80 @@ def settings_of(panel: str) -> dict[Any, Setting]:
     return {value: TUNED if value == "5*" else {**DEFAULT, panel: value} for value in PAPER[panel]}
 
 
-def missing(config: Config, done: list[Setting]) -> Iterator[tuple[Setting, list[dict[str, Any]]]]:
+def missing(config: Config, done: list[Setting]) -> list[tuple[Setting, list[Setting]]]:
     """(program, its runs): the programs that remain to be trained, each setting once."""
     have = {json.dumps(row["run"], sort_keys=True) for row in done}
+    alike: dict[tuple[str, int], list[Setting]] = {}
     for panel, arithmetic in itertools.product(config.panels, config.arithmetics):
-        runs: list[dict[str, Any]] = []
         for setting, seed in itertools.product(settings_of(panel).values(), config.seeds):
             run = {**setting, "arithmetic": arithmetic, "seed": seed, "epochs": config.epochs}
             if (name := json.dumps(run, sort_keys=True)) not in have:
                 have.add(name)
-                runs.append(run)
-        for (scaling, latent_size), alike in itertools.groupby(runs, lambda run: (run["scaling"], run["latent_size"])):
-            program = {"arithmetic": arithmetic, "scaling": scaling, "latent_size": latent_size}
-            members = list(alike)
-            for start in range(0, len(members), config.runs_per_program):
-                yield program, members[start : start + config.runs_per_program]
+                alike.setdefault((arithmetic, setting["scaling"]), []).append(run)
+    on_cpu, programs = jax.default_backend() == "cpu", []
+    for (arithmetic, scaling), runs in alike.items():
+        size = config.runs_per_program or (3 if on_cpu else len(runs))
+        for start in range(0, len(runs), size):
+            members = runs[start : start + size]
+            largest = max(run["latent_size"] for run in members)
+            programs.append(({"arithmetic": arithmetic, "scaling": scaling, "latent_size": largest}, members))
+    # The longest programs come first, so that the others can compile meanwhile.
+    return programs if on_cpu else sorted(programs, key=lambda it: -it[0]["scaling"] * len(it[1]))
 
 
-def train(program: Setting, runs: list[dict[str, Any]], data: tuple[np.ndarray, ...], epochs: int) -> list[Setting]:
-    """Train runs as one program and score the test images; returns one row per run."""
-    images, classes, test, test_classes = data
-    scaling, arithmetic = program["scaling"], parity.ARITHMETICS[program["arithmetic"]]
-    model = jaxvae.DenseVAE((28 * scaling, 28, 1), latent_size=program["latent_size"])
+class Training(NamedTuple):
+    """The arguments of a program, but for its images."""
+
+    model: jaxvae.DenseVAE
+    config: jaxvae.TrainConfig
+    population: jaxvae.Population
+    options: dict[str, Any]  # of fit_many
+    keys: jax.Array | None  # of score_many
+    scoring: dict[str, Any]  # of score_many
+
+
+def training_of(program: Setting, runs: list[Setting], classes: np.ndarray, epochs: int) -> Training:
+    """One program. Smaller latents are padded to the largest of its runs."""
+    arithmetic = parity.ARITHMETICS[program["arithmetic"]]
+    model = jaxvae.DenseVAE((28 * program["scaling"], 28, 1), latent_size=program["latent_size"])
     config = jaxvae.TrainConfig(batch_size=128)
-    members = [
-        jaxvae.grid(
-            seed=[run["seed"]],
-            log_scale=[run["log_scale"]],
-            hold_out=[run["held_out_class"]],
-            labels=classes,
-        )
-        for run in runs
-    ]
-    population = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *members)
+    names = {"seed": "seed", "log_scale": "log_scale", "held_out_class": "hold_out", "latent_size": "latent_size"}
+    columns = {axis: [run[name] for run in runs] for name, axis in names.items()}
+    if min(columns["latent_size"]) == model.latent_size:
+        del columns["latent_size"]
+    population = axes.of_columns(columns, classes)
     assert population.index is not None
     steps = epochs * (population.index.shape[1] // config.batch_size)
+    keys = jax.vmap(jax.random.key)(population.seed) if arithmetic.at_draw else None
+    scoring = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores}
+    options = {"steps": steps, "objective": arithmetic.objective}
+    return Training(model, config, population, options, keys, scoring)
+
+
+def compile_program(program: Setting, runs: list[Setting], data: Data, epochs: int) -> None:
+    """Compile what `train` runs."""
+    images, classes, test, _ = data
+    it = training_of(program, runs, classes, epochs)
+    shapes = [jax.ShapeDtypeStruct((len(part), *it.model.image_shape), part.dtype) for part in (images, test)]
+    states = jaxvae.compile_fit_many(it.model, it.config, it.population, shapes[0], **it.options)
+    jaxvae.compile_score_many(it.model, states.params, shapes[1], it.keys, **it.scoring)
+
+
+def train(program: Setting, runs: list[Setting], data: Data, epochs: int) -> list[Setting]:
+    """Train runs as one program and score the test images; returns one row per run."""
+    images, classes, test, test_classes = data
+    it, tiles = training_of(program, runs, classes, epochs), (1, program["scaling"], 1, 1)
     started = time.perf_counter()
     states, metrics = jaxvae.fit_many(
-        model,
-        config,
-        population,
-        jnp.asarray(np.tile(images, (1, scaling, 1, 1))),
-        steps=steps,
-        objective=arithmetic.objective,
+        it.model, it.config, it.population, jax.device_put(np.tile(images, tiles)), **it.options
     )
-    scores = jaxvae.score_many(
-        model,
-        states.params,
-        jnp.asarray(np.tile(test, (1, scaling, 1, 1))),
-        jax.vmap(jax.random.key)(population.seed) if arithmetic.at_draw else None,
-        log_scale=population.hparams.log_scale,
-        score=arithmetic.sample_scores,
-    )
+    found = jaxvae.score_many(it.model, states.params, jax.device_put(np.tile(test, tiles)), it.keys, **it.scoring)
+    losses, scores = jax.device_get((metrics.loss, found))
     rows = []
     for r, run in enumerate(runs):
         odd = test_classes == run["held_out_class"]
-        found = {name: jaxvae.auroc(np.asarray(getattr(scores, field)[r]), odd) for name, field in SCORES.items()}
-        rows.append({"run": run, "auroc": found, "loss": float(metrics.loss[r, -1])})
+        aurocs = {name: jaxvae.auroc(getattr(scores, field)[r], odd) for name, field in SCORES.items()}
+        rows.append({"run": run, "auroc": aurocs, "loss": float(losses[r, -1])})
     seconds = (time.perf_counter() - started) / len(runs)
     return [{**row, "seconds": round(seconds, 1)} for row in rows]
 
@@ -281,15 +303,26 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main(config: Config) -> None:
-    done = files.read_lines(ROWS) if ROWS.exists() else []
-    todo = list(missing(config, done)) if config.train else []
+    if config.quick:
+        if config.out == record.RESULTS:
+            raise InputError("--quick: would replace the results; give another folder with --out")
+        config = dataclasses.replace(config, panels=("latent_size",), seeds=(0,), epochs=1, runs_per_program=6)
+    config.out.mkdir(parents=True, exist_ok=True)
+    kept = config.out / "fashion_mnist_runs.jsonl"
+    done = files.read_lines(kept) if kept.exists() else []
+    todo = missing(config, done) if config.train else []
     if todo:
         parts = fashion_mnist.read(config.data)
         (images, train_classes), (test, test_classes) = parts["train"], parts["test"]
         data = images[..., None], train_classes, test[..., None], test_classes
-        for program, runs in Bar(todo, "programs"):
+        ahead = jaxvae.compiled_ahead(
+            todo,
+            lambda it: compile_program(it[0], it[1], data, config.epochs),
+            key=lambda it: (*it[0].values(), len(it[1])),
+        )
+        for program, runs in Bar(ahead, "programs", total=len(todo)):
             done += train(program, runs, data, config.epochs)
-            files.write_lines(ROWS, done)
+            files.write_lines(kept, done)
     rows = summary(config, done)
     print(
         tables.text(
@@ -306,9 +339,10 @@ def main(config: Config) -> None:
     )
     far = tables.markdown(distances(rows), ["panel", "arithmetic", "values", *SCORES], best={})
     won = tables.markdown(over_settings(rows), WINS, best={})
-    files.write(record.RESULTS / "fashion_mnist.md", f"{by_class(rows)}\n\n{far}\n\n{won}\n".encode())
-    draw(record.RESULTS / "fashion_mnist.png", rows)
-    record.write("fashion_mnist.json", rows, seconds=[row["seconds"] for row in done] if config.train else None)
+    files.write(config.out / "fashion_mnist.md", f"{by_class(rows)}\n\n{far}\n\n{won}\n".encode())
+    draw(config.out / "fashion_mnist.png", rows)
+    seconds = [row["seconds"] for row in done] if config.train else None
+    record.write("fashion_mnist.json", rows, seconds=seconds, folder=config.out)
 
 
 if __name__ == "__main__":

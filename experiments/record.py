@@ -14,17 +14,19 @@ from jaxvae.machine import machine
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(name: str, rows: list[dict[str, Any]], *, seconds: Sequence[float | None] | None) -> None:
-    """Write a list of rows to results/NAME, and how they were computed beside it, to NAME with `.context.json`.
+def write(
+    name: str, rows: list[dict[str, Any]], *, seconds: Sequence[float | None] | None, folder: Path = RESULTS
+) -> None:
+    """Write a list of rows to FOLDER/NAME, and how they were computed beside it, to NAME with `.context.json`.
 
     Args:
       seconds: of each run, None where unknown. None instead of a list leaves the context file unchanged, for rows that
         are only tabulated again.
     """
-    files.write_json(RESULTS / name, rows)
+    files.write_json(folder / name, rows)
     if seconds is None:
         return
     timed = [time for time in seconds if time is not None]
     command = shlex.join(["python", "-m", f"experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
     context = {"command": command, "runs": len(seconds), "runs_timed": len(timed), "seconds": round(sum(timed))}
-    files.write_json((RESULTS / name).with_suffix(".context.json"), {**context, **machine()})
+    files.write_json((folder / name).with_suffix(".context.json"), {**context, **machine()})

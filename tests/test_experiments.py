@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from scipy.stats import beta, bootstrap, multivariate_normal, spearmanr
 
 import jaxvae
-from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, robustness, winners
+from experiments import brain_mri, brain_scans, fashion_mnist, gaussian_mixture, phantom, record, robustness, winners
+from fashion_files import look_alike
+from jaxvae import files
 from jaxvae.data import phantom as slices
 from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, Scan
@@ -81,20 +84,55 @@ def test_the_elbos_gradient_points_up_the_density():
     assert of["ELBO", "samples"]["angle_median"] < of["-KL", "samples"]["angle_median"]
 
 
-def test_the_figure_has_150_runs_and_skips_finished_ones():
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_figure_has_150_runs_and_skips_finished_ones(backend, monkeypatch):
+    monkeypatch.setattr(fashion_mnist.jax, "default_backend", lambda: backend)
     config = fashion_mnist.Config()
-    programs = list(fashion_mnist.missing(config, []))
+    programs = fashion_mnist.missing(config, [])
     runs = [run for _, members in programs for run in members]
     assert len(runs) == 2 * 3 * (5 + 4 + 5 + 11)
     assert len({json.dumps(run, sort_keys=True) for run in runs}) == len(runs)
     for program, members in programs:
-        assert len(members) <= config.runs_per_program
-        assert {(run["scaling"], run["latent_size"], run["arithmetic"]) for run in members} == {
-            (program["scaling"], program["latent_size"], program["arithmetic"])
-        }
+        assert {(run["scaling"], run["arithmetic"]) for run in members} == {(program["scaling"], program["arithmetic"])}
+        assert max(run["latent_size"] for run in members) == program["latent_size"]
+    sizes = [len(members) for _, members in programs]
+    # On a CPU, the three seeds of a setting.
+    assert sizes == ([3] * 50 if backend == "cpu" else [63, 63, *[3] * 8])
+    assert {program["scaling"] for program, _ in programs[2:4]} == ({1} if backend == "cpu" else {16})
     done = [{"run": run} for run in runs[:40]]
     left = [run for _, members in fashion_mnist.missing(config, done) for run in members]
-    assert left == runs[40:]
+    assert sorted(map(str, left)) == sorted(map(str, runs[40:]))
+
+
+def test_the_finished_runs_are_still_known():
+    """A program that is merged with others continues from old rows."""
+    done = files.read_lines(record.RESULTS / "fashion_mnist_runs.jsonl")
+    assert len(done) == 150
+    assert fashion_mnist.missing(fashion_mnist.Config(), done) == []
+
+
+def test_the_figure_trains_what_it_compiled_ahead(tmp_path, monkeypatch, compilations):
+    """Two latent sizes, two classes and two log_scales in one program; the same command trains nothing again."""
+    look_alike(tmp_path / "data", train=150, test=20)
+    monkeypatch.setattr(fashion_mnist.fashion_mnist, "read", partial(fashion_mnist.fashion_mnist.read, verify=False))
+    monkeypatch.setattr(fashion_mnist.jax, "default_backend", lambda: "gpu")
+    panels = {"latent_size": {2: 3 * (0.5,), 3: 3 * (0.5,)}, "log_scale": {0.5: 3 * (0.5,)}, "scaling": {1: 3 * (0.5,)}}
+    monkeypatch.setattr(fashion_mnist, "PAPER", {**panels, "held_out_class": {7: 3 * (0.5,)}})
+    config = fashion_mnist.Config(data=tmp_path / "data", out=tmp_path / "out", seeds=(0,), epochs=1)
+    fashion_mnist.main(config)
+    assert [compilations.count(f"jit({name})") for name in ("_fit_many", "_score_many")] == [2, 2]
+    rows = files.read_lines(tmp_path / "out" / "fashion_mnist_runs.jsonl")
+    assert len(rows) == 2 * 5
+    assert all(0 < row["auroc"]["rec"] < 1 for row in rows)
+    compilations.clear()
+    fashion_mnist.main(config)
+    assert compilations == []
+    assert (tmp_path / "out" / "fashion_mnist.png").exists()
+
+
+def test_a_quick_figure_does_not_replace_the_results():
+    with pytest.raises(InputError, match="--quick: would replace the results"):
+        fashion_mnist.main(fashion_mnist.Config(quick=True))
 
 
 def test_a_panel_is_summarized_beside_the_paper():
