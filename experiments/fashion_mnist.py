@@ -130,7 +130,7 @@ def missing(config: Config, done: list[Setting]) -> list[tuple[Setting, list[Set
             members = runs[start : start + size]
             largest = max(run["latent_size"] for run in members)
             programs.append(({"arithmetic": arithmetic, "scaling": scaling, "latent_size": largest}, members))
-    # The longest programs come first, so that the others can compile meanwhile.
+    # The longest programs begin to compile first.
     return programs if on_cpu else sorted(programs, key=lambda it: -it[0]["scaling"] * len(it[1]))
 
 

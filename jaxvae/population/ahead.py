@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 import jax
@@ -17,30 +17,30 @@ def compiled_ahead(
     key: Callable[[Program], Hashable],
     threads: int | None = None,
 ) -> Iterator[Program]:
-    """The programs in their order, each once it is compiled.
+    """The programs in the order in which they are compiled, each once it is.
 
     Args:
-      compile_one: called in a thread, such as a function that calls `compile_fit_many`. Its exceptions are raised when
-        it is the program's turn.
+      programs: the first ones begin to compile first.
+      compile_one: called in a thread, such as a function that calls `compile_fit_many`.
       key: programs with the same key have the same shapes, so only the first of them is compiled.
       threads: programs that are compiled at once. The default is one on a CPU, which also trains. On an accelerator it
         is half of the host's cores, at most 8.
 
-    >>> list(compiled_ahead("abcab", print, key=str, threads=1))
+    >>> sorted(compiled_ahead("abcab", print, key=str, threads=1))
     a
     b
     c
-    ['a', 'b', 'c', 'a', 'b']
+    ['a', 'a', 'b', 'b', 'c']
     """
-    programs, compiling = list(programs), {}
+    alike: dict[Hashable, list[Program]] = {}
+    for program in programs:
+        alike.setdefault(key(program), []).append(program)
     pool = ThreadPoolExecutor(_default_threads() if threads is None else threads)
     try:
-        for program in programs:
-            if key(program) not in compiling:
-                compiling[key(program)] = pool.submit(compile_one, program)
-        for program in programs:
-            compiling[key(program)].result()
-            yield program
+        compiling = {pool.submit(compile_one, same[0]): same for same in alike.values()}
+        for compiled in as_completed(compiling):
+            compiled.result()
+            yield from compiling[compiled]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

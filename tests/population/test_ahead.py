@@ -23,14 +23,26 @@ def test_the_next_program_compiles_while_the_present_one_runs():
 
 def test_several_programs_compile_at_once():
     together = threading.Barrier(3)
-    assert list(compiled_ahead(range(3), lambda _: together.wait(timeout=20), key=int, threads=3)) == [0, 1, 2]
+    assert sorted(compiled_ahead(range(3), lambda _: together.wait(timeout=20), key=int, threads=3)) == [0, 1, 2]
 
 
-def test_an_error_is_raised_at_the_turn_of_its_program():
-    turns = compiled_ahead([1, 0, 2], lambda number: 1 / number, key=int, threads=1)
-    assert next(turns) == 1
+def test_the_program_that_compiles_first_runs_first():
+    fast = threading.Event()
+
+    def compile_one(number):
+        if number == 0:
+            assert fast.wait(timeout=20)
+
+    order = []
+    for number in compiled_ahead([0, 1], compile_one, key=int, threads=2):
+        order.append(number)
+        fast.set()
+    assert order == [1, 0]
+
+
+def test_an_error_is_raised_in_the_main_thread():
     with pytest.raises(ZeroDivisionError):
-        next(turns)
+        list(compiled_ahead([1, 0, 2], lambda number: 1 / number, key=int, threads=1))
 
 
 def test_programs_after_the_last_turn_are_not_compiled():
