@@ -41,7 +41,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxvae
 from jaxvae import sharding
-from jaxvae.population.fit_many import _fit_many
+from jaxvae.ops.forms import PLATFORMS
+from jaxvae.population.fit_many import _fit_many, side_by_side_on
 from jaxvae.report import tables
 from jaxvae.scores import MAPS
 
@@ -109,7 +110,7 @@ class Config:
     runs: tuple[int, ...] = (16,)
     """runs of a population"""
     side_by_side: int | None = None
-    """runs that each device trains at once; default: all"""
+    """runs that each device trains at once; default: what the library chooses for the platform"""
     steps: int = 100
     """training steps per call"""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -158,14 +159,22 @@ def programs_of(config: Config) -> list[Program]:
     for kind, network, chips in itertools.product(config.programs, config.network, config.chips):
         for batch in config.batch or (1024 if kind == "score" else BATCH[network],):
             row = Program(kind, network, batch, chips, steps=1 if kind == "score" else config.steps)
-            counts = config.runs if kind == "many" else (1,)
-            rows += [replace(row, runs=runs, side_by_side=config.side_by_side or -(-runs // chips)) for runs in counts]
+            rows += [_population(row, config, runs) for runs in config.runs] if kind == "many" else [row]
     return _table(config) if "table" in config.programs else rows
+
+
+def _population(program: Program, config: Config, runs: int) -> Program:
+    """The program with so many runs, and as many side by side as the library trains on the platform."""
+    model, per_device = model_of(program.network, config), -(-runs // program.chips)
+    chosen = side_by_side_on(PLATFORMS[config.platform], model, per_device)
+    return replace(program, runs=runs, side_by_side=config.side_by_side or chosen)
 
 
 def _table(config: Config) -> list[Program]:
     """The programs of the table in README."""
-    populations = [Program("many", network, BATCH[network], 1, runs, runs) for network, runs in POPULATIONS.items()]
+    populations = [
+        _population(Program("many", network, BATCH[network], 1), config, runs) for network, runs in POPULATIONS.items()
+    ]
     trained = [*(Program("fit", network, batch, 1) for network, batch in BATCH.items()), *populations]
     scored = [Program("score", "conv", batch, 1) for batch in SCORED[config.platform]]
     return scored + [replace(program, steps=config.steps) for program in trained]
@@ -241,11 +250,13 @@ def _card(gpu: Gpu) -> str:
     platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 }} device_description_str: "{gpu.name}" """
 
 
+def model_of(network: str, config: Config) -> Any:
+    return jaxvae.DenseVAE((28, 28, 1)) if network == "dense" else jaxvae.ConvVAE((64, 64, 1), dtype=config.dtype)
+
+
 def lowered(program: Program, config: Config, devices: Sequence[Any]) -> jax.stages.Lowered:
     """The program as JAX hands it to XLA, with shapes instead of arrays."""
-    model: Any = jaxvae.DenseVAE((28, 28, 1))
-    if program.network == "conv":
-        model = jaxvae.ConvVAE((64, 64, 1), dtype=jnp.dtype(config.dtype))
+    model = model_of(program.network, config)
     axis = sharding.RUN if program.kind == "many" else sharding.DATA
     mesh = Mesh(np.array(devices[: program.chips]), (axis,), axis_types=(AxisType.Auto,))
     whole, split = NamedSharding(mesh, PartitionSpec()), sharding.over(mesh)

@@ -253,7 +253,7 @@ def test_every_program_is_traced_with_shapes_alone(compile_for):
     assert [program.name for program in programs] == [
         "score dense, batch 1024",
         "fit dense, batch 128",
-        "many dense, batch 128, 16 runs",
+        "many dense, batch 128, 16 runs, 8 side by side",
     ]
     for program in programs:
         compile_for.lowered(program, config, jax.devices())

@@ -110,17 +110,57 @@ class Platform(NamedTuple):
     norm: Callable[[Any], Array]  # of all leaves of a tree
     stack_pullbacks: bool  # pull several cotangents back as one batch
     block: int | None  # images whose features fit the caches; None: all at once
+    batch: int  # images that are scored at a time by default
+    side_by_side: int  # bytes of the states that are trained side by side by default; at least one run is
 
 
 # Estimates for a v5e and 1024 images: two pullbacks take 4.95 ms, stacked ones 11.6, because XLA broadcasts the saved
 # signs over both. Smoothing by products takes 3.68 instead of 4.95. On an H200, stacking costs nothing.
 # On a CPU, 256 images at once took a fifth longer than four blocks of 64.
 # The norm of one array takes 12 kernels less per step of the FashionMNIST network on CUDA, and is slower on a TPU.
+#
+# On a CPU, the features of 48 brain slices need 25 to 28 MB. Some maps of 64 need more than 32 MiB, which glibc
+# requests from the system again in every call: a sixth of the time. On a TPU a batch of 64 fills half of each register,
+# and one of 128 takes as long.
+#
+# A CPU's caches hold one run. The vector memory of a v5e, 128 MiB, holds the states of 8 FashionMNIST networks or 2
+# brain networks. Estimates for 64 FashionMNIST networks: 2.12 ms per step by eights, 3.15 all at once, 4.36 in turn. 64
+# FashionMNIST networks keep an H200 busy: 0.0125 ms per run and step, and 0.0117 for 256.
 PLATFORMS = {
-    "cpu": Platform(_on_cpu, smoothing.by_shifts, optax.tree.norm, stack_pullbacks=True, block=64),
-    "cuda": Platform(_on_cuda, smoothing.by_shifts, _norm_of_one_array, stack_pullbacks=True, block=None),
-    "tpu": Platform(_on_tpu, smoothing.by_products, optax.tree.norm, stack_pullbacks=False, block=None),
+    "cpu": Platform(
+        convolutions=_on_cpu,
+        smooth=smoothing.by_shifts,
+        norm=optax.tree.norm,
+        stack_pullbacks=True,
+        block=64,
+        batch=48,
+        side_by_side=0,
+    ),
+    "cuda": Platform(
+        convolutions=_on_cuda,
+        smooth=smoothing.by_shifts,
+        norm=_norm_of_one_array,
+        stack_pullbacks=True,
+        block=None,
+        batch=256,
+        side_by_side=2**30,
+    ),
+    "tpu": Platform(
+        convolutions=_on_tpu,
+        smooth=smoothing.by_products,
+        norm=optax.tree.norm,
+        stack_pullbacks=False,
+        block=None,
+        batch=256,
+        side_by_side=100 * 2**20,
+    ),
 }
+
+
+def platform_here() -> Platform:
+    """The platform of JAX's default device."""
+    name = jax.default_backend()
+    return PLATFORMS.get({"gpu": "cuda"}.get(name, name), PLATFORMS["tpu"])
 
 
 def by_platform(form: Callable[[Platform], Callable[..., Result]], *arrays: Any) -> Result:

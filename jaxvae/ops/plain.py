@@ -46,7 +46,7 @@ def input_pullback_by_phases(features: Array, kernel: Array) -> Array:
 def weight_pullback(
     images: Array,
     features: Array,
-    extents: tuple[int, int] = (KERNEL, KERNEL),
+    extents: tuple[int, ...] = (KERNEL, KERNEL),
     stride: int = STRIDE,
     padding: int = PADDING,
 ) -> Array:

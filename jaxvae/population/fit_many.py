@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from jaxvae.errors import InputError
 from jaxvae.models.model import Model, param_shapes
 from jaxvae.objectives.elbo import elbo_terms
+from jaxvae.ops.forms import Platform, platform_here
 from jaxvae.population.axes import Population
 from jaxvae.sharding import cut, filled, replicate, shared_out, spread
 from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, advance, init, run_key
@@ -112,8 +113,8 @@ def fit_many(
       states: from an earlier call, to continue it; consumed. None: from `init_many`.
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
       objective, augment: see `step`.
-      side_by_side: runs that each device trains at once. The default is all on an accelerator, which one small run
-        does not fill, and one on a CPU, whose caches hold one run.
+      side_by_side: runs that each device trains at once. The default is one on a CPU, whose caches hold one run. On a
+        TPU it is what the vector memory holds, and on a GPU what keeps it busy (`ops.forms.PLATFORMS`).
 
     Returns:
       States with a leading axis R, and metrics [R, S].
@@ -131,7 +132,7 @@ def fit_many(
         states, step = filled(states, count, mesh), states.step[0]
     start, step = _start(states, step, mesh)
     if side_by_side is None:
-        side_by_side = _default_side_by_side(population, mesh)
+        side_by_side = side_by_side_on(platform_here(), model, len(population) // (1 if mesh is None else mesh.size))
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
     result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
     return cut(result, count, mesh)
@@ -168,7 +169,7 @@ def compile_fit_many(
     states = beginning.out_info
     start, step = _start(states, np.int32(0), mesh)
     if side_by_side is None:
-        side_by_side = _default_side_by_side(population, mesh)
+        side_by_side = side_by_side_on(platform_here(), model, len(population) // (1 if mesh is None else mesh.size))
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
     training = _fit_many.lower(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
     with ThreadPoolExecutor() as pool:
@@ -192,8 +193,14 @@ def _start(states: TrainState, step: Any, mesh: Mesh | None) -> tuple[Start, Any
     return (start, step) if mesh is None else (spread(start, mesh), replicate(step, mesh))
 
 
-def _default_side_by_side(population: Population, mesh: Mesh | None) -> int:
-    return 1 if jax.default_backend() == "cpu" else len(population) // (1 if mesh is None else mesh.size)
+def side_by_side_on(platform: Platform, model: Model, runs: int) -> int:
+    """How many of the runs of a device it trains at once by default: one or more, as many as `platform` says."""
+    copies = 3  # the parameters and Adam's two moments
+    state = copies * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
+    most = min(runs, max(1, platform.side_by_side // state))
+    # Equal parts need one program; a smaller last part needs a second one in it.
+    equal = next(size for size in range(most, 0, -1) if runs % size == 0)
+    return equal if 2 * equal > most else most
 
 
 @jax.jit(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.models.model import Model, decode, encode, param_shapes
+from jaxvae.ops.forms import PLATFORMS, platform_here
 from jaxvae.population.score_many import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU), in copies of the parameters. The
@@ -57,7 +58,11 @@ def _product_bytes(program: Any) -> int:
     for equation in program.eqns:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             total += sum(4 * math.prod(result.aval.shape) for result in equation.outvars)
-        for inner in jax.tree.leaves(equation.params, is_leaf=lambda value: hasattr(value, "jaxpr")):
+        inside = equation.params
+        if equation.primitive.name == "cond" and len(inside["branches"]) > len(PLATFORMS):
+            # One of the forms of `by_platform`, in the order of the table.
+            inside = inside["branches"][list(PLATFORMS.values()).index(platform_here())]
+        for inner in jax.tree.leaves(inside, is_leaf=lambda value: hasattr(value, "jaxpr")):
             total += _product_bytes(inner.jaxpr) if hasattr(inner, "jaxpr") else 0
     return total
 

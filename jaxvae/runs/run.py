@@ -24,7 +24,7 @@ from jaxvae.models.model import Model, param_shapes
 from jaxvae.runs import checkpoint, run_scores
 from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
 from jaxvae.scores import MAPS
-from jaxvae.scores.batches import BATCH, Scores
+from jaxvae.scores.batches import Scores
 from jaxvae.types import Params
 
 # Entries of config.json about the images that are not settings.
@@ -56,7 +56,7 @@ class Run(NamedTuple):
         maps: Sequence[str] = MAPS,
         *,
         reconstructions: bool = False,
-        batch_size: int = BATCH,
+        batch_size: int | None = None,
     ) -> Scores:
         """Score any number of images, prepared in the same way as the run's own images.
 
@@ -65,7 +65,7 @@ class Run(NamedTuple):
             was trained on a folder of images and resizes them.
           maps: names from `scores.MAPS`.
           reconstructions: return the reconstructions too.
-          batch_size: images at a time, on each device of this process.
+          batch_size: images at a time, on each device of this process; see `score_batches`.
 
         Returns:
           Maps and image scores on the host, in the order of the images and at the size of the model.

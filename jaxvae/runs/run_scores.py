@@ -21,7 +21,7 @@ from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.scores import IMAGE_SCORES, MAPS
-from jaxvae.scores.batches import BATCH, Scores, score_images
+from jaxvae.scores.batches import Scores, score_images
 from jaxvae.train import run_key
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def score_dataset(
     *,
     maps: Sequence[str] = MAPS,
     reconstructions: bool = True,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     label: str = "score",
 ) -> Scores:
     """Score the images of a data set that was prepared as the run's own images.
@@ -42,7 +42,7 @@ def score_dataset(
     Args:
       maps: names from `scores.MAPS`.
       reconstructions: return these too, if there are maps.
-      batch_size: images at a time, on each device of this process.
+      batch_size: images at a time, on each device of this process; see `score_batches`.
       label: of the progress bar, which shows on a terminal only.
 
     Raises:

@@ -13,15 +13,12 @@ from jax.sharding import Mesh
 from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
+from jaxvae.ops.forms import platform_here
 from jaxvae.scores import IMAGE_SCORES, MAPS, PIXEL_SCORES
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import GRADIENTS, explain, in_blocks
 from jaxvae.sharding import replicate, shared_out, spread
 from jaxvae.types import Array, Params, PixelScores, SampleScores
-
-# Images at a time. The brain network needs 25 to 28 MB for the intermediate results of 48. Some maps of 64 need more
-# than 32 MiB, which glibc requests from the system again in every call: a sixth of the time.
-BATCH = 48
 
 
 class BatchScores(NamedTuple):
@@ -99,7 +96,7 @@ def score_batches(
     *,
     log_scale: float = 0.0,
     likelihood: Likelihood = gaussian_nll,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     maps: Sequence[str] = MAPS,
     reconstructions: bool = False,
     sigma: float = 3.0,
@@ -114,7 +111,7 @@ def score_batches(
     Args:
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or an iterable of such arrays,
         such as the slices of each volume; batches are filled across arrays.
-      batch_size: images at a time, per device.
+      batch_size: images at a time, per device; None: 48 on a CPU, 256 on an accelerator.
       likelihood, maps, reconstructions, sigma, window, mesh: see `score_batch`.
 
     Yields:
@@ -125,6 +122,8 @@ def score_batches(
     """
     maps = maps if isinstance(maps, str) else tuple(maps)
     _check_names(maps)
+    if batch_size is None:
+        batch_size = platform_here().batch
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if mesh is not None:

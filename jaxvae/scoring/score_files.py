@@ -17,11 +17,11 @@ from jaxvae.runs import run_images
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset
 from jaxvae.scores import IMAGE_SCORES, MAPS
-from jaxvae.scores.batches import BATCH, Scores
+from jaxvae.scores.batches import Scores
 
 
 def score_own_test(
-    run: Run, out: Path | None = None, *, maps: Sequence[str] = MAPS, batch_size: int = BATCH
+    run: Run, out: Path | None = None, *, maps: Sequence[str] = MAPS, batch_size: int | None = None
 ) -> tuple[Path, int]:
     """Score the run's own test images: what `jaxvae score RUN` does.
 

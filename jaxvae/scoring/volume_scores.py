@@ -23,7 +23,7 @@ from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
-from jaxvae.scores.batches import BATCH, score_batches
+from jaxvae.scores.batches import score_batches
 
 AHEAD = 2  # volumes that are read before they are needed, and volumes that wait to be written
 Read = tuple[Scan, PreparedScan | Rejected, float]  # a scan, cut or rejected, and the seconds to read it
@@ -64,7 +64,7 @@ def slicing_of(run: Run) -> Slicing:
 
 
 def score_scans(
-    run: Run, scans: Iterable[Scan], *, maps: Sequence[str], batch_size: int = BATCH, keep_voxels: bool = False
+    run: Run, scans: Iterable[Scan], *, maps: Sequence[str], batch_size: int | None = None, keep_voxels: bool = False
 ) -> Iterator[VolumeScores | Rejected]:
     """The scores of scans, each as soon as it is complete, in order.
 

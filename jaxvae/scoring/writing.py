@@ -14,7 +14,6 @@ from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run, refuse_among_images
 from jaxvae.scores import DEFAULT_MAPS
-from jaxvae.scores.batches import BATCH
 from jaxvae.scoring.healthy_stats import Ranges
 
 
@@ -24,7 +23,7 @@ class MapSettings(NamedTuple):
     maps: Sequence[str] = DEFAULT_MAPS  # overlays and masks show the first
     threshold: float | None = None  # of the masks, for the first map; None writes no masks
     ranges: Ranges | None = None  # of the training images, for warnings; None if unknown
-    batch_size: int = BATCH
+    batch_size: int | None = None
     format: Literal["npy", "tiff"] = "npy"  # of the maps of images
 
 

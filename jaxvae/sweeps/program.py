@@ -13,6 +13,7 @@ from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models.model import Model, param_shapes
+from jaxvae.ops.forms import platform_here
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import compile_fit_many, fit_many
@@ -20,7 +21,7 @@ from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
-from jaxvae.scores.batches import BATCH, score_images
+from jaxvae.scores.batches import score_images
 from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
 from jaxvae.types import Key, Params
@@ -78,7 +79,9 @@ def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shap
     if shapes.validation.shape[0]:
         validation_elbo(it.model, params, _zeros(shapes.validation, VALIDATION_BATCH), Hyperparams())
     if shapes.with_maps:
-        score_images(it.model, params, _zeros(shapes.test, BATCH * (1 if mesh is None else mesh.size)), mesh=mesh)
+        score_images(
+            it.model, params, _zeros(shapes.test, platform_here().batch * (1 if mesh is None else mesh.size)), mesh=mesh
+        )
 
 
 def _zeros(images: jax.ShapeDtypeStruct, most: int) -> np.ndarray:

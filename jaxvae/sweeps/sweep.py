@@ -15,8 +15,10 @@ from jaxvae import sharding
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import ArgumentError, InputError, counted, refuse_unless_positive
+from jaxvae.ops.forms import platform_here
 from jaxvae.population.ahead import compiled_ahead
 from jaxvae.population.axes import grid
+from jaxvae.population.fit_many import side_by_side_on
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, settings
 from jaxvae.runs.config import Config, make_config, model_from_config
@@ -164,12 +166,12 @@ def _memory(programs: list[dict[str, Any]], runs_per_program: int, forms: dict[s
 def _bytes(form: Form, runs: int) -> int:
     """The bytes that a program of so many runs needs at most."""
     config, shapes = form
-    # The devices of a CPU share its memory, and train one run after the other.
-    on_cpu = jax.default_backend() == "cpu"
-    per_device = runs if on_cpu else -(-runs // jax.local_device_count())
-    sizes = {"side_by_side": 1 if on_cpu else per_device, "batch_size": config["train"]["batch_size"]}
-    image_bytes = sum(math.prod(part.shape) * part.dtype.itemsize for part in (shapes.train, shapes.test))
     model = model_from_config(config["model"])
+    # The devices of a CPU share its memory.
+    per_device = runs if jax.default_backend() == "cpu" else -(-runs // jax.local_device_count())
+    together = side_by_side_on(platform_here(), model, per_device)
+    sizes = {"side_by_side": together, "batch_size": config["train"]["batch_size"]}
+    image_bytes = sum(math.prod(part.shape) * part.dtype.itemsize for part in (shapes.train, shapes.test))
     return capacity.population_bytes(model, per_device, **sizes, scored=shapes.test.shape[0], image_bytes=image_bytes)
 
 

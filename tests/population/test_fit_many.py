@@ -10,7 +10,8 @@ import pytest
 
 import jaxvae
 from jaxvae import parity
-from jaxvae.population.fit_many import compile_fit_many, init_many
+from jaxvae.ops.forms import PLATFORMS
+from jaxvae.population.fit_many import compile_fit_many, init_many, side_by_side_on
 from jaxvae.population.score_many import compile_score_many
 
 MODELS = [jaxvae.DenseVAE((8, 8, 1), 6, 16), jaxvae.ConvVAE((8, 8, 1), 6, (3, 5))]
@@ -172,3 +173,21 @@ def test_a_population_compiled_in_a_thread_compiles_nothing_later(compilations):
 def test_a_larger_latent_than_the_models_is_refused():
     with pytest.raises(jaxvae.InputError, match="latent_size=9: the largest must be that of the model, 6"):
         jaxvae.fit_many(MODELS[0], CONFIG, jaxvae.grid(latent_size=[2, 9]), data(), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("platform", "model", "runs", "expected"),
+    [
+        ("cpu", "dense", 64, 1),
+        ("tpu", "dense", 64, 8),  # 13 would fit; 64 is eight times 8
+        ("tpu", "dense", 13, 13),
+        ("tpu", "dense", 17, 13),  # 17 has no divisor near 13
+        ("tpu", "conv", 16, 2),
+        ("cuda", "dense", 126, 126),
+        ("cuda", "conv", 16, 16),
+        ("cuda", "conv", 3, 3),
+    ],
+)
+def test_runs_side_by_side_fit_the_platform(platform, model, runs, expected):
+    network = jaxvae.DenseVAE((28, 28, 1)) if model == "dense" else jaxvae.ConvVAE((64, 64, 1))
+    assert side_by_side_on(PLATFORMS[platform], network, runs) == expected

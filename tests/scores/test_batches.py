@@ -14,8 +14,8 @@ import pytest
 import jaxvae
 from jaxvae.models.model import param_shapes
 from jaxvae.ops import filters
+from jaxvae.ops.forms import PLATFORMS
 from jaxvae.scores import MAPS, PIXEL_SCORES
-from jaxvae.scores.batches import BATCH
 from oracle import assert_close
 
 pytestmark = pytest.mark.optimized
@@ -138,7 +138,7 @@ def test_the_program_has_the_fewest_passes(maps, passes):
 @pytest.mark.parametrize("maps", [MAPS, ("combi", "elbo_grad")])
 def test_the_brain_networks_program_is_minimal_in_work_and_memory(maps):
     model = jaxvae.ConvVAE((64, 64, 1))
-    params, images = param_shapes(model), jax.ShapeDtypeStruct((BATCH, 64, 64, 1), jnp.float32)
+    params, images = param_shapes(model), jax.ShapeDtypeStruct((PLATFORMS["cpu"].batch, 64, 64, 1), jnp.float32)
 
     def scores(params, images, log_scale):
         return jaxvae.score_batch(model, params, images, log_scale=log_scale, maps=maps)
