@@ -5,7 +5,7 @@ A patch has the order of the kernel, so the kernel is used as it is stored.
 
 import jax.numpy as jnp
 
-from jaxvae.ops.pixels import interleaved, pixel_pair
+from jaxvae.ops.pixels import interleaved, pixel_pair, widened
 from jaxvae.types import Array
 
 
@@ -24,18 +24,20 @@ def input_pullback(features: Array, kernel: Array) -> Array:
     """
     (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
     sent = features.reshape(batch * height * width, coarse) @ kernel.reshape(16 * fine, coarse).T
-    sent = sent.reshape(batch, height, width, 4, 4, fine)
+    sent = widened(sent.reshape(batch, height, width, 4, 4, fine))
     rows = pixel_pair([sent[:, :, :, a] for a in range(4)], 1)
-    return interleaved([pixel_pair([row[:, :, :, b] for b in range(4)], 2) for row in rows])
+    pixels = interleaved([pixel_pair([row[:, :, :, b] for b in range(4)], 2) for row in rows])
+    return pixels.astype(features.dtype)
 
 
 def input_pullback_in_planes(features: Array, kernel: Array) -> Array:
     """`input_pullback` with the taps first, so that whole planes are added. This suits one channel on a GPU."""
     (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
     sent = kernel.reshape(16 * fine, coarse) @ features.reshape(batch * height * width, coarse).T
-    sent = sent.reshape(4, 4, fine, batch, height, width)
+    sent = widened(sent.reshape(4, 4, fine, batch, height, width))
     rows = pixel_pair(list(sent), 3)
-    return interleaved([[jnp.moveaxis(pixel, 0, 3) for pixel in pixel_pair(list(row), 3)] for row in rows])
+    pixels = interleaved([[jnp.moveaxis(pixel, 0, 3) for pixel in pixel_pair(list(row), 3)] for row in rows])
+    return pixels.astype(features.dtype)
 
 
 def weight_pullback(images: Array, features: Array) -> Array:

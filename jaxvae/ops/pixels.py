@@ -1,4 +1,4 @@
-"""Pixels of an image from the contributions of its features."""
+"""Pixels of an image from the contributions of its features, and sums of 16-bit arrays in 32 bits."""
 
 from collections.abc import Sequence
 
@@ -20,6 +20,11 @@ def pixel_pair(taps: Sequence[Array], axis: int) -> tuple[Array, Array]:
     # These are shifts, not one sum over the padded image, which would keep four arrays of its size. Above 32 MiB of
     # intermediate results, glibc requests the memory from the system again in each call of a program.
     return taps[1] + _shifted(taps[3], 1, axis), taps[2] + _shifted(taps[0], -1, axis)
+
+
+def widened(array: Array) -> Array:
+    """The array in at least 32 bits, so that sums of its elements are not rounded to fewer."""
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _shifted(array: Array, by: int, axis: int) -> Array:
