@@ -54,7 +54,7 @@ COLUMNS = {
 class Part:
     """One process. A benchmark writes its own rows; of another program, the time is the row.
 
-    `copy`: in a new copy of the experiments, which write beside themselves, and with nothing compiled before.
+    `cold`: its folder OUT/NAME is removed first, and with it everything that was compiled before.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Part:
     seconds: int
     writes_rows: bool = False
     env: dict[str, str] = field(default_factory=dict)
-    copy: bool = False
+    cold: bool = False
 
 
 def bench(name: str, out: Path, script: str, seconds: int, *, buffers: bool = False, **settings: Any) -> Part:
@@ -98,7 +98,7 @@ def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[P
         bench("train", out, "bench_train", 150, **train),
         bench("sweep_conv", out, "bench_sweep", 100, networks=("conv",), runs=conv, ways=all_ways, **sweep),
         bench("sweep_dense", out, "bench_sweep", 120, networks=("dense",), runs=dense, ways=chosen, **sweep),
-        *([figure(data, quick)] if data else []),
+        *([figure(out, data, quick)] if data else []),
         tests(on_gpu, quick),
         *(flags if on_gpu else []),
         *others,
@@ -107,10 +107,10 @@ def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[P
     return [replace(part, seconds=600) for part in parts] if quick else parts
 
 
-def figure(data: Path, quick: bool) -> Part:
-    size = "--epochs 1 --panels log_scale --arithmetics released --seeds 0" if quick else "--runs-per-program 48"
-    command = [sys.executable, "-m", "experiments.fashion_mnist", "--data", str(data.resolve()), *size.split()]
-    return Part("figure", command, 240, copy=True)
+def figure(out: Path, data: Path, quick: bool) -> Part:
+    """The FashionMNIST figure from a cold start."""
+    command = [sys.executable, "-m", "experiments.fashion_mnist", "--data", str(data.resolve())]
+    return Part("figure", [*command, "--out", str(out / "figure"), *["--quick"] * quick], 240, cold=True)
 
 
 def tests(on_gpu: bool, quick: bool) -> Part:
@@ -128,16 +128,14 @@ def tests(on_gpu: bool, quick: bool) -> Part:
 
 def run(part: Part, out: Path, env: dict[str, str], limit: float) -> str | None:
     """Run one part. Returns why it failed, in one line, or None."""
-    log, folder, cache = out / "logs" / f"{part.name}.log", ROOT, out / "cache"
-    if part.copy:
-        folder, cache = out / part.name, out / part.name / "cache"
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(ROOT / "experiments", folder / "experiments", ignore=shutil.ignore_patterns("results", "__*__"))
-        (folder / "experiments" / "results").mkdir()
+    log, cache = out / "logs" / f"{part.name}.log", out / "cache"
+    if part.cold:
+        shutil.rmtree(out / part.name, ignore_errors=True)
+        cache = out / part.name / "cache"
     env = {**env, "JAX_COMPILATION_CACHE_DIR": str(cache), **part.env}
     start = time.perf_counter()
     with log.open("w") as file:
-        child = subprocess.Popen(part.command, cwd=folder, env=env, stdout=file, stderr=file, start_new_session=True)
+        child = subprocess.Popen(part.command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
         try:
             code = child.wait(limit)
         except subprocess.TimeoutExpired:

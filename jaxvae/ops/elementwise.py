@@ -4,20 +4,17 @@ XLA fuses it with the operations before and after. It computes in float32 where 
 """
 
 from functools import reduce
-from itertools import product
 
 import jax.numpy as jnp
+from jax import lax
 
-from jaxvae.ops.pixels import widened
+from jaxvae.ops.pixels import taps_of, unstacked, widened
 from jaxvae.types import Array
 
 
 def forward(images: Array, kernel: Array) -> Array:
     """F: [B, H, W, fine], [4, 4, fine, coarse] -> [B, H/2, W/2, coarse]; H, W even."""
-    _, height, width, fine = images.shape
-    padded, taps = widened(jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))), widened(kernel)
-    terms = (
-        padded[:, a : a + height : 2, b : b + width : 2, c, None] * taps[a, b, c, None, None, None]
-        for a, b, c in product(range(4), range(4), range(fine))
-    )
-    return reduce(jnp.add, terms).astype(images.dtype)
+    fine, coarse = kernel.shape[2:]
+    pixels = [channel for tap in taps_of(widened(images)) for channel in lax.split(tap, [1] * fine, axis=3)]
+    weights = unstacked(widened(kernel).reshape(16 * fine, 1, 1, 1, coarse), 0)
+    return reduce(jnp.add, map(jnp.multiply, pixels, weights)).astype(images.dtype)

@@ -1,7 +1,6 @@
 """Scaling, flattening and smoothing of images and maps [B, H, W, C]."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -55,4 +54,4 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     reach = window // 2
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     weights /= weights.sum()
-    return by_platform(lambda platform: partial(platform.smooth, weights=weights), maps)
+    return by_platform(lambda platform: platform.smooth, maps, weights=weights)

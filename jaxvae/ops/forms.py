@@ -13,6 +13,7 @@ The convolutions' forms are F, I and W of `jaxvae.ops.convolutions`:
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -157,13 +158,23 @@ PLATFORMS = {
 }
 
 
+def name_here() -> str:
+    """The name of the platform of JAX's default device, as in `PLATFORMS`."""
+    name = jax.default_backend()
+    return {"gpu": "cuda"}.get(name, name)
+
+
 def platform_here() -> Platform:
     """The platform of JAX's default device."""
-    name = jax.default_backend()
-    return PLATFORMS.get({"gpu": "cuda"}.get(name, name), PLATFORMS["tpu"])
+    return PLATFORMS.get(name_here(), PLATFORMS["tpu"])
 
 
-def by_platform(form: Callable[[Platform], Callable[..., Result]], *arrays: Any) -> Result:
-    """The result of `form(platform)(*arrays)`, for the platform that the program is compiled for."""
+def by_platform(form: Callable[[Platform], Callable[..., Result]], *arrays: Any, **settings: Any) -> Result:
+    """The result of `form(platform)(*arrays, **settings)`, for the platform that the program is compiled for."""
     forms = {name: form(platform) for name, platform in PLATFORMS.items()}
-    return lax.platform_dependent(*arrays, **forms, default=forms["tpu"])
+    # JAX traces each form that it is given. Other platforms have the form that most of these have.
+    default = max(reversed(forms.values()), key=list(forms.values()).count)
+    others = {name: partial(other, **settings) for name, other in forms.items() if other is not default}
+    if not others:
+        return default(*arrays, **settings)
+    return lax.platform_dependent(*arrays, **others, default=partial(default, **settings))

@@ -5,7 +5,7 @@ A patch has the order of the kernel, so the kernel is used as it is stored.
 
 import jax.numpy as jnp
 
-from jaxvae.ops.pixels import interleaved, pixel_pair, widened
+from jaxvae.ops.pixels import interleaved, pixel_pair, taps_of, unstacked, widened
 from jaxvae.types import Array
 
 
@@ -25,8 +25,8 @@ def input_pullback(features: Array, kernel: Array) -> Array:
     (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
     sent = features.reshape(batch * height * width, coarse) @ kernel.reshape(16 * fine, coarse).T
     sent = widened(sent.reshape(batch, height, width, 4, 4, fine))
-    rows = pixel_pair([sent[:, :, :, a] for a in range(4)], 1)
-    pixels = interleaved([pixel_pair([row[:, :, :, b] for b in range(4)], 2) for row in rows])
+    rows = pixel_pair(unstacked(sent, 3), 1)
+    pixels = interleaved([pixel_pair(unstacked(row, 3), 2) for row in rows])
     return pixels.astype(features.dtype)
 
 
@@ -35,8 +35,8 @@ def input_pullback_in_planes(features: Array, kernel: Array) -> Array:
     (batch, height, width, coarse), fine = features.shape, kernel.shape[2]
     sent = kernel.reshape(16 * fine, coarse) @ features.reshape(batch * height * width, coarse).T
     sent = widened(sent.reshape(4, 4, fine, batch, height, width))
-    rows = pixel_pair(list(sent), 3)
-    pixels = interleaved([[jnp.moveaxis(pixel, 0, 3) for pixel in pixel_pair(list(row), 3)] for row in rows])
+    rows = pixel_pair(unstacked(sent, 0), 3)
+    pixels = interleaved([[jnp.moveaxis(pixel, 0, 3) for pixel in pixel_pair(unstacked(row, 0), 3)] for row in rows])
     return pixels.astype(features.dtype)
 
 
@@ -50,6 +50,4 @@ def weight_pullback(images: Array, features: Array) -> Array:
 def patches(images: Array) -> Array:
     """[B H/2 W/2, 16 c]: the pixels under the kernel at each position of F."""
     batch, height, width, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    pixels = [padded[:, a : a + height : 2, b : b + width : 2] for a in range(4) for b in range(4)]
-    return jnp.stack(pixels, axis=3).reshape(batch * height * width // 4, 16 * channels)
+    return jnp.stack(taps_of(images), axis=3).reshape(batch * height * width // 4, 16 * channels)

@@ -17,7 +17,8 @@ def by_shifts(maps: Array, weights: np.ndarray) -> Array:
     """
     reach = len(weights) // 2
     for axis in (2, 1):
-        padded = jnp.pad(maps, [(reach, reach) if axis == other else (0, 0) for other in range(maps.ndim)])
+        edges = [(reach, reach, 0) if axis == other else (0, 0, 0) for other in range(maps.ndim)]
+        padded = lax.pad(maps, jnp.zeros((), maps.dtype), edges)
         shifted = (lax.slice_in_dim(padded, i, i + maps.shape[axis], axis=axis) for i in range(len(weights)))
         maps = reduce(jnp.add, (float(weight) * part for weight, part in zip(weights, shifted, strict=True)))
     return maps

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.models.model import Model, decode, encode, param_shapes
-from jaxvae.ops.forms import PLATFORMS, platform_here
+from jaxvae.ops.forms import name_here
 from jaxvae.population.score_many import AT_ONCE
 
 # Measured on the compiled programs of 1 to 8 runs (XLA's own count, jax 0.10.2, CPU), in copies of the parameters. The
@@ -59,9 +59,10 @@ def _product_bytes(program: Any) -> int:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             total += sum(4 * math.prod(result.aval.shape) for result in equation.outvars)
         inside = equation.params
-        if equation.primitive.name == "cond" and len(inside["branches"]) > len(PLATFORMS):
-            # One of the forms of `by_platform`, in the order of the table.
-            inside = inside["branches"][list(PLATFORMS.values()).index(platform_here())]
+        for branch, platforms in zip(inside.get("branches", ()), inside.get("branches_platforms") or (), strict=False):
+            if platforms is None or name_here() in platforms:
+                inside = branch
+                break
         for inner in jax.tree.leaves(inside, is_leaf=lambda value: hasattr(value, "jaxpr")):
             total += _product_bytes(inner.jaxpr) if hasattr(inner, "jaxpr") else 0
     return total
