@@ -29,11 +29,11 @@ class Limit(NamedTuple):
 # TPU v5e, by the flags of compile_for.py, one limit per program. They are a little above what the programs reach with
 # jax 0.10.2. Tighten a limit when a change of the library allows it.
 LIMITS = {
-    "score --batch 128": [Limit(hbm_mb=31, peak_mb=99)],
-    "fit": [Limit(hbm_mb=2.8, peak_mb=192)],
-    "many --runs 2": [Limit(hbm_mb=200, peak_mb=298)],
+    "score --batch 128": [Limit(hbm_mb=22, peak_mb=61)],
+    "fit": [Limit(hbm_mb=2.8, peak_mb=166)],
+    "many --runs 2": [Limit(hbm_mb=111, peak_mb=300)],
     "score fit many --network dense --runs 8 --chips 4": [
-        Limit(hbm_mb=9, peak_mb=18),
+        Limit(hbm_mb=7.3, peak_mb=18),
         Limit(hbm_mb=2.1, peak_mb=68, collectives=1),
         Limit(hbm_mb=0.25, peak_mb=95),
     ],

@@ -139,8 +139,7 @@ def _pulled(pullback: Callable[[Any], tuple[Array]], cotangents: list[Any]) -> l
         return list(pulled)
 
     def apart(*cotangents: Any) -> list[Array]:
-        once = jax.jit(pullback)  # JAX traces it once for all cotangents.
-        return [once(cotangent)[0] for cotangent in cotangents]
+        return [pullback(cotangent)[0] for cotangent in cotangents]
 
     return by_platform(lambda platform: stacked if platform.stack_pullbacks else apart, *cotangents)
 
