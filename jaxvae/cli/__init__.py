@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not is_out_of_memory(error):
             raise
         reason = next(iter(str(error).splitlines()), "all of it is in use")
-        return _failed(f"out of memory ({reason}); train on fewer or smaller images at a time")
+        return _failed(f"out of memory ({reason}); give a smaller --batch-size, or use smaller images")
     except KeyboardInterrupt:
         print("jaxvae: interrupted", file=sys.stderr)
         return 130

@@ -64,8 +64,8 @@ class Score:
     """volumes only: where the brain masks are; {0}, {1}: the stars of --images, else a scan's folder/ and bare name"""
     shard: Annotated[str | None, flags.optional("I/N", "all")] = None
     """volumes only: every N-th volume from the I-th, counted from 0; several hosts may share the folder"""
-    batch_size: int | None = None
-    """images at a time on each device; changes the speed only; by default 48 on a CPU, 256 on an accelerator"""
+    batch_size: Annotated[int | None, flags.optional("INT", "48 on a CPU, 256 on an accelerator")] = None
+    """images at a time on each device; changes the speed only"""
 
     def execute(self) -> None:
         self._check()

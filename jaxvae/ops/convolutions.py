@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxvae.ops import plain
 from jaxvae.ops.forms import Sizes, by_platform
@@ -30,7 +29,7 @@ from jaxvae.types import Array
 
 def _by_platform(name: str, fine: tuple[int, ...], coarse: tuple[int, ...], *arrays: Array) -> Array:
     """One of the maps in the form of the platform that the program is compiled for."""
-    sizes = Sizes(coarse[0], fine[-1], coarse[-1], math.prod(coarse), jnp.finfo(arrays[0].dtype).bits)
+    sizes = Sizes(coarse[0], fine[-1], coarse[-1], math.prod(coarse), 8 * arrays[0].dtype.itemsize)
     return by_platform(lambda platform: getattr(platform.convolutions(sizes), name), *arrays)
 
 
@@ -81,7 +80,8 @@ def convolve_transposed(
     return _by_platform("input_pullback", shape, features.shape, features, kernel)
 
 
-def _weight_pullback(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _kernel_gradient(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
     """W: [h, w, fine, coarse], which is `shape`."""
     if not _halves(images.shape, shape, stride, padding):
         return plain.weight_pullback(images, features, shape[:2], stride, padding)
@@ -98,10 +98,8 @@ def _convolution_pullback(
     stride: int, padding: int, saved: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
     images, kernel = saved
-    (_, height, width, _), (rows, columns, _, _) = images.shape, kernel.shape
-    left_out = ((height + 2 * padding - rows) % stride, (width + 2 * padding - columns) % stride)
-    to_images: Any = convolve_transposed(cotangent, kernel, stride, padding, left_out)
-    return to_images, _weight_pullback(images, cotangent, kernel.shape, stride, padding)
+    to_kernel: Any = _kernel_gradient(images, cotangent, kernel.shape, stride, padding)
+    return _pulled_to(images, cotangent, kernel, stride, padding), to_kernel
 
 
 def _transposed_convolution_pullback(
@@ -109,10 +107,28 @@ def _transposed_convolution_pullback(
 ) -> tuple[Array, Array]:
     features, kernel = saved
     to_features: Any = convolve(cotangent, kernel, stride, padding)
-    return to_features, _weight_pullback(cotangent, features, kernel.shape, stride, padding)
+    to_kernel: Any = _kernel_gradient(cotangent, features, kernel.shape, stride, padding)
+    return to_features, to_kernel
+
+
+def _kernel_gradient_pullback(
+    shape: tuple[int, ...], stride: int, padding: int, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    images, features = saved
+    to_features: Any = convolve(images, cotangent, stride, padding)
+    return _pulled_to(images, features, cotangent, stride, padding), to_features
+
+
+def _pulled_to(images: Array, features: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """I, with the shape of the images."""
+    sizes = zip(images.shape[1:3], kernel.shape, strict=False)
+    left_out = tuple((size + 2 * padding - extent) % stride for size, extent in sizes)
+    pulled: Any = convolve_transposed(features, kernel, stride, padding, left_out)
+    return pulled
 
 
 convolve.defvjp(lambda *arguments: (convolve(*arguments), arguments[:2]), _convolution_pullback)
 convolve_transposed.defvjp(
     lambda *arguments: (convolve_transposed(*arguments), arguments[:2]), _transposed_convolution_pullback
 )
+_kernel_gradient.defvjp(lambda *arguments: (_kernel_gradient(*arguments), arguments[:2]), _kernel_gradient_pullback)

@@ -54,4 +54,5 @@ def gaussian_smooth(maps: Array, *, sigma: float, window: int) -> Array:
     reach = window // 2
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
     weights /= weights.sum()
+    maps = maps.astype(jnp.result_type(maps, 1.0))
     return by_platform(lambda platform: platform.smooth, maps, weights=weights)

@@ -1,8 +1,6 @@
 """The table of forms: how each platform computes the same operation fastest.
 
-`PLATFORMS` is the table. The forms of one operation give the same result to rounding. Figures beside an entry are
-measured on the named device, or are estimates of `scripts/compile_for.py` where it says so. The rest of the
-measurements is in experiments/results/performance-log.md and scripts/README.md.
+`PLATFORMS` is the table. The forms of one operation give the same result to rounding.
 
 The convolutions' forms are F, I and W of `jaxvae.ops.convolutions`:
 
@@ -35,7 +33,7 @@ class Sizes(NamedTuple):
     batch: int
     fine: int
     coarse: int
-    features: int  # elements of [B, H/2, W/2, coarse]
+    elements: int  # of [B, H/2, W/2, coarse]
     bits: int  # of each element
 
 
@@ -53,7 +51,7 @@ def _on_cpu(sizes: Sizes) -> Convolutions:
     if sizes.fine <= 4:
         return Convolutions(patches.forward, pulled, patches.weight_pullback)
     # Winograd's form rounds sums before it multiplies them. In 16 bits, scores would depend on the batch size.
-    if sizes.features < 2**16 or sizes.bits < 32:
+    if sizes.elements < 2**16 or sizes.bits < 32:
         return Convolutions(plain.forward, pulled, plain.weight_pullback_transposed)
     # The additions after Winograd's products grow with the image. With few fine channels they cost more than they save.
     pulled = winograd.input_pullback if sizes.fine > 16 else pulled
@@ -62,28 +60,24 @@ def _on_cpu(sizes: Sizes) -> Convolutions:
 
 def _on_cuda(sizes: Sizes) -> Convolutions:
     products = Convolutions(patches.forward, patches.input_pullback, patches.weight_pullback)
-    # By default XLA launches all products of a program at once, but each convolution on its own. Products of a batch of
-    # 1 take 0.167 ms on an H200, the forms below 0.234 with the flag that launches them at once, and 0.404 without.
-    # For 64 images that is 0.354, 0.304 and 0.408 ms; for 1024 images 3.46 and 1.59.
-    if sizes.batch < 32 or (sizes.batch <= 64 and sizes.fine > 4):
-        return products
     if sizes.fine <= 4:
-        own = elementwise.forward, patches.input_pullback_in_planes, patches.weight_pullback
+        # A sum of products in float32 for each batch size, because TF32 rounds a matrix product differently.
+        pulled = patches.input_pullback if sizes.batch < 32 else patches.input_pullback_in_planes
+        own = elementwise.forward, pulled, patches.weight_pullback
+    elif sizes.batch <= 64 and sizes.bits >= 32:
+        # XLA launches the products of a program at once by default, but each convolution on its own.
+        return products
     else:
         own = plain.forward, plain.input_pullback_by_phases, plain.weight_pullback_transposed
     return Convolutions(*map(_for_one_kernel, own, products))
 
 
 def _on_tpu(_: Sizes) -> Convolutions:
-    # Estimates for a v5e: 0.89 ms for the scores of 64 images, 1.41 with the CPU's forms and 2.71 with products.
     return Convolutions(plain.forward, plain.input_pullback, plain.weight_pullback)
 
 
 def _for_one_kernel(form: Form, product: Form) -> Form:
-    """`form`, but `product` for kernels that vmap batches. XLA would make a grouped convolution of `form`.
-
-    16 brain networks side by side take 0.267 ms per run and step on an H200, and 0.401 with grouped convolutions.
-    """
+    """`form`, but `product` for kernels that vmap batches. XLA would make a slow grouped convolution of `form`."""
 
     @custom_vmap
     def apply(first: Array, second: Array) -> Array:
@@ -112,21 +106,17 @@ class Platform(NamedTuple):
     stack_pullbacks: bool  # pull several cotangents back as one batch
     block: int | None  # images whose features fit the caches; None: all at once
     batch: int  # images that are scored at a time by default
-    side_by_side: int  # bytes of the states that are trained side by side by default; at least one run is
+    state_bytes: int  # of the runs that are trained side by side by default
 
 
-# Estimates for a v5e and 1024 images: two pullbacks take 4.95 ms, stacked ones 11.6, because XLA broadcasts the saved
-# signs over both. Smoothing by products takes 3.68 instead of 4.95. On an H200, stacking costs nothing.
-# On a CPU, 256 images at once took a fifth longer than four blocks of 64.
-# The norm of one array takes 12 kernels less per step of the FashionMNIST network on CUDA, and is slower on a TPU.
+# The measurements are in scripts/README.md and experiments/results/performance-log.md:
 #
-# On a CPU, the features of 48 brain slices need 25 to 28 MB. Some maps of 64 need more than 32 MiB, which glibc
-# requests from the system again in every call: a sixth of the time. On a TPU a batch of 64 fills half of each register,
-# and one of 128 takes as long.
-#
-# A CPU's caches hold one run. The vector memory of a v5e, 128 MiB, holds the states of 8 FashionMNIST networks or 2
-# brain networks. Estimates for 64 FashionMNIST networks: 2.12 ms per step by eights, 3.15 all at once, 4.36 in turn. 64
-# FashionMNIST networks keep an H200 busy: 0.0125 ms per run and step, and 0.0117 for 256.
+# - On a TPU, XLA broadcasts the saved signs over stacked pullbacks; on a GPU stacking costs nothing. Smoothing by
+#   products is faster on a TPU. The norm of one array is one kernel instead of twelve on a GPU, and slower on a TPU.
+# - A CPU's caches hold the features of 64 brain slices, and one run. Maps of more than 48 slices need blocks above
+#   32 MiB, which glibc requests from the system again in every call: a sixth of the time.
+# - A batch of 64 fills half of a TPU's registers, and one of 128 takes as long. Its vector memory is 128 MiB.
+# - 1 GiB of states, such as 137 FashionMNIST networks, keeps an H200 busy.
 PLATFORMS = {
     "cpu": Platform(
         convolutions=_on_cpu,
@@ -135,7 +125,7 @@ PLATFORMS = {
         stack_pullbacks=True,
         block=64,
         batch=48,
-        side_by_side=0,
+        state_bytes=0,
     ),
     "cuda": Platform(
         convolutions=_on_cuda,
@@ -144,7 +134,7 @@ PLATFORMS = {
         stack_pullbacks=True,
         block=None,
         batch=256,
-        side_by_side=2**30,
+        state_bytes=2**30,
     ),
     "tpu": Platform(
         convolutions=_on_tpu,
@@ -153,7 +143,7 @@ PLATFORMS = {
         stack_pullbacks=False,
         block=None,
         batch=256,
-        side_by_side=100 * 2**20,
+        state_bytes=100 * 2**20,
     ),
 }
 

@@ -25,7 +25,7 @@ def by_shifts(maps: Array, weights: np.ndarray) -> Array:
 
 
 def by_products(maps: Array, weights: np.ndarray) -> Array:
-    """Products with two band matrices, in full precision."""
+    """Products with two band matrices, in full precision. A NaN spreads over its whole image."""
     rows, columns = (jnp.asarray(_band(size, weights), maps.dtype) for size in maps.shape[1:3])
     maps = jnp.einsum("bhwc,wj->bhjc", maps, columns, precision=lax.Precision.HIGHEST)
     return jnp.einsum("bhjc,hi->bijc", maps, rows, precision=lax.Precision.HIGHEST)

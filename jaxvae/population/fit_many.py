@@ -114,7 +114,7 @@ def fit_many(
       mesh: from `sharding.run_mesh`; the runs are spread over its devices.
       objective, augment: see `step`.
       side_by_side: runs that each device trains at once. The default is one on a CPU, whose caches hold one run. On a
-        TPU it is what the vector memory holds, and on a GPU what keeps it busy (`ops.forms.PLATFORMS`).
+        TPU it is what the vector memory holds or an equal part of it, and on a GPU what keeps it busy.
 
     Returns:
       States with a leading axis R, and metrics [R, S].
@@ -197,8 +197,8 @@ def side_by_side_on(platform: Platform, model: Model, runs: int) -> int:
     """How many of the runs of a device it trains at once by default: one or more, as many as `platform` says."""
     copies = 3  # the parameters and Adam's two moments
     state = copies * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
-    most = min(runs, max(1, platform.side_by_side // state))
-    # Equal parts need one program; a smaller last part needs a second one in it.
+    most = min(runs, max(1, platform.state_bytes // state))
+    # XLA compiles a smaller last part as a second loop.
     equal = next(size for size in range(most, 0, -1) if runs % size == 0)
     return equal if 2 * equal > most else most
 

@@ -41,6 +41,14 @@ def test_uint8_is_divided_by_255_and_floats_stay():
     assert filters.unit_range(values) is values
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, bool])
+def test_whole_numbers_are_smoothed_in_float32(dtype):
+    maps = np.arange(2 * 9 * 9).reshape(2, 9, 9, 1).astype(dtype)
+    smoothed = filters.gaussian_smooth(maps, sigma=1.0, window=3)
+    assert smoothed.dtype == jnp.float32
+    np.testing.assert_allclose(smoothed, filters.gaussian_smooth(maps.astype(np.float32), sigma=1.0, window=3))
+
+
 def test_a_single_map_is_refused():
     with pytest.raises(ValueError, match=r"maps: \[9, 9, 1\]; must be \[B, H, W, C\], for one map maps\[None\]"):
         filters.gaussian_smooth(jnp.ones((9, 9, 1)), sigma=3.0, window=7)

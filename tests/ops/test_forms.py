@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import oracle
-from convolution_cases import draw
+from convolution_cases import assert_second_derivatives, convolve, convolve_transposed, draw
 from jaxvae.ops import smoothing
 from jaxvae.ops.forms import PLATFORMS, Sizes, by_platform
 from oracle import assert_close
@@ -16,25 +16,27 @@ from oracle import assert_close
 pytestmark = pytest.mark.optimized
 
 CHANNELS = [(1, 16), (3, 5), (20, 7), (34, 9), (8, 64)]  # fine and coarse
-BATCHES = [1, 64, 512]  # of the sizes that decide; the arrays are smaller
+BATCHES = [1, 64, 1024]  # of the sizes that decide; the arrays are smaller
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize(("fine", "coarse"), CHANNELS)
-def test_the_three_maps_match_float64(platform, fine, coarse):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)])
+def test_the_three_maps_match_float64(platform, fine, coarse, dtype, tolerance):
     images, kernel, features = draw(2, 6, 8, fine), draw(4, 4, fine, coarse, seed=1), draw(2, 3, 4, coarse, seed=2)
+    images, kernel, features = (array.astype(dtype) for array in (images, kernel, features))
+    itemsize = jnp.dtype(dtype).itemsize
     x, k, y = (np.asarray(array, np.float64) for array in (images, kernel, features))
     forward = np.stack([oracle.convolve(image, k) for image in x])
     pulled = np.stack([oracle.convolve_transposed(maps, k) for maps in y])
     # F is linear in the kernel, so W is F of each kernel element times the features.
     elements = np.eye(16 * fine).reshape(-1, 4, 4, fine, 1)
     met = [sum(np.einsum("hwi,hwo->o", oracle.convolve(a, e), b) for a, b in zip(x, y, strict=True)) for e in elements]
-    choose = PLATFORMS[platform].convolutions
     for batch in BATCHES:
-        forms = choose(Sizes(batch, fine, coarse, features=batch * 12 * coarse, bits=32))
-        assert_close(jax.jit(forms.forward)(images, kernel), forward, 2e-6)
-        assert_close(jax.jit(forms.input_pullback)(features, kernel), pulled, 2e-6)
-        assert_close(jax.jit(forms.weight_pullback)(images, features), np.reshape(met, kernel.shape), 2e-6)
+        forms = PLATFORMS[platform].convolutions(Sizes(batch, fine, coarse, batch * 12 * coarse, 8 * itemsize))
+        assert_close(jax.jit(forms.forward)(images, kernel), forward, tolerance)
+        assert_close(jax.jit(forms.input_pullback)(features, kernel), pulled, tolerance)
+        assert_close(jax.jit(forms.weight_pullback)(images, features), np.reshape(met, kernel.shape), tolerance)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -58,6 +60,25 @@ def test_a_shared_kernel_keeps_the_convolution_on_cuda():
     together = jax.jit(jax.vmap(forward, in_axes=(0, None)))
     assert "feature_group_count = 1 " in together.lower(images, kernel).as_text()
     assert_close(together(images, kernel), np.stack([forward(each, kernel) for each in images]))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_forms_choice_does_not_change_a_layer_on_cuda(dtype):
+    images, kernel, features = draw(2, 8, 8, 1), draw(4, 4, 1, 5, seed=1), draw(2, 4, 4, 5, seed=2)
+    images, kernel, features = (array.astype(dtype) for array in (images, kernel, features))
+    bits = 8 * jnp.dtype(dtype).itemsize
+    small, large = (PLATFORMS["cuda"].convolutions(Sizes(batch, 1, 5, batch * 80, bits)) for batch in (8, 66))
+    assert small.forward(images, kernel).tolist() == large.forward(images, kernel).tolist()
+    pulled = (jnp.float32(form.input_pullback(features, kernel)) for form in (small, large))
+    np.testing.assert_allclose(*pulled, atol=0.02 if bits == 16 else 1e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 66])
+@pytest.mark.parametrize("fine", [1, 20])
+def test_second_derivatives_do_not_depend_on_the_form(batch, fine):
+    images, kernel = draw(batch, 4, 4, fine), draw(4, 4, fine, 3, seed=1)
+    assert_second_derivatives(convolve, images, kernel)
+    assert_second_derivatives(convolve_transposed, draw(batch, 2, 2, 3), kernel)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 9, 1), (1, 12, 3, 2)])
