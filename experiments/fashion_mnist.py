@@ -303,11 +303,9 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main(config: Config) -> None:
+    record.make_folder(config.out, quick=config.quick)
     if config.quick:
-        if config.out == record.RESULTS:
-            raise InputError("--quick: would replace the results; give another folder with --out")
         config = dataclasses.replace(config, panels=("latent_size",), seeds=(0,), epochs=1, runs_per_program=6)
-    config.out.mkdir(parents=True, exist_ok=True)
     kept = config.out / "fashion_mnist_runs.jsonl"
     done = files.read_lines(kept) if kept.exists() else []
     todo = missing(config, done) if config.train else []

@@ -1,4 +1,4 @@
-"""Write the rows of an experiment to results/, with the command, the time and the machine."""
+"""Write the rows of an experiment to a folder, with the command, the time and the machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from jaxvae import files
+from jaxvae.errors import InputError
 from jaxvae.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def make_folder(out: Path, *, quick: bool) -> None:
+    """Make the folder of the results if it is missing.
+
+    Raises:
+      InputError: a quick trial would replace the results here, or the folder cannot be made.
+    """
+    if quick and out.resolve() == RESULTS.resolve():
+        raise InputError("--quick: would replace the results; give another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot_be_written(out, error) from error
 
 
 def write(

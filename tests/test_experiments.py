@@ -20,6 +20,8 @@ from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from scan_folders import head, write_volume
 
+EXPERIMENTS = [fashion_mnist]  # with a quick trial
+
 QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.py"
 
 
@@ -130,9 +132,51 @@ def test_the_figure_trains_what_it_compiled_ahead(tmp_path, monkeypatch, compila
     assert (tmp_path / "out" / "fashion_mnist.png").exists()
 
 
-def test_a_quick_figure_does_not_replace_the_results():
+def pretend_to_train(monkeypatch, experiment) -> None:
+    """Let FashionMNIST look like one image, and give each run random results."""
+    random = np.random.default_rng(0)
+    part = np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.uint8)
+
+    def results() -> dict[str, float]:
+        return dict(zip(experiment.SCORES, random.random(3).tolist(), strict=True))
+
+    def train(*arguments) -> list[dict]:
+        runs = arguments[1] if experiment is fashion_mnist else robustness.runs_of(*arguments[:2])
+        return [{"run": run, "auroc": results(), "validation": results(), "loss": 0.0, "seconds": 1.0} for run in runs]
+
+    monkeypatch.setattr(experiment.fashion_mnist, "read", lambda _: {"train": part, "test": part})
+    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(fashion_mnist, "compile_program", lambda *_: None)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("folder", ["results", "out/../results", "linked"])
+def test_a_quick_trial_does_not_replace_the_results(experiment, folder, tmp_path, monkeypatch):
+    pretend_to_train(monkeypatch, experiment)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "linked").symlink_to("results")
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
     with pytest.raises(InputError, match="--quick: would replace the results"):
-        fashion_mnist.main(fashion_mnist.Config(quick=True))
+        experiment.main(experiment.Config(quick=True, out=Path(folder)))
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_trial_writes_to_a_new_folder_from_anywhere(experiment, tmp_path, monkeypatch):
+    pretend_to_train(monkeypatch, experiment)
+    monkeypatch.chdir(tmp_path)
+    experiment.main(experiment.Config(quick=True, out=Path("new/folder")))
+    name = experiment.__name__.rpartition(".")[2]
+    endings = (".context.json", ".json", ".md", ".png", "_runs.jsonl")
+    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {name + ending for ending in endings}
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file"):
+        experiment.main(experiment.Config(quick=True, out=Path("file")))
+
+
+def test_the_default_folder_is_that_of_the_results():
+    assert {experiment.Config().out for experiment in EXPERIMENTS} == {record.RESULTS}
 
 
 def test_a_panel_is_summarized_beside_the_paper():
