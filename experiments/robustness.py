@@ -1,7 +1,7 @@
 """Anomaly detection on FashionMNIST over thousands of settings, and what can choose a setting without labels.
 
     python -m experiments.robustness             # 2,700 runs, sized for 6 minutes of one NVIDIA H200
-    python -m experiments.robustness --quick     # 160 short runs, 8 minutes of processor time
+    python -m experiments.robustness --quick --out quick     # 160 short runs, 8 minutes of processor time
 
 Each class is held out of training and detected among the test images, for 135 settings (log_scale, beta, learning rate,
 latent size) and two seeds. All runs of a class train as one program of 270 runs. The ten programs have one shape, so
@@ -50,7 +50,6 @@ DEFAULT = {"log_scale": 0.0, "beta": 1.0, "learning_rate": 1e-3, "latent_size": 
 CHOICES = {**{name: f"lowest validation {style.display(name)}" for name in SCORES}, "default": "default setting"}
 CHOICES["random"] = "random setting"
 TRAIN_IMAGES = 5400  # of each class; the remaining 600 validate
-ROWS = record.RESULTS / "robustness_runs.jsonl"
 Row = dict[str, Any]
 Groups = dict[tuple[int, int], list[Row]]  # the runs of each held-out class and seed
 
@@ -62,7 +61,7 @@ class Config:
     data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data" / "fashion-mnist"
     """the folder of the four IDX files"""
     quick: bool = False
-    """two values per axis, one seed, fewer images and epochs"""
+    """two values per axis, one seed, fewer images and epochs: needs another `--out`"""
     classes: tuple[int, ...] = tuple(range(10))
     """held-out classes; the runs of each are one program"""
     log_scale: tuple[float, ...] = (-1.0, -0.5, 0.0, 0.5, 1.0)
@@ -75,6 +74,8 @@ class Config:
     """training images of each class"""
     train: bool = True
     """train the missing runs; otherwise only summarize the finished ones"""
+    out: Path = record.RESULTS
+    """the folder of the results"""
 
 
 QUICK: dict[str, Any] = {"log_scale": (-1.0, 0.0), "beta": (1.0, 4.0), "learning_rate": (1e-3, 3e-3)}
@@ -284,15 +285,17 @@ def main(config: Config) -> None:
     config = dataclasses.replace(config, **QUICK) if config.quick else config
     if not 15 <= config.images <= TRAIN_IMAGES:
         raise ArgumentError("images", config.images, f"give 15 to {TRAIN_IMAGES}, the training images of each class")
-    done = files.read_lines(ROWS)
+    record.make_folder(config.out, quick=config.quick)
+    kept = config.out / "robustness_runs.jsonl"
+    done = files.read_lines(kept)
     if config.train and (todo := missing(config, done)):
         parts = fashion_mnist.read(config.data)
         for held_out in Bar(todo, "programs"):
             done += train(config, held_out, parts)
-            files.write_lines(ROWS, done)
+            files.write_lines(kept, done)
     rows = finished(config, done)
     if not groups_of(rows):
-        raise InputError(f"{ROWS}: has no finished run of these settings; leave out --no-train")
+        raise InputError(f"{kept}: has no finished run of these settings; leave out --no-train")
     found = summary(config, rows)
     words = list(in_words(found))
     text, markdown = (
@@ -300,9 +303,10 @@ def main(config: Config) -> None:
         for write in (tables.text, tables.markdown)
     )
     print(text)
-    files.write(record.RESULTS / "robustness.md", markdown.encode())
-    draw(record.RESULTS / "robustness.png", groups_of(rows), found)
-    record.write("robustness.json", [found], seconds=[row["seconds"] for row in rows] if config.train else None)
+    files.write(config.out / "robustness.md", markdown.encode())
+    draw(config.out / "robustness.png", groups_of(rows), found)
+    seconds = [row["seconds"] for row in rows] if config.train else None
+    record.write("robustness.json", [found], seconds=seconds, folder=config.out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.errors import InputError
 from scan_folders import head, write_volume
 
-EXPERIMENTS = [fashion_mnist]  # with a quick trial
+EXPERIMENTS = [fashion_mnist, robustness]  # with a quick trial
 
 QUICKSTART = Path(__file__).parents[1] / "experiments" / "quickstart.py"
 
