@@ -106,6 +106,12 @@ def missing(config: Config, done: list[Row]) -> list[int]:
     return [c for c in config.classes if not all(_name(run) in have for run in runs_of(config, c))]
 
 
+def merged(done: list[Row], trained: list[Row]) -> list[Row]:
+    """The finished rows with new ones, which replace those of the same runs."""
+    again = {_name(row["run"]) for row in trained}
+    return [*(row for row in done if _name(row["run"]) not in again), *trained]
+
+
 def _name(run: Row) -> str:
     return json.dumps(run, sort_keys=True)
 
@@ -291,7 +297,7 @@ def main(config: Config) -> None:
     if config.train and (todo := missing(config, done)):
         parts = fashion_mnist.read(config.data)
         for held_out in Bar(todo, "programs"):
-            done += train(config, held_out, parts)
+            done = merged(done, train(config, held_out, parts))
             files.write_lines(kept, done)
     rows = finished(config, done)
     if not groups_of(rows):

@@ -237,6 +237,15 @@ def test_robustness_trains_the_runs_of_a_grid_and_skips_finished_classes():
     assert robustness.finished(robustness.Config(classes=(4,)), done) == []
 
 
+def test_runs_of_a_class_that_is_trained_again_count_once(tmp_path, monkeypatch):
+    pretend_to_train(monkeypatch, robustness)
+    for seeds in ((0,), (0, 1)):
+        robustness.main(robustness.Config(classes=(3, 4), seeds=seeds, out=tmp_path))
+    rows = files.read_lines(tmp_path / "robustness_runs.jsonl")
+    assert len(rows) == len({str(row["run"]) for row in rows}) == 2 * 135 * 2
+    assert json.loads((tmp_path / "robustness.json").read_text())[0]["runs"] == len(rows)
+
+
 def test_validation_images_are_not_trained_on():
     classes = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 30))
     images = np.arange(300)[:, None, None] * np.ones((1, 2, 2), int)
