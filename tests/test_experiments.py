@@ -221,7 +221,7 @@ def robustness_rows(config: robustness.Config) -> list[dict]:
     return rows
 
 
-def test_robustness_trains_the_runs_of_a_grid_and_skips_finished_classes():
+def test_robustness_trains_a_grid_and_skips_finished_classes():
     config = robustness.Config()
     assert sum(len(robustness.runs_of(config, held_out)) for held_out in config.classes) == 2700
     runs, labels = robustness.runs_of(config, 3), np.arange(20) % 10
