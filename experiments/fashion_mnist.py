@@ -116,15 +116,18 @@ def settings_of(panel: str) -> dict[Any, Setting]:
 def missing(config: Config, done: list[Setting]) -> list[tuple[Setting, list[Setting]]]:
     """(program, its runs): the programs that remain to be trained, each setting once."""
     have = {json.dumps(row["run"], sort_keys=True) for row in done}
-    alike: dict[tuple[str, int], list[Setting]] = {}
+    on_cpu = jax.default_backend() == "cpu"
+    alike: dict[tuple[Any, ...], list[Setting]] = {}
     for panel, arithmetic in itertools.product(config.panels, config.arithmetics):
         for setting, seed in itertools.product(settings_of(panel).values(), config.seeds):
             run = {**setting, "arithmetic": arithmetic, "seed": seed, "epochs": config.epochs}
             if (name := json.dumps(run, sort_keys=True)) not in have:
                 have.add(name)
-                alike.setdefault((arithmetic, setting["scaling"]), []).append(run)
-    on_cpu, programs = jax.default_backend() == "cpu", []
-    for (arithmetic, scaling), runs in alike.items():
+                # A CPU pads no latents. The last bits of a run depend on the others of its program.
+                apart = (panel, setting["latent_size"]) if on_cpu else ()
+                alike.setdefault((arithmetic, setting["scaling"], *apart), []).append(run)
+    programs = []
+    for (arithmetic, scaling, *_), runs in alike.items():
         size = config.runs_per_program or (3 if on_cpu else len(runs))
         for start in range(0, len(runs), size):
             members = runs[start : start + size]
@@ -305,7 +308,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(config: Config) -> None:
     record.make_folder(config.out, quick=config.quick)
     if config.quick:
-        config = dataclasses.replace(config, panels=("latent_size",), seeds=(0,), epochs=1, runs_per_program=6)
+        config = dataclasses.replace(config, panels=("latent_size",), seeds=(0,), epochs=1)
     kept = config.out / "fashion_mnist_runs.jsonl"
     done = files.read_lines(kept) if kept.exists() else []
     todo = missing(config, done) if config.train else []

@@ -106,6 +106,15 @@ def test_the_figure_has_150_runs_and_skips_finished_ones(backend, monkeypatch):
     assert sorted(map(str, left)) == sorted(map(str, runs[40:]))
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1), (0, 1, 2)])
+def test_a_cpu_pads_no_latents(seeds):
+    programs = fashion_mnist.missing(fashion_mnist.Config(seeds=seeds), [])
+    assert sum(len(members) for _, members in programs) == 2 * 25 * len(seeds)
+    for program, members in programs:
+        assert len(members) <= 3
+        assert {run["latent_size"] for run in members} == {program["latent_size"]}
+
+
 def test_the_finished_runs_are_still_known():
     """A program that is merged with others continues from old rows."""
     done = files.read_lines(record.RESULTS / "fashion_mnist_runs.jsonl")
