@@ -94,7 +94,7 @@ class Config:
     data: Path = Path(os.environ.get("JAXVAE_DATA", "")) / "data" / "fashion-mnist"
     """the folder of the four IDX files"""
     panels: tuple[str, ...] = ("held_out_class", "log_scale", "latent_size", "scaling")
-    """panels to train, in this order"""
+    """panels to train"""
     arithmetics: tuple[Arithmetic, ...] = ("released", "corrected")
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 25
