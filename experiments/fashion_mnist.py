@@ -319,7 +319,7 @@ def main(config: Config) -> None:
         ahead = jaxvae.compiled_ahead(
             todo,
             lambda it: compile_program(it[0], it[1], data, config.epochs),
-            key=lambda it: (*it[0].values(), len(it[1])),
+            key=lambda it: (*it[0].values(), len(it[1]), frozenset(run["latent_size"] for run in it[1])),
         )
         for program, runs in Bar(ahead, "programs", total=len(todo)):
             done += train(program, runs, data, config.epochs)

@@ -188,6 +188,20 @@ def test_the_default_folder_is_that_of_the_results():
     assert {experiment.Config().out for experiment in EXPERIMENTS} == {record.RESULTS}
 
 
+def test_programs_of_other_latent_sizes_are_compiled_too(tmp_path, monkeypatch):
+    """Three programs of two runs: two with padded latents, one without."""
+    compiled = []
+    pretend_to_train(monkeypatch, fashion_mnist)
+    monkeypatch.setattr(fashion_mnist, "compile_program", lambda _, runs, *__: compiled.append(runs))
+    monkeypatch.setattr(fashion_mnist.jax, "default_backend", lambda: "gpu")
+    paper = {2: 3 * (0.5,), 20: 3 * (0.5,), 3: 3 * (0.5,)}
+    monkeypatch.setattr(fashion_mnist, "PAPER", {**fashion_mnist.PAPER, "latent_size": paper})
+    panels, arithmetics = ("latent_size", "log_scale"), ("released",)
+    settings = {"panels": panels, "arithmetics": arithmetics, "seeds": (0,), "runs_per_program": 2}
+    fashion_mnist.main(fashion_mnist.Config(out=tmp_path, **settings))
+    assert sorted(sorted(run["latent_size"] for run in runs) for runs in compiled) == [[2, 20], [3, 20], [20, 20]]
+
+
 def test_a_panel_is_summarized_beside_the_paper():
     config = fashion_mnist.Config(arithmetics=("released",))
     runs = [run for _, members in fashion_mnist.missing(config, []) for run in members]

@@ -197,8 +197,7 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened, f
 
     def key(number: int) -> tuple[Any, ...]:
         runs = programs[number]["runs"]
-        largest = forms[_form(programs[number])][0]["model"]["latent_size"]
-        return _form(programs[number]), len(runs), min(run["latent_size"] for run in runs) == largest
+        return _form(programs[number]), len(runs), frozenset(run["latent_size"] for run in runs)
 
     bar = Bar(compiled_ahead(todo, compile_one, key=key), "programs", total=len(todo))
     for done, number in enumerate(bar, start=1):

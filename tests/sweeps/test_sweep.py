@@ -78,6 +78,19 @@ def test_programs_of_the_same_shapes_are_compiled_once(tmp_path, monkeypatch):
     assert sorted((size, len(runs)) for size, runs in compiled) == [(16, 2), (16, 4), (32, 2), (32, 4)]
 
 
+def test_programs_of_other_latent_sizes_are_compiled_too(tmp_path, monkeypatch):
+    """The initial states are a program for its latent sizes."""
+    compiled = []
+    monkeypatch.setattr(sweep, "compile_program", lambda _, runs, __: compiled.append([r["latent_size"] for r in runs]))
+    monkeypatch.setattr(
+        sweep, "train_and_test", lambda _, runs, __: [{**run, "loss": 1.0, "diverged": False} for run in runs]
+    )
+    source = Source(data=str(write_benchmark(tmp_path / "data", train=9)), size=(16,))
+    axes = Axes(seed=(0, 1), latent_size=(2, 3, 4, 5))
+    sweep.run(tmp_path / "sweep", source, RECIPE, axes, runs_per_program=2)
+    assert sorted(map(sorted, compiled)) == [[2, 3], [4, 5]]
+
+
 def test_the_runs_per_program_that_fit_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(capacity, "free_bytes", lambda: 10_000_000)
     monkeypatch.setattr(sweep, "_bytes", lambda form, runs: 4_000_000 * runs)
