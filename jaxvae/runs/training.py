@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxvae import files
 from jaxvae.augment import Augmentation
@@ -194,11 +195,12 @@ def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
             checkpoint.save(run / "checkpoints" / name, one, keep=keep)
 
 
-def validation_elbo(model: Model, params: Params, images: np.ndarray, hparams: Hyperparams) -> float:
-    """Mean -(beta KL + NLL) of images at z = mean, in nats; higher is better."""
-    batches = score_batches(
-        model, params, images, log_scale=float(hparams.log_scale), batch_size=VALIDATION_BATCH, maps=()
-    )
+def validation_elbo(
+    model: Model, params: Params, images: np.ndarray, hparams: Hyperparams, *, mesh: Mesh | None = None
+) -> float:
+    """Mean -(beta KL + NLL) of images at z = mean, in nats; higher is better. `mesh` as of `score_batches`."""
+    settings = {"batch_size": VALIDATION_BATCH, "maps": (), "mesh": mesh}
+    batches = score_batches(model, params, images, log_scale=float(hparams.log_scale), **settings)
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))
 
 

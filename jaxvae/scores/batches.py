@@ -130,7 +130,7 @@ def score_batches(
         if mesh.is_multi_process:
             raise ValueError("mesh: spans several processes; give the devices of this one, sharding.own_mesh()")
         params = replicate(params, mesh)
-    size, batches = _batches(images, batch_size, 1 if mesh is None else mesh.size)
+    size, batches = _batches(images, batch_size, mesh)
     settings = {"likelihood": likelihood, "reconstructions": reconstructions, "sigma": sigma, "window": window}
 
     def score(batch: np.ndarray | Array) -> BatchScores:
@@ -141,6 +141,32 @@ def score_batches(
         return score_batch(model, params, batch, log_scale=jnp.float32(log_scale), maps=maps, mesh=mesh, **settings)
 
     return _one_ahead(score, batches)
+
+
+def compile_score_batches(
+    model: Model,
+    params: Any,
+    images: jax.ShapeDtypeStruct,
+    *,
+    batch_size: int | None = None,
+    maps: tuple[str, ...] = MAPS,
+    mesh: Mesh | None = None,
+) -> None:
+    """Compile the program of `score_batches` with its default settings. It computes nothing.
+
+    Args:
+      params: their shapes and dtypes.
+      images: shape and dtype of all images.
+      batch_size, maps, mesh: see `score_batches`.
+    """
+    size = _size(images.shape[0], platform_here().batch if batch_size is None else batch_size, mesh)
+    batch = jax.ShapeDtypeStruct((size, *images.shape[1:]), images.dtype)
+    if mesh is not None:
+        params, batch = replicate(params, mesh), spread(batch, mesh)
+    # JAX finds the program only if the call names the same arguments.
+    settings: dict[str, Any] = {"likelihood": gaussian_nll, "reconstructions": False, "sigma": 3.0, "window": 7}
+    log_scale: Any = jax.ShapeDtypeStruct((), jnp.float32)
+    score_batch.lower(model, params, batch, log_scale=log_scale, maps=maps, mesh=mesh, **settings).compile()
 
 
 def score_images(
@@ -188,15 +214,21 @@ def _check_names(maps: Sequence[str]) -> None:
 
 
 def _batches(
-    images: np.ndarray | Array | Iterable[np.ndarray], batch_size: int, devices: int
+    images: np.ndarray | Array | Iterable[np.ndarray], batch_size: int, mesh: Mesh | None
 ) -> tuple[int, Iterable[np.ndarray | Array]]:
     """The images per batch on all devices, and the batches; the last can be smaller."""
     if not isinstance(images, np.ndarray | Array):
-        return devices * batch_size, _refilled(images, devices * batch_size)
-    # A few images are padded to a power of two, so that few programs serve all numbers of images.
-    each = -(-max(1, len(images)) // devices)
-    size = devices * min(batch_size, 1 << (each - 1).bit_length())
+        size = batch_size * (1 if mesh is None else mesh.size)
+        return size, _refilled(images, size)
+    size = _size(len(images), batch_size, mesh)
     return size, (images[start : start + size] for start in range(0, len(images), size))
+
+
+def _size(count: int, batch_size: int, mesh: Mesh | None) -> int:
+    """The images per batch of so many. A few are padded to a power of two, so that few programs serve all numbers."""
+    devices = 1 if mesh is None else mesh.size
+    each = -(-max(1, count) // devices)
+    return devices * min(batch_size, 1 << (each - 1).bit_length())
 
 
 def _refilled(arrays: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:

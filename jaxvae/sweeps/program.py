@@ -13,7 +13,6 @@ from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models.model import Model, param_shapes
-from jaxvae.ops.forms import platform_here
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import compile_fit_many, fit_many
@@ -21,7 +20,7 @@ from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
-from jaxvae.scores.batches import score_images
+from jaxvae.scores.batches import compile_score_batches, score_images
 from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
 from jaxvae.types import Key, Params
@@ -66,26 +65,21 @@ def _program_of(config: Config, runs: Sequence[dict[str, Any]]) -> _Program:
 
 
 def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shapes) -> None:
-    """Compile what `train_and_test` runs on images of these shapes. Call it in a thread while another program runs."""
+    """Compile what `train_and_test` runs on images of these shapes, and run nothing.
+
+    Call it in a thread while another program runs.
+    """
     it, steps, epoch = _program_of(config, runs), total_steps(config), steps_per_epoch(config)
     states = None
     for length in {min(epoch, steps), steps % epoch} - {0}:
         states = compile_fit_many(it.model, it.config, it.population, shapes.train, steps=length, **it.options)
     assert states is not None
     compile_score_many(it.model, states.params, shapes.test, it.keys, **it.scoring)
-    # The other scores are compiled when they are first computed. One batch of zeros is enough.
-    mesh = sharding.own_mesh()
-    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), param_shapes(it.model))
+    mesh, params = sharding.own_mesh(), param_shapes(it.model)
     if shapes.validation.shape[0]:
-        validation_elbo(it.model, params, _zeros(shapes.validation, VALIDATION_BATCH), Hyperparams())
+        compile_score_batches(it.model, params, shapes.validation, batch_size=VALIDATION_BATCH, maps=(), mesh=mesh)
     if shapes.with_maps:
-        score_images(
-            it.model, params, _zeros(shapes.test, platform_here().batch * (1 if mesh is None else mesh.size)), mesh=mesh
-        )
-
-
-def _zeros(images: jax.ShapeDtypeStruct, most: int) -> np.ndarray:
-    return np.zeros((min(images.shape[0], most), *images.shape[1:]), images.dtype)
+        compile_score_batches(it.model, params, shapes.test, mesh=mesh)
 
 
 def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Splits) -> list[Row]:
@@ -134,13 +128,12 @@ def _metrics(
     model: Model, params: Params, hparams: Hyperparams, image_scores: dict[str, np.ndarray], splits: Splits
 ) -> dict[str, float] | None:
     """All metrics of one run; None if a score is not finite, as after a last update that diverged."""
-    test, validation, maps = splits.test, {}, {}
+    test, validation, maps, mesh = splits.test, {}, {}, sharding.own_mesh()
     if len(splits.validation):
         # With beta 1, because objectives with different beta cannot be compared.
         plain = dataclasses.replace(hparams, beta=1.0)
-        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain)
+        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, mesh=mesh)
     if _has_masks(splits):
-        mesh = sharding.own_mesh()
         maps = score_images(model, params, test.images, log_scale=float(hparams.log_scale), mesh=mesh).maps
     values = [*validation.values(), *image_scores.values(), *maps.values()]
     if not all(np.isfinite(each).all() for each in values):
