@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import jax
@@ -17,7 +17,7 @@ def compiled_ahead(
     key: Callable[[Program], Hashable],
     threads: int | None = None,
 ) -> Iterator[Program]:
-    """The programs in the order in which they are compiled, each once it is.
+    """The programs in their order; while one is not compiled, the next that is compiled takes its turn.
 
     Args:
       programs: the first ones begin to compile first.
@@ -32,15 +32,19 @@ def compiled_ahead(
     c
     ['a', 'a', 'b', 'b', 'c']
     """
-    alike: dict[Hashable, list[Program]] = {}
-    for program in programs:
-        alike.setdefault(key(program), []).append(program)
+    waiting = list(programs)
+    compiling: dict[Hashable, Future[Any]] = {}
     pool = ThreadPoolExecutor(_default_threads() if threads is None else threads)
     try:
-        compiling = {pool.submit(compile_one, same[0]): same for same in alike.values()}
-        for compiled in as_completed(compiling):
-            compiled.result()
-            yield from compiling[compiled]
+        for program in waiting:
+            if key(program) not in compiling:
+                compiling[key(program)] = pool.submit(compile_one, program)
+        while waiting:
+            of_each = [compiling[key(program)] for program in waiting]
+            wait(of_each, return_when=FIRST_COMPLETED)
+            place = next(place for place, compiled in enumerate(of_each) if compiled.done())
+            of_each[place].result()
+            yield waiting.pop(place)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -40,6 +40,21 @@ def test_the_program_that_compiles_first_runs_first():
     assert order == [1, 0]
 
 
+def test_compiled_programs_keep_their_order():
+    """The third program begins to compile when the first two are compiled."""
+    third = threading.Event()
+
+    def compile_one(number):
+        if number == 2:
+            third.set()
+
+    order = []
+    for number in compiled_ahead([0, 1, 0, 1, 2], compile_one, key=int, threads=1):
+        order.append(number)
+        assert third.wait(timeout=20)
+    assert order == [0, 1, 0, 1, 2]
+
+
 def test_an_error_is_raised_in_the_main_thread():
     with pytest.raises(ZeroDivisionError):
         list(compiled_ahead([1, 0, 2], lambda number: 1 / number, key=int, threads=1))
