@@ -61,10 +61,12 @@ def test_an_error_is_raised_in_the_main_thread():
 
 
 def test_programs_after_the_last_turn_are_not_compiled():
-    started, go_on, compiled = threading.Event(), threading.Event(), []
+    """The thread that compiles ends when it has nothing left to compile."""
+    started, go_on, compiled, threads = threading.Event(), threading.Event(), [], []
 
     def compile_one(number):
         compiled.append(number)
+        threads.append(threading.current_thread())
         if number == 1:
             started.set()
             go_on.wait(timeout=20)
@@ -74,4 +76,5 @@ def test_programs_after_the_last_turn_are_not_compiled():
     assert started.wait(timeout=20)
     turns.close()
     go_on.set()
+    threads[0].join(timeout=20)
     assert compiled == [0, 1]
