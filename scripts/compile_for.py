@@ -180,11 +180,19 @@ def _table(config: Config) -> list[Program]:
     return scored + [replace(program, steps=config.steps) for program in trained]
 
 
+def refuse_wrong_numbers(config: Config) -> None:
+    """Raise InputError for numbers below 1, of which no program can be made."""
+    numbers = {name: getattr(config, name) for name in ("chips", "batch", "runs")}
+    numbers |= {"steps": (config.steps,), "side-by-side": (1 if config.side_by_side is None else config.side_by_side,)}
+    for name, values in numbers.items():
+        if min(values, default=1) < 1:
+            raise jaxvae.InputError(f"--{name} {min(values)}: must be at least 1")
+
+
 def complaint(config: Config, programs: list[Program]) -> str | None:
     """What is wrong with the flags or missing from the installation, in one line."""
-    numbers = (config.steps, *config.chips, *config.batch, *config.runs, config.side_by_side or 1)
-    if not programs or min(numbers) < 1:
-        return "PROGRAMS: at least one of score, fit, many and table; numbers must be at least 1"
+    if not programs:
+        return "PROGRAMS, --network, --chips, --runs: give at least one value of each"
     for program in programs:
         shared = program.runs if program.kind == "many" else program.batch
         if shared % program.chips:
@@ -388,8 +396,10 @@ def context_of(config: Config) -> dict[str, str]:
 
 
 def main(config: Config) -> int:
-    programs, rows = programs_of(config), []
+    rows = []
     try:
+        refuse_wrong_numbers(config)
+        programs = programs_of(config)
         if wrong := complaint(config, programs):
             raise jaxvae.InputError(wrong)
         devices = () if config.read else devices_of(config)

@@ -227,6 +227,12 @@ def test_a_file_of_hlo_is_counted_without_a_compiler(compile_for, tmp_path, caps
     assert row["estimate_ms"] == pytest.approx(1e3 * 42 / 1.5e9)
 
 
+@pytest.mark.parametrize("flag", ["runs", "chips", "batch"])
+def test_numbers_below_one_are_refused_in_one_line(compile_for, capsys, flag):
+    assert compile_for.main(compile_for.Config(("many",), **{flag: (0,)})) == 2
+    assert capsys.readouterr().err == f"compile_for: --{flag} 0: must be at least 1\n"
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
