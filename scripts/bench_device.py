@@ -251,7 +251,7 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for the results")
     parser.add_argument("data", type=Path, nargs="?", help="folder of FashionMNIST's IDX files, for the figure")
     parser.add_argument("--quick", action="store_true", help="small parts, on any device")
-    parser.add_argument("--minutes", type=float, default=8.0, help="no part runs for longer than this")
+    parser.add_argument("--minutes", type=float, default=8.0, help="minutes for all parts")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the part that runs is ended too.
     out, env = given.out.resolve(), environment_of(given.platform, given.quick)
