@@ -153,7 +153,8 @@ def compile_fit_many(
     """Compile the programs of `fit_many`: a later call with these arguments compiles nothing.
 
     XLA compiles outside Python's global lock, so call it in a thread while another program runs (`compiled_ahead`).
-    It computes nothing and allocates no states.
+    Give shapes instead of images, which a mesh would copy to its devices. JAX's settings must be the same in both
+    calls, and some belong to a thread, such as `jax.default_matmul_precision`.
 
     Args:
       images: the data set or its shape and dtype.
