@@ -98,8 +98,9 @@ def _make_quiet() -> None:
     # Reads of a damaged checkpoint may end after the event loop that waited for them.
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = lambda it: str(it.exc_value) == "Event loop is closed" or sys.__unraisablehook__(it)
-    # Hide warnings about large images and missing glyphs.
-    for message in ("Image size .* exceeds limit", "Glyph .* missing from"):
+    # Hide warnings about large images, missing glyphs, and damaged programs in the cache, which are compiled again.
+    cache = "Error (reading|writing) persistent compilation cache"
+    for message in ("Image size .* exceeds limit", "Glyph .* missing from", cache):
         warnings.filterwarnings("ignore", message)
     # A file name can hold bytes that are not text.
     for stream in (sys.stdout, sys.stderr):

@@ -15,10 +15,11 @@ CACHE, FLAGS = "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"
 
 @pytest.fixture
 def install(monkeypatch, tmp_path):
-    """Install the plugin of a platform, and one device of it."""
+    """Install the plugin of a platform, and one device of it. JAX is not imported."""
+    monkeypatch.delitem(sys.modules, "jax")
     monkeypatch.setattr(accelerators, "DEVICES", {})
 
-    def install(platform: str, *, plugin: str = "jax") -> None:
+    def install(platform: str, *, plugin: str = "json") -> None:
         (tmp_path / f"{platform}0").touch()
         files = (str(tmp_path / f"{platform}[0-9]"),)
         monkeypatch.setitem(accelerators.DEVICES, platform, (("no_such_parent.plugin", plugin), files))
@@ -57,14 +58,20 @@ def test_flags_and_cache_of_the_user_stay(tmp_path, install, value):
 
 
 @pytest.mark.parametrize(
-    "unused", [{"JAX_PLATFORMS": "cpu"}, {"JAX_PLATFORMS": "cpu,cuda"}, {"CUDA_VISIBLE_DEVICES": ""}]
+    "unused",
+    [
+        {"JAX_PLATFORMS": "cpu"},
+        {"JAX_PLATFORMS": "cpu,cuda"},
+        {"JAX_PLATFORM_NAME": "cpu"},
+        {"CUDA_VISIBLE_DEVICES": ""},
+    ],
 )
 def test_an_unused_gpu_changes_nothing(tmp_path, install, unused):
     install("cuda")
     assert not {FLAGS, CACHE} & set_up(tmp_path, **unused).keys()
 
 
-def test_a_plugin_without_a_device_and_a_device_without_a_plugin_change_nothing(tmp_path, install):
+def test_plugin_and_device_must_both_be_there(tmp_path, install):
     install("cuda", plugin="no_such_plugin")
     install("tpu")
     (tmp_path / "tpu0").unlink()
@@ -75,6 +82,24 @@ def test_a_plugin_without_a_device_and_a_device_without_a_plugin_change_nothing(
 def test_the_platforms_of_the_user_select_the_gpu(tmp_path, install, platforms):
     install("cuda")
     assert FLAGS in set_up(tmp_path, JAX_PLATFORMS=platforms)
+
+
+def test_nothing_changes_after_jax_was_imported(tmp_path, monkeypatch, install):
+    install("cuda")
+    monkeypatch.setitem(sys.modules, "jax", sys)
+    assert not {FLAGS, CACHE} & set_up(tmp_path).keys()
+
+
+def test_the_oldest_programs_leave_a_large_cache(tmp_path, monkeypatch, install):
+    install("tpu")
+    monkeypatch.setattr(accelerators, "CACHE_BYTES", 25)
+    folder = accelerators.cache_folder({"XDG_CACHE_HOME": str(tmp_path / "caches")})
+    folder.mkdir(parents=True)
+    for age, name in enumerate(("new", "old", "oldest")):
+        (folder / f"{name}-cache").write_bytes(bytes(10))
+        os.utime(folder / f"{name}-cache", (1e9 - age, 1e9 - age))
+    set_up(tmp_path)
+    assert sorted(file.name for file in folder.iterdir()) == ["new-cache", "old-cache"]
 
 
 def test_a_folder_that_cannot_be_made_leaves_the_cache_off(tmp_path, install):
