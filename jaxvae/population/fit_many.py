@@ -10,6 +10,7 @@ so loop over these in Python.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import jax
@@ -194,11 +195,15 @@ def _start(states: TrainState, step: Any, mesh: Mesh | None) -> tuple[Start, Any
     return (start, step) if mesh is None else (spread(start, mesh), replicate(step, mesh))
 
 
+@cache
+def _state_bytes(model: Model) -> int:
+    """Bytes of the parameters and Adam's two moments. Tracing the model takes longer than a short call."""
+    return 3 * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
+
+
 def side_by_side_on(platform: Platform, model: Model, runs: int) -> int:
     """How many of the runs of a device it trains at once by default: one or more, as many as `platform` says."""
-    copies = 3  # the parameters and Adam's two moments
-    state = copies * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
-    most = min(runs, max(1, platform.state_bytes // state))
+    most = min(runs, max(1, platform.state_bytes // _state_bytes(model)))
     # XLA compiles a smaller last part as a second loop.
     equal = next(size for size in range(most, 0, -1) if runs % size == 0)
     return equal if 2 * equal > most else most
