@@ -10,7 +10,6 @@ so loop over these in Python.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import jax
@@ -132,8 +131,6 @@ def fit_many(
         # All runs have taken the same number of steps. As one number it needs no branch per run.
         states, step = filled(states, count, mesh), states.step[0]
     start, step = _start(states, step, mesh)
-    if side_by_side is None:
-        side_by_side = side_by_side_on(platform_here(), model, len(population) // (1 if mesh is None else mesh.size))
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
     result = _fit_many(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
     return cut(result, count, mesh)
@@ -170,8 +167,6 @@ def compile_fit_many(
     beginning = _init_many.lower(model, config, seeds_and_sizes, sizes=sizes, mesh=mesh)
     states = beginning.out_info
     start, step = _start(states, np.int32(0), mesh)
-    if side_by_side is None:
-        side_by_side = side_by_side_on(platform_here(), model, len(population) // (1 if mesh is None else mesh.size))
     settings = {"objective": objective, "augment": augment, "side_by_side": side_by_side}
     training = _fit_many.lower(model, config, population, start, images, step, steps=steps, mesh=mesh, **settings)
     with ThreadPoolExecutor() as pool:
@@ -195,15 +190,11 @@ def _start(states: TrainState, step: Any, mesh: Mesh | None) -> tuple[Start, Any
     return (start, step) if mesh is None else (spread(start, mesh), replicate(step, mesh))
 
 
-@cache
-def _state_bytes(model: Model) -> int:
-    """Bytes of the parameters and Adam's two moments. Tracing the model takes longer than a short call."""
-    return 3 * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
-
-
 def side_by_side_on(platform: Platform, model: Model, runs: int) -> int:
     """How many of the runs of a device it trains at once by default: one or more, as many as `platform` says."""
-    most = min(runs, max(1, platform.state_bytes // _state_bytes(model)))
+    copies = 3  # the parameters and Adam's two moments
+    state = copies * sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(param_shapes(model)))
+    most = min(runs, max(1, platform.state_bytes // state))
     # XLA compiles a smaller last part as a second loop.
     equal = next(size for size in range(most, 0, -1) if runs % size == 0)
     return equal if 2 * equal > most else most
@@ -225,7 +216,7 @@ def _fit_many(
     mesh: Mesh | None,
     objective: Objective,
     augment: Augment | None,
-    side_by_side: int,
+    side_by_side: int | None,
 ) -> tuple[TrainState, StepMetrics]:
     def one(member: tuple[Population, Start], images: Array, step: Array) -> tuple[TrainState, StepMetrics]:
         run, (params, opt_state, key) = member
@@ -235,7 +226,10 @@ def _fit_many(
         return advance(model, config, run.hparams, state, images, steps=steps, **settings)
 
     def several(members: tuple[Population, Start], shared: tuple[Array, Array]) -> tuple[TrainState, StepMetrics]:
-        return lax.map(lambda run: one(run, *shared), members, batch_size=side_by_side if side_by_side > 1 else None)
+        together = side_by_side
+        if together is None:
+            together = side_by_side_on(platform_here(), model, len(members[0]))
+        return lax.map(lambda run: one(run, *shared), members, batch_size=together if together > 1 else None)
 
     return shared_out(several, mesh, whole=(False, True))((population, start), (images, step))
 
