@@ -199,7 +199,7 @@ def correlation(rows: list[Row], criterion: str, score: str) -> float:
 
 
 def regret(rows: list[Row], choice: str, score: str) -> float:
-    """The best AUROC of any setting minus that of the chosen one; NaN if the chosen one is not there.
+    """The best AUROC of any setting minus that of the chosen one; NaN if the chosen one is missing.
 
     Args:
       choice: of `CHOICES`. For a random setting it is the expected regret.

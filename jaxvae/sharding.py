@@ -62,7 +62,7 @@ def over(mesh: Mesh) -> NamedSharding:
 def spread(tree: Tree, mesh: Mesh) -> Tree:
     """Put arrays [R, ...] or [B, ...] on the mesh, split along the first axis.
 
-    A `jax.ShapeDtypeStruct`, an array that is not there, gets the sharding.
+    A `jax.ShapeDtypeStruct` gets the sharding.
     """
     return _put(tree, over(mesh))
 

@@ -84,7 +84,7 @@ def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[P
     conv, dense = ((1, 2), (1, 4)) if quick else ((1, 16), (1, 16, 64, 256))
     chosen = ("jaxvae's choice", "single runs")
     all_ways = chosen if quick else (*chosen, "side by side", "in turn")
-    # Of the other precisions, PyTorch is timed without its compiler, which would take minutes.
+    # In the other precisions PyTorch is timed without its compiler, which would take minutes.
     others = [
         bench(f"scores_{precision}", out, "bench_scores", 110, precision=precision, compiled=False, **scores)
         for precision in ("bfloat16", "float32")
@@ -228,7 +228,7 @@ def environment_of(platform: str, quick: bool) -> dict[str, str]:
 
 
 def facts_of(env: dict[str, str], out: Path) -> dict[str, Any]:
-    """The device and the versions. Exits if it is not there, a package is missing, or OUT is of another device."""
+    """The device and the versions. Exits if either is missing, or if OUT has results of another device."""
     found = subprocess.run([sys.executable, "-c", FACTS], env=env, capture_output=True, text=True, check=False)
     if found.returncode:
         lines = [line for line in found.stderr.splitlines() if line.strip()]

@@ -104,7 +104,7 @@ def jax_contender(model: jaxvae.ConvVAE, params: Any, images: np.ndarray, precis
 
 
 def torch_makers(params: Any, images: np.ndarray, precision: str, *, compiled: bool, fastest: bool) -> Makers:
-    """The released procedure and the fastest ones we know, by name. Each has a model and images of its own."""
+    """The released procedure and the fastest ones we know, by name. Each has its own model and images."""
     import torch
     import torch_peers
 

@@ -1,4 +1,4 @@
-"""Compile programs of jaxvae for a TPU or an NVIDIA GPU that is not there, and count what the compiler made.
+"""Compile programs of jaxvae for a TPU or an NVIDIA GPU without the device, and count what the compiler made.
 
     python scripts/compile_for.py score --platform tpu --batch 64 1024
     python scripts/compile_for.py fit --platform cuda --network conv dense --top 10

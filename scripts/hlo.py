@@ -316,7 +316,7 @@ def _needed(module: Module, name: str) -> dict[str, float]:
 
 
 def _asked_of(module: Module, user: Instruction, used: float, place: int, elements: int) -> float:
-    """How many of an operand's elements an instruction needs to compute `used` of its own."""
+    """How many elements of an operand an instruction needs, to compute `used` elements of its result."""
     first = place == 0
     match user.opcode:
         case "slice" | "dynamic-slice" | "gather":

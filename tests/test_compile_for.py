@@ -1,4 +1,4 @@
-"""`scripts/compile_for.py` counts programs compiled for devices that are not there, and they keep their limits."""
+"""`scripts/compile_for.py` counts programs compiled without their device, and they keep their limits."""
 
 from __future__ import annotations
 
