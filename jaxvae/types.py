@@ -15,8 +15,15 @@ Params = dict[str, Any]  # Nested dictionaries of arrays, as Flax makes them.
 class Posterior(NamedTuple):
     """q(z|x), a Gaussian with diagonal covariance."""
 
-    mean: Array  # [B, Z]
-    log_std: Array  # [B, Z], natural logarithm of the standard deviation
+    mean: Array  # [B, Z], or [B, h, w, Z] with a latent per place
+    log_std: Array  # as mean; natural logarithm of the standard deviation
+
+
+class Decoded(NamedTuple):
+    """p(x|z), a Gaussian per pixel."""
+
+    mean: Array  # [B, H, W, C]
+    log_scale: Array | None = None  # [] or [B, H, W, C], log standard deviation that the model has learned; None: fixed
 
 
 class ElboTerms(NamedTuple):

@@ -1,11 +1,13 @@
 """The table of models: the name, the class and the paper's settings of each.
 
 A model is a frozen, hashable value: two with equal fields are equal and share one compiled program. To add one, write a
-Flax module with the methods of `models.model.Model`, and a line here. Importing the table does not import JAX.
+Flax module with the methods of `models.model.Model` and a line here, or call `add`. Importing the table does not import
+JAX.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,21 +23,26 @@ class Network:
     Args:
       name: in the command and in Python; the class is in the module of this name.
       class_name: in config.json.
-      widths: its fields that count units or channels.
+      settings: its fields that are settings of a run, beside latent_size.
       latent_size, batch_size, learning_rate: the paper's.
       arithmetics: the names in `parity.ARITHMETICS` that it can be trained with.
+      latent: whether it has one; without, it is trained with an objective without a KL.
+      make: its class, if that is not in a module of `jaxvae.models`.
     """
 
     name: str
     class_name: str
-    widths: tuple[str, ...]
+    settings: tuple[str, ...]
     latent_size: int
     batch_size: int
     learning_rate: float
     arithmetics: tuple[str, ...] = ("corrected",)
+    latent: bool = True
+    make: Callable[..., Model] | None = None
 
     def __call__(self, *args: Any, **fields: Any) -> Model:
-        return getattr(import_module(f"jaxvae.models.{self.name}"), self.class_name)(*args, **fields)
+        make = self.make or getattr(import_module(f"jaxvae.models.{self.name}"), self.class_name)
+        return make(*args, **fields)
 
 
 NETWORKS = {
@@ -46,3 +53,15 @@ NETWORKS = {
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them
+
+
+def add(network: Network) -> None:
+    """Add a model to the tables, so that the library and the commands know it by name.
+
+    Raises:
+      ValueError: another model has that name.
+    """
+    for name, table in ((network.name, NETWORKS), (network.class_name, MODELS)):
+        if name in table:
+            raise ValueError(f"{name}: there is a model of this name; name another")
+    NETWORKS[network.name] = MODELS[network.class_name] = network

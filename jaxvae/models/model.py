@@ -1,4 +1,4 @@
-"""The `Model` protocol and its functions: encode, decode, reparameterize."""
+"""The `Model` protocol and its functions: encode, decode, reconstruct, reparameterize."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,13 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvae.ops.filters import unit_range
-from jaxvae.types import Array, Key, Params, Posterior
+from jaxvae.types import Array, Decoded, Key, Params, Posterior
 
 
 class Model(Protocol):
     """A Flax module with a method `encode` and a method `decode`.
 
-    Neither method can use a key or a state (dropout, running means), because a score must be reproducible.
+    Neither can use a state, such as running means: the score of an image must not depend on other images. Methods that
+    a model may have beside these:
+
+    - `kl(posterior, latents) -> [B]`: KL(q(z|x) || p(z)) with a prior of its own, in nats. Without it the prior is
+      N(0, I).
+    - `reconstruct(images) -> Decoded`: instead of `encode` and `decode`, for a model without a latent.
+
+    A model with a field `dropout` above 0 drops units if it is given a key, and none otherwise.
     """
 
     @property
@@ -25,11 +32,11 @@ class Model(Protocol):
     def latent_size(self) -> int: ...
 
     def encode(self, images: Array) -> Posterior:
-        """q(z|x), mean and log_std [B, Z], for float images [B, H, W, C]."""
+        """q(z|x), mean and log_std [B, Z] or [B, h, w, Z], for float images [B, H, W, C]."""
         ...
 
-    def decode(self, latents: Array) -> Array:
-        """The means of p(x|z), [B, H, W, C], for latents [B, Z]."""
+    def decode(self, latents: Array) -> Array | Decoded:
+        """p(x|z) for latents like the posterior's mean: the means [B, H, W, C], or `Decoded`."""
         ...
 
     def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any: ...
@@ -46,11 +53,20 @@ def init_params(model: Model, key: Key) -> Params:
       ValueError: the model's `encode` or `decode` returns wrong shapes.
     """
 
-    def reconstruct(module: Any, images: Array) -> Array:
-        latents = checked_posterior(model, module.encode(images), images).mean
-        return checked_means(model, module.decode(latents), latents)
+    def everything(module: Any, images: Array) -> Decoded:
+        if not has_latent(model):
+            return checked_decoded(model, module.reconstruct(images), images)
+        posterior = checked_posterior(model, module.encode(images), images)
+        if hasattr(model, "kl"):
+            module.kl(posterior, posterior.mean)
+        return checked_decoded(model, module.decode(posterior.mean), images)
 
-    return dict(model.init(key, jnp.zeros((1, *model.image_shape)), method=reconstruct)["params"])
+    return dict(model.init(key, jnp.zeros((1, *model.image_shape)), method=everything)["params"])
+
+
+def has_latent(model: Model) -> bool:
+    """Whether a model has a latent, and so a posterior and a KL."""
+    return hasattr(model, "encode")
 
 
 def param_shapes(model: Model) -> Params:
@@ -58,11 +74,12 @@ def param_shapes(model: Model) -> Params:
     return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
 
 
-def encode(model: Model, params: Params, images: Array) -> Posterior:
-    """q(z|x): mean and log_std, [B, Z] each.
+def encode(model: Model, params: Params, images: Array, key: Key | None = None) -> Posterior:
+    """q(z|x): mean and log_std, [B, Z] or [B, h, w, Z] each.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
+      key: consumed for the dropout of a model that has it; None drops no unit.
 
     Raises:
       ValueError: the images have another shape than the model's image_shape.
@@ -77,12 +94,41 @@ def encode(model: Model, params: Params, images: Array) -> Posterior:
     if images.shape[1:] != tuple(model.image_shape):
         raise ValueError(f"images: {list(images.shape)}; must be [B, H, W, C] with (H, W, C) = {model.image_shape}")
     images = unit_range(images)
-    return checked_posterior(model, model.apply({"params": params}, images, method="encode"), images)
+    return checked_posterior(model, _apply(model, params, images, key, "encode"), images)
 
 
 def decode(model: Model, params: Params, latents: Array) -> Array:
-    """The mean of p(x|z), [B, H, W, C], for latents [B, Z]."""
-    return checked_means(model, model.apply({"params": params}, latents, method="decode"), latents)
+    """The mean of p(x|z), [B, H, W, C], for latents [B, Z] or [B, h, w, Z]."""
+    return decoded(model, params, latents).mean
+
+
+def decoded(model: Model, params: Params, latents: Array, key: Key | None = None) -> Decoded:
+    """p(x|z): the mean, and the log scale of a model that has learned it.
+
+    Args:
+      latents: [B, Z] or [B, h, w, Z].
+      key: as of `encode`.
+    """
+    return checked_decoded(model, _apply(model, params, latents, key, "decode"), latents)
+
+
+def reconstruct(model: Model, params: Params, images: Array, key: Key | None = None) -> Decoded:
+    """p(x|z) at the mean of q(z|x), or the output of a model without a latent.
+
+    Args:
+      images, key: as of `encode`.
+    """
+    if not has_latent(model):
+        images = unit_range(images)
+        return checked_decoded(model, _apply(model, params, images, key, "reconstruct"), images)
+    keys = (None, None) if key is None else jax.random.split(key)
+    return decoded(model, params, encode(model, params, images, keys[0]).mean, keys[1])
+
+
+def _apply(model: Model, params: Params, inputs: Array, key: Key | None, method: str) -> Any:
+    """A method of a model, with dropout if there is a key and the model has dropout."""
+    rngs = None if key is None or not getattr(model, "dropout", 0.0) else {"dropout": key}
+    return model.apply({"params": params}, inputs, method=method, rngs=rngs)
 
 
 def reparameterize(posterior: Posterior, key: Key | None) -> Array:
@@ -104,18 +150,21 @@ def checked_posterior(model: Model, posterior: Any, images: Array) -> Posterior:
     if not isinstance(posterior, Posterior):
         raise ValueError(f"{name} gives {type(posterior).__name__}; return jaxvae.Posterior(mean, log_std)")
     shapes, wanted = [list(part.shape) for part in posterior], [len(images), model.latent_size]
-    if shapes != [wanted, wanted]:
-        raise ValueError(f"{name} gives mean {shapes[0]} and log_std {shapes[1]}; both must be [B, Z], {wanted}")
+    spatial = len(shapes[0]) == 4 and [shapes[0][0], shapes[0][-1]] == wanted
+    if shapes[0] != shapes[1] or not (shapes[0] == wanted or spatial):
+        problem = f"{name} gives mean {shapes[0]} and log_std {shapes[1]}"
+        raise ValueError(f"{problem}; both must be [B, Z], {wanted}, or both [B, h, w, Z]")
     return posterior
 
 
-def checked_means(model: Model, means: Array, latents: Array) -> Array:
-    """Check the output of a model's `decode`, [B, H, W, C]."""
-    wanted = [len(latents), *model.image_shape]
-    if list(means.shape) != wanted:
-        name = f"{type(model).__name__}.decode"
-        raise ValueError(f"{name} gives {list(means.shape)}; must be [B, H, W, C], {wanted}")
-    return means
+def checked_decoded(model: Model, output: Any, inputs: Array) -> Decoded:
+    """Check the output of `decode` or `reconstruct` while tracing: means [B, H, W, C], or `Decoded`."""
+    result = output if isinstance(output, Decoded) else Decoded(output)
+    wanted = [len(inputs), *model.image_shape]
+    if list(result.mean.shape) != wanted:
+        name = f"{type(model).__name__}.{'decode' if has_latent(model) else 'reconstruct'}"
+        raise ValueError(f"{name} gives {list(result.mean.shape)}; must be [B, H, W, C], {wanted}")
+    return result
 
 
 def checked_sizes(name: str, values: Iterable[int], count: int | None = None) -> Any:

@@ -3,12 +3,13 @@
 import math
 from typing import Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.models.model import Model, decode, encode, reparameterize
+from jaxvae.models.model import Model, decoded, encode, has_latent, reconstruct, reparameterize
 from jaxvae.ops.filters import flat, unit_range
-from jaxvae.types import Array, ElboTerms, Key, Params, Posterior
+from jaxvae.types import Array, Decoded, ElboTerms, Key, Params, Posterior
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -28,7 +29,7 @@ def gaussian_kl(posterior: Posterior) -> Array:
     0.5 * sum(exp(2 s) + m^2 - 1 - 2 s), with m = mean and s = log_std.
 
     Args:
-      posterior: mean and log_std, [B, Z] each.
+      posterior: mean and log_std, [B, Z] or [B, h, w, Z] each.
 
     Returns:
       [B], at least 0; 0 if q is the prior.
@@ -42,7 +43,18 @@ def gaussian_kl(posterior: Posterior) -> Array:
     """
     mean, log_std = posterior
     # expm1 keeps the digits that exp(2 s) - 1 loses near the prior.
-    return 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=-1)
+    return 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=range(1, mean.ndim))
+
+
+def kl_divergence(model: Model, params: Params, posterior: Posterior, latents: Array) -> Array:
+    """KL(q(z|x) || p(z)) in nats, [B]: that of the model's own prior if it has one, else `gaussian_kl`.
+
+    Args:
+      latents: a draw of the posterior or its mean, for priors whose KL has no closed form.
+    """
+    if hasattr(model, "kl"):
+        return model.apply({"params": params}, posterior, latents, method="kl")
+    return gaussian_kl(posterior)
 
 
 def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Array:
@@ -52,7 +64,7 @@ def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Ar
 
     Args:
       images, means: [B, H, W, C].
-      log_scale: natural logarithm of the decoder's standard deviation, one number.
+      log_scale: natural logarithm of the decoder's standard deviation, one number or [B, H, W, C].
 
     Returns:
       [B, H, W, C]; negative for a small error at a small scale.
@@ -68,24 +80,40 @@ def elbo_terms(
     *,
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
+    targets: Array | None = None,
 ) -> ElboTerms:
     """The KL and the NLL of images, at a draw of z or at its mean.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.
-      key: consumed for the draw of z; None uses the mean.
-      log_scale: natural logarithm of the decoder's standard deviation.
+      key: consumed for the draw of z and for dropout; None uses the mean and drops no unit.
+      log_scale: natural logarithm of the decoder's standard deviation; a scale that the model has learned replaces it.
       likelihood: of the decoder's output.
+      targets: the images that the likelihood is of, if the encoder gets corrupted ones; None: `images`.
 
     Returns:
-      kl [B] and nll [B, H, W, C], in nats.
+      kl [B] and nll [B, H, W, C], in nats. The KL of a model without a latent is 0.
 
     Reference: Kingma & Welling 2014, equation 10.
     """
     images = unit_range(images)
-    posterior = encode(model, params, images)
-    means = decode(model, params, reparameterize(posterior, key))
-    return ElboTerms(gaussian_kl(posterior), per_pixel(likelihood, images, means, log_scale))
+    targets = images if targets is None else unit_range(targets)
+    if not has_latent(model):
+        nll = nll_of(likelihood, targets, reconstruct(model, params, images, key), log_scale)
+        return ElboTerms(jnp.zeros(len(images)), nll)
+    dropout: tuple[Key | None, Key | None] = (None, None)
+    if key is not None and getattr(model, "dropout", 0.0):
+        key, *dropout = jax.random.split(key, 3)
+    posterior = encode(model, params, images, dropout[0])
+    latents = reparameterize(posterior, key)
+    output = decoded(model, params, latents, dropout[1])
+    return ElboTerms(kl_divergence(model, params, posterior, latents), nll_of(likelihood, targets, output, log_scale))
+
+
+def nll_of(likelihood: Likelihood, images: Array, output: Decoded, log_scale: float | Array) -> Array:
+    """-log p(x|z) per pixel, [B, H, W, C], at the scale that the model has learned or else at `log_scale`."""
+    scale = log_scale if output.log_scale is None else output.log_scale
+    return per_pixel(likelihood, images, output.mean, scale)
 
 
 def per_pixel(likelihood: Likelihood, images: Array, means: Array, log_scale: float | Array) -> Array:

@@ -41,10 +41,10 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
       InputError: the network cannot halve images of this size that often; the warm-up does not end before training.
     """
     shape, network = splits.train.images.shape[1:], network_of(settings, source)
-    if "features" in network.widths:
+    if "features" in network.settings:
         _check_halvings(settings.features, shape, kind_of(source).resizing)
-    widths = {name: getattr(settings, name) for name in network.widths}
-    model = network(shape, settings.latent_size or network.latent_size, **widths)
+    fields = {name: getattr(settings, name) for name in network.settings}
+    model = network(shape, settings.latent_size or network.latent_size, **fields)
     batch_size = min(settings.batch_size or network.batch_size, len(splits.train))
     epoch = len(splits.train) // batch_size
     epochs = settings.epochs or EPOCHS
@@ -86,12 +86,14 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
     try:
         model, train, epoch = config["model"], config["train"], steps_per_epoch(config)
         network = MODELS[model["name"]]
-        widths = {name: tuple(model[name]) if isinstance(model[name], list) else model[name] for name in network.widths}
+        fields = {
+            name: tuple(model[name]) if isinstance(model[name], list) else model[name] for name in network.settings
+        }
         decays = train["schedule"] in ("exponential", "step")
         decay = {"decay_epochs": train["decay_steps"] / epoch, "decay_rate": train["decay_rate"]} if decays else {}
         settings = Settings(
             model=network.name,
-            **widths,
+            **fields,
             epochs=config["epochs"],
             steps=config.get("steps"),
             **{name: train[name] for name in ("batch_size", "schedule", "clip_norm")},

@@ -90,7 +90,7 @@ def check(settings: Settings, source: Source) -> None:
     if settings.epochs is not None and settings.steps is not None:
         raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} is given too; give one of the two")
     for other in NETWORKS.values():
-        refuse_unless(other == network, settings, other.widths, f"`model` {other.name}")
+        refuse_unless(other == network, settings, other.settings, f"`model` {other.name}")
     refuse_unless(decays, settings, ("decay_epochs", "decay_rate"), "`schedule` exponential or step")
     if min(settings.features, default=0) < 1:
         raise ArgumentError("features", settings.features, "give numbers above 0")

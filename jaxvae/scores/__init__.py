@@ -1,12 +1,18 @@
 """The table of scores: name, label, formula, colour and inputs of each.
 
-The command, the tables, the figures and the report read their scores from here. A new way to combine maps is a variant
-in `combine` and a line here; a new gradient is a field of `PixelScores`, its pullback in `gradients`, and a line here.
-Importing the table does not import JAX.
+The command, the tables, the figures and the report read their scores from here. `score_batch` computes `MAPS` in one
+program. The other scores are those of `METHODS`, each with a program of its own:
+
+    score(model, params, images, *, log_scale, likelihood, state) -> {name: [B, H, W, C] or [B]}
+    fit(model, params, images, *, log_scale, likelihood) -> state, a dictionary of arrays
+
+`fit` is there if the method needs statistics of healthy images. The score of an image does not depend on its batch, and
+higher is more anomalous. Importing the table does not import JAX.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, Literal
 
 # Okabe & Ito 2008: distinct with any colour vision. Their yellow is left out because it is lost on white.
@@ -27,6 +33,8 @@ class Score:
       dashes: of its curves, as matplotlib writes them.
       gradient: the gradient that it is computed from, a field of `PixelScores`.
       combination: the arguments of `combine`, for a map that combines others.
+      method: the method that computes it, a name in `METHODS`.
+      of_images: whether it is one number per image.
     """
 
     name: str
@@ -36,6 +44,32 @@ class Score:
     dashes: Dashes = "-"
     gradient: str | None = None
     combination: Mapping[str, Any] | None = None
+    method: str | None = None
+    of_images: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """A program that computes one score or several.
+
+    Args:
+      name: in messages and file names; without `score`, also the module of `jaxvae.scores` with the functions.
+      scores: what it returns.
+      needs: of a trained model: "latent", "kl" (trained with one) or "dropout".
+      fitted: whether it needs healthy images; then `fit` makes its state.
+      score, fit: the functions, if they are not in such a module.
+    """
+
+    name: str
+    scores: tuple[Score, ...]
+    needs: tuple[str, ...] = ()
+    fitted: bool = False
+    score: Callable[..., Mapping[str, Any]] | None = None
+    fit: Callable[..., Mapping[str, Any]] | None = None
+
+    def function(self, which: Literal["score", "fit"]) -> Callable[..., Mapping[str, Any]]:
+        """`score` or `fit`, imported when it is used."""
+        return getattr(self, which) or getattr(import_module(f"jaxvae.scores.{self.name}"), which)
 
 
 def _combi(name: str, label: str, formula: str, dashes: Dashes, **combination: str) -> Score:
@@ -59,16 +93,110 @@ PIXEL_SCORES = _by_name(
 )
 # One value per image, in nats: the fields of `SampleScores`.
 IMAGE_SCORES = _by_name(
-    Score("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN),
-    Score("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE),
-    Score("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE),
+    Score("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN, of_images=True),
+    Score("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE, of_images=True),
+    Score("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE, of_images=True),
 )
 # One value per pixel without a model (`jaxvae.metrics.baselines`).
 BASELINES = _by_name(
     Score("brightness", "|x|", "|x|", LIGHT),
     Score("equalised_brightness", "equalised x", "rank(x) / n within the image", DARK),
 )
+_IMAGE = {"of_images": True}
+_BUILT_IN = (
+    # Of a trained model.
+    Method(
+        "draws",
+        (
+            Score("rec_probability", "Rec-Probability", "−mean over z of log p(x|z)", ORANGE, "--"),
+            Score("draw_variance", "Draw variance", "variance over z of x̂", ORANGE, ":"),
+            Score("mahalanobis", "Mahalanobis", "(x − mean x̂)² / (variance of x̂ + ε)", ORANGE, "-."),
+        ),
+        needs=("latent",),
+    ),
+    Method(
+        "dropout",
+        (
+            Score("dropout_error", "Dropout error", "mean over dropout of (x − x̂)²", SKY, "--"),
+            Score("dropout_variance", "Dropout variance", "variance over dropout of x̂", SKY, ":"),
+        ),
+        needs=("dropout",),
+    ),
+    Method(
+        "restoration",
+        (Score("restoration", "Restoration", "|x − y|, y the MAP restoration with total variation", GREEN, "--"),),
+        needs=("kl",),
+        fitted=True,
+    ),
+    Method(
+        "importance", (Score("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":", **_IMAGE),), ("kl",)
+    ),
+    Method(
+        "complexity",
+        (Score("complexity", "Input complexity", "ELBO − length of the PNG file", GREEN, "-.", **_IMAGE),),
+        needs=("kl",),
+    ),
+    Method(
+        "background",
+        (Score("likelihood_ratio", "Likelihood ratio", "ELBO − ELBO of a background model", BLUE, "--", **_IMAGE),),
+        needs=("kl",),
+        fitted=True,
+    ),
+    Method(
+        "regret",
+        (Score("likelihood_regret", "Likelihood regret", "ELBO − ELBO at the best q(z)", BLUE, ":", **_IMAGE),),
+        needs=("kl",),
+    ),
+    Method(
+        "latent_neighbours",
+        (Score("knn_latent", "kNN latent", "distance to the k-th nearest posterior mean", BLUE, "-.", **_IMAGE),),
+        needs=("latent",),
+        fitted=True,
+    ),
+    # Without a model.
+    Method("atlas", (Score("atlas", "Atlas z", "|x − mean| / deviation of healthy images", DARK, "--"),), fitted=True),
+    Method("components", (Score("pca", "PCA", "(x − projection on principal components)²", LIGHT, "--"),), fitted=True),
+    Method(
+        "patches", (Score("knn_patches", "kNN patches", "distance to the k-th nearest patch", LIGHT, ":"),), fitted=True
+    ),
+    Method(
+        "tissues",
+        (Score("tissues", "Tissue mixture", "−log p(x) of a mixture, with neighbours", DARK, ":"),),
+        fitted=True,
+    ),
+    Method("symmetry", (Score("asymmetry", "Asymmetry", "least |patch − mirrored patch| nearby", DARK, "-."),)),
+)
+METHODS: dict[str, Method] = {}
 SCORES = PIXEL_SCORES | IMAGE_SCORES | BASELINES
 MAPS = tuple(PIXEL_SCORES)
 # The maps of a folder of images or volumes. Overlays and masks show the first.
 DEFAULT_MAPS = ("elbo_grad", "combi", "rec_error", "kl_grad", "rec_grad")
+
+
+def add(method: Method) -> None:
+    """Add a method with its scores to the tables, so that the library and the commands know them by name.
+
+    Raises:
+      ValueError: another method or score has that name.
+    """
+    for name, table in ((method.name, METHODS), *((score.name, SCORES) for score in method.scores)):
+        if name in table:
+            raise ValueError(
+                f"{name}: there is a {'method' if table is METHODS else 'score'} of this name; name another"
+            )
+    METHODS[method.name] = method
+    SCORES.update({score.name: replace(score, method=method.name) for score in method.scores})
+
+
+def known_maps() -> tuple[str, ...]:
+    """The names that `maps` may hold: those of `MAPS`, then the scores of all methods."""
+    return (*MAPS, *(name for name, score in SCORES.items() if score.method))
+
+
+def per_pixel(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of scores with one value per pixel."""
+    return tuple(name for name in names if not SCORES[name].of_images)
+
+
+for _method in _BUILT_IN:
+    add(_method)

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.models.model import Model, decode, encode, reparameterize
-from jaxvae.objectives.elbo import Likelihood, elbo_terms, gaussian_kl, gaussian_nll, per_pixel, pixel_sum
+from jaxvae.models.model import Model, decoded, encode, has_latent, reconstruct, reparameterize
+from jaxvae.objectives.elbo import Likelihood, elbo_terms, gaussian_nll, kl_divergence, nll_of, pixel_sum
 from jaxvae.ops.filters import unit_range
 from jaxvae.ops.forms import Platform, by_platform
-from jaxvae.types import Array, Key, Params, PixelScores, SampleScores
+from jaxvae.types import Array, Decoded, Key, Params, PixelScores, SampleScores
 
 Result = TypeVar("Result")
 GRADIENTS: tuple[str, ...] = ("elbo_grad", "kl_grad", "rec_grad")
@@ -104,12 +104,18 @@ def explain(
     """
 
     def infer(images: Array) -> tuple[Array, Array]:
+        if not has_latent(model):
+            return jnp.zeros(len(images)), images
         posterior = encode(model, params, images)
-        return gaussian_kl(posterior), reparameterize(posterior, key)
+        latents = reparameterize(posterior, key)
+        return kl_divergence(model, params, posterior, latents), latents
+
+    def generate(latents: Array) -> Decoded:
+        return decoded(model, params, latents) if has_latent(model) else reconstruct(model, params, latents)
 
     (kl, latents), pull_encoder = jax.vjp(infer, images)
-    means, pull_decoder = jax.vjp(lambda latents: decode(model, params, latents), latents)
-    nll, pull_likelihood = jax.vjp(lambda x, means: per_pixel(likelihood, x, means, log_scale), images, means)
+    output, pull_decoder = jax.vjp(generate, latents)
+    nll, pull_likelihood = jax.vjp(lambda x, output: nll_of(likelihood, x, output, log_scale), images, output)
     direct, error = pull_likelihood(jnp.ones_like(nll))
     (from_decoder,) = pull_decoder(error)
 
@@ -128,7 +134,7 @@ def explain(
         gradients["elbo_grad"] = gradients["kl_grad"] + gradients["rec_grad"]
     absolute = {name: jnp.abs(gradient) for name, gradient in gradients.items()}
     total = pixel_sum(nll)
-    return PixelScores(jnp.square(images - means), **absolute), SampleScores(kl + total, kl, total), means
+    return PixelScores(jnp.square(images - output.mean), **absolute), SampleScores(kl + total, kl, total), output.mean
 
 
 def _pulled(pullback: Callable[[Any], tuple[Array]], cotangents: list[Any]) -> list[Array]:

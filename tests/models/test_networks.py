@@ -106,7 +106,7 @@ def test_the_table_makes_every_network() -> None:
         model = network((16, 16, 1), network.latent_size)
         assert MODELS[type(model).__name__] is network
         assert type(model).latent_size == network.latent_size
-        assert all(getattr(model, width) for width in network.widths)
+        assert all(getattr(model, width) for width in network.settings)
         assert network.name == name
 
 
