@@ -7,7 +7,14 @@ from typing import Annotated
 import tyro
 
 from jaxvae.cli import flags
+from jaxvae.cli.flags import MapName, check_maps
 from jaxvae.errors import InputError, command, refuse_below_zero, refuse_unless
+
+# Not a docstring, because tyro keeps the line breaks of docstrings.
+MAPS_HELP = (
+    "which maps and image scores; also those of other methods, such as restoration, some of which are first fitted on "
+    "the healthy images of the run (default: the gradients, the reconstruction error and their combinations)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,7 @@ class Evaluate:
     """the run folder"""
     other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test images")] = None
     """another folder with labels, or other prepared volumes with lesions; results are written to RUN/on/NAME"""
+    maps: Annotated[tuple[MapName, ...] | None, tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = None
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
     median: int = 5
@@ -49,8 +57,10 @@ class Evaluate:
 
         run = load(self.run)
         refuse_unless(run.kind is kinds.VOLUMES, self, ("median", "components", "background"), "a run on volumes")
+        if self.maps is not None:
+            check_maps(self.maps)
         settings = VolumeSettings(median=self.median, components=self.components, background=self.background)
-        args = {"resamples": self.resamples, "volumes": settings}
+        args = {"maps": self.maps, "resamples": self.resamples, "volumes": settings}
         evaluation = evaluate(run, self.other, **args, save=True, out=self.out, say=print)
         print(evaluation_tables.text(evaluation))
         draw = command("report", self.run, *filter(None, [self.other]), out=self.out)

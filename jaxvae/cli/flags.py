@@ -1,15 +1,22 @@
 """Flags that `train` and `sweep` share, and annotations of all flags."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jaxvae.data import kinds
+from jaxvae.errors import InputError
 from jaxvae.models import NETWORKS
 from jaxvae.runs import settings
+from jaxvae.scores import known_maps
 
+if TYPE_CHECKING:
+    MapName = str
+else:
+    MapName = tyro.extras.literal_type_from_choices(known_maps())
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 
@@ -32,6 +39,21 @@ def papers(name: str) -> str:
     return "as in the paper, " + ", ".join(f"{it.name} {getattr(it, name):g}" for it in NETWORKS.values())
 
 
+def check_maps(maps: Sequence[str]) -> None:
+    """Raise InputError if `--maps` names no map, or one twice."""
+    if not maps:
+        raise InputError("--maps without a name: name at least one map, such as elbo_grad")
+    if len(set(maps)) < len(maps):
+        raise InputError(f"--maps: {' '.join(maps)} holds a name twice; give each once")
+
+
+def own(name: str) -> str:
+    """The default of a flag whose value depends on the model."""
+    found = {it.name: it.settings[name] for it in NETWORKS.values() if name in it.settings}
+    words = {model: " ".join(map(str, value)) if isinstance(value, tuple) else value for model, value in found.items()}
+    return ", ".join(f"{model} {value}" for model, value in words.items())
+
+
 def several(kind: str, default: str | None = None) -> Any:
     """Annotation of a flag that takes several values: `--features INT ...`."""
     return optional(f"{kind} ...", default)
@@ -50,7 +72,8 @@ class Source(kinds.Source):
 class Recipe(settings.Recipe):
     """The network, and how it is trained."""
 
-    features: Annotated[tuple[int, ...], several("INT")] = (16, 32, 64, 256)
+    hidden_size: Annotated[int | None, optional("INT", own("hidden_size"))] = None
+    features: Annotated[tuple[int, ...] | None, several("INT", own("features"))] = None
     epochs: Annotated[int | None, optional("INT", "25")] = None
     steps: Annotated[int | None, optional("INT", "by --epochs")] = None
     batch_size: Annotated[int | None, optional("INT", papers("batch_size"))] = None

@@ -11,21 +11,19 @@ import tyro
 
 from jaxvae.cli import flags
 from jaxvae.cli.complaints import shortened, with_flags
+from jaxvae.cli.flags import MapName, check_maps
 from jaxvae.errors import InputError, command, counted, refuse_unless, refuse_unless_positive
-from jaxvae.scores import DEFAULT_MAPS, MAPS
+from jaxvae.scores import DEFAULT_MAPS, per_pixel
 
 if TYPE_CHECKING:
     from jaxvae.runs.run import Run
     from jaxvae.scoring.writing import MapSettings, Outcome
 
-    MapName = str
-else:
-    MapName = tyro.extras.literal_type_from_choices(MAPS)
-
 # Not a docstring, because tyro keeps the line breaks of docstrings.
 MAPS_HELP = (
-    "which maps, also combi_smoothed, combi_nll, combi_sum. Overlay and mask show the first. ELBO-Grad has the highest "
-    "mean average precision of our scores over the 53 settings measured."
+    "which maps and image scores, also combi_smoothed, combi_nll, combi_sum, and those of other methods, such as "
+    "restoration. Overlay and mask show the first. ELBO-Grad has the highest mean average precision of our scores over "
+    "the 53 settings measured. (default: elbo_grad combi rec_error kl_grad rec_grad, as far as the run has them)"
 )
 SHOWN = 5  # lines that are printed at most; failed.jsonl has every failure
 
@@ -50,7 +48,7 @@ class Score:
     """a folder of images or volumes, one file, or prepared volumes; prepared in the same way as the run's own"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
-    maps: Annotated[tuple[MapName, ...], tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = DEFAULT_MAPS
+    maps: Annotated[tuple[MapName, ...] | None, tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = None
     format: Literal["npy", "tiff"] = "npy"
     """file format of the maps of images"""
     threshold: Annotated[
@@ -76,52 +74,54 @@ class Score:
         volumes = run.kind is kinds.VOLUMES
         where = "a folder of volumes, and a run that was trained on volumes"
         refuse_unless(volumes and self.folder is not None, self, ("images", "brains", "shard"), where)
+        maps = tuple(name for name in DEFAULT_MAPS if name in run.maps) if self.maps is None else self.maps
         if self.folder is None:
-            self._score_own(run)
+            self._score_own(run, maps)
         elif volumes:
-            self._score_volumes(run, self.folder)
+            self._score_volumes(run, self.folder, maps)
         else:
-            self._score_images(run, self.folder)
+            self._score_images(run, self.folder, maps)
 
     def _check(self) -> None:
         if self.batch_size is not None:
             refuse_unless_positive("batch_size", self.batch_size)
-        if not self.maps:
-            raise InputError("--maps without a name: name at least one map, such as elbo_grad")
-        if len(set(self.maps)) < len(self.maps):
-            raise InputError(f"--maps: {' '.join(self.maps)} holds a name twice; give each once")
+        if self.maps is not None:
+            check_maps(self.maps)
+            if not per_pixel(self.maps):
+                problem = "has no map with one value per pixel; name one too, such as elbo_grad"
+                raise InputError(f"--maps {' '.join(self.maps)}: {problem}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise InputError(f"--threshold {self.threshold}: must be a finite number")
         where = f"a folder of images; name one, {command('score', self.run, 'FOLDER')}"
         refuse_unless(self.folder is not None, self, ("threshold", "format"), where)
 
-    def _score_own(self, run: Run) -> None:
+    def _score_own(self, run: Run, maps: tuple[str, ...]) -> None:
         from jaxvae.scoring.score_files import score_own_test
 
-        out, count = score_own_test(run, self.out, maps=self.maps, batch_size=self.batch_size)
-        print(f"{self._scored(out, count, 'image')}; the numbers of each are in samples.jsonl")
+        out, count = score_own_test(run, self.out, maps=maps, batch_size=self.batch_size)
+        print(f"{_scored(out, maps, count, 'image')}; the numbers of each are in samples.jsonl")
 
-    def _score_images(self, run: Run, folder: Path) -> None:
+    def _score_images(self, run: Run, folder: Path, maps: tuple[str, ...]) -> None:
         from jaxvae.scoring import healthy_stats, image_maps
 
-        out, outcome = image_maps.score_image_folder(run, folder, self.out, self._map_settings(run))
+        out, outcome = image_maps.score_image_folder(run, folder, self.out, self._map_settings(run, maps))
         written = len(outcome.records)
-        print(f"{self._scored(out, written, 'image', outcome.skipped)}; the numbers of each are in samples.jsonl")
+        print(f"{_scored(out, maps, written, 'image', outcome.skipped)}; the numbers of each are in samples.jsonl")
         far = [healthy_stats.notice(len(names), written) for names in outcome.warnings.values()]
         for line in (*outcome.notices, *far):
             print(f"  {line}")
         self._report_failures(folder, outcome, "images")
 
-    def _score_volumes(self, run: Run, folder: Path) -> None:
+    def _score_volumes(self, run: Run, folder: Path, maps: tuple[str, ...]) -> None:
         from jaxvae.scoring import volume_maps
 
         refuse_unless(False, self, ("format",), "images; maps of volumes are NIfTI files")
-        patterns, wanted = {"images": self.images, "brains": self.brains}, self._map_settings(run)
+        patterns, wanted = {"images": self.images, "brains": self.brains}, self._map_settings(run, maps)
         out, outcome = volume_maps.score_volume_folder(run, folder, self.out, wanted, **patterns, shard=self.shard)
         for line in outcome.notices:
             print(f"  {line}")
         written = len(outcome.records)
-        print(self._scored(out, written, "volume", outcome.skipped))
+        print(_scored(out, maps, written, "volume", outcome.skipped))
         if written:
             stages = volume_maps.stage_seconds(outcome).items()
             seconds = ", ".join(f"{value / written:.2f} s to {stage}" for stage, value in stages)
@@ -130,7 +130,7 @@ class Score:
             print(with_flags(f"  {shortened(names)}: {warning}", vars(self)))
         self._report_failures(folder, outcome, "volumes")
 
-    def _map_settings(self, run: Run) -> MapSettings:
+    def _map_settings(self, run: Run, maps: tuple[str, ...]) -> MapSettings:
         from jaxvae.evaluation import thresholds
         from jaxvae.scoring import healthy_stats
         from jaxvae.scoring.writing import MapSettings
@@ -139,14 +139,10 @@ class Score:
             stats = healthy_stats.read(run)
             threshold, ranges = self.threshold, stats and stats.ranges
         else:
-            threshold, ranges, problem = thresholds.mask_threshold(run, self.maps[0])
+            threshold, ranges, problem = thresholds.mask_threshold(run, per_pixel(maps)[0])
             if threshold is None:
                 print(f"  no threshold, and so no masks: {problem}; pass --threshold for masks")
-        return MapSettings(self.maps, threshold, ranges, self.batch_size, self.format)
-
-    def _scored(self, out: Path, count: int, noun: str, before: int = 0) -> str:
-        skipped = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""
-        return f"{out}: {counted(count, noun)} scored ({', '.join(self.maps)}){skipped}"
+        return MapSettings(maps, threshold, ranges, self.batch_size, self.format)
 
     def _report_failures(self, folder: Path, outcome: Outcome, noun: str) -> None:
         failed = outcome.failed
@@ -158,3 +154,8 @@ class Score:
             total = len(outcome.records) + outcome.skipped + len(failed)
             problem = f"{len(failed)} of {total} {noun} could not be scored"
             raise InputError(f"{folder}: {problem}; {outcome.failures} says why")
+
+
+def _scored(out: Path, maps: tuple[str, ...], count: int, noun: str, before: int = 0) -> str:
+    skipped = f", {before} {'were' if before != 1 else 'was'} there already" if before else ""
+    return f"{out}: {counted(count, noun)} scored ({', '.join(maps)}){skipped}"

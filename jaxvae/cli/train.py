@@ -17,6 +17,7 @@ from jaxvae.cli.complaints import with_flags
 from jaxvae.cli.flags import Settings, Source, flag
 from jaxvae.data import kinds
 from jaxvae.errors import InputError, command
+from jaxvae.models import NETWORKS
 from jaxvae.runs import settings, signals
 
 if TYPE_CHECKING:
@@ -87,10 +88,13 @@ def repeated(words: Sequence[str]) -> Train | None:
 
     path = Path(typed["--config"])
     source, of_run = config.settings_of(config.read_config(path.parent if path.name == "config.json" else path))
+    fitting = (name for network in NETWORKS.values() for name in network.settings)
     dropped = {
         "--epochs": ("steps",),
         "--steps": ("epochs",),
-        "--model": ("features", "hidden_size", "latent_size", "learning_rate", "arithmetic"),
+        "--model": (*fitting, "latent_size", "learning_rate", "arithmetic", "objective"),
+        "--objective": ("beta", "arithmetic"),
+        "--decoder-scale": ("log_scale",),
         "--schedule": ("decay_epochs", "decay_rate"),
     }
     if typed.get("--model") == of_run.model:

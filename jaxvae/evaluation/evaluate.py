@@ -1,7 +1,8 @@
 """Evaluation of a run: the metrics of its scores on labelled images or volumes."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.evaluation import results, thresholds
 from jaxvae.evaluation.image_metrics import false_positives, image_tables
 from jaxvae.evaluation.volume_tables import VolumeSettings, VolumeTable, make_table, make_tables, measure_slices
-from jaxvae.runs import run_images
+from jaxvae.runs import run_images, score_names
+from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset, score_precision
-from jaxvae.scores import MAPS
+from jaxvae.scores import per_pixel
 from jaxvae.scoring import healthy_stats, score_files
 from jaxvae.scoring.healthy_stats import HealthyStats
 
@@ -46,6 +48,7 @@ def evaluate(
     run: Run,
     dataset: Dataset | str | Path | None = None,
     *,
+    maps: Sequence[str] | None = None,
     resamples: int = 1000,
     volumes: VolumeSettings = VolumeSettings(),  # noqa: B008
     save: bool = False,
@@ -56,6 +59,8 @@ def evaluate(
 
     Args:
       dataset: labelled images; a folder of them, or of prepared volumes; None stands for the run's own test images.
+      maps: names of `scores.known_maps`, of pixel scores and of image scores; those that need healthy images are fitted
+        first. None: the run's `maps`.
       resamples: bootstrap resamples for the 95 % intervals; 0 leaves them out.
       volumes: for a run on volumes, which tables of volumes to make.
       save: write evaluation.json and the scores into `results.results_folder`. A stopped call can be continued then.
@@ -68,9 +73,11 @@ def evaluate(
       `precision` is that of the products from which maps and image scores were computed.
 
     Raises:
-      InputError: the images cannot be read or do not fit the run, the run was trained on one of them, or the folder
-        holds the results of another test.
+      InputError: the images cannot be read or do not fit the run, the run was trained on one of them, the run does not
+        have a score, or the folder holds the results of another test.
     """
+    maps = run.maps if maps is None else tuple(maps)
+    score_names.check_maps(run.model, run.objective, maps)
     in_memory = isinstance(dataset, Dataset)
     if in_memory and save:
         raise ArgumentError("save", save, "only goes with a folder of images")
@@ -80,13 +87,15 @@ def evaluate(
     own = lru_cache(lambda: run_images.open_own(run))
     if dataset is None:
         own()  # An error about the run's images comes first.
-    stats = _healthy_stats(run, own, say)
+    fit_scores(run, maps, own=own)
+    stats = _healthy_stats(run, maps, own, say)
+    volumes = replace(volumes, maps=per_pixel(maps))
     images = LabelledImages(dataset, "dataset") if in_memory else load_labelled(run, other, own, say)
     check_shape(run, images.dataset.images, images.place)
     if not save:
-        return _evaluate(run, images, stats, own, resamples, volumes, None, say)
+        return _evaluate(run, images, maps, stats, own, resamples, volumes, None, say)
     folder = results.claim_results_folder(run, other, out, fingerprint := images.fingerprint)
-    evaluation = _evaluate(run, images, stats, own, resamples, volumes, folder, say)
+    evaluation = _evaluate(run, images, maps, stats, own, resamples, volumes, folder, say)
     evaluation["tested_on"] = None if other is None else str(other.resolve())
     evaluation |= {"run": str(run.run_dir.resolve()), "contents": fingerprint}
     files.write_json(folder / results.FILE, evaluation)
@@ -115,18 +124,22 @@ def load_labelled(run: Run, other: Path | None, own: Callable[[], Splits], say: 
     return LabelledImages(dataset, place, cache.open_cache(place) if run.kind is kinds.VOLUMES else None)
 
 
-def _healthy_stats(run: Run, own: Callable[[], Splits], say: Say) -> HealthyStats:
+def _healthy_stats(run: Run, maps: Sequence[str], own: Callable[[], Splits], say: Say) -> HealthyStats:
     """The statistics of the run's healthy images; empty, with a line that says why, if they are unavailable."""
+    stats = HealthyStats({}, None)
     try:
-        return thresholds.read_healthy_stats(run, own)
+        stats = thresholds.read_healthy_stats(run, own)
+        return thresholds.with_maps(run, stats, maps, own)
     except InputError as error:
-        say(f"no thresholds of healthy images: {error}\n")
-        return HealthyStats({}, None)
+        missing = ", ".join(name for name in per_pixel(maps) if name not in stats.thresholds)
+        say(f"no thresholds of healthy images for {missing}: {error}\n")
+        return stats
 
 
 def _evaluate(
     run: Run,
     images: LabelledImages,
+    maps: Sequence[str],
     stats: HealthyStats,
     own: Callable[[], Splits],
     resamples: int,
@@ -139,7 +152,8 @@ def _evaluate(
     if stats.ranges and (far := healthy_stats.outside_ranges(stats.ranges, test.images).sum()):
         say(f"{images.place}: {healthy_stats.notice(far, len(test))}\n")
     needs_maps = images.volumes is not None or test.masks is not None or not test.labels.any()
-    scores = score_dataset(run, test, maps=MAPS if needs_maps else ())
+    wanted = maps if needs_maps else [name for name in maps if name not in per_pixel(maps)]
+    scores = score_dataset(run, test, maps=wanted)
     evaluation = image_tables(run, test, scores, resamples=resamples)
     evaluation |= {"thresholds": stats.thresholds, "precision": score_precision(run)}
     if not test.labels.any():

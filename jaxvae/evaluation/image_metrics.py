@@ -112,7 +112,9 @@ def image_tables(run: Run, test: Dataset, scores: Scores, *, resamples: int = 10
     baselines = baseline_maps(images)
     # A baseline with one value for all images is left out, such as the mean rank of images without ties.
     means = {name: values for name, values in map_means(baselines).items() if np.ptp(values) > 0}
-    image_scores = {**means, **scores.image_scores}
+    # The KL of a model that was trained without one is 0, and its ELBO is its NLL.
+    own = {name: it for name, it in scores.image_scores.items() if run.objective.kl or name not in ("kl", "elbo")}
+    image_scores = {**means, **own}
     pixels = []
     # An anomalous image can have an empty mask if its lesion vanishes at the model's resolution.
     if test.masks is not None and test.masks.any() and not test.masks.all():

@@ -6,7 +6,8 @@ need its own images any more.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -21,9 +22,10 @@ from jaxvae.evaluation.volume_metrics import healthy_thresholds
 from jaxvae.evaluation.volume_tables import VolumeSettings, measure_slices
 from jaxvae.metrics.ranking import healthy_threshold
 from jaxvae.runs import run_images, trained_on
+from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import score_dataset
-from jaxvae.scores import MAPS
+from jaxvae.scores import per_pixel
 from jaxvae.scoring import healthy_stats
 from jaxvae.scoring.healthy_stats import HealthyStats, Ranges, Thresholds, intensity_ranges
 
@@ -70,6 +72,26 @@ def read_healthy_stats(run: Run, own_images: Callable[[], Splits]) -> HealthySta
         return stored
 
 
+def with_maps(run: Run, stats: HealthyStats, maps: Sequence[str], own_images: Callable[[], Splits]) -> HealthyStats:
+    """The statistics, with the thresholds of these maps too; they are kept in the run.
+
+    Args:
+      own_images: reads the run's own images; only called if a threshold is missing.
+
+    Raises:
+      InputError: the images cannot be read.
+    """
+    missing = [name for name in per_pixel(maps) if name not in stats.thresholds]
+    if not missing or not (stats.thresholds or len(own_images().validation)):
+        return stats
+    fit_scores(run, missing, own=own_images)
+    found = validation_thresholds(run, own_images().validation, missing)
+    stats = stats._replace(thresholds={**found, **stats.thresholds})
+    with contextlib.suppress(InputError):
+        healthy_stats.write(run, stats)
+    return stats
+
+
 def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None, str]:
     """The threshold of masks: 1 % of healthy validation pixels reach it.
 
@@ -78,10 +100,12 @@ def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None
     Returns:
       The threshold, the intensity ranges of the training images, and why one of them is None.
     """
+    stats, own = HealthyStats({}, None), lru_cache(lambda: run_images.open_own(run))
     try:
-        stats = read_healthy_stats(run, lambda: run_images.open_own(run))
+        stats = read_healthy_stats(run, own)
+        stats = with_maps(run, stats, [map_name], own)
     except InputError as error:
-        stats, problem = HealthyStats({}, None), str(error)
+        problem = str(error)
     else:
         problem = f"the run has no threshold of {map_name}" if stats.thresholds else "the run has no validation images"
     evaluated = results.evaluations(run) if run.kind is kinds.VOLUMES else ()
@@ -90,28 +114,30 @@ def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None
     return next(found, None), stats.ranges, problem
 
 
-def validation_thresholds(run: Run, validation: Dataset) -> Thresholds:
+def validation_thresholds(run: Run, validation: Dataset, maps: Sequence[str] | None = None) -> Thresholds:
     """For each map, the thresholds that a share of healthy pixels reach.
 
     For volumes, these are voxels of the validation slices inside the brain, at the model's resolution, and the
     baselines have thresholds too.
     """
+    maps = run.maps if maps is None else maps
     if len(validation) == 0:
         return {}
     height, width, _ = run.model.image_shape
     if run.kind is kinds.VOLUMES:
         opened = cache.open_cache(run.config["data"]["data"])
         thinned = _thinned(validation, MOST_VOXELS // (height * width))
-        maps = score_dataset(run, thinned, reconstructions=False, label="validation").maps
-        return healthy_thresholds(measure_slices(opened, thinned, maps, {}, VolumeSettings()))
+        found = score_dataset(run, thinned, maps=maps, reconstructions=False, label="validation").maps
+        return healthy_thresholds(measure_slices(opened, thinned, found, {}, VolumeSettings()))
     validation = _thinned(validation, MOST_PIXELS // (height * width))
-    count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(MAPS) * height * width))
+    count, size = len(validation) * height * width, max(1, MAP_BYTES // (4 * len(maps) * height * width))
     # Only pixels that may lie above a threshold are stored, so that a large validation set needs little memory.
     stored = int(max(RATES) * count) + 2
-    highest = {name: np.empty(0, np.float32) for name in MAPS}
+    highest = {name: np.empty(0, np.float32) for name in maps}
     for start in range(0, len(validation), size):
         part = take(validation, np.arange(start, min(start + size, len(validation))))
-        for name, values in score_dataset(run, part, reconstructions=False, label="validation").maps.items():
+        found = score_dataset(run, part, maps=maps, reconstructions=False, label="validation").maps
+        for name, values in found.items():
             pixels = np.concatenate([highest[name], values.ravel()])
             highest[name] = np.partition(pixels, max(0, pixels.size - stored))[-stored:]
     return {

@@ -38,7 +38,7 @@ class VolumeSettings:
     """How volumes are evaluated.
 
     Args:
-      maps: which maps of `scores.MAPS`; the baselines are always included.
+      maps: names of `scores.known_maps`; the baselines are always included.
       median: edge of the median filter of the post-processed table, in voxels; 0 leaves that table out.
       components: predicted components of fewer voxels are removed in that table.
       smallest_lesion: lesions of fewer voxels are not counted as lesions.

@@ -7,7 +7,7 @@ JAX.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ class Network:
     Args:
       name: in the command and in Python; the class is in the module of this name.
       class_name: in config.json.
-      settings: its fields that are settings of a run, beside latent_size.
+      settings: its fields that are settings of a run, beside latent_size, with their defaults.
       latent_size, batch_size, learning_rate: the paper's.
       arithmetics: the names in `parity.ARITHMETICS` that it can be trained with.
       latent: whether it has one; without, it is trained with an objective without a KL.
@@ -32,7 +32,7 @@ class Network:
 
     name: str
     class_name: str
-    settings: tuple[str, ...]
+    settings: Mapping[str, Any]
     latent_size: int
     batch_size: int
     learning_rate: float
@@ -48,8 +48,8 @@ class Network:
 NETWORKS = {
     network.name: network
     for network in (
-        Network("dense", "DenseVAE", ("hidden_size",), 20, 128, 1e-3, arithmetics=("corrected", "released")),
-        Network("conv", "ConvVAE", ("features",), 256, 64, 1e-4),
+        Network("dense", "DenseVAE", {"hidden_size": 400}, 20, 128, 1e-3, arithmetics=("corrected", "released")),
+        Network("conv", "ConvVAE", {"features": (16, 32, 64, 256)}, 256, 64, 1e-4),
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them

@@ -1,7 +1,7 @@
 """The negative ELBO in two terms, KL(q(z|x) || p(z)) and -E log p(x|z)."""
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -101,12 +101,12 @@ def elbo_terms(
     if not has_latent(model):
         nll = nll_of(likelihood, targets, reconstruct(model, params, images, key), log_scale)
         return ElboTerms(jnp.zeros(len(images)), nll)
-    dropout: tuple[Key | None, Key | None] = (None, None)
+    keys: Any = (key, None, None)
     if key is not None and getattr(model, "dropout", 0.0):
-        key, *dropout = jax.random.split(key, 3)
-    posterior = encode(model, params, images, dropout[0])
-    latents = reparameterize(posterior, key)
-    output = decoded(model, params, latents, dropout[1])
+        keys = jax.random.split(key, 3)
+    posterior = encode(model, params, images, keys[1])
+    latents = reparameterize(posterior, keys[0])
+    output = decoded(model, params, latents, keys[2])
     return ElboTerms(kl_divergence(model, params, posterior, latents), nll_of(likelihood, targets, output, log_scale))
 
 

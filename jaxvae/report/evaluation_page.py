@@ -58,7 +58,7 @@ def write(
     run = place.parents[1] if place.parent.name == "on" else place
     facts = {
         "Trained on": Path(config["data"]["data"]).name,
-        "Model": f"{config['model']['name']}, latent size {config['model']['latent_size']}",
+        "Model": _model(config),
         "Checkpoint": f"step {evaluation['step']}",
         "Test images": f"{evaluation['images']['test']}, {evaluation['images']['anomalous']} of them anomalous",
     }
@@ -66,6 +66,13 @@ def write(
         facts["Precision"] = _precision(precision)
     title = f"jaxvae: {run.name}{f' on {place.name}' if run != place else ''}"
     page.html(report / "index.html", title, parts, figures, facts=facts, section=viewer)
+
+
+def _model(config: dict[str, Any]) -> str:
+    """The model of a run, its latent size and its objective, unless that is the ELBO."""
+    model, objective = config["model"], config.get("objective", "vae")
+    latent = f", latent size {model['latent_size']}" if "latent_size" in model else ""
+    return f"{model['name']}{latent}{f', objective {objective}' if objective != 'vae' else ''}"
 
 
 def _precision(found: dict[str, str]) -> str:
@@ -90,7 +97,9 @@ def _figures(
         yield _panels(report / "panels", test, scores, leader, cases)
         yield from _curves(report, "pixels", {**baselines, **scores.maps}, test.masks, evaluation["pixels"])
     if not evaluation_tables.why(evaluation["images"]):
-        samples = {**map_means(baselines), **scores.image_scores}
+        evaluated = {row["score"] for row in evaluation["samples"]} | baselines.keys()
+        found = {**map_means(baselines), **scores.image_scores}
+        samples = {name: values for name, values in found.items() if name in evaluated}
         yield from _curves(report, "images", samples, test.labels, evaluation["samples"])
     if records:
         training_curve.figure(report / "training", records)
@@ -112,7 +121,8 @@ def _panels(path: Path, test: Dataset, scores: Scores, leader: str, cases: int) 
         f"{word}: {test.kinds[i]}, {test.names[i].encode(errors='replace').decode()}, Dice {dices[k]:.2f}"
         for word, i, k in zip(words, index, chosen, strict=True)
     ]
-    maps = {name: np.asarray(scores.maps[name][index]) for name in DRAWN if name in scores.maps}
+    names = dict.fromkeys(name for name in (*DRAWN, leader) if name in scores.maps)
+    maps = {name: np.asarray(scores.maps[name][index]) for name in names}
     panels.figure(path, test.images[index], scores.reconstructions[index], maps, test.masks[index], titles)
     alt = (
         f"{len(index)} images, each with its reconstruction, the maps {', '.join(map(display, maps))}, and its "

@@ -16,7 +16,7 @@ from jaxvae.report.page import Section
 from jaxvae.report.viewer import Shown, viewer
 from jaxvae.runs import run_images, training
 from jaxvae.runs.run import Run
-from jaxvae.scores import BASELINES
+from jaxvae.scores import known_maps
 from jaxvae.scoring import score_files
 from jaxvae.scoring.volume_scores import score_scans
 
@@ -58,7 +58,8 @@ def write_report(
     folder = results.claim_results_folder(run, other, out, fingerprint)
     patients = set(images.dataset.groups)
     section = images.volumes and _volume_viewer(run, images.volumes, patients, evaluation, cases, say)
-    maps = [row["score"] for row in evaluation["pixels"] if row["score"] not in BASELINES]
+    rows = (*evaluation["pixels"], *evaluation["samples"])
+    maps = [name for name in dict.fromkeys(row["score"] for row in rows) if name in known_maps()]
     scores = score_files.read(results.results_folder(run, other, source) / "scores", images.dataset, maps, again=again)
     way_out = "restore it, or remove it and go without its figure"
     records = files.read_lines(run.run_dir / "metrics.jsonl", training.LOGGED, way_out=way_out)
@@ -79,11 +80,12 @@ def _volume_viewer(
         cache.refuse_changed(volumes.directory, record)
     thresholds = {name: at["0.01"] for name, at in evaluation["volumes"][0]["thresholds"].items() if name in SHOWN}
     shown = []
-    for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=SHOWN, keep_voxels=True):
+    names = [name for name in SHOWN if name in run.maps]
+    for result in score_scans(run, [cache.scan_of(record) for record in sick[:count]], maps=names, keep_voxels=True):
         if isinstance(result, Rejected):
             raise InputError(result.reason)
         volume, lesion, facts = result.cut.volume, result.cut.lesion, {"Patient": result.scan.patient}
-        maps = {name: result.map(name) for name in SHOWN}
+        maps = {name: result.map(name) for name in names}
         shown.append(
             Shown(result.scan.name, volume.voxels, maps, lesion, thresholds, volume.spacing, facts, volume.affine)
         )

@@ -16,7 +16,10 @@ from jaxvae.data.kinds import Source, describe, from_config, kind_of, with_new_n
 from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.models import MODELS
 from jaxvae.models.model import Model
+from jaxvae.objectives import OBJECTIVES, NamedObjective
+from jaxvae.parity import ARITHMETICS
 from jaxvae.runs.settings import EPOCHS, Settings, network_of
+from jaxvae.train import Objective
 
 Config = dict[str, Any]
 
@@ -27,8 +30,8 @@ FACTS = {
     **dict.fromkeys(("patience", "epochs", "steps?"), int | None),
     **{"volumes?": dict | None, "hparams.log_scale": int | float, "seed": int},
 }
-# Settings that are entries of config.json as they are. Those of earlier versions may lack `augment`.
-SAME = ("augment", "arithmetic", "patience", "seed")
+# Settings that are entries of config.json as they are. Those of earlier versions may lack the first two.
+SAME = ("objective", "augment", "arithmetic", "patience", "seed")
 
 
 def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
@@ -41,10 +44,12 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
       InputError: the network cannot halve images of this size that often; the warm-up does not end before training.
     """
     shape, network = splits.train.images.shape[1:], network_of(settings, source)
-    if "features" in network.settings:
-        _check_halvings(settings.features, shape, kind_of(source).resizing)
-    fields = {name: getattr(settings, name) for name in network.settings}
-    model = network(shape, settings.latent_size or network.latent_size, **fields)
+    given = {name: getattr(settings, name, None) for name in network.settings}
+    fields = {name: network.settings[name] if value is None else value for name, value in given.items()}
+    if "features" in fields:
+        _check_halvings(fields["features"], shape, kind_of(source).resizing)
+    sizes = {"latent_size": settings.latent_size or network.latent_size} if network.latent else {}
+    model = network(shape, **sizes, **fields)
     batch_size = min(settings.batch_size or network.batch_size, len(splits.train))
     epoch = len(splits.train) // batch_size
     epochs = settings.epochs or EPOCHS
@@ -86,9 +91,8 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
     try:
         model, train, epoch = config["model"], config["train"], steps_per_epoch(config)
         network = MODELS[model["name"]]
-        fields = {
-            name: tuple(model[name]) if isinstance(model[name], list) else model[name] for name in network.settings
-        }
+        there = {name: model[name] for name in network.settings if name in model}
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in there.items()}
         decays = train["schedule"] in ("exponential", "step")
         decay = {"decay_epochs": train["decay_steps"] / epoch, "decay_rate": train["decay_rate"]} if decays else {}
         settings = Settings(
@@ -99,7 +103,7 @@ def settings_of(config: Config) -> tuple[Source, Settings]:
             **{name: train[name] for name in ("batch_size", "schedule", "clip_norm")},
             warmup_epochs=train["warmup_steps"] / epoch,
             **decay,
-            latent_size=model["latent_size"],
+            latent_size=model["latent_size"] if network.latent else None,
             **config["hparams"],
             **{name: config[name] for name in SAME if name in config},
         )
@@ -150,6 +154,24 @@ def model_from_config(config: Mapping[str, Any]) -> Model:
         return MODELS[name](**fields)
     except (TypeError, ValueError) as error:
         raise InputError(f"config.json: this version cannot make that {name} ({error}); train it again") from error
+
+
+def objective_of(config: Config) -> NamedObjective:
+    """The objective that a run is trained with.
+
+    Raises:
+      InputError: this version does not know it.
+    """
+    name = config.get("objective", "vae")  # Runs of earlier versions do not name it.
+    if name not in OBJECTIVES:
+        raise InputError(f"config.json: objective {name!r} is unknown; this version knows {', '.join(OBJECTIVES)}")
+    return OBJECTIVES[name]
+
+
+def terms_of(config: Config) -> Objective:
+    """The function of the objective, in the arithmetic of the run."""
+    arithmetic = ARITHMETICS[config["arithmetic"]]
+    return arithmetic.objective if arithmetic.at_draw else objective_of(config).function()
 
 
 def read_config(run_dir: str | os.PathLike[str]) -> Config:

@@ -3,6 +3,7 @@
 config.json        how it was made (`jaxvae.runs.config`)
 metrics.jsonl      one record per logged step
 checkpoints/       last/ to continue from; best/, by validation ELBO, if training stops early
+fitted/            the states of scores that are fitted on healthy images (`jaxvae.runs.score_states`)
 thresholds.json    the scores of its healthy validation images and the range of its training images, measured when
                    training ends (`jaxvae.evaluation.thresholds`)
 trained_on.jsonl   the images it was trained on, by file and by pixels (`jaxvae.runs.trained_on`)
@@ -11,6 +12,7 @@ scores/ report/    what was computed from it
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +23,9 @@ from jaxvae import files
 from jaxvae.data.kinds import Kind, Source, from_config, kind_of_config, same_images
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models.model import Model, param_shapes
-from jaxvae.runs import checkpoint, run_scores
-from jaxvae.runs.config import Config, model_from_config, read_config, total_steps
-from jaxvae.scores import MAPS
+from jaxvae.objectives import NamedObjective
+from jaxvae.runs import checkpoint, run_scores, score_names, score_states
+from jaxvae.runs.config import Config, model_from_config, objective_of, read_config, total_steps
 from jaxvae.scores.batches import Scores
 from jaxvae.types import Params
 
@@ -50,10 +52,20 @@ class Run(NamedTuple):
         """The kind of data that the run was trained on."""
         return kind_of_config(self.config)
 
+    @property
+    def objective(self) -> NamedObjective:
+        """The objective that the run was trained with."""
+        return objective_of(self.config)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Those of `scores.MAPS` that go with the run's model and objective."""
+        return score_names.maps_of(self.model, self.objective)
+
     def score(
         self,
         images: np.ndarray | Iterable[np.ndarray],
-        maps: Sequence[str] = MAPS,
+        maps: Sequence[str] | None = None,
         *,
         reconstructions: bool = False,
         batch_size: int | None = None,
@@ -63,7 +75,7 @@ class Run(NamedTuple):
         Args:
           images: [N, H, W, C] or [N, H, W], uint8 (divided by 255) or float; or images of several sizes, if the run
             was trained on a folder of images and resizes them.
-          maps: names from `scores.MAPS`.
+          maps: names of `scores.known_maps`, the fitted ones after `fit_scores`; None: the run's `maps`.
           reconstructions: return the reconstructions too.
           batch_size: images at a time, on each device of this process; see `score_batches`.
 
@@ -71,12 +83,13 @@ class Run(NamedTuple):
           Maps and image scores on the host, in the order of the images and at the size of the model.
 
         Raises:
-          InputError: an image does not fit the model once prepared, or one of its scores is NaN or infinite.
+          InputError: an image does not fit the model once prepared, one of its scores is NaN or infinite, or the run
+            does not have a score.
         """
         prepared = run_scores.prepare_images(self, images)
         names = [f"images[{i}]" for i in range(len(prepared))]
         settings = {"reconstructions": reconstructions, "batch_size": batch_size}
-        return run_scores.score_finite(self, prepared, names, maps=maps, **settings)
+        return run_scores.score_finite(self, prepared, names, maps=self.maps if maps is None else maps, **settings)
 
 
 def refuse_among_images(run: Run, out: Path) -> None:
@@ -106,6 +119,7 @@ def claim(run_dir: Path, config: Config) -> None:
         with files.locked(run_dir):
             for name in ("metrics.jsonl", "thresholds.json", "trained_on.jsonl"):
                 (run_dir / name).unlink(missing_ok=True)
+            shutil.rmtree(run_dir / score_states.FOLDER, ignore_errors=True)
             files.write_json(run_dir / "config.json", config)
         return
     before, now = {"augment": "none"} | files.flat(there), files.flat(config)

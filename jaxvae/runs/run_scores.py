@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jaxvae.machine import product_precision
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
-from jaxvae.scores import IMAGE_SCORES, MAPS
+from jaxvae.runs import score_names, score_states
+from jaxvae.scores import IMAGE_SCORES
 from jaxvae.scores.batches import Scores, score_images
 from jaxvae.train import run_key
 
@@ -32,7 +33,7 @@ def score_dataset(
     run: Run,
     dataset: Dataset,
     *,
-    maps: Sequence[str] = MAPS,
+    maps: Sequence[str] | None = None,
     reconstructions: bool = True,
     batch_size: int | None = None,
     label: str = "score",
@@ -40,7 +41,7 @@ def score_dataset(
     """Score the images of a data set that was prepared as the run's own images.
 
     Args:
-      maps: names from `scores.MAPS`.
+      maps: names of `scores.known_maps`; None: the run's `maps`.
       reconstructions: return these too, if there are maps.
       batch_size: images at a time, on each device of this process; see `score_batches`.
       label: of the progress bar, which shows on a terminal only.
@@ -48,6 +49,7 @@ def score_dataset(
     Raises:
       InputError: a score is NaN or infinite, because the values of an image are far out of range.
     """
+    maps = run.maps if maps is None else maps
     with Bar(total=len(dataset), unit="image", desc=label) as bar:
         settings = {"reconstructions": reconstructions and bool(maps), "batch_size": batch_size, "progress": bar.update}
         return score_finite(run, dataset.images, dataset.names, maps=maps, **settings)
@@ -89,27 +91,53 @@ def prepare_images(run: Run, images: np.ndarray | Iterable[np.ndarray]) -> np.nd
     return np.stack(prepared if same else [as_float(image) for image in prepared])
 
 
-def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str] = MAPS, **settings) -> Scores:
+def batch_settings(run: Run, maps: Sequence[str]) -> dict[str, Any]:
+    """The settings of `scores.batches.score_batches` for scores of a run.
+
+    Raises:
+      InputError: the run does not have one of the scores, or it is not fitted.
+    """
+    score_names.check_maps(run.model, run.objective, maps)
+    states = score_states.read_all(run.run_dir, run.step, maps)
+    return {
+        "log_scale": run.config["hparams"]["log_scale"],
+        "maps": maps,
+        "mesh": sharding.own_mesh(),
+        "states": states,
+    }
+
+
+def with_kl_of(run: Run, image_scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of whole images, with a KL of 0 if the run was trained without one."""
+    if run.objective.kl:
+        return dict(image_scores)
+    return {**image_scores, "elbo": image_scores["nll"], "kl": np.zeros_like(image_scores["kl"])}
+
+
+def score_prepared(run: Run, images: np.ndarray, *, maps: Sequence[str], **settings) -> Scores:
     """Score prepared images with a run's model, log scale and arithmetic.
 
     The released arithmetic computes image scores by its own rule, at a draw of z.
 
     Args:
       images: [N, H, W, C], uint8 or float.
-      maps: names from `scores.MAPS`.
+      maps: names of `scores.known_maps`.
       settings: reconstructions, batch_size and progress of `scores.batches.score_images`.
+
+    Raises:
+      InputError: as `batch_settings`.
     """
-    log_scale = run.config["hparams"]["log_scale"]
-    arithmetic = ARITHMETICS[run.config["arithmetic"]]
-    mesh = sharding.own_mesh()
-    scores = score_images(run.model, run.params, images, log_scale=log_scale, maps=maps, mesh=mesh, **settings)
+    of_run = batch_settings(run, maps)
+    log_scale, arithmetic = of_run["log_scale"], ARITHMETICS[run.config["arithmetic"]]
+    scores = score_images(run.model, run.params, images, **of_run, **settings)
     if not arithmetic.at_draw:
-        return scores
+        return replace(scores, image_scores=with_kl_of(run, scores.image_scores))
     # As in a sweep, where the runs are a population: the draws depend on the run's seed and the image's position.
     params, keys = jax.tree.map(lambda leaf: leaf[None], (run.params, run_key(run.config["seed"])))
     on_device, rule = jnp.asarray(images), arithmetic.sample_scores
     at_draw = score_many(run.model, params, on_device, keys, log_scale=log_scale, score=rule)
-    return replace(scores, image_scores=dict(zip(IMAGE_SCORES, np.stack(at_draw)[:, 0], strict=True)))
+    drawn = dict(zip(IMAGE_SCORES, np.stack(at_draw)[:, 0], strict=True))
+    return replace(scores, image_scores=scores.image_scores | drawn)
 
 
 def score_precision(run: Run) -> dict[str, str]:

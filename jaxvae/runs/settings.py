@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from jaxvae.data.kinds import Source, kind_of
-from jaxvae.errors import ArgumentError, InputError, refuse_below_zero, refuse_unless, refuse_unless_positive
+from jaxvae.errors import (
+    ArgumentError,
+    InputError,
+    did_you_mean,
+    refuse_below_zero,
+    refuse_unless,
+    refuse_unless_positive,
+)
 from jaxvae.models import NETWORKS, Network
+from jaxvae.objectives import OBJECTIVES, NamedObjective
 
 if TYPE_CHECKING:
-    ModelName = str
+    ModelName = ObjectiveName = str
 else:
-    ModelName = Literal["auto", *NETWORKS]
+    ModelName, ObjectiveName = Literal["auto", *NETWORKS], Literal[*OBJECTIVES]
 
 EPOCHS = 25
 
@@ -27,10 +35,16 @@ class Recipe:
 
     model: ModelName = "auto"
     """dense is the paper's FashionMNIST network, conv its brain network; auto is dense for fashion_mnist"""
-    hidden_size: int = 400
-    """dense only: hidden units"""
-    features: tuple[int, ...] = (16, 32, 64, 256)
-    """conv only: channels after each halving of the image"""
+    objective: ObjectiveName = "vae"
+    """what training minimizes; without a KL (autoencoder, ce, denoising) a run has fewer scores"""
+    hidden_size: int | None = None
+    """dense and two_stage only: hidden units"""
+    features: tuple[int, ...] | None = None
+    """conv, spatial and unet only: channels after each halving of the image"""
+    dropout: float = 0.0
+    """dense and conv only: the share of hidden units that training drops"""
+    decoder_scale: Literal["fixed", "shared", "pixel"] = "fixed"
+    """standard deviation of the decoder: fixed at exp(log_scale), or learned, as one number or one per pixel"""
     epochs: int | None = None
     """passes through the training images; a higher number continues a finished run"""
     steps: int | None = None
@@ -74,7 +88,15 @@ class Settings(Recipe):
 
 def network_of(recipe: Recipe, source: Source) -> Network:
     """The model that a recipe and the images ask for."""
-    return NETWORKS[kind_of(source).model if recipe.model == "auto" else recipe.model]
+    return NETWORKS[_network_name(recipe, source)]
+
+
+def _network_name(recipe: Recipe, source: Source) -> str:
+    """The name of the model; that of the objective's only model, or the source's, if it is `auto`."""
+    if recipe.model != "auto":
+        return recipe.model
+    networks = OBJECTIVES[recipe.objective].networks
+    return networks[0] if len(networks) == 1 else kind_of(source).model
 
 
 def check(settings: Settings, source: Source) -> None:
@@ -83,16 +105,21 @@ def check(settings: Settings, source: Source) -> None:
     Raises:
       InputError: a value is out of range, or has no effect together with the others.
     """
+    if settings.objective not in OBJECTIVES:
+        alike = did_you_mean(settings.objective, OBJECTIVES)
+        raise ArgumentError("objective", settings.objective, f"choose from {', '.join(OBJECTIVES)}{alike}")
     network, decays = network_of(settings, source), settings.schedule in ("exponential", "step")
+    _check_objective(OBJECTIVES[settings.objective], network, settings)
     lengths = ("epochs", "steps", "batch_size", "decay_epochs", "patience")
     for name in (*lengths, "decay_rate", "clip_norm", "hidden_size", "latent_size", "learning_rate"):
         refuse_unless_positive(name, getattr(settings, name))
     if settings.epochs is not None and settings.steps is not None:
         raise ArgumentError("steps", settings.steps, f"`epochs` {settings.epochs} is given too; give one of the two")
-    for other in NETWORKS.values():
-        refuse_unless(other == network, settings, other.settings, f"`model` {other.name}")
+    for name in {name: None for other in NETWORKS.values() for name in other.settings}:
+        having = ", ".join(other.name for other in NETWORKS.values() if name in other.settings)
+        refuse_unless(name in network.settings, settings, (name,), f"`model` {having}")
     refuse_unless(decays, settings, ("decay_epochs", "decay_rate"), "`schedule` exponential or step")
-    if min(settings.features, default=0) < 1:
+    if settings.features is not None and min(settings.features, default=0) < 1:
         raise ArgumentError("features", settings.features, "give numbers above 0")
     refuse_below_zero("warmup_epochs", settings.warmup_epochs)
     epochs = math.inf if settings.steps else settings.epochs or EPOCHS
@@ -102,6 +129,8 @@ def check(settings: Settings, source: Source) -> None:
     if settings.arithmetic not in network.arithmetics:
         fits = [other.name for other in NETWORKS.values() if settings.arithmetic in other.arithmetics]
         raise ArgumentError("arithmetic", settings.arithmetic, f"only goes with `model` {', '.join(fits)}")
+    if not 0 <= settings.dropout < 1:
+        raise ArgumentError("dropout", settings.dropout, "must be at least 0 and below 1")
     for name in ("beta", "log_scale"):
         if not math.isfinite(getattr(settings, name)):
             raise ArgumentError(name, getattr(settings, name), "must be a finite number")
@@ -110,3 +139,18 @@ def check(settings: Settings, source: Source) -> None:
         raise ArgumentError("seed", settings.seed, "must be in 0..4294967295")
     if settings.patience is not None and source.validation == 0:
         raise InputError("`patience` needs a validation set; set `validation` to a fraction above 0")
+
+
+def _check_objective(objective: NamedObjective, network: Network, settings: Settings) -> None:
+    """Raise ArgumentError if an objective does not go with the model or with the other settings."""
+    fits = [one.name for one in OBJECTIVES.values() if network.latent or not one.kl]
+    if objective.networks and network.name not in objective.networks:
+        raise ArgumentError("objective", objective.name, f"only goes with `model` {', '.join(objective.networks)}")
+    if objective.name not in fits:
+        problem = f"has a KL, and `model` {network.name} has no latent; choose from {', '.join(fits)}"
+        raise ArgumentError("objective", objective.name, problem)
+    if settings.arithmetic != "corrected" and objective.name != "vae":
+        raise ArgumentError("arithmetic", settings.arithmetic, "only goes with `objective` vae")
+    refuse_unless(objective.kl, settings, ("beta",), "an `objective` with a KL")
+    refuse_unless(network.latent, settings, ("latent_size",), "a `model` with a latent")
+    refuse_unless(settings.decoder_scale == "fixed", settings, ("log_scale",), "`decoder_scale` fixed")

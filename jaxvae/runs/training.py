@@ -4,6 +4,7 @@ Each chunk is one call of `jaxvae.fit`. Between chunks come the validation, the 
 bar and the answer to signals. A continued run reads metrics.jsonl for all that its checkpoint lacks.
 """
 
+import dataclasses
 import math
 import os
 import signal
@@ -24,11 +25,18 @@ from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models.model import Model
-from jaxvae.parity import ARITHMETICS
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, checkpoint, signals, trained_on
 from jaxvae.runs import settings as run_settings
-from jaxvae.runs.config import Config, make_config, model_from_config, steps_per_epoch, total_steps
+from jaxvae.runs.config import (
+    Config,
+    make_config,
+    model_from_config,
+    objective_of,
+    steps_per_epoch,
+    terms_of,
+    total_steps,
+)
 from jaxvae.runs.run import Run, claim, load
 from jaxvae.runs.settings import Settings
 from jaxvae.scores.batches import score_batches
@@ -138,7 +146,9 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
     model, train_config, hparams, state = _as_it_was_left(run_dir, config)
     # Runs of versions without augmentation do not name it.
     augment = AUGMENTATIONS[config.get("augment", "none")]
-    options: dict[str, Any] = {"objective": ARITHMETICS[config["arithmetic"]].objective, "augment": augment}
+    options: dict[str, Any] = {"objective": terms_of(config), "augment": augment}
+    if not objective_of(config).kl:
+        hparams = dataclasses.replace(hparams, beta=0.0)  # The KL of such a model means nothing.
     step, total, epoch, patience = int(state.step), total_steps(config), steps_per_epoch(config), config["patience"]
     records = _rewind(run_dir / "metrics.jsonl", step)
     if step >= total or _gave_up(records, patience):

@@ -102,7 +102,6 @@ BASELINES = _by_name(
     Score("brightness", "|x|", "|x|", LIGHT),
     Score("equalised_brightness", "equalised x", "rank(x) / n within the image", DARK),
 )
-_IMAGE = {"of_images": True}
 _BUILT_IN = (
     # Of a trained model.
     Method(
@@ -129,27 +128,33 @@ _BUILT_IN = (
         fitted=True,
     ),
     Method(
-        "importance", (Score("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":", **_IMAGE),), ("kl",)
+        "importance",
+        (Score("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":", of_images=True),),
+        ("kl",),
     ),
     Method(
         "complexity",
-        (Score("complexity", "Input complexity", "ELBO − length of the PNG file", GREEN, "-.", **_IMAGE),),
+        (Score("complexity", "Input complexity", "ELBO − length of the PNG file", GREEN, "-.", of_images=True),),
         needs=("kl",),
     ),
     Method(
         "background",
-        (Score("likelihood_ratio", "Likelihood ratio", "ELBO − ELBO of a background model", BLUE, "--", **_IMAGE),),
+        (
+            Score(
+                "likelihood_ratio", "Likelihood ratio", "ELBO − ELBO of a background model", BLUE, "--", of_images=True
+            ),
+        ),
         needs=("kl",),
         fitted=True,
     ),
     Method(
         "regret",
-        (Score("likelihood_regret", "Likelihood regret", "ELBO − ELBO at the best q(z)", BLUE, ":", **_IMAGE),),
+        (Score("likelihood_regret", "Likelihood regret", "ELBO − ELBO at the best q(z)", BLUE, ":", of_images=True),),
         needs=("kl",),
     ),
     Method(
         "latent_neighbours",
-        (Score("knn_latent", "kNN latent", "distance to the k-th nearest posterior mean", BLUE, "-.", **_IMAGE),),
+        (Score("knn_latent", "kNN latent", "distance to the k-th nearest posterior mean", BLUE, "-.", of_images=True),),
         needs=("latent",),
         fitted=True,
     ),

@@ -1,6 +1,6 @@
 """All scores of a batch, and of any number of images."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
 from jaxvae.ops.forms import platform_here
-from jaxvae.scores import IMAGE_SCORES, MAPS, PIXEL_SCORES
+from jaxvae.scores import IMAGE_SCORES, MAPS, METHODS, PIXEL_SCORES, SCORES, known_maps, per_pixel
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import GRADIENTS, explain, in_blocks
 from jaxvae.sharding import replicate, shared_out, spread
@@ -27,6 +27,12 @@ class BatchScores(NamedTuple):
     samples: SampleScores  # [B] each
     maps: dict[str, Array]  # [B, H, W, C] each, by name
     reconstructions: Array | None  # [B, H, W, C]
+    others: dict[str, Array] = {}  # noqa: RUF012  # [B] each, by name: the image scores of methods
+
+    @property
+    def image_scores(self) -> dict[str, Array]:
+        """All scores of whole images by name, [B] each."""
+        return {**self.samples._asdict(), **self.others}
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Scores:
     """Scores of N images, on the host."""
 
     maps: dict[str, np.ndarray]  # [N, H, W, 1] each, the mean over the channels
-    image_scores: dict[str, np.ndarray]  # [N] each: elbo, kl, nll
+    image_scores: dict[str, np.ndarray]  # [N] each: elbo, kl, nll, and those of methods
     reconstructions: np.ndarray  # [N, H, W, C]; [0, H, W, C] unless requested
 
 
@@ -65,9 +71,9 @@ def score_batch(
       mesh: from `sharding.own_mesh`; each device scores an equal share of the images. B must be a multiple of its size.
 
     Raises:
-      ValueError: an unknown map.
+      ValueError: an unknown map, or one of a method, whose program is its own.
     """
-    _check_names(maps)
+    _check_names(maps, MAPS)
     needed = {PIXEL_SCORES[name].gradient for name in maps}
     wanted = tuple(name for name in GRADIENTS if name in needed)
 
@@ -80,9 +86,10 @@ def score_batch(
 
     def score(params: Params, log_scale: float | Array, images: Array) -> BatchScores:
         def block(images: Array) -> BatchScores:
-            raw, samples, means = explain(model, params, unit_range(images), None, log_scale, likelihood, wanted)
-            found = {name: finished(name, raw, log_scale) for name in maps}
-            return BatchScores(samples, found, means if reconstructions else None)
+            raw, samples, output = explain(model, params, unit_range(images), None, log_scale, likelihood, wanted)
+            scale = log_scale if output.log_scale is None else output.log_scale
+            found = {name: finished(name, raw, scale) for name in maps}
+            return BatchScores(samples, found, output.mean if reconstructions else None)
 
         return in_blocks(block, images)
 
@@ -102,8 +109,9 @@ def score_batches(
     sigma: float = 3.0,
     window: int = 7,
     mesh: Mesh | None = None,
+    states: Mapping[str, Any] | None = None,
 ) -> Iterator[BatchScores]:
-    """Score any number of images batch by batch, with one compiled program.
+    """Score any number of images batch by batch, with one compiled program, and one for each method.
 
     The last batch is padded to the size of the others, and the scores of the padding are dropped. While one batch is
     computed, the scores of the batch before are fetched and the next images are read.
@@ -112,16 +120,24 @@ def score_batches(
       images: [N, H, W, C], uint8 or float; a memory-mapped array is read batch by batch. Or an iterable of such arrays,
         such as the slices of each volume; batches are filled across arrays.
       batch_size: images at a time, per device; None: 48 on a CPU, 256 on an accelerator.
-      likelihood, maps, reconstructions, sigma, window, mesh: see `score_batch`.
+      maps: names of `scores.known_maps`: those of `score_batch`, and the scores of methods.
+      likelihood, reconstructions, sigma, window, mesh: see `score_batch`.
+      states: by method, what its `fit` returned, for those that need it.
 
     Yields:
       The scores of the next `batch_size` images (fewer in the last batch), in order, as arrays on the host.
 
     Raises:
-      ValueError: an unknown map, a batch_size below 1, arrays of different dtypes, or a mesh of several processes.
+      ValueError: an unknown map, a batch_size below 1, arrays of different dtypes, a mesh of several processes, or a
+        method without its state.
     """
     maps = maps if isinstance(maps, str) else tuple(maps)
-    _check_names(maps)
+    _check_names(maps, known_maps())
+    states = states or {}
+    methods = {name: METHODS[name] for one in maps if (name := SCORES[one].method)}
+    if missing := [name for name, method in methods.items() if method.fitted and name not in states]:
+        raise ValueError(f"maps: {missing[0]} is not fitted; give states={{{missing[0]!r}: its fit of healthy images}}")
+    of_batch = tuple(name for name in maps if name in MAPS)
     if batch_size is None:
         batch_size = platform_here().batch
     if batch_size < 1:
@@ -138,7 +154,16 @@ def score_batches(
             xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
             batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
         batch = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
-        return score_batch(model, params, batch, log_scale=jnp.float32(log_scale), maps=maps, mesh=mesh, **settings)
+        scale = jnp.float32(log_scale)
+        scores = score_batch(model, params, batch, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
+        found: dict[str, Array] = {}
+        for name, method in methods.items():
+            own = {"log_scale": scale, "likelihood": likelihood, "state": states.get(name)}
+            found |= method.function("score")(model, params, batch, **own)
+        pixels = per_pixel(found)
+        every = scores.maps | {name: found[name] for name in pixels}
+        others = {name: found[name] for name in maps if name in found and name not in pixels}
+        return scores._replace(maps={name: every[name] for name in maps if name in every}, others=others)
 
     return _one_ahead(score, batches)
 
@@ -183,17 +208,21 @@ def score_images(
 
     Args:
       images: [N, H, W, C], uint8 or float.
-      maps, reconstructions: see `score_batch`.
+      maps: see `score_batches`.
+      reconstructions: see `score_batch`.
       progress: called with the number of images in each batch that is done.
-      settings: log_scale, likelihood, batch_size, sigma, window and mesh of `score_batches`.
+      settings: log_scale, likelihood, batch_size, sigma, window, mesh and states of `score_batches`.
     """
-    image_scores = {name: np.empty(len(images), np.float32) for name in IMAGE_SCORES}
-    averaged = {name: np.empty((*images.shape[:3], 1), np.float32) for name in maps}
+    _check_names(maps, known_maps())
+    pixels = per_pixel(maps)
+    others = [name for name in maps if name not in pixels]
+    image_scores = {name: np.empty(len(images), np.float32) for name in (*IMAGE_SCORES, *others)}
+    averaged = {name: np.empty((*images.shape[:3], 1), np.float32) for name in pixels}
     means = np.empty(images.shape if reconstructions else (0, *images.shape[1:]), np.float32)
     start = 0
     for batch in score_batches(model, params, images, maps=maps, reconstructions=reconstructions, **settings):
         part = slice(start, start + len(batch.samples.elbo))
-        for name, values in batch.samples._asdict().items():
+        for name, values in batch.image_scores.items():
             image_scores[name][part] = values
         for name, values in batch.maps.items():
             np.mean(values, axis=-1, keepdims=True, out=averaged[name][part])
@@ -205,12 +234,12 @@ def score_images(
     return Scores(averaged, image_scores, means)
 
 
-def _check_names(maps: Sequence[str]) -> None:
+def _check_names(maps: Sequence[str], known: Sequence[str]) -> None:
     if isinstance(maps, str):
         raise ValueError(f"maps={maps!r}: is one name; give a tuple, ({maps!r},)")
-    unknown = [name for name in maps if name not in MAPS]
+    unknown = [name for name in maps if name not in known]
     if unknown:
-        raise ValueError(f"maps={unknown}: unknown; choose from {', '.join(MAPS)}")
+        raise ValueError(f"maps={unknown}: unknown; choose from {', '.join(known)}")
 
 
 def _batches(

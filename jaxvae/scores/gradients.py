@@ -97,7 +97,7 @@ def explain(
     log_scale: float | Array,
     likelihood: Likelihood,
     wanted: tuple[str, ...],
-) -> tuple[PixelScores, SampleScores, Array]:
+) -> tuple[PixelScores, SampleScores, Decoded]:
     """All scores and the reconstructions.
 
     Gradients that are not in `wanted` are zero. The compiler removes all results that a caller does not use.
@@ -134,7 +134,7 @@ def explain(
         gradients["elbo_grad"] = gradients["kl_grad"] + gradients["rec_grad"]
     absolute = {name: jnp.abs(gradient) for name, gradient in gradients.items()}
     total = pixel_sum(nll)
-    return PixelScores(jnp.square(images - output.mean), **absolute), SampleScores(kl + total, kl, total), output.mean
+    return PixelScores(jnp.square(images - output.mean), **absolute), SampleScores(kl + total, kl, total), output
 
 
 def _pulled(pullback: Callable[[Any], tuple[Array]], cotangents: list[Any]) -> list[Array]:

@@ -31,6 +31,7 @@ from jaxvae.data.normalization import as_float
 from jaxvae.data.resampling import on_grid
 from jaxvae.data.volumes.scans import Rejected
 from jaxvae.errors import InputError
+from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, finite_rows, score_prepared
 from jaxvae.scores import IMAGE_SCORES
@@ -58,6 +59,7 @@ def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSett
       InputError: two images have the same name without suffix, the output folder holds other maps or cannot be written
         to, or no image at all can be scored.
     """
+    fit_scores(run, wanted.maps)
     out = maps_folder(run, folder, out)
     entries, left_out = folders.unlabelled(folder)
     stems: dict[Path, str] = {}
@@ -115,7 +117,7 @@ def _write_images(run: Run, entries: Sequence[Entry], out: Path, wanted: MapSett
 def _claim(out: Path, settings: Record, wanted: MapSettings) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Claim the folder. Returns images.json, and the records of the images that may be done, by name."""
     note = claim_maps_folder(out, NOTE, settings) or {}
-    settings = {**settings, "shown": wanted.maps[0], "threshold": wanted.threshold}
+    settings = {**settings, "shown": wanted.pixel_maps[0], "threshold": wanted.threshold}
     same = all(note.get(name) == value for name, value in settings.items())
     if not same or not isinstance(note.get("full_colour"), int | float):
         return settings, {}
@@ -123,7 +125,7 @@ def _claim(out: Path, settings: Record, wanted: MapSettings) -> tuple[dict[str, 
         records = files.read_lines(out / "samples.jsonl", {"name": str})
     except InputError:
         return note, {}  # Damaged, as after a loss of power: all images are scored again.
-    expected = {"name", *IMAGE_SCORES, "source"}
+    expected = {"name", *IMAGE_SCORES, *wanted.image_scores, "source"}
     return note, {record["name"]: record for record in records if {*record} - {"exif_orientation"} == expected}
 
 
@@ -138,7 +140,7 @@ def _is_done(entry: Entry, records: dict[str, Record], out: Path, wanted: MapSet
 def _paths(out: Path, name: str, wanted: MapSettings) -> dict[str, Path]:
     """The path of each map of an image, of its `overlay` and of its `mask`; the files may be missing."""
     stem = str(files.below(out, name).with_suffix(""))
-    maps = {map_name: Path(f"{stem}_{map_name}.{wanted.format}") for map_name in wanted.maps}
+    maps = {map_name: Path(f"{stem}_{map_name}.{wanted.format}") for map_name in wanted.pixel_maps}
     return maps | {picture: Path(f"{stem}_{picture}.png") for picture in ("overlay", "mask")}
 
 
@@ -187,7 +189,7 @@ def _score_each(
             yield from (Rejected(readable[i][0].path, reason) for i, reason in reasons.items())
             if not finite.any():
                 continue
-            high = full_colour(scores.maps[maps[0]][finite])
+            high = full_colour(scores.maps[wanted.pixel_maps[0]][finite])
             far = outside_ranges(wanted.ranges, stack) if wanted.ranges else np.zeros(len(stack), bool)
             for i in np.flatnonzero(finite):
                 entry, source, _ = readable[i]
@@ -209,7 +211,7 @@ def _write(
     paths = _paths(out, record["name"], wanted)
     with budget.reserve(size(path).bytes_to_show):
         image = read(path)
-        first, *others = wanted.maps
+        first, *others = wanted.pixel_maps
         for name in others:  # One at a time, since a map of a photograph is large.
             write_map(paths[name], on_grid(maps[name], image.shape[:2]))
         shown = on_grid(maps[first], image.shape[:2])

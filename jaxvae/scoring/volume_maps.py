@@ -26,6 +26,7 @@ from jaxvae.data.volumes import cache, volume_files
 from jaxvae.data.volumes import scans as scan_files
 from jaxvae.data.volumes.scans import Rejected, Scan, sources
 from jaxvae.errors import ArgumentError, InputError
+from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import finite_rows
 from jaxvae.scoring.healthy_stats import outside_ranges
@@ -60,6 +61,7 @@ def score_volume_folder(
     Raises:
       InputError: as `write_volumes`, or there is no volume, or an argument does not fit the folder.
     """
+    fit_scores(run, wanted.maps)
     out = maps_folder(run, folder, out)
     if cache.is_cache(folder):
         for name, pattern in {"images": images, "brains": brains}.items():
@@ -173,7 +175,7 @@ def _write(volume: VolumeScores, run: Run, out: Path, wanted: MapSettings) -> di
     done.unlink(missing_ok=True)  # The old record would be wrong until all new files are written.
     mask.unlink(missing_ok=True)
     if threshold is not None:
-        anomalous = (volume.map(wanted.maps[0]) >= threshold) & volume.cut.brain
+        anomalous = (volume.map(wanted.pixel_maps[0]) >= threshold) & volume.cut.brain
         volume_files.write(mask, anomalous, volume.cut.volume, description="jaxvae mask")
     highest = {}
     for name, path in maps.items():

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxvae import sharding
 from jaxvae.data import kinds
 from jaxvae.data.volumes import slices
 from jaxvae.data.volumes.prepared_scan import PreparedScan, read_scan
@@ -23,6 +22,7 @@ from jaxvae.data.volumes.scans import Rejected, Scan
 from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.runs.run import Run
+from jaxvae.runs.run_scores import batch_settings, with_kl_of
 from jaxvae.scores.batches import score_batches
 
 AHEAD = 2  # volumes that are read before they are needed, and volumes that wait to be written
@@ -72,11 +72,11 @@ def score_scans(
 
     Args:
       run: trained on prepared volumes.
-      maps: which maps of `scores.MAPS`.
+      maps: names of `scores.known_maps`.
       batch_size: slices at a time, on each device of this process.
       keep_voxels: return the voxels of each scan too; otherwise they are dropped early, which saves memory.
     Raises:
-      InputError: the run was not trained on volumes.
+      InputError: the run was not trained on volumes, or does not have a score.
     """
     waiting: deque[Read] = deque()
     pauses = [0.0]  # seconds that scoring waited for reading since the last batch
@@ -90,15 +90,16 @@ def score_scans(
                 yield read[1].slices.images
             begin = time.perf_counter()
 
-    settings = {"log_scale": run.config["hparams"]["log_scale"], "batch_size": batch_size, "mesh": sharding.own_mesh()}
-    batches = score_batches(run.model, run.params, images(), maps=maps, **settings)
+    settings = batch_settings(run, maps)
+    batches = score_batches(run.model, run.params, images(), batch_size=batch_size, **settings)
     scored: deque[SliceScores] = deque()
     begin = time.perf_counter()
     for batch in batches:
         count = len(batch.samples.elbo)
         took = time.perf_counter() - begin - pauses[0]
         means = {name: np.mean(values, axis=-1, keepdims=True) for name, values in batch.maps.items()}
-        scored.append(SliceScores(batch.samples._asdict(), means, np.full(count, took / count)))
+        image_scores = with_kl_of(run, batch.image_scores)
+        scored.append(SliceScores(image_scores, means, np.full(count, took / count)))
         yield from _finished(waiting, scored)
         begin, pauses[0] = time.perf_counter(), 0.0
     yield from _finished(waiting, scored)

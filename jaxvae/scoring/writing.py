@@ -13,7 +13,7 @@ from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
 from jaxvae.runs.run import Run, refuse_among_images
-from jaxvae.scores import DEFAULT_MAPS
+from jaxvae.scores import DEFAULT_MAPS, per_pixel
 from jaxvae.scoring.healthy_stats import Ranges
 
 
@@ -25,6 +25,16 @@ class MapSettings(NamedTuple):
     ranges: Ranges | None = None  # of the training images, for warnings; None if unknown
     batch_size: int | None = None
     format: Literal["npy", "tiff"] = "npy"  # of the maps of images
+
+    @property
+    def pixel_maps(self) -> tuple[str, ...]:
+        """Those of the maps with one value per pixel."""
+        return per_pixel(self.maps)
+
+    @property
+    def image_scores(self) -> tuple[str, ...]:
+        """Those of the maps that are one number per image."""
+        return tuple(name for name in self.maps if name not in self.pixel_maps)
 
 
 class Scored(NamedTuple):

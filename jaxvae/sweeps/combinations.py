@@ -74,7 +74,13 @@ def source_of(source: Source, fixed: Mapping[str, Any]) -> Source:
 def settings_of(recipe: Recipe, source: Source, row: Mapping[str, Any]) -> Settings:
     """The settings of a run whose values are in `row`, else their defaults."""
     width, own = row.get("width", 1), {name: row[name] for name in FREE if name in row}
-    network: dict[str, Any] = {"features": tuple(max(1, round(width * count)) for count in recipe.features)}
-    if network_of(recipe, source).name == "dense":
-        network = {"hidden_size": max(1, round(width * recipe.hidden_size))}
-    return Settings(**{**vars(recipe), **network, **own})
+    defaults, scaled = network_of(recipe, source).settings, {}
+    if "features" in defaults:
+        scaled["features"] = tuple(_scaled(width, count) for count in recipe.features or defaults["features"])
+    if "hidden_size" in defaults:
+        scaled["hidden_size"] = _scaled(width, recipe.hidden_size or defaults["hidden_size"])
+    return Settings(**{**vars(recipe), **scaled, **own})
+
+
+def _scaled(width: float, count: int) -> int:
+    return max(1, round(width * count))

@@ -7,7 +7,14 @@ from typing import Any
 Row = dict[str, Any]  # The settings of one run and its metrics
 
 # The scores by which settings are ranked: the first that the table has.
-RANKED_BY = ("pixel_average_precision/elbo_grad", "image_auroc/elbo", "validation_elbo", "loss")
+RANKED_BY = (
+    "pixel_average_precision/elbo_grad",
+    "pixel_average_precision/rec_error",
+    "image_auroc/elbo",
+    "image_auroc/nll",
+    "validation_elbo",
+    "loss",
+)
 
 
 def score_of(rows: Iterable[Row]) -> str:

@@ -18,7 +18,8 @@ from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import compile_fit_many, fit_many
 from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
-from jaxvae.runs.config import Config, model_from_config, steps_per_epoch, total_steps
+from jaxvae.runs.config import Config, model_from_config, objective_of, steps_per_epoch, terms_of, total_steps
+from jaxvae.runs.score_names import maps_of
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
 from jaxvae.scores.batches import compile_score_batches, score_images
 from jaxvae.sweeps.comparison import Row
@@ -58,7 +59,7 @@ def _program_of(config: Config, runs: Sequence[dict[str, Any]]) -> _Program:
     if min(axes["latent_size"]) == model.latent_size:
         del axes["latent_size"]
     population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
-    options = {"mesh": mesh, "objective": arithmetic.objective, "augment": AUGMENTATIONS[config["augment"]]}
+    options = {"mesh": mesh, "objective": terms_of(config), "augment": AUGMENTATIONS[config["augment"]]}
     keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None
     scoring = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores, "mesh": mesh}
     return _Program(model, TrainConfig(**config["train"]), population, options, keys, scoring)
@@ -79,7 +80,7 @@ def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shap
     if shapes.validation.shape[0]:
         compile_score_batches(it.model, params, shapes.validation, batch_size=VALIDATION_BATCH, maps=(), mesh=mesh)
     if shapes.with_maps:
-        compile_score_batches(it.model, params, shapes.test, mesh=mesh)
+        compile_score_batches(it.model, params, shapes.test, maps=maps_of(it.model, objective_of(config)), mesh=mesh)
 
 
 def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Splits) -> list[Row]:
@@ -113,7 +114,7 @@ def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Split
         loss = float(losses[r].mean())
         params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, it.population.hparams))
         image_scores = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        metrics = _metrics(it.model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
+        metrics = _metrics(config, it.model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
 
@@ -125,16 +126,24 @@ def _has_masks(splits: Splits) -> bool:
 
 
 def _metrics(
-    model: Model, params: Params, hparams: Hyperparams, image_scores: dict[str, np.ndarray], splits: Splits
+    config: Config,
+    model: Model,
+    params: Params,
+    hparams: Hyperparams,
+    image_scores: dict[str, np.ndarray],
+    splits: Splits,
 ) -> dict[str, float] | None:
     """All metrics of one run; None if a score is not finite, as after a last update that diverged."""
     test, validation, maps, mesh = splits.test, {}, {}, sharding.own_mesh()
+    objective = objective_of(config)
+    image_scores = image_scores if objective.kl else {"nll": image_scores["nll"]}
     if len(splits.validation):
-        # With beta 1, because objectives with different beta cannot be compared.
-        plain = dataclasses.replace(hparams, beta=1.0)
+        # With beta 1, because objectives with different beta cannot be compared; without a KL that was not trained.
+        plain = dataclasses.replace(hparams, beta=float(objective.kl))
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, mesh=mesh)
     if _has_masks(splits):
-        maps = score_images(model, params, test.images, log_scale=float(hparams.log_scale), mesh=mesh).maps
+        settings = {"log_scale": float(hparams.log_scale), "mesh": mesh}
+        maps = score_images(model, params, test.images, maps=maps_of(model, objective), **settings).maps
     values = [*validation.values(), *image_scores.values(), *maps.values()]
     if not all(np.isfinite(each).all() for each in values):
         return None

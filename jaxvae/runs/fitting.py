@@ -1,0 +1,44 @@
+"""Fitting the scores that need statistics of healthy images, once per run."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from jaxvae import files
+from jaxvae.data.dataset import Splits
+from jaxvae.objectives.elbo import gaussian_nll
+from jaxvae.progress import Bar
+from jaxvae.runs import run_images, score_names, score_states
+from jaxvae.runs.run import Run
+from jaxvae.scores import METHODS
+
+
+def fit_scores(
+    run: Run,
+    maps: Sequence[str],
+    images: np.ndarray | None = None,
+    *,
+    own: Callable[[], Splits] | None = None,
+) -> None:
+    """Fit the scores that need healthy images and are not fitted yet, and keep their states in the run.
+
+    Args:
+      maps: names of scores; those that need nothing are skipped.
+      images: healthy images, prepared as the run's own, [N, H, W, C]; None: the images that the run was trained on.
+      own: loads the images of the run, if they may be loaded already.
+
+    Raises:
+      InputError: the run does not have one of the scores, its images are gone or have changed, or its folder cannot be
+        written to.
+    """
+    score_names.check_maps(run.model, run.objective, maps)
+    missing = [name for name in score_states.methods_of(maps) if score_states.read(run.run_dir, run.step, name) is None]
+    if not missing:
+        return
+    if images is None:
+        images = (own() if own else run_images.open_own(run)).train.images
+    settings = {"log_scale": run.config["hparams"]["log_scale"], "likelihood": gaussian_nll}
+    with files.locked(run.run_dir):
+        for name in Bar(missing, "fit", unit="method"):
+            state = METHODS[name].function("fit")(run.model, run.params, images, **settings)
+            score_states.write(run.run_dir, run.step, name, state)
