@@ -1,7 +1,10 @@
 # The public names. A type checker reads them here, and `import jaxvae` finds their modules here.
 from jaxvae import data as data
 from jaxvae import metrics as metrics
+from jaxvae import models as models
+from jaxvae import objectives as objectives
 from jaxvae import parity as parity
+from jaxvae import scores as scores
 from jaxvae import sharding as sharding
 from jaxvae.data.kinds import Source as Source
 from jaxvae.errors import InputError as InputError
@@ -15,12 +18,15 @@ from jaxvae.models.conv import ConvVAE as ConvVAE
 from jaxvae.models.dense import DenseVAE as DenseVAE
 from jaxvae.models.model import Model as Model
 from jaxvae.models.model import decode as decode
+from jaxvae.models.model import decoded as decoded
 from jaxvae.models.model import encode as encode
+from jaxvae.models.model import reconstruct as reconstruct
 from jaxvae.models.model import reparameterize as reparameterize
 from jaxvae.objectives.elbo import Likelihood as Likelihood
 from jaxvae.objectives.elbo import elbo_terms as elbo_terms
 from jaxvae.objectives.elbo import gaussian_kl as gaussian_kl
 from jaxvae.objectives.elbo import gaussian_nll as gaussian_nll
+from jaxvae.objectives.elbo import kl_divergence as kl_divergence
 from jaxvae.objectives.elbo import negative_elbo as negative_elbo
 from jaxvae.ops import filters as filters
 from jaxvae.population.ahead import compiled_ahead as compiled_ahead
@@ -32,6 +38,7 @@ from jaxvae.population.score_many import compile_score_many as compile_score_man
 from jaxvae.population.score_many import score_many as score_many
 from jaxvae.runs.checkpoint import restore as restore
 from jaxvae.runs.checkpoint import save as save
+from jaxvae.runs.fitting import fit_scores as fit_scores
 from jaxvae.runs.run import Run as Run
 from jaxvae.runs.run import load as load
 from jaxvae.runs.settings import Settings as Settings
@@ -53,6 +60,7 @@ from jaxvae.train import fit as fit
 from jaxvae.train import init as init
 from jaxvae.train import step as step
 from jaxvae.train import train_step as train_step
+from jaxvae.types import Decoded as Decoded
 from jaxvae.types import ElboTerms as ElboTerms
 from jaxvae.types import PixelScores as PixelScores
 from jaxvae.types import Posterior as Posterior

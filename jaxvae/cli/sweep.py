@@ -17,6 +17,9 @@ DISTRIBUTED = (
 )
 
 
+MAPS = "scores of other methods that the table has too, such as restoration (default: none)"
+
+
 @dataclass(frozen=True)
 class Source(flags.Source):
     """Which images, and how they are prepared and split."""
@@ -54,11 +57,14 @@ class Sweep:
     source: Source = field(default_factory=Source)
     recipe: Annotated[flags.Recipe, tyro.conf.arg(name="settings")] = field(default_factory=flags.Recipe)
     axes: Axes = field(default_factory=Axes)
+    maps: Annotated[tuple[flags.MapName, ...], tyro.conf.arg(metavar="NAME ...", help=MAPS)] = ()
     runs_per_program: int = 8
     """number of runs in one program; on a GPU, as many as fit; a killed sweep repeats its current program"""
     distributed: Annotated[str, tyro.conf.arg(help=DISTRIBUTED)] = "off"
 
     def execute(self) -> None:
+        if self.maps:
+            flags.check_maps(self.maps)
         combinations.check(self.axes)  # Before JAX is imported.
         from jaxvae.cli.complaints import with_flags
         from jaxvae.cli.train import as_command
@@ -70,6 +76,7 @@ class Sweep:
             self.source,
             self.recipe,
             self.axes,
+            maps=self.maps,
             runs_per_program=self.runs_per_program,
             distributed=self.distributed,
             say=lambda line: print(with_flags(line, vars(self.source)), flush=True),

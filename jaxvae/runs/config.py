@@ -33,6 +33,9 @@ FACTS = {
 # Settings that are entries of config.json as they are. Those of earlier versions may lack the first two.
 SAME = ("objective", "augment", "arithmetic", "patience", "seed")
 
+# What runs and sweeps of earlier versions do not name, as `files.flat` writes it.
+EARLIER = {"augment": "none", "objective": "vae", "model.dropout": 0.0, "model.decoder_scale": "fixed"}
+
 
 def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
     """The content of config.json, with the paper's values where `settings` has None.

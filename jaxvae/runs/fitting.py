@@ -6,11 +6,14 @@ import numpy as np
 
 from jaxvae import files
 from jaxvae.data.dataset import Splits
+from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import gaussian_nll
 from jaxvae.progress import Bar
 from jaxvae.runs import run_images, score_names, score_states
 from jaxvae.runs.run import Run
+from jaxvae.runs.score_states import State
 from jaxvae.scores import METHODS
+from jaxvae.types import Params
 
 
 def fit_scores(
@@ -37,8 +40,22 @@ def fit_scores(
         return
     if images is None:
         images = (own() if own else run_images.open_own(run)).train.images
-    settings = {"log_scale": run.config["hparams"]["log_scale"], "likelihood": gaussian_nll}
     with files.locked(run.run_dir):
         for name in Bar(missing, "fit", unit="method"):
-            state = METHODS[name].function("fit")(run.model, run.params, images, **settings)
-            score_states.write(run.run_dir, run.step, name, state)
+            scores = [score.name for score in METHODS[name].scores]
+            states = fit_states(run.model, run.params, images, scores, log_scale=run.config["hparams"]["log_scale"])
+            score_states.write(run.run_dir, run.step, name, states[name])
+
+
+def fit_states(
+    model: Model, params: Params, images: np.ndarray, maps: Sequence[str], *, log_scale: float
+) -> dict[str, State]:
+    """The states of the methods of these scores, by method; empty if none needs healthy images.
+
+    Args:
+      images: healthy images, [N, H, W, C].
+      log_scale: of the decoder.
+    """
+    settings = {"log_scale": log_scale, "likelihood": gaussian_nll}
+    functions = {name: METHODS[name].function("fit") for name in score_states.methods_of(maps)}
+    return {name: dict(fit(model, params, images, **settings)) for name, fit in functions.items()}

@@ -25,7 +25,7 @@ from jaxvae.errors import ArgumentError, InputError
 from jaxvae.models.model import Model, param_shapes
 from jaxvae.objectives import NamedObjective
 from jaxvae.runs import checkpoint, run_scores, score_names, score_states
-from jaxvae.runs.config import Config, model_from_config, objective_of, read_config, total_steps
+from jaxvae.runs.config import EARLIER, Config, model_from_config, objective_of, read_config, total_steps
 from jaxvae.scores.batches import Scores
 from jaxvae.types import Params
 
@@ -122,7 +122,7 @@ def claim(run_dir: Path, config: Config) -> None:
             shutil.rmtree(run_dir / score_states.FOLDER, ignore_errors=True)
             files.write_json(run_dir / "config.json", config)
         return
-    before, now = {"augment": "none"} | files.flat(there), files.flat(config)
+    before, now = EARLIER | files.flat(there), files.flat(config)
     same = same_images(there, config)
     # The settings of the images first, because the others depend on the images too. The folder may have moved.
     of_data = [name for name in now if name.startswith("data.") and not (same and name == "data.data")]

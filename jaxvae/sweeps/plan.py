@@ -22,6 +22,7 @@ from typing import Any
 from jaxvae import files
 from jaxvae.data.kinds import same_images, with_new_names
 from jaxvae.errors import InputError
+from jaxvae.runs.config import EARLIER
 from jaxvae.sweeps.comparison import Row
 
 Plan = dict[str, Any]  # The settings that all runs share, and "programs": [{"fixed": {...}, "runs": [{...}, ...]}, ...]
@@ -63,7 +64,7 @@ def claim(sweep_dir: Path, plan: Plan) -> None:
     same = same_images(note, plan)
     if same is False:
         raise InputError(f"{sweep_dir}: was made from other images; bring those back, or name a new folder")
-    before, now = files.flat(note), files.flat(plan)
+    before, now = EARLIER | {"maps": []} | files.flat(note), files.flat(plan)
     # Sweeps of earlier versions have no hash of the images' contents. Images may move.
     free = ("jaxvae", "programs", "images.contents", *(("data.data",) if same else ()))
     files.refuse_other_settings(sweep_dir, before, now, ["jaxvae"], way_out="install that version")

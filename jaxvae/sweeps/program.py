@@ -19,6 +19,7 @@ from jaxvae.population.fit_many import compile_fit_many, fit_many
 from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
 from jaxvae.runs.config import Config, model_from_config, objective_of, steps_per_epoch, terms_of, total_steps
+from jaxvae.runs.fitting import fit_states
 from jaxvae.runs.score_names import maps_of
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
 from jaxvae.scores.batches import compile_score_batches, score_images
@@ -83,12 +84,15 @@ def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shap
         compile_score_batches(it.model, params, shapes.test, maps=maps_of(it.model, objective_of(config)), mesh=mesh)
 
 
-def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Splits) -> list[Row]:
+def train_and_test(
+    config: Config, runs: Sequence[dict[str, Any]], splits: Splits, maps: Sequence[str] = ()
+) -> list[Row]:
     """Train several runs as one program, then test each of them.
 
     Args:
       config: the configuration of one run (`make_config`), with the largest latent_size of all.
       runs: seed, learning_rate, beta, log_scale and latent_size of each run.
+      maps: scores of methods that each row has beside the others.
       splits: the images of `config`. Metrics of images need test images of both labels, those of pixels masks.
 
     Returns:
@@ -114,7 +118,7 @@ def train_and_test(config: Config, runs: Sequence[dict[str, Any]], splits: Split
         loss = float(losses[r].mean())
         params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, it.population.hparams))
         image_scores = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        metrics = _metrics(config, it.model, params, hparams, image_scores, splits) if np.isfinite(loss) else None
+        metrics = _metrics(config, params, hparams, image_scores, splits, maps) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
 
@@ -127,23 +131,28 @@ def _has_masks(splits: Splits) -> bool:
 
 def _metrics(
     config: Config,
-    model: Model,
     params: Params,
     hparams: Hyperparams,
     image_scores: dict[str, np.ndarray],
     splits: Splits,
+    wanted: Sequence[str],
 ) -> dict[str, float] | None:
     """All metrics of one run; None if a score is not finite, as after a last update that diverged."""
     test, validation, maps, mesh = splits.test, {}, {}, sharding.own_mesh()
-    objective = objective_of(config)
-    image_scores = image_scores if objective.kl else {"nll": image_scores["nll"]}
+    model, objective = model_from_config(config["model"]), objective_of(config)
+    image_scores = {name: it for name, it in image_scores.items() if objective.kl or name == "nll"}
     if len(splits.validation):
         # With beta 1, because objectives with different beta cannot be compared; without a KL that was not trained.
         plain = dataclasses.replace(hparams, beta=float(objective.kl))
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, mesh=mesh)
-    if _has_masks(splits):
-        settings = {"log_scale": float(hparams.log_scale), "mesh": mesh}
-        maps = score_images(model, params, test.images, maps=maps_of(model, objective), **settings).maps
+    names = (*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted)
+    if names:
+        scale = float(hparams.log_scale)
+        states = fit_states(model, params, splits.train.images, wanted, log_scale=scale)
+        settings = {"log_scale": scale, "mesh": mesh, "states": states}
+        scores = score_images(model, params, test.images, maps=names, **settings)
+        maps = scores.maps if _has_masks(splits) else {}
+        image_scores |= {name: scores.image_scores[name] for name in names if name not in scores.maps}
     values = [*validation.values(), *image_scores.values(), *maps.values()]
     if not all(np.isfinite(each).all() for each in values):
         return None

@@ -4,7 +4,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +20,8 @@ from jaxvae.population.ahead import compiled_ahead
 from jaxvae.population.axes import grid
 from jaxvae.population.fit_many import side_by_side_on
 from jaxvae.progress import Bar
-from jaxvae.runs import capacity, settings
-from jaxvae.runs.config import Config, make_config, model_from_config
+from jaxvae.runs import capacity, score_names, settings
+from jaxvae.runs.config import Config, make_config, model_from_config, objective_of
 from jaxvae.runs.settings import Recipe, Settings
 from jaxvae.sweeps import combinations, comparison, plan
 from jaxvae.sweeps.combinations import Axes
@@ -49,6 +49,7 @@ def run(
     recipe: Recipe,
     axes: Axes,
     *,
+    maps: Sequence[str] = (),
     runs_per_program: int = 8,
     distributed: str = "off",
     say: Callable[[str], None] = lambda line: None,
@@ -60,6 +61,7 @@ def run(
       source: the images; axes with several values take precedence.
       recipe: the settings that all runs share.
       axes: the values of the others.
+      maps: scores of methods (`scores.METHODS`) that the table has too; fitted for each run if they need it.
       runs_per_program: runs trained as one program. A killed sweep loses the program it was at.
       distributed: as `where` of `sharding.join`.
       say: called with each line for the user.
@@ -80,9 +82,10 @@ def run(
     opened = _opener(source, recipe, axes)
     first = {name: values[0] for name, values in fixed.items()}
     config, splits = opened(first)
+    score_names.check_maps(model_from_config(config["model"]), objective_of(config), maps)
     test_images = {"test": len(splits.test), "anomalous": int(splits.test.labels.sum())}
     del splits  # `opened` keeps them as long as no other images are opened.
-    whole = _plan(source, config, plan.programs_of(fixed, _free(axes, config), runs_per_program))
+    whole = _plan(source, config, maps, plan.programs_of(fixed, _free(axes, config), runs_per_program))
     forms = _forms(whole["programs"], opened)
     memory = _memory(whole["programs"], runs_per_program, forms)
     plan.claim(sweep_dir, whole)
@@ -126,11 +129,11 @@ def _free(axes: Axes, config: Config) -> dict[str, list[Any]]:
     return free
 
 
-def _plan(source: kinds.Source, config: Config, programs: list[dict[str, Any]]) -> plan.Plan:
+def _plan(source: kinds.Source, config: Config, maps: Sequence[str], programs: list[dict[str, Any]]) -> plan.Plan:
     """The content of plan.json: the programs, and all settings that they share."""
-    shared = ("volumes", "images", "model", "epochs", "steps", "augment", "arithmetic")
+    shared = ("volumes", "images", "model", "epochs", "steps", "augment", "arithmetic", "objective")
     own = {"data": {**kinds.to_config(source), "hold_out": None}, **{name: config[name] for name in shared}}
-    return {"jaxvae": jaxvae.__version__, **own, **config["train"], "programs": programs}
+    return {"jaxvae": jaxvae.__version__, **own, **config["train"], "maps": list(maps), "programs": programs}
 
 
 def _form(program: dict[str, Any]) -> str:
@@ -204,7 +207,7 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened, f
         program = programs[number]
         config, splits = opened(program["fixed"])
         started = time.perf_counter()
-        rows = [{**program["fixed"], **row} for row in train_and_test(config, program["runs"], splits)]
+        rows = [{**program["fixed"], **row} for row in train_and_test(config, program["runs"], splits, whole["maps"])]
         seconds = time.perf_counter() - started
         plan.add_part(sweep_dir, whole, number, rows, seconds)
         if bar.disable:
