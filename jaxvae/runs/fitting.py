@@ -1,11 +1,13 @@
 """Fitting the scores that need statistics of healthy images, once per run."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxvae import files
 from jaxvae.data.dataset import Splits
+from jaxvae.data.normalization import as_float
 from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import gaussian_nll
 from jaxvae.progress import Bar
@@ -14,6 +16,8 @@ from jaxvae.runs.run import Run
 from jaxvae.runs.score_states import State
 from jaxvae.scores import METHODS
 from jaxvae.types import Params
+
+HEALTHY_BYTES = 2**30  # of the images that methods are fitted on, as float32
 
 
 def fit_scores(
@@ -53,9 +57,13 @@ def fit_states(
     """The states of the methods of these scores, by method; empty if none needs healthy images.
 
     Args:
-      images: healthy images, [N, H, W, C].
+      images: healthy images, [N, H, W, C], uint8 or float. The methods get float images, and of very many an evenly
+        spaced part.
       log_scale: of the decoder.
     """
-    settings = {"log_scale": log_scale, "likelihood": gaussian_nll}
+    most = max(1, HEALTHY_BYTES // (4 * math.prod(images.shape[1:])))
+    if len(images) > most:
+        images = images[np.linspace(0, len(images) - 1, most).astype(int)]
+    images, settings = as_float(images), {"log_scale": log_scale, "likelihood": gaussian_nll}
     functions = {name: METHODS[name].function("fit") for name in score_states.methods_of(maps)}
     return {name: dict(fit(model, params, images, **settings)) for name, fit in functions.items()}

@@ -6,8 +6,8 @@ program. The other scores are those of `METHODS`, each with a program of its own
     score(model, params, images, *, log_scale, likelihood, state) -> {name: [B, H, W, C] or [B]}
     fit(model, params, images, *, log_scale, likelihood) -> state, a dictionary of arrays
 
-`fit` is there if the method needs statistics of healthy images. The score of an image does not depend on its batch, and
-higher is more anomalous. Importing the table does not import JAX.
+Images are float, and for `fit` on the host. `fit` is there if the method needs statistics of healthy images. The score
+of an image does not depend on its batch, and higher is more anomalous. Importing the table does not import JAX.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

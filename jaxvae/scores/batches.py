@@ -157,9 +157,10 @@ def score_batches(
         scale = jnp.float32(log_scale)
         scores = score_batch(model, params, batch, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
         found: dict[str, Array] = {}
+        images = unit_range(batch) if methods else batch
         for name, method in methods.items():
             own = {"log_scale": scale, "likelihood": likelihood, "state": states.get(name)}
-            found |= method.function("score")(model, params, batch, **own)
+            found |= method.function("score")(model, params, images, **own)
         pixels = per_pixel(found)
         every = scores.maps | {name: found[name] for name in pixels}
         others = {name: found[name] for name in maps if name in found and name not in pixels}
