@@ -10,6 +10,7 @@ from jaxvae.data.kinds import Source as Source
 from jaxvae.errors import InputError as InputError
 from jaxvae.evaluation import postprocessing as postprocessing
 from jaxvae.evaluation.evaluate import evaluate as evaluate
+from jaxvae.export.run_export import export_run as export_run
 from jaxvae.metrics import auroc as auroc
 from jaxvae.metrics import average_precision as average_precision
 from jaxvae.metrics import best_dice as best_dice

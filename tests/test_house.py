@@ -27,6 +27,7 @@ GROUPS = (
     ("runs",),
     ("scoring",),
     ("evaluation",),
+    ("export",),
     ("sweeps",),
     ("report",),
     ("cli",),

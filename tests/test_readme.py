@@ -36,7 +36,7 @@ def test_every_file_it_names_exists(document):
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("command", ["train", "score", "evaluate", "sweep", "report", "prepare"])
+@pytest.mark.parametrize("command", ["train", "score", "evaluate", "sweep", "report", "prepare", "export"])
 def test_every_flag_it_names_exists(command, capsys):
     main([command, "--help"])
     known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))

@@ -22,6 +22,7 @@ from jaxvae.cli import accelerators
 from jaxvae.cli.complaints import as_typed, one_line
 from jaxvae.cli.demo import Demo
 from jaxvae.cli.evaluate import Evaluate
+from jaxvae.cli.export import Export
 from jaxvae.cli.flags import flag
 from jaxvae.cli.prepare import Prepare
 from jaxvae.cli.report import Report
@@ -30,7 +31,7 @@ from jaxvae.cli.sweep import Sweep
 from jaxvae.cli.train import Train, repeated
 from jaxvae.errors import InputError, cannot_be_written, did_you_mean, is_out_of_memory, system_error
 
-Command = Train | Score | Evaluate | Sweep | Report | Prepare | Demo
+Command = Train | Score | Evaluate | Sweep | Report | Prepare | Export | Demo
 COMMANDS: dict[str, type[Command]] = {kind.__name__.lower(): kind for kind in get_args(Command)}
 _TILDE = re.compile(r"\A((?:--[\w-]+=)?(?:fashion_mnist:)?)(~.*)", re.DOTALL)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again.

@@ -1,0 +1,1 @@
+"""Trained runs as a folder of standard files, which needs no jaxvae to be used."""
