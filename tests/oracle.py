@@ -94,3 +94,15 @@ def assert_close(got: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5)
     """Equal to within `tolerance` of the largest expected value."""
     expected = np.asarray(expected)
     np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max(), rtol=0)
+
+
+def enlarged(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """[h, w, c] enlarged to `shape` with bilinear interpolation between the centres of pixels."""
+
+    def along(image, size):
+        places = np.clip((np.arange(size) + 0.5) * len(image) / size - 0.5, 0, len(image) - 1)
+        below = np.minimum(places.astype(int), len(image) - 2)
+        share = (places - below)[:, None, None]
+        return (1 - share) * image[below] + share * image[below + 1]
+
+    return along(along(image, shape[0]).swapaxes(0, 1), shape[1]).swapaxes(0, 1)
