@@ -106,3 +106,17 @@ def enlarged(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return (1 - share) * image[below] + share * image[below + 1]
 
     return along(along(image, shape[0]).swapaxes(0, 1), shape[1]).swapaxes(0, 1)
+
+
+def dense_log_scale(params: dict, latent: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The second output of a DenseVAE's decoder, before its bound."""
+    params = {k: {n: np.asarray(v, np.float64) for n, v in params[k].items()} for k in params if k.startswith("dec")}
+    hidden = np.maximum(latent @ params["decoder_hidden"]["kernel"] + params["decoder_hidden"]["bias"], 0)
+    return (hidden @ params["decoder_log_scales"]["kernel"] + params["decoder_log_scales"]["bias"]).reshape(shape)
+
+
+def conv_log_scale(params: dict, latent: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The second output of the decoder of a ConvVAE with two levels, before its bound."""
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    features = convolve_transposed(leaky_relu(params["decoder_latent"] @ latent), params["decoder_0"])
+    return convolve_transposed(leaky_relu(features), params["decoder_log_scale"]).reshape(shape)

@@ -6,11 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxvae.models.model import checked_sizes, uniform
+from jaxvae.models.model import DecoderScale, check_options, checked_sizes, soft_bound, uniform
 from jaxvae.ops.activations import leaky_relu
 from jaxvae.ops.convolutions import KERNEL, convolve, convolve_transposed
 from jaxvae.ops.filters import flat
-from jaxvae.types import Array, Posterior
+from jaxvae.types import Array, Decoded, Posterior
 
 
 class ConvVAE(nn.Module):
@@ -24,20 +24,27 @@ class ConvVAE(nn.Module):
       latent_size: Z.
       features: channels after each level.
       dtype: of the computation; parameters, posterior and output stay float32.
+      dropout: rate after each LeakyReLU, if a key is given.
+      decoder_scale: "fixed" by a hyperparameter, or learned: one number ("shared") or one per pixel ("pixel"), see
+        `soft_bound`.
 
     Raises:
-      ValueError: H or W is not divisible by 2 ** len(features), or dtype is not a floating-point type.
+      ValueError: H or W is not divisible by 2 ** len(features), or dtype is not a floating-point type, or a rate or
+        kind of scale does not exist.
     """
 
     image_shape: tuple[int, int, int]
     latent_size: int = 256
     features: tuple[int, ...] = (16, 32, 64, 256)
     dtype: Any = jnp.float32
+    dropout: float = 0.0
+    decoder_scale: DecoderScale = "fixed"
 
     def __post_init__(self) -> None:
         self.image_shape = checked_sizes("image_shape", self.image_shape, 3)
         self.features = checked_sizes("features", self.features)
         (self.latent_size,) = checked_sizes("latent_size", (self.latent_size,), 1)
+        check_options(self)
         if not jnp.issubdtype(self.dtype, jnp.floating):
             raise ValueError(f"dtype={self.dtype}: must be a floating-point type, such as float32 or bfloat16")
         self.dtype = jnp.dtype(self.dtype).type  # One name per type, so that equal models are equal.
@@ -65,23 +72,40 @@ class ConvVAE(nn.Module):
         # PyTorch counts the fan-in of a transposed convolution on the output side.
         self.decoder_latent = self.param("decoder_latent", uniform(fan_in), (*coarse, last, self.latent_size))
         self.decoder_levels = [level(f"decoder_{i}", *sizes) for i, sizes in enumerate(reversed(fine_to_coarse))]
+        if self.decoder_scale == "shared":
+            self.decoder_log_scale = self.param("decoder_log_scale", nn.initializers.zeros, ())
+        elif self.decoder_scale == "pixel":
+            self.decoder_log_scale = level("decoder_log_scale", *fine_to_coarse[0])
+        self.drop = nn.Dropout(self.dropout)
 
     def encode(self, images: Array) -> Posterior:
         features = images.astype(self.dtype)
         for kernel in self.encoder_levels:
-            features = leaky_relu(convolve(features, kernel.astype(self.dtype)))
+            features = self._dropped(leaky_relu(convolve(features, kernel.astype(self.dtype))))
         # The sums are float32 for any dtype, so the posterior is not rounded.
         heads = jnp.matmul(flat(features), _matrix(self.encoder_latent, self.dtype), preferred_element_type=jnp.float32)
         return Posterior(heads[:, : self.latent_size], heads[:, self.latent_size :])
 
-    def decode(self, latents: Array) -> Array:
+    def decode(self, latents: Array) -> Array | Decoded:
         features: Any = jnp.einsum("bz,pz->bp", latents.astype(self.dtype), _matrix(self.decoder_latent, self.dtype))
         features = features.reshape(len(latents), *self.decoder_latent.shape[:-1])
-        for kernel in self.decoder_levels:
-            features = convolve_transposed(leaky_relu(features), kernel.astype(self.dtype))
-        return features.astype(jnp.float32)
+        for kernel in self.decoder_levels[:-1]:
+            features = convolve_transposed(self._dropped(leaky_relu(features)), kernel.astype(self.dtype))
+        features = self._dropped(leaky_relu(features))
+        means = self._image(features, self.decoder_levels[-1])
+        if self.decoder_scale == "fixed":
+            return means
+        shared = self.decoder_scale == "shared"
+        log_scale = self.decoder_log_scale if shared else self._image(features, self.decoder_log_scale)
+        return Decoded(means, soft_bound(log_scale))
 
-    def __call__(self, images: Array) -> Array:
+    def _image(self, features: Array, kernel: Array) -> Array:
+        return convolve_transposed(features, kernel.astype(self.dtype)).astype(jnp.float32)
+
+    def _dropped(self, features: Array) -> Array:
+        return self.drop(features, deterministic=not self.has_rng("dropout"))
+
+    def __call__(self, images: Array) -> Array | Decoded:
         return self.decode(self.encode(images).mean)
 
 

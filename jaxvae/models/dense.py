@@ -4,10 +4,10 @@ import math
 
 import flax.linen as nn
 
-from jaxvae.models.model import checked_sizes, uniform
+from jaxvae.models.model import DecoderScale, check_options, checked_sizes, soft_bound, uniform
 from jaxvae.ops.activations import relu
 from jaxvae.ops.filters import flat
-from jaxvae.types import Array, Posterior
+from jaxvae.types import Array, Decoded, Posterior
 
 
 class DenseVAE(nn.Module):
@@ -20,16 +20,25 @@ class DenseVAE(nn.Module):
       image_shape: (H, W, C).
       latent_size: Z.
       hidden_size: units of the hidden layer of the encoder, and of the decoder.
+      dropout: rate of the hidden layers, if a key is given.
+      decoder_scale: "fixed" by a hyperparameter, or learned: one number ("shared") or one per pixel ("pixel"), see
+        `soft_bound`.
+
+    Raises:
+      ValueError: a size, rate or kind of scale that does not exist.
     """
 
     image_shape: tuple[int, int, int]
     latent_size: int = 20
     hidden_size: int = 400
+    dropout: float = 0.0
+    decoder_scale: DecoderScale = "fixed"
 
     def __post_init__(self) -> None:
         self.image_shape = checked_sizes("image_shape", self.image_shape, 3)
         sizes = checked_sizes("latent_size, hidden_size", (self.latent_size, self.hidden_size), 2)
         self.latent_size, self.hidden_size = sizes
+        check_options(self)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -43,14 +52,27 @@ class DenseVAE(nn.Module):
         self.encoder_log_std = dense(self.latent_size, self.hidden_size)
         self.decoder_hidden = dense(self.hidden_size, self.latent_size)
         self.decoder_image = dense(pixels, self.hidden_size)
+        if self.decoder_scale == "shared":
+            self.decoder_log_scale = self.param("decoder_log_scale", nn.initializers.zeros, ())
+        elif self.decoder_scale == "pixel":
+            self.decoder_log_scales = dense(pixels, self.hidden_size)
+        self.drop = nn.Dropout(self.dropout)
 
     def encode(self, images: Array) -> Posterior:
-        hidden = relu(self.encoder_hidden(flat(images)))
+        hidden = self._dropped(relu(self.encoder_hidden(flat(images))))
         return Posterior(self.encoder_mean(hidden), self.encoder_log_std(hidden))
 
-    def decode(self, latents: Array) -> Array:
-        hidden = relu(self.decoder_hidden(latents))
-        return nn.sigmoid(self.decoder_image(hidden)).reshape(len(latents), *self.image_shape)
+    def decode(self, latents: Array) -> Array | Decoded:
+        hidden = self._dropped(relu(self.decoder_hidden(latents)))
+        means = nn.sigmoid(self.decoder_image(hidden)).reshape(len(latents), *self.image_shape)
+        if self.decoder_scale == "fixed":
+            return means
+        shared = self.decoder_scale == "shared"
+        log_scale = self.decoder_log_scale if shared else self.decoder_log_scales(hidden).reshape(means.shape)
+        return Decoded(means, soft_bound(log_scale))
 
-    def __call__(self, images: Array) -> Array:
+    def _dropped(self, hidden: Array) -> Array:
+        return self.drop(hidden, deterministic=not self.has_rng("dropout"))
+
+    def __call__(self, images: Array) -> Array | Decoded:
         return self.decode(self.encode(images).mean)

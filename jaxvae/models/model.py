@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import numpy as np
 
 from jaxvae.ops.filters import unit_range
 from jaxvae.types import Array, Decoded, Key, Params, Posterior
+
+DecoderScale = Literal["fixed", "shared", "pixel"]
+LEAST_LOG_SCALE = -6.0
 
 
 class Model(Protocol):
@@ -191,3 +194,27 @@ def uniform(fan_in: int) -> Callable[..., Array]:
         return jax.random.uniform(key, (math.prod(shape),), dtype, -bound, bound).reshape(shape)
 
     return draw
+
+
+def check_options(model: Any) -> None:
+    """Check the fields `dropout` and `decoder_scale` of a model.
+
+    Raises:
+      ValueError: dropout is not in [0, 1), or the kind of scale is unknown.
+    """
+    if not 0 <= model.dropout < 1:
+        raise ValueError(f"dropout={model.dropout}: must be at least 0 and below 1")
+    kinds = get_args(DecoderScale)
+    if model.decoder_scale not in kinds:
+        raise ValueError(f"decoder_scale={model.decoder_scale!r}: unknown; use {', '.join(map(repr, kinds))}")
+
+
+def soft_bound(log_scale: Array) -> Array:
+    """A learned log scale, bounded below: -6 + softplus(log_scale + 6).
+
+    The NLL of a perfect reconstruction would fall for ever with the scale. With the bound it stays above -6 + log(2 pi)
+    / 2 per pixel. A scale that starts from 0 starts from 1.002.
+
+    Reference: Rybkin et al. 2021 (sigma-VAE), section 4; the bound is that of their code.
+    """
+    return LEAST_LOG_SCALE + jax.nn.softplus(log_scale - LEAST_LOG_SCALE)
