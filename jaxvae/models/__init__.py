@@ -45,11 +45,12 @@ class Network:
         return make(*args, **fields)
 
 
+_GENERAL = {"dropout": 0.0, "decoder_scale": "fixed"}
 NETWORKS = {
     network.name: network
     for network in (
-        Network("dense", "DenseVAE", {"hidden_size": 400}, 20, 128, 1e-3, arithmetics=("corrected", "released")),
-        Network("conv", "ConvVAE", {"features": (16, 32, 64, 256)}, 256, 64, 1e-4),
+        Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
+        Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them

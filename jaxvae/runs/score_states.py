@@ -3,6 +3,7 @@
 Names of nested entries are joined with `/`. `step` is the checkpoint that the state was fitted with.
 """
 
+import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def read(run_dir: Path, step: int, method: str) -> State | None:
     """Read the state of a method. None if it is missing, damaged or of another checkpoint."""
     path = run_dir / FOLDER / f"{method}.npz"
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None

@@ -151,6 +151,8 @@ def _check_objective(objective: NamedObjective, network: Network, settings: Sett
         raise ArgumentError("objective", objective.name, problem)
     if settings.arithmetic != "corrected" and objective.name != "vae":
         raise ArgumentError("arithmetic", settings.arithmetic, "only goes with `objective` vae")
+    plain = settings.arithmetic == "corrected"
+    refuse_unless(plain, settings, ("dropout", "decoder_scale"), "`arithmetic` corrected")
     refuse_unless(objective.kl, settings, ("beta",), "an `objective` with a KL")
     refuse_unless(network.latent, settings, ("latent_size",), "a `model` with a latent")
     refuse_unless(settings.decoder_scale == "fixed", settings, ("log_scale",), "`decoder_scale` fixed")
