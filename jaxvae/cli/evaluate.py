@@ -10,10 +10,9 @@ from jaxvae.cli import flags
 from jaxvae.cli.flags import MapName, check_maps
 from jaxvae.errors import InputError, command, refuse_below_zero, refuse_unless
 
-# Not a docstring, because tyro keeps the line breaks of docstrings.
-MAPS_HELP = (
-    "which maps and image scores; also those of other methods, such as restoration, some of which are first fitted on "
-    "the healthy images of the run (default: the gradients, the reconstruction error and their combinations)"
+MAPS = flags.named_maps(
+    "which maps and image scores; those that need it are first fitted on the run's healthy images",
+    "the first eight, as far as the run has them",
 )
 
 
@@ -30,7 +29,7 @@ class Evaluate:
     """the run folder"""
     other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test images")] = None
     """another folder with labels, or other prepared volumes with lesions; results are written to RUN/on/NAME"""
-    maps: Annotated[tuple[MapName, ...] | None, tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = None
+    maps: Annotated[tuple[MapName, ...] | None, MAPS] = None
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
     median: int = 5

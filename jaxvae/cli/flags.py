@@ -39,6 +39,12 @@ def papers(name: str) -> str:
     return "as in the paper, " + ", ".join(f"{it.name} {getattr(it, name):g}" for it in NETWORKS.values())
 
 
+def named_maps(what: str, default: str) -> Any:
+    """Annotation of `--maps`, with all names in its help."""
+    names = ", ".join(known_maps())
+    return tyro.conf.arg(metavar="NAME ...", help=f"{what}. Names: {names}", help_behavior_hint=f"(default: {default})")
+
+
 def check_maps(maps: Sequence[str]) -> None:
     """Raise InputError if `--maps` names no map, or one twice."""
     if not maps:

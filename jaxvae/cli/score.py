@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from jaxvae.runs.run import Run
     from jaxvae.scoring.writing import MapSettings, Outcome
 
-# Not a docstring, because tyro keeps the line breaks of docstrings.
-MAPS_HELP = (
-    "which maps and image scores, also combi_smoothed, combi_nll, combi_sum, and those of other methods, such as "
-    "restoration. Overlay and mask show the first. ELBO-Grad has the highest mean average precision of our scores over "
-    "the 53 settings measured. (default: elbo_grad combi rec_error kl_grad rec_grad, as far as the run has them)"
+MAPS = flags.named_maps(
+    "which maps and image scores. Overlay and mask show the first map. ELBO-Grad has the highest mean average "
+    "precision of the paper's scores over the 53 settings measured",
+    f"{' '.join(DEFAULT_MAPS)}, as far as the run has them",
 )
 SHOWN = 5  # lines that are printed at most; failed.jsonl has every failure
 
@@ -48,7 +47,7 @@ class Score:
     """a folder of images or volumes, one file, or prepared volumes; prepared in the same way as the run's own"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
-    maps: Annotated[tuple[MapName, ...] | None, tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = None
+    maps: Annotated[tuple[MapName, ...] | None, MAPS] = None
     format: Literal["npy", "tiff"] = "npy"
     """file format of the maps of images"""
     threshold: Annotated[

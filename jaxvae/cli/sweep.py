@@ -17,7 +17,7 @@ DISTRIBUTED = (
 )
 
 
-MAPS = "scores of other methods that the table has too, such as restoration (default: none)"
+MAPS = flags.named_maps("scores that the table has too; the first eight are there if the images have masks", "none")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Sweep:
     source: Source = field(default_factory=Source)
     recipe: Annotated[flags.Recipe, tyro.conf.arg(name="settings")] = field(default_factory=flags.Recipe)
     axes: Axes = field(default_factory=Axes)
-    maps: Annotated[tuple[flags.MapName, ...], tyro.conf.arg(metavar="NAME ...", help=MAPS)] = ()
+    maps: Annotated[tuple[flags.MapName, ...], MAPS] = ()
     runs_per_program: int = 8
     """number of runs in one program; on a GPU, as many as fit; a killed sweep repeats its current program"""
     distributed: Annotated[str, tyro.conf.arg(help=DISTRIBUTED)] = "off"

@@ -145,7 +145,7 @@ def _metrics(
         # With beta 1, because objectives with different beta cannot be compared; without a KL that was not trained.
         plain = dataclasses.replace(hparams, beta=float(objective.kl))
         validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, mesh=mesh)
-    names = (*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted)
+    names = [*dict.fromkeys((*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted))]
     if names:
         scale = float(hparams.log_scale)
         states = fit_states(model, params, splits.train.images, wanted, log_scale=scale)
