@@ -162,11 +162,13 @@ _BUILT_IN = (
     Method("atlas", (Score("atlas", "Atlas z", "|x − mean| / deviation of healthy images", DARK, "--"),), fitted=True),
     Method("components", (Score("pca", "PCA", "(x − projection on principal components)²", LIGHT, "--"),), fitted=True),
     Method(
-        "patches", (Score("knn_patches", "kNN patches", "distance to the k-th nearest patch", LIGHT, ":"),), fitted=True
+        "patch_neighbours",
+        (Score("knn_patches", "kNN patches", "distance to the k-th nearest patch at its place", LIGHT, ":"),),
+        fitted=True,
     ),
     Method(
         "tissues",
-        (Score("tissues", "Tissue mixture", "−log p(x) of a mixture, with neighbours", DARK, ":"),),
+        (Score("tissues", "Tissue mixture", "−log p(x) of a mixture of Gaussians, in a Markov field", DARK, ":"),),
         fitted=True,
     ),
     Method("symmetry", (Score("asymmetry", "Asymmetry", "least |patch − mirrored patch| nearby", DARK, "-."),)),
