@@ -76,6 +76,14 @@ def _combi(name: str, label: str, formula: str, dashes: Dashes, **combination: s
     return Score(name, label, formula, VERMILLION, dashes, "kl_grad", combination)
 
 
+def _of_images(*args: Any) -> Score:
+    return Score(*args, of_images=True)
+
+
+def _method(name: str, *scores: Score, needs: tuple[str, ...] = (), fitted: bool = False) -> Method:
+    return Method(name, scores, needs, fitted)
+
+
 def _by_name(*scores: Score) -> dict[str, Score]:
     return {score.name: score for score in scores}
 
@@ -93,9 +101,9 @@ PIXEL_SCORES = _by_name(
 )
 # One value per image, in nats: the fields of `SampleScores`.
 IMAGE_SCORES = _by_name(
-    Score("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN, of_images=True),
-    Score("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE, of_images=True),
-    Score("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE, of_images=True),
+    _of_images("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN),
+    _of_images("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE),
+    _of_images("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE),
 )
 # One value per pixel without a model (`jaxvae.metrics.baselines`).
 BASELINES = _by_name(
@@ -104,74 +112,74 @@ BASELINES = _by_name(
 )
 _BUILT_IN = (
     # Of a trained model.
-    Method(
+    _method(
         "draws",
-        (
-            Score("rec_probability", "Rec-Probability", "−mean over z of log p(x|z)", ORANGE, "--"),
-            Score("draw_variance", "Draw variance", "variance over z of x̂", ORANGE, ":"),
-            Score("mahalanobis", "Mahalanobis", "(x − mean x̂)² / (variance of x̂ + ε)", ORANGE, "-."),
-        ),
+        Score("rec_probability", "Rec-Probability", "−mean over z of log p(x|z)", ORANGE, "--"),
+        Score("draw_variance", "Draw variance", "variance over z of x̂", ORANGE, ":"),
+        Score("mahalanobis", "Mahalanobis", "(x − mean x̂)² / (variance of x̂ + ε)", ORANGE, "-."),
         needs=("latent",),
     ),
-    Method(
+    _method(
         "dropout",
-        (
-            Score("dropout_error", "Dropout error", "mean over dropout of (x − x̂)²", SKY, "--"),
-            Score("dropout_variance", "Dropout variance", "variance over dropout of x̂", SKY, ":"),
-        ),
+        Score("dropout_error", "Dropout error", "mean over dropout of (x − x̂)²", SKY, "--"),
+        Score("dropout_variance", "Dropout variance", "variance over dropout of x̂", SKY, ":"),
         needs=("dropout",),
     ),
-    Method(
+    _method(
         "restoration",
-        (Score("restoration", "Restoration", "|x − y|, y the MAP restoration with total variation", GREEN, "--"),),
+        Score("restoration", "Restoration", "|x − y|, y the MAP restoration with total variation", GREEN, "--"),
         needs=("kl",),
         fitted=True,
     ),
-    Method(
+    _method(
         "importance",
-        (Score("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":", of_images=True),),
-        ("kl",),
-    ),
-    Method(
-        "complexity",
-        (Score("complexity", "Input complexity", "ELBO − length of the PNG file", GREEN, "-.", of_images=True),),
+        _of_images("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":"),
         needs=("kl",),
     ),
-    Method(
+    _method(
+        "complexity",
+        _of_images("complexity", "Input complexity", "ELBO − length of the PNG file", GREEN, "-."),
+        needs=("kl",),
+    ),
+    _method(
         "background",
-        (
-            Score(
-                "likelihood_ratio", "Likelihood ratio", "ELBO − ELBO of a background model", BLUE, "--", of_images=True
-            ),
-        ),
+        _of_images("likelihood_ratio", "Likelihood ratio", "ELBO − ELBO of a background model", BLUE, "--"),
         needs=("kl",),
         fitted=True,
     ),
-    Method(
+    _method(
         "regret",
-        (Score("likelihood_regret", "Likelihood regret", "ELBO − ELBO at the best q(z)", BLUE, ":", of_images=True),),
+        _of_images("likelihood_regret", "Likelihood regret", "ELBO − ELBO at the best q(z)", BLUE, ":"),
         needs=("kl",),
     ),
-    Method(
+    _method(
         "latent_neighbours",
-        (Score("knn_latent", "kNN latent", "distance to the k-th nearest posterior mean", BLUE, "-.", of_images=True),),
+        _of_images("knn_latent", "kNN latent", "distance to the k-th nearest posterior mean", BLUE, "-."),
         needs=("latent",),
         fitted=True,
     ),
     # Without a model.
-    Method("atlas", (Score("atlas", "Atlas z", "|x − mean| / deviation of healthy images", DARK, "--"),), fitted=True),
-    Method("components", (Score("pca", "PCA", "(x − projection on principal components)²", LIGHT, "--"),), fitted=True),
-    Method(
+    _method(
+        "atlas",
+        Score("atlas", "Atlas z", "|x − mean| / deviation of healthy images", DARK, "--"),
+        fitted=True,
+    ),
+    _method(
+        "components",
+        Score("pca", "PCA", "(x − projection on principal components)²", LIGHT, "--"),
+        fitted=True,
+    ),
+    _method(
         "patch_neighbours",
-        (Score("knn_patches", "kNN patches", "distance to the k-th nearest patch at its place", LIGHT, ":"),),
+        Score("knn_patches", "kNN patches", "distance to the k-th nearest patch at its place", LIGHT, ":"),
         fitted=True,
     ),
-    Method(
+    _method(
         "tissues",
-        (Score("tissues", "Tissue mixture", "−log p(x) of a mixture of Gaussians, in a Markov field", DARK, ":"),),
+        Score("tissues", "Tissue mixture", "−log p(x) of a mixture of Gaussians, in a Markov field", DARK, ":"),
         fitted=True,
     ),
-    Method("symmetry", (Score("asymmetry", "Asymmetry", "least |patch − mirrored patch| nearby", DARK, "-."),)),
+    _method("symmetry", Score("asymmetry", "Asymmetry", "least |patch − mirrored patch| nearby", DARK, "-.")),
 )
 METHODS: dict[str, Method] = {}
 SCORES = PIXEL_SCORES | IMAGE_SCORES | BASELINES
