@@ -23,6 +23,9 @@ from jaxvae.models.model import decoded as decoded
 from jaxvae.models.model import encode as encode
 from jaxvae.models.model import reconstruct as reconstruct
 from jaxvae.models.model import reparameterize as reparameterize
+from jaxvae.models.spatial import SpatialVAE as SpatialVAE
+from jaxvae.models.two_stage import TwoStageVAE as TwoStageVAE
+from jaxvae.models.unet import UNet as UNet
 from jaxvae.objectives.elbo import Likelihood as Likelihood
 from jaxvae.objectives.elbo import elbo_terms as elbo_terms
 from jaxvae.objectives.elbo import gaussian_kl as gaussian_kl

@@ -10,25 +10,25 @@ import numpy as np
 from scipy.signal import correlate2d
 
 
-def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """[H, W, c] with [4, 4, c, d], stride 2, padding 1 -> [H/2, W/2, d]."""
-    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+def convolve(image: np.ndarray, kernel: np.ndarray, stride: int = 2, padding: int = 1) -> np.ndarray:
+    """[H, W, c] with [h, w, c, d] -> [H', W', d]; half of H and W for a 4x4 kernel."""
+    padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     return np.stack(
         [
-            sum(correlate2d(padded[..., c], kernel[..., c, d], mode="valid") for c in range(image.shape[-1]))[::2, ::2]
+            sum(correlate2d(padded[..., c], kernel[..., c, d], mode="valid") for c in range(image.shape[-1]))
             for d in range(kernel.shape[-1])
         ],
         axis=-1,
-    )
+    )[::stride, ::stride]
 
 
-def convolve_transposed(features: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """[h, w, d] with [4, 4, c, d] -> [2h, 2w, c]: each feature adds a 4x4 patch."""
-    height, width, _ = features.shape
-    canvas = np.zeros((2 * height + 2, 2 * width + 2, kernel.shape[2]))
+def convolve_transposed(features: np.ndarray, kernel: np.ndarray, padding: int = 1) -> np.ndarray:
+    """[h, w, d] with [k, k, c, d] -> [2h, 2w, c]: each feature adds a patch of k x k pixels."""
+    (height, width, _), extent = features.shape, len(kernel)
+    canvas = np.zeros((2 * height - 2 + extent, 2 * width - 2 + extent, kernel.shape[2]))
     for i, j in itertools.product(range(height), range(width)):
-        canvas[2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += kernel @ features[i, j]
-    return canvas[1:-1, 1:-1]
+        canvas[2 * i : 2 * i + extent, 2 * j : 2 * j + extent] += kernel @ features[i, j]
+    return canvas[padding : padding + 2 * height, padding : padding + 2 * width]
 
 
 def leaky_relu(x: np.ndarray) -> np.ndarray:
@@ -120,3 +120,94 @@ def conv_log_scale(params: dict, latent: np.ndarray, shape: tuple[int, ...]) -> 
     params = {name: np.asarray(value, np.float64) for name, value in params.items()}
     features = convolve_transposed(leaky_relu(params["decoder_latent"] @ latent), params["decoder_0"])
     return convolve_transposed(leaky_relu(features), params["decoder_log_scale"]).reshape(shape)
+
+
+def float64(params: dict) -> dict:
+    """Nested parameters in float64."""
+    return {k: float64(v) if isinstance(v, dict) else np.asarray(v, np.float64) for k, v in params.items()}
+
+
+def dense(layer: dict, x: np.ndarray) -> np.ndarray:
+    """A dense layer of the last axis, with or without a bias."""
+    return x @ layer["kernel"] + layer.get("bias", 0)
+
+
+def group_norm(layer: dict, image: np.ndarray) -> np.ndarray:
+    """[H, W, C], normalised over pixels and each of up to 8 groups of channels."""
+    height, width, channels = image.shape
+    grouped = image.reshape(height, width, math.gcd(channels, 8), -1)
+    mean, variance = (f(grouped, axis=(0, 1, 3), keepdims=True) for f in (np.mean, np.var))
+    return ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(image.shape) * layer["scale"] + layer["bias"]
+
+
+def spatial_vae(params: dict, levels: int) -> tuple[Callable, Callable]:
+    """(encode, decode) of one image, from a SpatialVAE's parameters."""
+    params = float64(params)
+
+    def encode(image):
+        for i in range(levels):
+            image = convolve(image, params[f"encoder_{i}"], padding=2)
+            image = leaky_relu(group_norm(params[f"encoder_norms_{i}"], image))
+        return dense(params["encoder_mean"], image), dense(params["encoder_log_std"], image)
+
+    def decode(latent):
+        features = dense(params["decoder_code"], latent)
+        for i in range(levels):
+            features = convolve_transposed(features, params[f"decoder_{i}"], padding=2)
+            features = leaky_relu(group_norm(params[f"decoder_norms_{i}"], features))
+        return dense(params["decoder_image"], features)
+
+    return encode, decode
+
+
+def unet(params: dict, levels: int) -> Callable:
+    """reconstruct(image), from a UNet's parameters."""
+    params = float64(params)
+
+    def level(layers, image):
+        for i in range(2):
+            kernel = layers[f"kernel_{i}"]
+            kernel = (kernel - kernel.mean((0, 1, 2))) / np.sqrt(kernel.var((0, 1, 2)) + 1e-5)
+            image = group_norm(layers[f"norm_{i}"], convolve(image, kernel, stride=1))
+            image = image / (1 + np.exp(-image))
+        return image
+
+    def reconstruct(image):
+        rows, columns = image.shape[:2]
+        factor = 2 ** (levels - 1)
+        features = np.pad(image, ((0, -rows % factor), (0, -columns % factor), (0, 0)), mode="edge")
+        finer = []
+        for i in range(levels):
+            if i:
+                finer.append(features)
+                features = sum(features[a::2, b::2] for a in (0, 1) for b in (0, 1)) / 4
+            features = level(params[f"encoder_levels_{i}"], features)
+        for i in range(levels - 1):
+            parts = np.split(dense(params[f"doubled_{i}"], features), 4, axis=-1)
+            height, width, channels = parts[0].shape
+            pixels = np.zeros((2 * height, 2 * width, channels))
+            for k, part in enumerate(parts):
+                pixels[k // 2 :: 2, k % 2 :: 2] = part
+            features = level(params[f"decoder_levels_{i}"], np.concatenate([finer[-1 - i], pixels], axis=-1))
+        return dense(params["image"], features)[:rows, :columns]
+
+    return reconstruct
+
+
+def second_stage(params: dict) -> Callable:
+    """The negative ELBO of one latent at u = mean, from the parameters of a TwoStageVAE."""
+    params = float64(params["second"])
+
+    def hidden(name, x):
+        h = x
+        for i in range(3):
+            h = np.maximum(dense(params[f"{name}_hidden_{i}"], h), 0)
+        return np.concatenate([h, x])
+
+    def negative_elbo(latent):
+        features = hidden("encoder", latent)
+        mean, log_std = dense(params["encoder_mean"], features), dense(params["encoder_log_std"], features)
+        scale = -6 + np.log1p(np.exp(params["decoder_log_scale"] + 6))
+        return kl(mean, log_std) + nll(latent, dense(params["decoder_mean"], hidden("decoder", mean)), scale).sum()
+
+    return negative_elbo

@@ -23,8 +23,11 @@ class Network:
     Args:
       name: in the command and in Python; the class is in the module of this name.
       class_name: in config.json.
-      settings: its fields that are settings of a run, beside latent_size, with their defaults.
-      latent_size, batch_size, learning_rate: the paper's.
+        Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
+        Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
+        Network("spatial", "SpatialVAE", {"features": (32, 64, 128), **_GENERAL}, 128, 8, 1e-4),
+        Network("two_stage", "TwoStageVAE", {"hidden_size": 400}, 64, 64, 1e-4),
+        Network("unet", "UNet", {"features": (64, 128, 256, 512)}, 0, 16, 1e-4, latent=False),
       arithmetics: the names in `parity.ARITHMETICS` that it can be trained with.
       latent: whether it has one; without, it is trained with an objective without a KL.
       make: its class, if that is not in a module of `jaxvae.models`.
@@ -49,8 +52,19 @@ _GENERAL = {"dropout": 0.0, "decoder_scale": "fixed"}
 NETWORKS = {
     network.name: network
     for network in (
+<<<<<<< HEAD
         Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
         Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
+||||||| parent of 4af90e9 (Add a spatial VAE, a U-Net and a two-stage VAE with a learned prior)
+        Network("dense", "DenseVAE", ("hidden_size",), 20, 128, 1e-3, arithmetics=("corrected", "released")),
+        Network("conv", "ConvVAE", ("features",), 256, 64, 1e-4),
+=======
+        Network("dense", "DenseVAE", ("hidden_size",), 20, 128, 1e-3, arithmetics=("corrected", "released")),
+        Network("conv", "ConvVAE", ("features",), 256, 64, 1e-4),
+        Network("spatial", "SpatialVAE", (), 128, 8, 1e-4),
+        Network("two_stage", "TwoStageVAE", (), 64, 64, 1e-4),
+        Network("unet", "UNet", (), 0, 16, 1e-4, latent=False),
+>>>>>>> 4af90e9 (Add a spatial VAE, a U-Net and a two-stage VAE with a learned prior)
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxvae.models.model import DecoderScale, check_options, checked_sizes, soft_bound, uniform
+from jaxvae.models.model import DecoderScale, check_halvings, check_options, checked_sizes, soft_bound, uniform
 from jaxvae.ops.activations import leaky_relu
 from jaxvae.ops.convolutions import KERNEL, convolve, convolve_transposed
 from jaxvae.ops.filters import flat
@@ -48,13 +48,7 @@ class ConvVAE(nn.Module):
         if not jnp.issubdtype(self.dtype, jnp.floating):
             raise ValueError(f"dtype={self.dtype}: must be a floating-point type, such as float32 or bfloat16")
         self.dtype = jnp.dtype(self.dtype).type  # One name per type, so that equal models are equal.
-        (height, width, _), factor = self.image_shape, 2 ** len(self.features)
-        if height % factor or width % factor:
-            height, width = (max(factor, round(size / factor) * factor) for size in (height, width))
-            raise ValueError(
-                f"image_shape={self.image_shape}: cannot be halved {len(self.features)} times; "
-                f"use {height}x{width} images or fewer levels of features"
-            )
+        check_halvings(self.image_shape, len(self.features))
         super().__post_init__()
 
     def setup(self) -> None:

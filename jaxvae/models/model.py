@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, get_args
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,9 @@ class Model(Protocol):
     def image_shape(self) -> tuple[int, int, int]: ...
 
     @property
-    def latent_size(self) -> int: ...
+    def latent_size(self) -> int:
+        """Z; 0 for a model without a latent."""
+        ...
 
     def encode(self, images: Array) -> Posterior:
         """q(z|x), mean and log_std [B, Z] or [B, h, w, Z], for float images [B, H, W, C]."""
@@ -196,6 +199,21 @@ def uniform(fan_in: int) -> Callable[..., Array]:
     return draw
 
 
+def check_halvings(image_shape: tuple[int, int, int], levels: int) -> None:
+    """Check that the sides of the images can be halved `levels` times.
+
+    Raises:
+      ValueError: H or W is not divisible by 2 ** levels.
+    """
+    (height, width, _), factor = image_shape, 2**levels
+    if height % factor or width % factor:
+        height, width = (max(factor, round(size / factor) * factor) for size in (height, width))
+        raise ValueError(
+            f"image_shape={image_shape}: cannot be halved {levels} times; "
+            f"use {height}x{width} images or fewer levels of features"
+        )
+
+
 def check_options(model: Any) -> None:
     """Check the fields `dropout` and `decoder_scale` of a model.
 
@@ -218,3 +236,11 @@ def soft_bound(log_scale: Array) -> Array:
     Reference: Rybkin et al. 2021 (sigma-VAE), section 4; the bound is that of their code.
     """
     return LEAST_LOG_SCALE + jax.nn.softplus(log_scale - LEAST_LOG_SCALE)
+
+
+def group_norm(features: int, name: str | None = None) -> nn.GroupNorm:
+    """Normalisation of each image over pixels and groups of channels: 8 groups, or as many as divide the channels.
+
+    Reference: Wu & He 2018.
+    """
+    return nn.GroupNorm(num_groups=math.gcd(features, 8), epsilon=1e-5, name=name)

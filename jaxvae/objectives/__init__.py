@@ -45,7 +45,9 @@ OBJECTIVES = {
         NamedObjective("ce", "context.context_terms", "NLL of the image without its erased squares", kl=False),
         NamedObjective("cevae", "context.cevae_terms", "the mean of vae and ce"),
         NamedObjective("denoising", "denoising.denoising_terms", "NLL of the image without coarse noise", kl=False),
-        NamedObjective("two_stage", "two_stage.two_stage_terms", "a second VAE as the prior", networks=("two_stage",)),
+        NamedObjective(
+            "two_stage", "learned_prior.two_stage_terms", "a second VAE as the prior", networks=("two_stage",)
+        ),
     )
 }
 

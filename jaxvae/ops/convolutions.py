@@ -84,7 +84,7 @@ def convolve_transposed(
 def _kernel_gradient(images: Array, features: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
     """W: [h, w, fine, coarse], which is `shape`."""
     if not _halves(images.shape, shape, stride, padding):
-        return plain.weight_pullback(images, features, shape[:2], stride, padding)
+        return plain.weight_pullback_transposed(images, features, shape[:2], stride, padding)
     return _by_platform("weight_pullback", images.shape, features.shape, images, features)
 
 

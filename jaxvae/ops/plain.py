@@ -55,14 +55,22 @@ def weight_pullback(
     return jax.linear_transpose(lambda kernel: forward(images, kernel, stride, padding), kernel)(features)[0]
 
 
-def weight_pullback_transposed(images: Array, features: Array) -> Array:
-    """W with explicit transpositions.
+def weight_pullback_transposed(
+    images: Array,
+    features: Array,
+    extents: tuple[int, ...] = (KERNEL, KERNEL),
+    stride: int = STRIDE,
+    padding: int = PADDING,
+) -> Array:
+    """W with explicit transpositions, see `weight_pullback`.
 
     Each kernel element is a sum over the batch and all positions: a convolution of the images with the features as
     kernel, which contracts the batch instead of the channels. XLA's CPU compiler does not insert the transpositions
     inside a loop. There, a convolution in any other layout is 100 times slower.
     """
-    images, features = images.transpose(3, 1, 2, 0), features.transpose(1, 2, 0, 3)
-    apart, pads = (STRIDE, STRIDE), ((PADDING, PADDING), (PADDING, PADDING))
+    # Rows and columns at the end that F does not reach.
+    left_out = [(size + 2 * padding - extent) % stride for size, extent in zip(images.shape[1:3], extents, strict=True)]
+    pads = [(padding, padding - rest) for rest in left_out]
+    images, features, apart = images.transpose(3, 1, 2, 0), features.transpose(1, 2, 0, 3), (stride, stride)
     kernel = lax.conv_general_dilated(images, features, (1, 1), pads, rhs_dilation=apart, dimension_numbers=_DIMENSIONS)
     return kernel.transpose(1, 2, 0, 3)

@@ -46,6 +46,9 @@ def _sizes(model: Model, population: Population) -> tuple[tuple[Array, np.ndarra
     largest = population.latent_mask.shape[1]
     if largest != model.latent_size:
         raise InputError(f"latent_size={largest}: the largest must be that of the model, {model.latent_size}")
+    if hasattr(model, "kl"):
+        problem = "a population of models with a prior of their own must have one latent size"
+        raise InputError(f"latent_size: {problem}; make a population for each")
     sizes, number = np.unique(np.asarray(population.latent_mask).sum(axis=1), return_inverse=True)
     return (population.seed, number.astype(np.int32)), tuple(sizes.tolist())
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvae.models.model import Model, decode, encode, param_shapes
+from jaxvae.models.model import Model, param_shapes, reconstruct
 from jaxvae.ops.forms import name_here
 from jaxvae.population.score_many import AT_ONCE
 
@@ -38,7 +38,7 @@ def population_bytes(
     """
     shapes, parameters = param_shapes(model), parameter_bytes(model)
     image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
-    forward = jax.make_jaxpr(lambda params, image: decode(model, params, encode(model, params, image).mean))
+    forward = jax.make_jaxpr(lambda params, image: reconstruct(model, params, image).mean)
     features = _product_bytes(forward(shapes, image).jaxpr)
     states = STATE * runs if side_by_side >= runs else 2 * STATE * runs + STATE * side_by_side
     training = parameters * (states + IN_TRAINING * side_by_side)

@@ -107,7 +107,10 @@ def test_interrupts_and_closed_pipes_print_no_traceback(error, code: int, line: 
             "--channels red: must be whole numbers, with spaces between; see `jaxvae train --help`",
         ),
         ("train r --epochs", "--epochs: its value is missing; see `jaxvae train --help`"),
-        ("train r --model gan", "--model gan: choose from auto, dense, conv; see `jaxvae train --help`"),
+        (
+            "train r --model gan",
+            "--model gan: choose from auto, dense, conv, spatial, two_stage, unet; see `jaxvae train --help`",
+        ),
         ("score r --threshold high", "--threshold high: must be a number; see `jaxvae score --help`"),
         ("score r f --format bmp", "--format bmp: choose from npy, tiff; see `jaxvae score --help`"),
     ],

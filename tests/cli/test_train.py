@@ -34,6 +34,8 @@ def test_train_writes_the_config_and_all_files(evaluated: Path) -> None:
         "latent_size": 4,
         "features": [4, 8],
         "dtype": "float32",
+        "dropout": 0.0,
+        "decoder_scale": "fixed",
     }
     assert len(config["images"].pop("image_names")) == 64
     assert len(config["images"].pop("contents")) == 3

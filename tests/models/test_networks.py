@@ -13,6 +13,7 @@ import pytest
 import jaxvae
 import oracle
 from jaxvae.models import MODELS, NETWORKS
+from jaxvae.models.model import has_latent
 
 
 def count(params) -> int:
@@ -102,12 +103,13 @@ def test_wrong_sizes_are_refused(make, message):
 
 
 def test_the_table_makes_every_network() -> None:
-    for name, network in NETWORKS.items():
+    for key, network in NETWORKS.items():
         model = network((16, 16, 1), network.latent_size)
         assert MODELS[type(model).__name__] is network
         assert type(model).latent_size == network.latent_size
-        assert all(getattr(model, width) for width in network.settings)
-        assert network.name == name
+        assert all(hasattr(model, name) for name in network.settings)
+        assert network.name == key
+        assert network.latent == has_latent(model)
 
 
 def test_reading_the_table_does_not_import_jax() -> None:
