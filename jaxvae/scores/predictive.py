@@ -52,7 +52,8 @@ def predictive(
         output = predict(item)
         change = output.mean - sums.mean
         mean = sums.mean + change / number
-        noise = None if output.log_scale is None else sums.noise + jnp.exp(2 * output.log_scale)
+        learned = None if output.log_scale is None else jnp.exp(2 * output.log_scale)
+        noise = None if sums.noise is None or learned is None else sums.noise + learned
         nll = sums.nll + nll_of(likelihood, images, output, log_scale)
         return Predictive(nll, mean, sums.variance + change * (output.mean - mean), noise), None
 

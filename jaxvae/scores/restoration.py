@@ -76,7 +76,7 @@ def restore(
             slope = 2 * jnp.exp(2 * scale) * slope + weight * variation_slope(restored - images)
             return restored - size * jnp.clip(slope, -BOUND, BOUND), None
 
-        sizes = np.where(np.arange(steps) < LONG_STEPS, LONG, SHORT).astype(np.float32)
+        sizes = jnp.where(jnp.arange(steps) < LONG_STEPS, LONG, SHORT)
         return lax.scan(step, images, sizes)[0]
 
     return in_blocks(block, unit_range(images))
