@@ -9,9 +9,9 @@ import tyro
 from jaxvae.cli import flags
 from jaxvae.cli.flags import MapName, check_maps
 from jaxvae.errors import refuse_unless_positive
+from jaxvae.scores import DEFAULT_MAPS, MAPS
 
-# Not a docstring, because tyro keeps the line breaks of docstrings.
-MAPS_HELP = "which maps (default: elbo_grad combi rec_error kl_grad rec_grad, as far as the run has them)"
+NAMED = flags.named_maps("which maps", f"{' '.join(DEFAULT_MAPS)}, as far as the run has them", MAPS)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Export:
     """the run folder"""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """a new folder; an earlier export there is replaced"""
-    maps: Annotated[tuple[MapName, ...] | None, tyro.conf.arg(metavar="NAME ...", help=MAPS_HELP)] = None
+    maps: Annotated[tuple[MapName, ...] | None, NAMED] = None
     batch_size: int = 48
     """images per call of the program; check.py fills the last batch up"""
     sample: Literal["own", "noise"] = "own"

@@ -39,10 +39,10 @@ def papers(name: str) -> str:
     return "as in the paper, " + ", ".join(f"{it.name} {getattr(it, name):g}" for it in NETWORKS.values())
 
 
-def named_maps(what: str, default: str) -> Any:
-    """Annotation of `--maps`, with all names in its help."""
-    names = ", ".join(known_maps())
-    return tyro.conf.arg(metavar="NAME ...", help=f"{what}. Names: {names}", help_behavior_hint=f"(default: {default})")
+def named_maps(what: str, default: str, names: Sequence[str] | None = None) -> Any:
+    """Annotation of `--maps`, with the names in its help; None: all."""
+    what = f"{what}. Names: {', '.join(known_maps() if names is None else names)}"
+    return tyro.conf.arg(metavar="NAME ...", help=what, help_behavior_hint=f"(default: {default})")
 
 
 def check_maps(maps: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ def with_maps(run: Run, stats: HealthyStats, maps: Sequence[str], own_images: Ca
       InputError: the images cannot be read.
     """
     missing = [name for name in per_pixel(maps) if name not in stats.thresholds]
-    if not missing or not (stats.thresholds or len(own_images().validation)):
+    if not missing or not stats.thresholds:
         return stats
     fit_scores(run, missing, own=own_images)
     found = validation_thresholds(run, own_images().validation, missing)
@@ -101,11 +101,13 @@ def mask_threshold(run: Run, map_name: str) -> tuple[float | None, Ranges | None
       The threshold, the intensity ranges of the training images, and why one of them is None.
     """
     stats, own = HealthyStats({}, None), lru_cache(lambda: run_images.open_own(run))
+    problem = ""
     try:
         stats = read_healthy_stats(run, own)
+        problem = f"the run has no threshold of {map_name}, and "
         stats = with_maps(run, stats, [map_name], own)
     except InputError as error:
-        problem = str(error)
+        problem += str(error)
     else:
         problem = f"the run has no threshold of {map_name}" if stats.thresholds else "the run has no validation images"
     evaluated = results.evaluations(run) if run.kind is kinds.VOLUMES else ()

@@ -15,14 +15,14 @@ from PIL import Image
 
 from folders import write_png
 from jaxvae.cli import main
-from jaxvae.cli.score import MapName
+from jaxvae.cli.flags import MapName
 from jaxvae.data.resampling import on_grid
-from jaxvae.scores import MAPS
+from jaxvae.scores import known_maps
 from small_runs import SIDE, leftovers, read_lines
 
 
 def test_maps_are_those_of_the_library() -> None:
-    assert set(get_args(MapName)) == set(MAPS)
+    assert set(get_args(MapName)) == set(known_maps())
 
 
 def test_a_folder_is_scored_image_by_image(run: Path, folder: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_mask_threshold_says_why_it_is_missing(run: Run, splits: Splits, tmp_p
     assert mask_threshold(run, "elbo_grad") == (None, None, "no such folder")
     healthy_stats.write(run, HealthyStats({"combi": {"0.01": 0.5}}, None))
     assert mask_threshold(run, "combi")[0] == 0.5
-    assert mask_threshold(run, "elbo_grad") == (None, None, "the run has no threshold of elbo_grad")
+    assert mask_threshold(run, "elbo_grad") == (None, None, "the run has no threshold of elbo_grad, and no such folder")
     monkeypatch.setattr(run_images, "open_own", lambda run: Splits(splits.train, splits.test, splits.test))
     found, ranges, problem = mask_threshold(run, "elbo_grad")
     assert (found, problem) == (None, "the run has no validation images")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxvae.evaluation import image_metrics
-from jaxvae.scores import BASELINES, IMAGE_SCORES, PIXEL_SCORES, SCORES
+from jaxvae.scores import BASELINES, IMAGE_SCORES, METHODS, PIXEL_SCORES, SCORES
 from jaxvae.types import PixelScores, SampleScores
 
 
@@ -22,7 +22,8 @@ def test_every_computed_score_is_in_the_table() -> None:
 
 
 def test_no_two_scores_share_a_name_or_a_label() -> None:
-    assert len(SCORES) == len(PIXEL_SCORES) + len(IMAGE_SCORES) + len(BASELINES)
+    of_methods = [score.name for method in METHODS.values() for score in method.scores]
+    assert list(SCORES) == [*PIXEL_SCORES, *IMAGE_SCORES, *BASELINES, *of_methods]
     assert len({score.label for score in SCORES.values()}) == len(SCORES)
     assert all(score.formula for score in SCORES.values())
 

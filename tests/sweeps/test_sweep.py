@@ -113,5 +113,5 @@ def test_a_single_valued_axis_becomes_a_source_setting():
 def test_width_scales_the_network_of_the_model(model):
     settings = combinations.settings_of(Recipe(model=model), Source(), {"width": 0.5, "beta": 2.0, "loss": 1.0})
     assert settings.beta == 2
-    expected = (200, (16, 32, 64, 256)) if model == "dense" else (400, (8, 16, 32, 128))
+    expected = (200, None) if model == "dense" else (None, (8, 16, 32, 128))
     assert (settings.hidden_size, settings.features) == expected
