@@ -52,19 +52,11 @@ _GENERAL = {"dropout": 0.0, "decoder_scale": "fixed"}
 NETWORKS = {
     network.name: network
     for network in (
-<<<<<<< HEAD
         Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
         Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
-||||||| parent of 4af90e9 (Add a spatial VAE, a U-Net and a two-stage VAE with a learned prior)
-        Network("dense", "DenseVAE", ("hidden_size",), 20, 128, 1e-3, arithmetics=("corrected", "released")),
-        Network("conv", "ConvVAE", ("features",), 256, 64, 1e-4),
-=======
-        Network("dense", "DenseVAE", ("hidden_size",), 20, 128, 1e-3, arithmetics=("corrected", "released")),
-        Network("conv", "ConvVAE", ("features",), 256, 64, 1e-4),
-        Network("spatial", "SpatialVAE", (), 128, 8, 1e-4),
-        Network("two_stage", "TwoStageVAE", (), 64, 64, 1e-4),
-        Network("unet", "UNet", (), 0, 16, 1e-4, latent=False),
->>>>>>> 4af90e9 (Add a spatial VAE, a U-Net and a two-stage VAE with a learned prior)
+        Network("spatial", "SpatialVAE", {"features": (32, 64, 128), **_GENERAL}, 128, 8, 1e-4),
+        Network("two_stage", "TwoStageVAE", {"hidden_size": 400}, 64, 64, 1e-4),
+        Network("unet", "UNet", {"features": (64, 128, 256, 512)}, 0, 16, 1e-4, latent=False),
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them

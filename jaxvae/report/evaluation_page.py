@@ -71,7 +71,7 @@ def write(
 def _model(config: dict[str, Any]) -> str:
     """The model of a run, its latent size and its objective, unless that is the ELBO."""
     model, objective = config["model"], config.get("objective", "vae")
-    latent = f", latent size {model['latent_size']}" if "latent_size" in model else ""
+    latent = f", latent size {model['latent_size']}" if model.get("latent_size") else ""
     return f"{model['name']}{latent}{f', objective {objective}' if objective != 'vae' else ''}"
 
 

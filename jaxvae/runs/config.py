@@ -49,7 +49,7 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
     shape, network = splits.train.images.shape[1:], network_of(settings, source)
     given = {name: getattr(settings, name, None) for name in network.settings}
     fields = {name: network.settings[name] if value is None else value for name, value in given.items()}
-    if "features" in fields:
+    if "features" in fields and network.latent:  # A U-Net pads images whose sides cannot be halved.
         _check_halvings(fields["features"], shape, kind_of(source).resizing)
     sizes = {"latent_size": settings.latent_size or network.latent_size} if network.latent else {}
     model = network(shape, **sizes, **fields)

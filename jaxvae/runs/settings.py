@@ -42,9 +42,10 @@ class Recipe:
     features: tuple[int, ...] | None = None
     """conv, spatial and unet only: channels after each halving of the image"""
     dropout: float = 0.0
-    """dense and conv only: the share of hidden units that training drops"""
+    """dense, conv and spatial only: the share of hidden units that training drops"""
     decoder_scale: Literal["fixed", "shared", "pixel"] = "fixed"
-    """standard deviation of the decoder: fixed at exp(log_scale), or learned, as one number or one per pixel"""
+    """dense, conv and spatial only: standard deviation of the decoder, fixed at exp(log_scale) or learned, as one number
+    or one per pixel"""
     epochs: int | None = None
     """passes through the training images; a higher number continues a finished run"""
     steps: int | None = None
