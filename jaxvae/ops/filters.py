@@ -1,6 +1,7 @@
 """Scaling, flattening and smoothing of images and maps [B, H, W, C]."""
 
 import math
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import numpy as np
 from jaxvae.ops.forms import by_platform
 from jaxvae.types import Array
 
+Images = TypeVar("Images", Array, np.ndarray)
 
-def unit_range(images: Array) -> Array:
+
+def unit_range(images: Images) -> Images:
     """Convert uint8 images to float32 in 0..1, divided by 255.
 
     16-bit floats become float32; other float images stay unchanged.

@@ -44,8 +44,8 @@ class Recipe:
     dropout: float = 0.0
     """dense, conv and spatial only: the share of hidden units that training drops"""
     decoder_scale: Literal["fixed", "shared", "pixel"] = "fixed"
-    """dense, conv and spatial only: standard deviation of the decoder, fixed at exp(log_scale) or learned, as one number
-    or one per pixel"""
+    """dense, conv and spatial only: the decoder's standard deviation, exp(log_scale) or learned: one number or one per
+    pixel"""
     epochs: int | None = None
     """passes through the training images; a higher number continues a finished run"""
     steps: int | None = None

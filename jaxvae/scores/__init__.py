@@ -213,5 +213,5 @@ def per_pixel(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not SCORES[name].of_images)
 
 
-for _method in _BUILT_IN:
-    add(_method)
+for _one in _BUILT_IN:
+    add(_one)

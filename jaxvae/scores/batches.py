@@ -153,11 +153,11 @@ def score_batches(
         if missing := size - len(batch):
             xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
             batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
-        batch = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
+        placed: Array = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
         scale = jnp.float32(log_scale)
-        scores = score_batch(model, params, batch, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
+        scores = score_batch(model, params, placed, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
         found: dict[str, Array] = {}
-        images = unit_range(batch) if methods else batch
+        images = unit_range(placed) if methods else placed
         for name, method in methods.items():
             own = {"log_scale": scale, "likelihood": likelihood, "state": states.get(name)}
             found |= method.function("score")(model, params, images, **own)

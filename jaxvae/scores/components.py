@@ -45,7 +45,7 @@ def fit(
     from scipy import linalg
 
     index = np.linspace(0, len(images) - 1, min(len(images), most_images)).astype(int)
-    values = np.asarray(flat(unit_range(images[index])), np.float64)
+    values = unit_range(images[index]).reshape(len(index), -1).astype(np.float64)
     mean = values.mean(axis=0)
     values -= mean
     wide = values.shape[0] <= values.shape[1]

@@ -75,7 +75,7 @@ def score(
             return (posterior, moments), None
 
         # New noise in each step: Adam would adapt log_std to the directions of a few draws.
-        rates = learning_rate * schedule(jnp.arange(steps))
+        rates = jnp.asarray(learning_rate * schedule(jnp.arange(steps)))
         carry = (start, adam.init(start))
         (best, _), _ = lax.scan(step, carry, (shared_noise(start, steps, seed=1), rates))
         both = lax.map(

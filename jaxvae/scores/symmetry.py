@@ -10,6 +10,8 @@ Source: the general idea of Erihov et al. 2015, A cross saliency approach to asy
 aligns the axis first and compares patches by more than their distance; there is no public code.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -52,7 +54,7 @@ def score(
             down, across = shift // (2 * reach + 1), shift % (2 * reach + 1)
             start = (0, down, across, 0)
             difference = jnp.abs(padded - lax.dynamic_slice(mirrored, start, padded.shape))
-            rows = sum(difference[:, i : i + height] for i in range(patch))
+            rows: Any = sum(difference[:, i : i + height] for i in range(patch))
             means = sum(rows[:, :, i : i + width] for i in range(patch)) / patch**2
             return jnp.minimum(least, means)
 

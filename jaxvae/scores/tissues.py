@@ -75,6 +75,7 @@ def mixture(
     Returns:
       share [K], mean [K, C] and covariance [K, C, C].
     """
+    share, mean, covariance = (np.empty(0),) * 3
     for _ in range(iterations):
         # A class without pixels keeps a share above 0, as its logarithm is needed.
         counts = belongs.sum(axis=0) + 10 * np.finfo(float).eps
