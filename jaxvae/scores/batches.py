@@ -153,7 +153,7 @@ def score_batches(
         if missing := size - len(batch):
             xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
             batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
-        placed: Array = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
+        placed: Any = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
         scale = jnp.float32(log_scale)
         scores = score_batch(model, params, placed, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
         found: dict[str, Array] = {}
