@@ -45,10 +45,9 @@ def load(folder: str | Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
     folder = Path(folder)
     record = read_record(folder)
-    exported = read_program(folder, record)
-    params = nested(read_safetensors(folder / WEIGHTS))
+    params = jax.device_put(nested(read_safetensors(folder / WEIGHTS)))
+    program = read_program(folder, record, params)
     size, *shape = record["images"]["shape"]
-    program, params = jax.jit(exported.call), jax.device_put(params)
 
     def score(images: np.ndarray) -> dict[str, np.ndarray]:
         images = np.asarray(images)
@@ -83,8 +82,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def read_program(folder: Path, record: dict[str, Any]) -> Any:
-    """The `jax.export.Exported` of the folder."""
+def read_program(folder: Path, record: dict[str, Any], params: dict[str, Any]) -> Any:
+    """The score program of the folder, compiled: a function of params and images."""
     import jax
     from jax import export
 
@@ -97,9 +96,12 @@ def read_program(folder: Path, record: dict[str, Any]) -> Any:
         raise ExportError(f"{refused}; {way_out}")
     try:
         with flatbuffers_here():
-            return export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
+            exported = export.deserialize(bytearray((folder / PROGRAM).read_bytes()))
+        # Some versions read the file of another version, and refuse it when they compile.
+        images = jax.ShapeDtypeStruct(record["images"]["shape"], np.float32)
+        return jax.jit(exported.call).lower(params, images).compile()
     except Exception as error:  # JAX has no common class for the files that it does not read.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ExportError(f"{refused}, but it refuses this file ({reason}); {way_out}") from error
 
 

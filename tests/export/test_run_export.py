@@ -127,7 +127,11 @@ def test_a_program_of_another_jax_says_how_to_write_it_again(out: Path) -> None:
     change_record(out, calling_convention_version=99)
     with pytest.raises(check.ExportError, match=rf"calling convention 99, and jax \S+ reads .* to \d+; {way_out}"):
         check.compare(out)
-    change_record(out, calling_convention_version=10)
+    # Some versions refuse a program only when they compile it.
+    change_record(out, calling_convention_version=10, images={"shape": [3, SIDE, SIDE, 2]})
+    with pytest.raises(check.ExportError, match=rf"score.stablehlo: .* refuses this file \(.+\); {way_out}"):
+        check.compare(out)
+    change_record(out, images={"shape": [3, SIDE, SIDE, 1]})
     (out / check.PROGRAM).write_bytes((out / check.PROGRAM).read_bytes()[:400])
     change_record(out)
     with pytest.raises(check.ExportError, match=rf"score.stablehlo: .* refuses this file \(.+\); {way_out}"):
@@ -144,6 +148,12 @@ def test_check_fails_with_one_line(out: Path, monkeypatch, capsys) -> None:
     (out / "export.json").write_text(json.dumps(change))
     assert check.main() == 1
     assert "export.json: lacks tolerance; restore it" in capsys.readouterr().err
+
+
+def test_a_model_of_16_bits_may_differ_by_more(run: Run, out: Path) -> None:
+    narrow = run.model.clone(dtype=jax.numpy.bfloat16)
+    jaxvae.export_run(run._replace(model=narrow), out, maps=("rec_error",), batch_size=2, sample="noise")
+    assert json.loads((out / "export.json").read_text())["tolerance"]["cpu"] == 3e-2
 
 
 def test_an_earlier_export_is_replaced_and_other_folders_are_not(run: Run, out: Path) -> None:
