@@ -23,11 +23,8 @@ class Network:
     Args:
       name: in the command and in Python; the class is in the module of this name.
       class_name: in config.json.
-        Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
-        Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
-        Network("spatial", "SpatialVAE", {"features": (32, 64, 128), **_GENERAL}, 128, 8, 1e-4),
-        Network("two_stage", "TwoStageVAE", {"hidden_size": 400}, 64, 64, 1e-4),
-        Network("unet", "UNet", {"features": (64, 128, 256, 512)}, 0, 16, 1e-4, latent=False),
+      settings: its fields that are settings of a run, beside latent_size, with their defaults.
+      latent_size, batch_size, learning_rate: the paper's; a latent_size of 0 for a model without a latent.
       arithmetics: the names in `parity.ARITHMETICS` that it can be trained with.
       latent: whether it has one; without, it is trained with an objective without a KL.
       make: its class, if that is not in a module of `jaxvae.models`.
