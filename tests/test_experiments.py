@@ -6,6 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import beta, bootstrap, multivariate_normal, spearmanr
@@ -79,11 +80,24 @@ def test_errors_of_known_fields():
 
 def test_the_elbos_gradient_points_up_the_density():
     config = gaussian_mixture.Config(samples=5000, steps=2000)
-    rows = gaussian_mixture.compare(config, gaussian_mixture.train(config))
+    rows = gaussian_mixture.compare(config, gaussian_mixture.train(config), gaussian_mixture.train_denoiser(config))
     of = {(row["field"], row["points"]): row for row in rows}
     assert of["ELBO", "samples"]["angle_median"] < 30
     assert of["ELBO", "square"]["angle_median"] < 20
     assert of["ELBO", "samples"]["angle_median"] < of["-KL", "samples"]["angle_median"]
+    assert of["DAE", "samples"]["angle_median"] < 10
+
+
+def test_the_best_denoiser_estimates_the_score_of_noisy_samples(monkeypatch):
+    """Alain & Bengio 2014: of one Gaussian of variance s^2, (r(x) - x) / noise^2 is (mean - x) / (s^2 + noise^2)."""
+    config = gaussian_mixture.Config(noise=0.05)
+    points = np.random.default_rng(0).random((20, 2))
+    shrink = 0.08**2 / (0.08**2 + 0.05**2)
+    mean = np.array([0.3, 0.6])
+    best = jaxvae.Decoded(jnp.asarray(mean + shrink * (points - mean), jnp.float32).reshape(-1, 1, 2, 1))
+    monkeypatch.setattr(gaussian_mixture, "reconstruct", lambda *_: best)
+    expected = (mean - points) / (0.08**2 + 0.05**2)
+    np.testing.assert_allclose(gaussian_mixture.estimated_score(config, None, points), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
