@@ -1,4 +1,4 @@
-"""A model, an objective and a score of your own, in one file, with all commands.
+"""A custom model, objective and score in one file, with all commands.
 
     python experiments/fork.py train RUN --data phantom --model linear --objective clipped --steps 2000
     python experiments/fork.py evaluate RUN --maps highest rec_error elbo_grad absolute

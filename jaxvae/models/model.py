@@ -22,7 +22,7 @@ class Model(Protocol):
     Neither can use a state, such as running means: the score of an image must not depend on other images. Methods that
     a model may have beside these:
 
-    - `kl(posterior, latents) -> [B]`: KL(q(z|x) || p(z)) with a prior of its own, in nats. Without it the prior is
+    - `kl(posterior, latents) -> [B]`: KL(q(z|x) || p(z)) with its own prior, in nats. Without it the prior is
       N(0, I).
     - `reconstruct(images) -> Decoded`: instead of `encode` and `decode`, for a model without a latent.
 

@@ -1,7 +1,7 @@
 """The table of scores: name, label, formula, colour and inputs of each.
 
 The command, the tables, the figures and the report read their scores from here. `score_batch` computes `MAPS` in one
-program. The other scores are those of `METHODS`, each with a program of its own:
+program. The other scores are those of `METHODS`, each with its own program:
 
     score(model, params, images, *, log_scale, likelihood, state) -> {name: [B, H, W, C] or [B]}
     fit(model, params, images, *, log_scale, likelihood) -> state, a dictionary of arrays

@@ -14,7 +14,7 @@ from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
 from jaxvae.ops.forms import platform_here
-from jaxvae.scores import IMAGE_SCORES, MAPS, METHODS, PIXEL_SCORES, SCORES, known_maps, per_pixel
+from jaxvae.scores import IMAGE_SCORES, MAPS, METHODS, PIXEL_SCORES, SCORES, Method, known_maps, per_pixel
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import GRADIENTS, explain, in_blocks
 from jaxvae.sharding import replicate, shared_out, spread
@@ -134,9 +134,7 @@ def score_batches(
     maps = maps if isinstance(maps, str) else tuple(maps)
     _check_names(maps, known_maps())
     states = states or {}
-    methods = {name: METHODS[name] for one in maps if (name := SCORES[one].method)}
-    if missing := [name for name, method in methods.items() if method.fitted and name not in states]:
-        raise ValueError(f"maps: {missing[0]} is not fitted; give states={{{missing[0]!r}: its fit of healthy images}}")
+    methods = _methods_of(maps, states)
     of_batch = tuple(name for name in maps if name in MAPS)
     if batch_size is None:
         batch_size = platform_here().batch
@@ -156,15 +154,15 @@ def score_batches(
         placed: Any = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
         scale = jnp.float32(log_scale)
         scores = score_batch(model, params, placed, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
-        found: dict[str, Array] = {}
-        images = unit_range(placed) if methods else placed
+        if not methods:
+            return scores
+        own = {"log_scale": scale, "likelihood": likelihood}
+        found = dict(scores.maps)
         for name, method in methods.items():
-            own = {"log_scale": scale, "likelihood": likelihood, "state": states.get(name)}
-            found |= method.function("score")(model, params, images, **own)
-        pixels = per_pixel(found)
-        every = scores.maps | {name: found[name] for name in pixels}
-        others = {name: found[name] for name in maps if name in found and name not in pixels}
-        return scores._replace(maps={name: every[name] for name in maps if name in every}, others=others)
+            found |= method.function("score")(model, params, unit_range(placed), **own, state=states.get(name))
+        pixels = per_pixel(maps)
+        others = {name: found[name] for name in maps if name not in pixels}
+        return scores._replace(maps={name: found[name] for name in pixels}, others=others)
 
     return _one_ahead(score, batches)
 
@@ -233,6 +231,14 @@ def score_images(
             progress(part.stop - start)
         start = part.stop
     return Scores(averaged, image_scores, means)
+
+
+def _methods_of(maps: Sequence[str], states: Mapping[str, Any]) -> dict[str, Method]:
+    """The methods of these scores. Raises ValueError if one lacks its state."""
+    methods = {name: METHODS[name] for one in maps if (name := SCORES[one].method)}
+    if missing := [name for name, method in methods.items() if method.fitted and name not in states]:
+        raise ValueError(f"maps: {missing[0]} is not fitted; give states={{{missing[0]!r}: its fit of healthy images}}")
+    return methods
 
 
 def _check_names(maps: Sequence[str], known: Sequence[str]) -> None:

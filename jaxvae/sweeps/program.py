@@ -57,8 +57,8 @@ class _Program(NamedTuple):
 def _program_of(config: Config, runs: Sequence[dict[str, Any]]) -> _Program:
     model, arithmetic = model_from_config(config["model"]), ARITHMETICS[config["arithmetic"]]
     axes = {name: [run[name] for run in runs] for name in runs[0]}
-    if min(axes["latent_size"]) == model.latent_size:
-        del axes["latent_size"]
+    if min(axes.get("latent_size", [0])) in (0, model.latent_size):
+        axes.pop("latent_size", None)
     population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
     options = {"mesh": mesh, "objective": terms_of(config), "augment": AUGMENTATIONS[config["augment"]]}
     keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None

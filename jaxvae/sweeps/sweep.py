@@ -91,11 +91,10 @@ def run(
     plan.claim(sweep_dir, whole)
     todo = plan.missing(sweep_dir, whole)
     if process == 0:
-        splits = opened(first)[1]
-        for line in (_announced(sweep_dir, whole, todo, memory, processes), *(f"  {it}" for it in splits.notices)):
-            say(line)
-        kinds.record_left_out(sweep_dir, splits)
-        del splits
+        say(_announced(sweep_dir, whole, todo, memory, processes))
+        for notice in opened(first)[1].notices:
+            say(f"  {notice}")
+        kinds.record_left_out(sweep_dir, opened(first)[1])
     # All processes share out the programs before one of them begins.
     sharding.wait_for_all("plan")
     _train(sweep_dir, whole, todo[process::processes], opened, forms)
@@ -124,7 +123,12 @@ def _opener(source: kinds.Source, recipe: Recipe, axes: Axes) -> Opened:
 def _free(axes: Axes, config: Config) -> dict[str, list[Any]]:
     """The values of the axes along which the runs of a program may differ, with the paper's if there are none."""
     paper = {**config["hparams"], "latent_size": config["model"]["latent_size"]}
-    free: dict[str, Any] = {name: list(getattr(axes, name) or [paper[name]]) for name in combinations.FREE}
+    if not paper["latent_size"]:
+        if axes.latent_size:
+            raise ArgumentError("latent_size", axes.latent_size, "only goes with a `model` with a latent")
+        del paper["latent_size"]
+    names = [name for name in combinations.FREE if name == "seed" or name in paper]
+    free: dict[str, Any] = {name: list(getattr(axes, name) or [paper[name]]) for name in names}
     grid(**free)  # This checks them.
     return free
 
@@ -200,7 +204,7 @@ def _train(sweep_dir: Path, whole: plan.Plan, todo: list[int], opened: Opened, f
 
     def key(number: int) -> tuple[Any, ...]:
         runs = programs[number]["runs"]
-        return _form(programs[number]), len(runs), frozenset(run["latent_size"] for run in runs)
+        return _form(programs[number]), len(runs), frozenset(run.get("latent_size") for run in runs)
 
     bar = Bar(compiled_ahead(todo, compile_one, key=key), "programs", total=len(todo))
     for done, number in enumerate(bar, start=1):
