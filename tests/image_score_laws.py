@@ -13,15 +13,17 @@ import numpy as np
 
 from jaxvae import ConvVAE, DenseVAE
 from jaxvae.models.model import init_params
+from jaxvae.models.two_stage import TwoStageVAE
 from jaxvae.objectives.elbo import gaussian_nll
 from linear_vae import SpatialVAE
 
 MODELS = {"dense": DenseVAE((8, 8, 1), 3, 16), "conv": ConvVAE((8, 8, 3), 3, (4, 8)), "spatial": SpatialVAE()}
+WITH_PRIOR = {"two_stage": TwoStageVAE((8, 8, 1), 3, 16, 8)}
 
 
 def model_and_images(name: str) -> tuple[Any, dict, jax.Array]:
     """A model, its parameters, and five images."""
-    model = MODELS[name]
+    model = (MODELS | WITH_PRIOR)[name]
     params = jax.tree.map(lambda leaf: 2 * leaf, init_params(model, jax.random.key(3)))
     return model, params, jax.random.uniform(jax.random.key(4), (5, *model.image_shape))
 

@@ -8,6 +8,9 @@ length is short for them. Higher means that the model needs more bits than a com
 P(x) is the probability of the image of 8 bits. The model has a density p(x) instead, so P(x) = p(x) d^D with D values
 and bins of width d: -log2 P(x) = -log2 p(x) - D log2 d. The negative ELBO at z = mean stands for -log p(x).
 
+The scale of the decoder must fit the errors of the reconstruction. If it is too large, all images have nearly the same
+P(x), and the score is the length of the file.
+
 Bins: uint8 images, and float images in 0..1, have d = 1/255. Other float images are quantised between their own least
 and greatest value: d = (max - min) / 255 for each image.
 

@@ -39,6 +39,6 @@ def test_no_step_is_no_regret_and_more_steps_find_more() -> None:
     assert (score(params, steps=5) < score(params, steps=100)).all()
 
 
-@pytest.mark.parametrize("kind", ["dense", "spatial"])
+@pytest.mark.parametrize("kind", ["dense", "spatial", "two_stage"])
 def test_the_laws_of_scores_hold(kind: str) -> None:
     check_laws(regret, kind, steps=4, draws=2)
