@@ -152,7 +152,7 @@ def _write_weights(path: Path, params: Params) -> None:
 
     leaves = jax.tree.leaves_with_path(params)
     arrays = {jax.tree_util.keystr(place, simple=True, separator="."): np.asarray(leaf) for place, leaf in leaves}
-    path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    path.write_bytes(save({name: np.array(array, order="C") for name, array in arrays.items()}))
 
 
 def _export_program(run: Run, maps: tuple[str, ...], batch_size: int) -> Any:

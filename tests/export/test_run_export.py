@@ -95,6 +95,14 @@ def test_the_weights_are_those_of_the_run(folder: Path, run: Run) -> None:
     jax.tree.map(np.testing.assert_array_equal, check.nested(by_hand), run.params)
 
 
+def test_weights_of_any_rank_and_order_are_kept(tmp_path: Path) -> None:
+    params = {"level": {"scale": jax.numpy.float32(3.0), "kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3).T}}
+    run_export._write_weights(tmp_path / check.WEIGHTS, params)
+    read = check.nested(check.read_safetensors(tmp_path / check.WEIGHTS))
+    assert read["level"]["scale"].shape == ()
+    jax.tree.map(np.testing.assert_array_equal, read, params)
+
+
 def test_the_record_has_all_that_a_program_needs(folder: Path) -> None:
     record = json.loads((folder / "OUT" / "export.json").read_text())
     assert record["images"] == {"shape": [3, SIDE, SIDE, 1], "dtype": "float32"}
