@@ -52,6 +52,7 @@ def test_scores_without_a_latent(params):
         np.testing.assert_allclose(alone.maps[name][0], maps[3], atol=1e-5 * np.abs(maps[3]).max() + 1e-6)
 
 
+@pytest.mark.slow
 def test_a_population_of_unets_equals_its_runs():
     objective = functools.partial(denoising_terms, corrupt=functools.partial(pixel_noise, strength=0.2))
     model, population = MODEL.clone(features=(4, 6)), jaxvae.grid(seed=[0, 3], learning_rate=[1e-2])
