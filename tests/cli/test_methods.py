@@ -45,11 +45,11 @@ def test_scores_of_methods_are_evaluated_reported_and_written(run: Path, folder:
     assert "knn_latent" in [row["score"] for row in evaluation["samples"]]
     assert {"rec_probability", "atlas"} <= evaluation["thresholds"].keys()
     assert main(["score", str(run), str(folder / "test"), "--out", str(tmp_path / "maps"), "--maps", *names]) == 0
-    by_name = {Path(record["name"]).stem: record for record in read_lines(run / "scores" / "samples.jsonl")}
+    by_name = {record["name"].removeprefix("test/"): record for record in read_lines(run / "scores" / "samples.jsonl")}
     records = read_lines(tmp_path / "maps" / "samples.jsonl")
     assert len(records) == 8
     for record in records:
-        assert record["knn_latent"] == pytest.approx(by_name[Path(record["name"]).stem]["knn_latent"], rel=1e-4)
+        assert record["knn_latent"] == pytest.approx(by_name[record["name"]]["knn_latent"], rel=1e-4)
     assert list((tmp_path / "maps").rglob("*_mask.png"))  # With a threshold of the first map.
     own = np.load(run / "scores" / "atlas.npy")
     assert own.shape == (8, 32, 32, 1)

@@ -73,7 +73,7 @@ def test_programs_of_the_same_shapes_are_compiled_once(tmp_path, monkeypatch):
         sweep, "compile_program", lambda _, runs, shapes: compiled.append((shapes.train.shape[1], runs))
     )
     monkeypatch.setattr(
-        sweep, "train_and_test", lambda _, runs, __: [{**run, "loss": 1.0, "diverged": False} for run in runs]
+        sweep, "train_and_test", lambda _, runs, *__: [{**run, "loss": 1.0, "diverged": False} for run in runs]
     )
     source = Source(data=str(write_benchmark(tmp_path / "data", train=9)))
     axes = Axes(seed=(0, 1, 2), beta=(1.0, 2.0), latent_size=(2,), size=(16, 32))
@@ -86,7 +86,7 @@ def test_programs_of_other_latent_sizes_are_compiled_too(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(sweep, "compile_program", lambda _, runs, __: compiled.append([r["latent_size"] for r in runs]))
     monkeypatch.setattr(
-        sweep, "train_and_test", lambda _, runs, __: [{**run, "loss": 1.0, "diverged": False} for run in runs]
+        sweep, "train_and_test", lambda _, runs, *__: [{**run, "loss": 1.0, "diverged": False} for run in runs]
     )
     source = Source(data=str(write_benchmark(tmp_path / "data", train=9)), size=(16,))
     axes = Axes(seed=(0, 1), latent_size=(2, 3, 4, 5))
