@@ -1,10 +1,12 @@
 """Score images with an exported run, and check that it gives the numbers of the sample. Needs jax and numpy only.
 
-python OUT/check.py                         # prints one line; exit code 0 if the numbers agree, else 1
+JAX compiles and runs the program in the folder, so open only folders that you trust.
 
-import check                                # in a program, with OUT on its path
-score = check.load("OUT")
-results = score(images)                     # {name: array}, for any number of prepared images
+    python OUT/check.py         # prints one line; exit code 0 if the numbers agree, else 1
+
+    import check                # in a program, with OUT on its path
+    score = check.load("OUT")
+    results = score(images)     # {name: array}, for any number of prepared images
 """
 
 from __future__ import annotations
