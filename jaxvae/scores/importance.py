@@ -2,9 +2,9 @@
 
     iwae(x) = -log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x),    z_k drawn from q(z|x)
 
-It is between the negative ELBO and -log p(x) on average, and approaches -log p(x) with many draws. K = 1 is the ELBO at
-one draw of z. As an anomaly score it is the likelihood itself, without the gap of the ELBO. The score `elbo` is computed
-at z = mean, without the variance of the draws, so it can be below this bound.
+It is between the negative ELBO and -log p(x) on average, and approaches -log p(x) with many draws. K = 1 is the ELBO
+at one draw of z. As an anomaly score it is the likelihood itself, without the gap of the ELBO. The score `elbo` is
+computed at z = mean, without the variance of the draws, so it can be below this bound.
 
 Source: Burda, Grosse & Salakhutdinov 2016, section 3; as an anomaly score Xiao, Yan & Amit 2020. The code of the latter
 draws 5 times 200 latents.
