@@ -93,8 +93,9 @@ class ConvVAE(nn.Module):
         log_scale = self.decoder_log_scale if shared else self._image(features, self.decoder_log_scale)
         return Decoded(means, soft_bound(log_scale))
 
-    def _image(self, features: Any, kernel: Any) -> Any:
-        return convolve_transposed(features, kernel.astype(self.dtype)).astype(jnp.float32)
+    def _image(self, features: Array, kernel: Array) -> Array:
+        image: Any = convolve_transposed(features, kernel.astype(self.dtype))
+        return image.astype(jnp.float32)
 
     def _dropped(self, features: Array) -> Array:
         return self.drop(features, deterministic=not self.has_rng("dropout"))
