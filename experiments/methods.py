@@ -16,7 +16,7 @@ are fewer steps than in the papers, and at most `--images` slices of each test s
 
 Each cell (data set, variant, method, seed) has a file in `--work`/cells. Brains are tested at the model's resolution,
 inside the brain; LGG is not skull-stripped, so there it is the head. Methods that score whole images only are left out
-on brains. The 95 % intervals are over patients, or over images where each is a unit of its own; there is none for fewer
+on brains. The 95 % intervals are over patients, or over images where each is its own unit; there is none for fewer
 than 8 patients. Writes results/methods.json, .md and .png.
 """
 

@@ -127,7 +127,7 @@ def _checked_maps(run: Run, maps: Sequence[str] | None) -> tuple[str, ...]:
     for name in maps:
         if name in SCORES and name not in MAPS:
             fits = ", ".join(run.maps)
-            raise ArgumentError("maps", name, f"has a program of its own, which is not exported; choose from {fits}")
+            raise ArgumentError("maps", name, f"has its own program, which is not exported; choose from {fits}")
     score_names.check_maps(run.model, run.objective, maps)
     return tuple(maps)
 

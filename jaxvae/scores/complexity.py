@@ -65,7 +65,7 @@ def quantise(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return images, np.full(len(images), 1 / 255)
     values = images.reshape(len(images), -1).astype(np.float64)
     low, high = values.min(axis=1), values.max(axis=1)
-    # A constant image has no range of its own.
+    # A constant image has no range.
     inside = ((low >= 0) & (high <= 1)) | (low == high)
     low, width = np.where(inside, np.minimum(low, 0), low), np.where(inside, 1, high - low) / 255
     with np.errstate(invalid="ignore"):  # The ELBO of an image with NaN is NaN too.

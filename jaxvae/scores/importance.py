@@ -46,10 +46,10 @@ def score(
       {"iwae": [B]}.
 
     Raises:
-      InputError: the model has a prior of its own, whose density is unknown; or draws is below 1.
+      InputError: the model has its own prior, whose density is unknown; or draws is below 1.
     """
     if hasattr(model, "kl"):
-        problem = "has a prior of its own, and iwae needs the density of a standard normal prior"
+        problem = "has its own prior, and iwae needs the density of a standard normal prior"
         raise InputError(f"iwae: {type(model).__name__} {problem}; leave iwae out")
     if draws < 1:
         raise InputError(f"draws={draws}: must be at least 1")

@@ -1,4 +1,4 @@
-"""Likelihood regret: what the ELBO of an image gains by a posterior of its own, one number per image.
+"""Likelihood regret: what the ELBO of an image gains by its own posterior, one number per image.
 
     likelihood_regret(x) = ELBO(x; q(z|x)) - min over q of ELBO(x; q),    ELBO the negative one, q a Gaussian
 

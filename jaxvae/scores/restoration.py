@@ -12,11 +12,13 @@ differences between vertical and horizontal neighbours, and s the standard devia
 
 The weight w is the one of 0, 0.2, ..., 3.8 with the smallest mean |x - y| on healthy images, which need no restoration.
 It is not simply the largest: TV has a kink at y = x, and steps of fixed size oscillate about it by up to 4 a w.
+Rounding decides the sign of differences near 0. So on another machine, or in a batch of another size, a score can
+differ by as much.
 
 Reference: You et al. 2019, "Unsupervised Lesion Detection via Image Restoration with a Normative Prior"; Chen et al.
 2020 (arXiv 2005.00031), which maximizes the ELBO. The published code differs from it and from this module: its data
-term is |y - x̂|^2 + KL whatever s is (here that of s^2 = 1/2), it draws z anew in each step, and it changes only pixels
-in a mask of the brain. Here z is the mean, so a score repeats.
+term is |y - x̂|^2 + KL whatever s is (here that of s^2 = 1/2), it draws z again in each step, and it changes only
+pixels in a mask of the brain. Here z is the mean, so a score repeats.
 """
 
 from typing import Any

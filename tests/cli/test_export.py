@@ -27,7 +27,7 @@ def test_an_export_can_be_checked(evaluated: Path, tmp_path: Path, capsys) -> No
 
 def test_bad_input_is_one_line(refused, evaluated: Path, tmp_path: Path) -> None:
     out = tmp_path / "OUT"
-    assert "--maps knn_latent: has a program of its own" in refused("export", evaluated, out, "--maps", "knn_latent")
+    assert "--maps knn_latent: has its own program" in refused("export", evaluated, out, "--maps", "knn_latent")
     assert "choose from" in refused("export", evaluated, out, "--maps", "nothing")
     assert "holds a name twice" in refused("export", evaluated, out, "--maps", "combi", "combi")
     assert "--batch-size 0: must be above 0" in refused("export", evaluated, out, "--batch-size", "0")

@@ -69,7 +69,7 @@ def test_a_prior_of_its_own_is_refused() -> None:
             return latents.sum(axis=1)
 
     params = linear_params(0, log_scale=SCALE, orthogonal=True)
-    with pytest.raises(jaxvae.InputError, match="iwae: WithPrior has a prior of its own"):
+    with pytest.raises(jaxvae.InputError, match="iwae: WithPrior has its own prior"):
         importance.score(WithPrior(), params, IMAGES)
     with pytest.raises(jaxvae.InputError, match="draws=0: must be at least 1"):
         importance.score(LinearVAE(), params, IMAGES, draws=0)
