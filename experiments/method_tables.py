@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxvae.errors import counted
 from jaxvae.report import style, tables
 
 Row = dict[str, Any]
@@ -130,7 +131,7 @@ def of_test(found: list[Row]) -> str:
     columns = {"method": "method", "score": "score", **metrics}
     columns |= {"training": "training, s", "fitting": "fit, s", "milliseconds": "ms per image"}
     first, runs = found[0], max(row["runs"] for row in found)
-    words = f"**{first['test']}, {first['level']}.** {first['images']} images, means over {runs} runs"
+    words = f"**{first['test']}, {first['level']}.** {first['images']} images, means over {counted(runs, 'run')}"
     return f"{words}:\n\n{tables.markdown(shown, columns)}"
 
 
