@@ -199,18 +199,19 @@ def figure(path: Path, summary: list[dict[str, Any]]) -> None:
     """One panel for plain and one for equalised intensities: AP against brightness, one line per score."""
     names = list(dict.fromkeys(row["score"] for row in summary))
     lines, sheet = style.lines(names), style.sheet(style.WIDTH, 720)
-    for number, column in enumerate(COLUMNS):
-        panel = style.axes(sheet, 90 + 610 * number, 60, 530, 570)
+    panels = [style.axes(sheet, 90 + 610 * number, 60, 530, 570) for number in range(len(COLUMNS))]
+    for panel, column in zip(panels, COLUMNS, strict=True):
         for name in names:
             found = [row for row in summary if (row["column"], row["score"]) == (column, name)]
             at, means = [row["brightness"] for row in found], [row["mean"] for row in found]
             of_model = {"linewidth": style.points(3.5 if name in brain_mri.MAPS else 2.2)}
             look = {"color": lines[name].colour, "linestyle": lines[name].dashes, **of_model}
             panel.plot(at, means, label=style.display(name), **look)
-        style.plain_axes(panel, xlabel="brightness of the lesion", ylabel="" if number else "average precision")
+        style.plain_axes(panel, xlabel="brightness of the lesion")
         panel.set(xlim=(0, 1), ylim=(0, 1))
         panel.set_title(f"{column} intensities", loc="left", fontsize=style.points(style.TEXT))
-    handles, labels = panel.get_legend_handles_labels()
+    panels[0].set_ylabel("average precision", fontsize=style.points(style.TEXT), color=style.INK)
+    handles, labels = panels[0].get_legend_handles_labels()
     sheet.legend(handles, labels, frameon=False, loc="upper left", bbox_to_anchor=(0.83, 0.93), fontsize=7)
     style.save(sheet, path)
 

@@ -138,7 +138,7 @@ def of_test(found: list[Row]) -> str:
 def published() -> str:
     """Results of others beside ours."""
     heads = ("test set here", "method", "metric", "value", "source", "why it differs")
-    rows = [dict(zip(heads, line, strict=True)) for line in PUBLISHED]
+    rows: list[Row] = [dict(zip(heads, line, strict=True)) for line in PUBLISHED]
     return f"Published results, and how their protocol differs:\n\n{tables.markdown(rows, heads, best={})}"
 
 
