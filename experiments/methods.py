@@ -115,7 +115,7 @@ VARIANTS = {
     "two_stage": Variant(
         "two-stage VAE",
         {"objective": "two_stage"},
-        ("maps",),
+        ("maps", "draws"),
         "tests/models/test_two_stage.py",
         only=("fashion_mnist",),
     ),
