@@ -16,6 +16,7 @@ import optax
 from jax import lax
 from jax.sharding import Mesh
 
+from jaxvae.errors import InputError
 from jaxvae.models.model import Model, init_params
 from jaxvae.objectives.elbo import elbo_terms, negative_elbo, pixel_sum
 from jaxvae.ops.filters import unit_range
@@ -181,6 +182,7 @@ def step(
 
     def loss(params: Params) -> tuple[Array, ElboTerms]:
         terms = objective(model, params, images, objective_key, log_scale=hparams.log_scale)
+        _check_terms(terms, images)
         return jnp.mean(negative_elbo(terms, beta=hparams.beta)), terms
 
     (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -196,6 +198,16 @@ def step(
 
 train_step = jax.jit(step, static_argnames=("model", "config", "objective", "augment"), donate_argnames="state")
 train_step.__doc__ = "`step`, compiled. It consumes the state."
+
+
+def _check_terms(terms: Any, images: Array) -> None:
+    """Check what an objective returned while tracing, since wrong shapes would only change the loss."""
+    if not isinstance(terms, ElboTerms):
+        raise InputError(f"objective: gives {type(terms).__name__}; return jaxvae.ElboTerms(kl, nll)")
+    found = [list(jnp.shape(term)) for term in terms]
+    if found != [[len(images)], list(images.shape)]:
+        wanted = f"[B] and [B, H, W, C], [{len(images)}] and {list(images.shape)}"
+        raise InputError(f"objective: gives kl {found[0]} and nll {found[1]}; must be {wanted}")
 
 
 def epoch_order(key: Key, epoch: Array, count: int) -> Array:

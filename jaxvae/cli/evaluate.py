@@ -29,7 +29,7 @@ class Evaluate:
     """the run folder"""
     other: Annotated[Path | None, tyro.conf.Positional, flags.optional("[OTHER]", "the run's own test images")] = None
     """another folder with labels, or other prepared volumes with lesions; results are written to RUN/on/NAME"""
-    maps: Annotated[tuple[MapName, ...] | None, MAPS] = None
+    maps: Annotated[tuple[MapName, ...], MAPS] = ()
     resamples: int = 1000
     """bootstrap resamples for the 95 % intervals; 0 leaves them out"""
     median: int = 5
@@ -56,10 +56,10 @@ class Evaluate:
 
         run = load(self.run)
         refuse_unless(run.kind is kinds.VOLUMES, self, ("median", "components", "background"), "a run on volumes")
-        if self.maps is not None:
+        if self.maps:
             check_maps(self.maps)
         settings = VolumeSettings(median=self.median, components=self.components, background=self.background)
-        args = {"maps": self.maps, "resamples": self.resamples, "volumes": settings}
+        args = {"maps": self.maps or None, "resamples": self.resamples, "volumes": settings}
         evaluation = evaluate(run, self.other, **args, save=True, out=self.out, say=print)
         print(evaluation_tables.text(evaluation))
         draw = command("report", self.run, *filter(None, [self.other]), out=self.out)

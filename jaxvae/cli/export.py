@@ -27,19 +27,19 @@ class Export:
     """the run folder"""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """a new folder; an earlier export there is replaced"""
-    maps: Annotated[tuple[MapName, ...] | None, NAMED] = None
+    maps: Annotated[tuple[MapName, ...], NAMED] = ()
     batch_size: int = 48
     """images per call of the program; check.py fills the last batch up"""
     sample: Literal["own", "noise"] = "own"
     """images of the sample: own puts four of the run's own images into OUT"""
 
     def execute(self) -> None:
-        if self.maps is not None:
+        if self.maps:
             check_maps(self.maps)
         refuse_unless_positive("batch_size", self.batch_size)
         from jaxvae.export.run_export import export_run
         from jaxvae.runs.run import load
 
-        settings = {"maps": self.maps, "batch_size": self.batch_size, "sample": self.sample}
+        settings = {"maps": self.maps or None, "batch_size": self.batch_size, "sample": self.sample}
         print(export_run(load(self.run), self.out, **settings))
         print(f"check it anywhere with `python {self.out / 'check.py'}`")

@@ -46,9 +46,7 @@ def named_maps(what: str, default: str, names: Sequence[str] | None = None) -> A
 
 
 def check_maps(maps: Sequence[str]) -> None:
-    """Raise InputError if `--maps` names no map, or one twice."""
-    if not maps:
-        raise InputError("--maps without a name: name at least one map, such as elbo_grad")
+    """Raise InputError if `--maps` names a map twice."""
     if len(set(maps)) < len(maps):
         raise InputError(f"--maps: {' '.join(maps)} holds a name twice; give each once")
 

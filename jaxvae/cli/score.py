@@ -47,7 +47,7 @@ class Score:
     """a folder of images or volumes, one file, or prepared volumes; prepared in the same way as the run's own"""
     out: Annotated[Path | None, flags.optional("PATH", "RUN/scores/NAME for a folder NAME, else RUN/scores")] = None
     """where to write"""
-    maps: Annotated[tuple[MapName, ...] | None, MAPS] = None
+    maps: Annotated[tuple[MapName, ...], MAPS] = ()
     format: Literal["npy", "tiff"] = "npy"
     """file format of the maps of images"""
     threshold: Annotated[
@@ -67,13 +67,15 @@ class Score:
     def execute(self) -> None:
         self._check()
         from jaxvae.data import kinds
+        from jaxvae.runs import score_names
         from jaxvae.runs.run import load
 
         run = load(self.run)
         volumes = run.kind is kinds.VOLUMES
         where = "a folder of volumes, and a run that was trained on volumes"
         refuse_unless(volumes and self.folder is not None, self, ("images", "brains", "shard"), where)
-        maps = tuple(name for name in DEFAULT_MAPS if name in run.maps) if self.maps is None else self.maps
+        maps = self.maps or tuple(name for name in DEFAULT_MAPS if name in run.maps)
+        score_names.check_maps(run.model, run.objective, maps)
         if self.folder is None:
             self._score_own(run, maps)
         elif volumes:
@@ -84,7 +86,7 @@ class Score:
     def _check(self) -> None:
         if self.batch_size is not None:
             refuse_unless_positive("batch_size", self.batch_size)
-        if self.maps is not None:
+        if self.maps:
             check_maps(self.maps)
             if not per_pixel(self.maps):
                 problem = "has no map with one value per pixel; name one too, such as elbo_grad"

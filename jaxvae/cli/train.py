@@ -92,9 +92,7 @@ def repeated(words: Sequence[str]) -> Train | None:
     dropped = {
         "--epochs": ("steps",),
         "--steps": ("epochs",),
-        "--model": (*fitting, "latent_size", "learning_rate", "arithmetic", "objective"),
-        "--objective": ("beta", "arithmetic"),
-        "--decoder-scale": ("log_scale",),
+        "--model": (*fitting, "latent_size", "learning_rate", "arithmetic"),
         "--schedule": ("decay_epochs", "decay_rate"),
     }
     if typed.get("--model") == of_run.model:

@@ -87,11 +87,11 @@ def evaluate(
     own = lru_cache(lambda: run_images.open_own(run))
     if dataset is None:
         own()  # An error about the run's images comes first.
+    images = LabelledImages(dataset, "dataset") if in_memory else load_labelled(run, other, own, say)
+    check_shape(run, images.dataset.images, images.place)
     fit_scores(run, maps, own=own)
     stats = _healthy_stats(run, maps, own, say)
     volumes = replace(volumes, maps=per_pixel(maps))
-    images = LabelledImages(dataset, "dataset") if in_memory else load_labelled(run, other, own, say)
-    check_shape(run, images.dataset.images, images.place)
     if not save:
         return _evaluate(run, images, maps, stats, own, resamples, volumes, None, say)
     folder = results.claim_results_folder(run, other, out, fingerprint := images.fingerprint)

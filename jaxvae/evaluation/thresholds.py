@@ -25,6 +25,7 @@ from jaxvae.runs import run_images, trained_on
 from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import score_dataset
+from jaxvae.runs.score_states import map_digest
 from jaxvae.scores import per_pixel
 from jaxvae.scoring import healthy_stats
 from jaxvae.scoring.healthy_stats import HealthyStats, Ranges, Thresholds, intensity_ranges
@@ -86,7 +87,9 @@ def with_maps(run: Run, stats: HealthyStats, maps: Sequence[str], own_images: Ca
         return stats
     fit_scores(run, missing, own=own_images)
     found = validation_thresholds(run, own_images().validation, missing)
-    stats = stats._replace(thresholds={**found, **stats.thresholds})
+    digests = {name: digest for name in missing if (digest := map_digest(run.run_dir, name)) is not None}
+    thresholds, digests = {**stats.thresholds, **found}, {**stats.digests, **digests}
+    stats = stats._replace(thresholds=thresholds, digests=digests)
     with contextlib.suppress(InputError):
         healthy_stats.write(run, stats)
     return stats

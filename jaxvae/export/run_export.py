@@ -47,7 +47,7 @@ SAMPLES = 4
 # with a 16-bit dtype rounds everywhere.
 TOLERANCE = {"cpu": 1e-4, "cuda": 1e-2, "tpu": 1e-1}
 TOLERANCE_16_BITS = {"cpu": 3e-2, "cuda": 3e-2, "tpu": 1e-1}
-README = """# A variational auto-encoder that scores anomalies, exported by jaxvae {version}
+README = """# A model that scores anomalies, exported by jaxvae {version}
 
 `score.stablehlo` computes {outputs} of {batch} images {shape} with `weights.safetensors`.
 `export.json` says how to prepare the images. `python check.py` compares the numbers with `sample.npz`{privacy}.

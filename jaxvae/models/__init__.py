@@ -27,6 +27,8 @@ class Network:
       latent_size, batch_size, learning_rate: the paper's; a latent_size of 0 for a model without a latent.
       arithmetics: the names in `parity.ARITHMETICS` that it can be trained with.
       latent: whether it has one; without, it is trained with an objective without a KL.
+      learns_scale: whether it always learns the decoder's scale, so that log_scale has no effect.
+      objective: the one it is trained with by default.
       make: its class, if that is not in a module of `jaxvae.models`.
     """
 
@@ -38,6 +40,8 @@ class Network:
     learning_rate: float
     arithmetics: tuple[str, ...] = ("corrected",)
     latent: bool = True
+    learns_scale: bool = False
+    objective: str = "vae"
     make: Callable[..., Model] | None = None
 
     def __call__(self, *args: Any, **fields: Any) -> Model:
@@ -52,8 +56,10 @@ NETWORKS = {
         Network("dense", "DenseVAE", {"hidden_size": 400, **_GENERAL}, 20, 128, 1e-3, ("corrected", "released")),
         Network("conv", "ConvVAE", {"features": (16, 32, 64, 256), **_GENERAL}, 256, 64, 1e-4),
         Network("spatial", "SpatialVAE", {"features": (32, 64, 128), **_GENERAL}, 128, 8, 1e-4),
-        Network("two_stage", "TwoStageVAE", {"hidden_size": 400}, 64, 64, 1e-4),
-        Network("unet", "UNet", {"features": (64, 128, 256, 512)}, 0, 16, 1e-4, latent=False),
+        Network(
+            "two_stage", "TwoStageVAE", {"hidden_size": 400}, 64, 64, 1e-4, learns_scale=True, objective="two_stage"
+        ),
+        Network("unet", "UNet", {"features": (64, 128, 256, 512)}, 0, 16, 1e-4, latent=False, objective="denoising"),
     )
 }
 MODELS = {network.class_name: network for network in NETWORKS.values()}  # as config.json names them

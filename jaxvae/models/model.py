@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvae.errors import InputError
 from jaxvae.ops.filters import unit_range
 from jaxvae.types import Array, Decoded, Key, Params, Posterior
 
@@ -154,12 +155,12 @@ def checked_posterior(model: Model, posterior: Any, images: Array) -> Posterior:
     """Check the output of `encode` while tracing, as most wrong shapes broadcast."""
     name = f"{type(model).__name__}.encode"
     if not isinstance(posterior, Posterior):
-        raise ValueError(f"{name} gives {type(posterior).__name__}; return jaxvae.Posterior(mean, log_std)")
+        raise InputError(f"{name} gives {type(posterior).__name__}; return jaxvae.Posterior(mean, log_std)")
     shapes, wanted = [list(part.shape) for part in posterior], [len(images), model.latent_size]
     spatial = len(shapes[0]) == 4 and [shapes[0][0], shapes[0][-1]] == wanted
     if shapes[0] != shapes[1] or not (shapes[0] == wanted or spatial):
         problem = f"{name} gives mean {shapes[0]} and log_std {shapes[1]}"
-        raise ValueError(f"{problem}; both must be [B, Z], {wanted}, or both [B, h, w, Z]")
+        raise InputError(f"{problem}; both must be [B, Z], {wanted}, or both [B, h, w, Z]")
     return posterior
 
 
@@ -169,7 +170,7 @@ def checked_decoded(model: Model, output: Any, inputs: Array) -> Decoded:
     wanted = [len(inputs), *model.image_shape]
     if list(result.mean.shape) != wanted:
         name = f"{type(model).__name__}.{'decode' if has_latent(model) else 'reconstruct'}"
-        raise ValueError(f"{name} gives {list(result.mean.shape)}; must be [B, H, W, C], {wanted}")
+        raise InputError(f"{name} gives {list(result.mean.shape)}; must be [B, H, W, C], {wanted}")
     return result
 
 

@@ -17,17 +17,18 @@ class TwoStageVAE(nn.Module):
     """A dense VAE with one learned scale, and a VAE of its latent as prior.
 
     Stage 1 is `DenseVAE` with decoder_scale="shared". Stage 2 models z = the latent of stage 1 with a latent u of the
-    same size. Its negative ELBO stands for -log p(z):
+    same size, and g is the scale it learns. With m and s the mean and the deviation of q(z|x), and u at its mean:
 
-        KL(q(z|x) || p(z)) ~ -H(q(z|x)) + KL(q(u|z) || N(0, I)) - log p(z|u)
+        KL(q(z|x) || p(z)) ~ -H(q(z|x)) + KL(q(u|m) || N(0, I)) - log N(m; mean(u), g^2) + sum(s^2) / (2 g^2)
 
-    So KL-Grad of a trained model is the gradient of a learned prior. The objective `two_stage` trains both.
+    The last two terms are the mean of -log p(z|u) over q(z|x), as if u did not depend on the draw. So KL-Grad of a
+    trained model is the gradient of a learned prior. The objective `two_stage` trains both.
 
     Args:
       image_shape: (H, W, C).
       latent_size: Z, of z and of u; 64 in the paper.
       hidden_size: units of the hidden layers of stage 1.
-      prior_size: units of each hidden layer of stage 2; 1024 in the paper.
+      prior_size: units of each hidden layer of stage 2. In the paper it is 1024; the default trains faster.
 
     Reference: Dai & Wipf 2019, section 4. Stage 1 is a convolutional network there.
     """
@@ -55,12 +56,15 @@ class TwoStageVAE(nn.Module):
         return self.first.decode(latents)
 
     def kl(self, posterior: Posterior, latents: Array) -> Array:
-        """-H(q(z|x)) plus the negative ELBO of z in stage 2 at u = mean, in nats: [B].
+        """KL(q(z|x) || p(z)) as above, in nats: [B].
 
         Args:
-          latents: [B, Z], a draw of the posterior or its mean.
+          latents: not used; the mean over q(z|x) has a closed form.
         """
-        return self.prior(latents) - jnp.sum(posterior.log_std + 0.5 + HALF_LOG_2PI, axis=-1)
+        mean, log_std = posterior
+        entropy = jnp.sum(log_std + 0.5 + HALF_LOG_2PI, axis=-1)
+        spread = 0.5 * jnp.sum(jnp.exp(2 * (log_std - self.second.log_scale())), axis=-1)
+        return self.prior(mean) + spread - entropy
 
     def prior(self, latents: Array, key: Key | None = None) -> Array:
         """The negative ELBO of latents [B, Z] in stage 2, in nats: [B].
@@ -109,7 +113,11 @@ class LatentVAE(nn.Module):
 
     def decode(self, codes: Array) -> Decoded:
         """p(z|u): the mean [B, Z] and the log scale []."""
-        return Decoded(self.decoder_mean(_with_input(self.decoder_hidden, codes)), soft_bound(self.decoder_log_scale))
+        return Decoded(self.decoder_mean(_with_input(self.decoder_hidden, codes)), self.log_scale())
+
+    def log_scale(self) -> Array:
+        """log g, []."""
+        return soft_bound(self.decoder_log_scale)
 
 
 def _with_input(layers: list[nn.Dense], inputs: Array) -> Array:

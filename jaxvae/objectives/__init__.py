@@ -22,6 +22,7 @@ class NamedObjective:
       kl: whether it trains the posterior with a KL; without, a model has no scores of the KL and of the ELBO.
       networks: the names in `models.NETWORKS` that it needs; empty: any that fits `kl`.
       terms: the function, if it is not in a module of `jaxvae.objectives`.
+      likelihood: the one that it trains with, for scores and validation; None: `elbo.gaussian_nll`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class NamedObjective:
     kl: bool = True
     networks: tuple[str, ...] = ()
     terms: Callable[..., Any] | None = None
+    likelihood: Callable[..., Any] | None = None
 
     def function(self) -> Callable[..., Any]:
         """The objective, imported when it is used."""

@@ -24,7 +24,7 @@ def two_stage_terms(
 
     Stage 2 gets the latents as data: no gradient flows from it to stage 1. So both are trained at once, and stage 1 as
     if it were alone. In the paper, stage 2 is trained once stage 1 has finished; here it follows a stage 1 that still
-    changes. Beta weights stage 2 too, which does not change its best parameters.
+    changes. Beta weights stage 2 too. Above 0 that does not change its best parameters; with 0 it would not learn.
 
     Args:
       model: a `TwoStageVAE`, or another model with a method `prior(latents, key) -> [B]`.

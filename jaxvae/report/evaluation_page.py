@@ -17,6 +17,7 @@ from jaxvae.progress import Bar
 from jaxvae.report import evaluation_tables, operating_curves, page, panels, score_histograms, tables, training_curve
 from jaxvae.report.page import Figure, Section
 from jaxvae.report.style import display
+from jaxvae.scores import MAPS
 from jaxvae.scores.batches import Scores
 
 # The maps in the panels. With all variants of Combi, the columns would be too narrow.
@@ -93,8 +94,9 @@ def _figures(
     baselines = baseline_maps(test.images)
     if evaluation["pixels"]:
         rows = [row for row in evaluation["pixels"] if row["score"] in scores.maps]
-        leader = max(rows, key=lambda row: np.ravel(row["average_precision"])[0])["score"]
-        yield _panels(report / "panels", test, scores, leader, cases)
+        if rows:
+            leader = max(rows, key=lambda row: np.ravel(row["average_precision"])[0])["score"]
+            yield _panels(report / "panels", test, scores, leader, cases)
         yield from _curves(report, "pixels", {**baselines, **scores.maps}, test.masks, evaluation["pixels"])
     if not evaluation_tables.why(evaluation["images"]):
         evaluated = {row["score"] for row in evaluation["samples"]} | baselines.keys()
@@ -121,7 +123,9 @@ def _panels(path: Path, test: Dataset, scores: Scores, leader: str, cases: int) 
         f"{word}: {test.kinds[i]}, {test.names[i].encode(errors='replace').decode()}, Dice {dices[k]:.2f}"
         for word, i, k in zip(words, index, chosen, strict=True)
     ]
-    names = dict.fromkeys(name for name in (*DRAWN, leader) if name in scores.maps)
+    # With all maps the columns would be too narrow: the maps of methods are drawn first.
+    of_methods = [name for name in scores.maps if name not in MAPS]
+    names = [*dict.fromkeys(name for name in (leader, *of_methods, *DRAWN) if name in scores.maps)][: len(DRAWN)]
     maps = {name: np.asarray(scores.maps[name][index]) for name in names}
     panels.figure(path, test.images[index], scores.reconstructions[index], maps, test.masks[index], titles)
     alt = (

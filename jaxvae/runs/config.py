@@ -17,7 +17,9 @@ from jaxvae.errors import ArgumentError, InputError, command
 from jaxvae.models import MODELS
 from jaxvae.models.model import Model
 from jaxvae.objectives import OBJECTIVES, NamedObjective
+from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.parity import ARITHMETICS
+from jaxvae.runs import settings as run_settings
 from jaxvae.runs.settings import EPOCHS, Settings, network_of
 from jaxvae.train import Objective
 
@@ -79,6 +81,7 @@ def make_config(source: Source, splits: Splits, settings: Settings) -> Config:
             **{name: getattr(settings, name) for name in ("beta", "log_scale")},
         },
         **{name: getattr(settings, name) for name in SAME},
+        "objective": run_settings.objective_of(settings, source).name,
         "epochs": None if settings.steps else epochs,
         "steps": settings.steps,
     }
@@ -169,6 +172,11 @@ def objective_of(config: Config) -> NamedObjective:
     if name not in OBJECTIVES:
         raise InputError(f"config.json: objective {name!r} is unknown; this version knows {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name]
+
+
+def likelihood_of(config: Config) -> Likelihood:
+    """The likelihood that a run is trained with."""
+    return objective_of(config).likelihood or gaussian_nll
 
 
 def terms_of(config: Config) -> Objective:

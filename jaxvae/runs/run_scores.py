@@ -17,6 +17,7 @@ from jaxvae.data.images.preparation import prepare
 from jaxvae.data.normalization import as_float
 from jaxvae.errors import InputError, counted
 from jaxvae.machine import product_precision
+from jaxvae.objectives.elbo import gaussian_nll
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
@@ -101,6 +102,7 @@ def batch_settings(run: Run, maps: Sequence[str]) -> dict[str, Any]:
     states = score_states.read_all(run.run_dir, run.step, maps)
     return {
         "log_scale": run.config["hparams"]["log_scale"],
+        "likelihood": run.objective.likelihood or gaussian_nll,
         "maps": maps,
         "mesh": sharding.own_mesh(),
         "states": states,

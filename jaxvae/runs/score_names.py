@@ -20,10 +20,12 @@ def lack(name: str, model: Model, objective: NamedObjective) -> str | None:
     needs = METHODS[score.method].needs if score.method else ()
     if score.gradient in ("kl_grad", "elbo_grad"):
         needs = ("kl",)
-    if {"latent", "kl"} & {*needs} and not has_latent(model):
+    if {"latent", "kl", "normal_prior"} & {*needs} and not has_latent(model):
         return f"needs a latent, and the run's model is {type(model).__name__}"
     if "kl" in needs and not objective.kl:
         return f"needs a KL, and the run was trained with `objective` {objective.name}"
+    if "normal_prior" in needs and hasattr(model, "kl"):
+        return f"needs the prior N(0, I), and the run's model is {type(model).__name__}"
     if "dropout" in needs and not getattr(model, "dropout", 0.0):
         return "needs dropout, and the run was trained with `dropout` 0"
     return None
@@ -36,6 +38,8 @@ def maps_of(model: Model, objective: NamedObjective, maps: Sequence[str] = MAPS)
 
 def check_maps(model: Model, objective: NamedObjective, maps: Sequence[str]) -> None:
     """Raise ArgumentError if a score is unknown, or if the run does not have it."""
+    if isinstance(maps, str):
+        raise ArgumentError("maps", maps, f"is one name; give a tuple, ({maps!r},)")
     for name in maps:
         problem = "is unknown" if name not in known_maps() else lack(name, model, objective)
         if problem is not None:

@@ -1,11 +1,16 @@
 """RUN/fitted/METHOD.npz: what the methods in `scores.METHODS` have fitted on a run's healthy images.
 
-Names of nested entries are joined with `/`. `step` is the checkpoint that the state was fitted with.
+Entry `about` is a JSON object: the checkpoint's step, the digest of the method's code, and the names of the other
+entries. Names of nested entries are joined with `/`. A state of another checkpoint or of other code is not used.
 """
 
+import hashlib
+import inspect
 import io
+import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +40,38 @@ def write(run_dir: Path, step: int, method: str, state: Mapping[str, Any]) -> No
     """
     leaves = jax.tree.leaves_with_path(dict(state))
     arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
-    (run_dir / FOLDER).mkdir(exist_ok=True)
-    with files.replacing(run_dir / FOLDER / f"{method}.npz") as file:
-        np.savez(file, **{"step": np.int64(step), **{f"state/{name}": array for name, array in arrays.items()}})
+    about = json.dumps({"step": step, "code": code_digest(method), "names": [*arrays]})
+    path = path_of(run_dir, method)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise files.cannot_be_written(path, error) from error
+    with files.replacing(path) as file:
+        entries = {"about": np.array(about), **{f"state/{name}": array for name, array in arrays.items()}}
+        np.savez(file, **entries)  # pyright: ignore[reportArgumentType]
 
 
 def read(run_dir: Path, step: int, method: str) -> State | None:
-    """Read the state of a method. None if it is missing, damaged or of another checkpoint."""
-    path = run_dir / FOLDER / f"{method}.npz"
+    """Read the state of a method. None if it is missing, damaged, or of another checkpoint or other code."""
+    path = path_of(run_dir, method)
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return _read(path, step, method, (about.st_ino, about.st_mtime_ns, about.st_size))
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, step: int, method: str, _: tuple[int, ...]) -> State | None:
+    """`read`, once for each version of a file, since each part of a folder asks for it."""
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        about = json.loads(str(arrays.pop("about")))
+        of_now = {"step": step, "code": code_digest(method), "names": [name.partition("/")[2] for name in arrays]}
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile):
         return None
-    if arrays.pop("step", None) != step:
+    if about != of_now:
         return None
     state: State = {}
     for name, array in arrays.items():
@@ -70,6 +93,30 @@ def read_all(run_dir: Path, step: int, maps: Sequence[str]) -> dict[str, State]:
     for method, state in found.items():
         if state is None:
             names = ", ".join(score.name for score in METHODS[method].scores)
-            way_out = "bring its training images back, or call `jaxvae.fit_scores` with healthy images"
+            way_out = "call `jaxvae.fit_scores` first, which needs the run's training images or other healthy ones"
             raise InputError(f"{run_dir}: {names} is not fitted on healthy images; {way_out}")
     return {method: state for method, state in found.items() if state is not None}
+
+
+def path_of(run_dir: Path, method: str) -> Path:
+    """The file of a method's state."""
+    return run_dir / FOLDER / f"{method}.npz"
+
+
+def code_digest(method: str) -> str:
+    """A digest of the files with the functions of a method, which change its scores; empty if there is no file."""
+    functions = [METHODS[method].function("score")]
+    functions += [METHODS[method].function("fit")] if METHODS[method].fitted else []
+    paths = {inspect.getsourcefile(inspect.unwrap(function)) for function in functions}
+    contents = [Path(path).read_bytes() for path in sorted(filter(None, paths)) if Path(path).is_file()]
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16] if contents else ""
+
+
+def map_digest(run_dir: Path, name: str) -> str | None:
+    """A digest of all that a score of a method depends on beside the checkpoint; None for other scores."""
+    method = SCORES[name].method
+    if method is None:
+        return None
+    path = path_of(run_dir, method)
+    state = path.read_bytes() if METHODS[method].fitted and path.is_file() else b""
+    return hashlib.sha256(code_digest(method).encode() + state).hexdigest()[:16]

@@ -24,7 +24,7 @@ from jaxvae.objectives import OBJECTIVES, NamedObjective
 if TYPE_CHECKING:
     ModelName = ObjectiveName = str
 else:
-    ModelName, ObjectiveName = Literal["auto", *NETWORKS], Literal[*OBJECTIVES]
+    ModelName, ObjectiveName = Literal["auto", *NETWORKS], Literal["auto", *OBJECTIVES]
 
 EPOCHS = 25
 
@@ -35,8 +35,9 @@ class Recipe:
 
     model: ModelName = "auto"
     """dense is the paper's FashionMNIST network, conv its brain network; auto is dense for fashion_mnist"""
-    objective: ObjectiveName = "vae"
-    """what training minimizes; without a KL (autoencoder, ce, denoising) a run has fewer scores"""
+    objective: ObjectiveName = "auto"
+    """what training minimizes; without a KL (autoencoder, ce, denoising) a run has fewer scores; auto is vae, denoising
+    for unet and two_stage for two_stage"""
     hidden_size: int | None = None
     """dense and two_stage only: hidden units"""
     features: tuple[int, ...] | None = None
@@ -92,11 +93,16 @@ def network_of(recipe: Recipe, source: Source) -> Network:
     return NETWORKS[_network_name(recipe, source)]
 
 
+def objective_of(recipe: Recipe, source: Source) -> NamedObjective:
+    """The objective that a recipe asks for, if `auto` that of its model."""
+    return OBJECTIVES[network_of(recipe, source).objective if recipe.objective == "auto" else recipe.objective]
+
+
 def _network_name(recipe: Recipe, source: Source) -> str:
     """The name of the model; that of the objective's only model, or the source's, if it is `auto`."""
     if recipe.model != "auto":
         return recipe.model
-    networks = OBJECTIVES[recipe.objective].networks
+    networks = () if recipe.objective == "auto" else OBJECTIVES[recipe.objective].networks
     return networks[0] if len(networks) == 1 else kind_of(source).model
 
 
@@ -106,11 +112,11 @@ def check(settings: Settings, source: Source) -> None:
     Raises:
       InputError: a value is out of range, or has no effect together with the others.
     """
-    if settings.objective not in OBJECTIVES:
+    if settings.objective not in ("auto", *OBJECTIVES):
         alike = did_you_mean(settings.objective, OBJECTIVES)
         raise ArgumentError("objective", settings.objective, f"choose from {', '.join(OBJECTIVES)}{alike}")
     network, decays = network_of(settings, source), settings.schedule in ("exponential", "step")
-    _check_objective(OBJECTIVES[settings.objective], network, settings)
+    _check_objective(objective_of(settings, source), network, settings)
     lengths = ("epochs", "steps", "batch_size", "decay_epochs", "patience")
     for name in (*lengths, "decay_rate", "clip_norm", "hidden_size", "latent_size", "learning_rate"):
         refuse_unless_positive(name, getattr(settings, name))
@@ -144,7 +150,11 @@ def check(settings: Settings, source: Source) -> None:
 
 def _check_objective(objective: NamedObjective, network: Network, settings: Settings) -> None:
     """Raise ArgumentError if an objective does not go with the model or with the other settings."""
-    fits = [one.name for one in OBJECTIVES.values() if network.latent or not one.kl]
+    fits = [
+        one.name
+        for one in OBJECTIVES.values()
+        if (network.latent or not one.kl) and (not one.networks or network.name in one.networks)
+    ]
     if objective.networks and network.name not in objective.networks:
         raise ArgumentError("objective", objective.name, f"only goes with `model` {', '.join(objective.networks)}")
     if objective.name not in fits:
@@ -156,4 +166,10 @@ def _check_objective(objective: NamedObjective, network: Network, settings: Sett
     refuse_unless(plain, settings, ("dropout", "decoder_scale"), "`arithmetic` corrected")
     refuse_unless(objective.kl, settings, ("beta",), "an `objective` with a KL")
     refuse_unless(network.latent, settings, ("latent_size",), "a `model` with a latent")
-    refuse_unless(settings.decoder_scale == "fixed", settings, ("log_scale",), "`decoder_scale` fixed")
+    fixed = settings.decoder_scale == "fixed" and not network.learns_scale
+    where = "`decoder_scale` fixed" + (f", and `model` {network.name} learns it" if network.learns_scale else "")
+    refuse_unless(fixed, settings, ("log_scale",), where)
+    if network.name in objective.networks and objective.kl and settings.beta == 0:
+        raise ArgumentError("beta", settings.beta, f"must be above 0 with `objective` {objective.name}")
+    if network.objective != "vae" and objective.kl and objective.name != network.objective:
+        raise ArgumentError("objective", objective.name, f"`model` {network.name} goes with {network.objective}")

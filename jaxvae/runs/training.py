@@ -23,8 +23,10 @@ from jaxvae import files
 from jaxvae.augment import Augmentation
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
+from jaxvae.data.normalization import as_float
 from jaxvae.errors import InputError, counted, refuse_below_zero
 from jaxvae.models.model import Model
+from jaxvae.objectives.elbo import negative_elbo
 from jaxvae.progress import Bar
 from jaxvae.runs import capacity, checkpoint, signals, trained_on
 from jaxvae.runs import settings as run_settings
@@ -40,8 +42,8 @@ from jaxvae.runs.config import (
 from jaxvae.runs.run import Run, claim, load
 from jaxvae.runs.settings import Settings
 from jaxvae.scores.batches import score_batches
-from jaxvae.train import Augment, Hyperparams, TrainConfig, TrainState, fit, init, run_key
-from jaxvae.types import Params, StepMetrics
+from jaxvae.train import Augment, Hyperparams, Objective, TrainConfig, TrainState, fit, init, run_key
+from jaxvae.types import Array, Key, Params, StepMetrics
 
 Record = dict[str, Any]
 
@@ -165,7 +167,9 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
             record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
             if step % epoch == 0 and len(splits.validation):
-                record["validation_elbo"] = validation_elbo(model, state.params, splits.validation.images, hparams)
+                record["validation_elbo"] = validation_elbo(
+                    config, model, state.params, splits.validation.images, hparams
+                )
                 _refuse_nan(run_dir, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)
             files.append_lines(run_dir / "metrics.jsonl", [record])
@@ -206,12 +210,39 @@ def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
 
 
 def validation_elbo(
-    model: Model, params: Params, images: np.ndarray, hparams: Hyperparams, *, mesh: Mesh | None = None
+    config: Config,
+    model: Model,
+    params: Params,
+    images: np.ndarray,
+    hparams: Hyperparams,
+    *,
+    mesh: Mesh | None = None,
 ) -> float:
-    """Mean -(beta KL + NLL) of images at z = mean, in nats; higher is better. `mesh` as of `score_batches`."""
+    """Mean -(beta KL + NLL) of images in nats; higher is better. `mesh` as of `score_batches`.
+
+    For the ELBO it is at z = mean. Other objectives get a fixed key for their corruption and their draws.
+    """
+    if objective_of(config).name != "vae":
+        return _validation_by_objective(terms_of(config), model, params, images, hparams)
     settings = {"batch_size": VALIDATION_BATCH, "maps": (), "mesh": mesh}
     batches = score_batches(model, params, images, log_scale=float(hparams.log_scale), **settings)
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))
+
+
+def _validation_by_objective(
+    objective: Objective, model: Model, params: Params, images: np.ndarray, hparams: Hyperparams
+) -> float:
+    """Mean -(beta KL + NLL) of images, as an objective computes them."""
+
+    @jax.jit
+    def losses(params: Params, batch: Array, key: Key) -> Array:
+        return negative_elbo(objective(model, params, batch, key, log_scale=hparams.log_scale), beta=hparams.beta)
+
+    total = 0.0
+    for start in range(0, len(images), VALIDATION_BATCH):
+        batch = jnp.asarray(as_float(images[start : start + VALIDATION_BATCH]))
+        total += float(jnp.sum(losses(params, batch, jax.random.fold_in(run_key(0), start))))
+    return -total / len(images)
 
 
 def steps_to_go(step: int, epoch: int) -> int:

@@ -10,6 +10,7 @@ Images are float, and for `fit` on the host. `fit` is there if the method needs 
 of an image does not depend on its batch, and higher is more anomalous. Importing the table does not import JAX.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -47,6 +48,15 @@ class Score:
     method: str | None = None
     of_images: bool = False
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w+", self.name):
+            raise ValueError(f"{self.name!r}: file names are made of it; use letters, digits and _")
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
+            raise ValueError(f"{self.name}: colour={self.colour!r}; give one such as #cc79a7")
+
+
+NEEDS = ("latent", "kl", "normal_prior", "dropout")
+
 
 @dataclass(frozen=True)
 class Method:
@@ -55,9 +65,12 @@ class Method:
     Args:
       name: in messages and file names; without `score`, also the module of `jaxvae.scores` with the functions.
       scores: what it returns.
-      needs: of a trained model: "latent", "kl" (trained with one) or "dropout".
-      fitted: whether it needs healthy images; then `fit` makes its state.
+      needs: of a trained model: "latent", "kl" (trained with one), "normal_prior" (no prior of the model) or "dropout".
+      fitted: whether it needs healthy images, as a method with `fit` does.
       score, fit: the functions, if they are not in such a module.
+
+    Raises:
+      ValueError: `scores` is no tuple of scores, a need is unknown, or a method with `fit` lacks `score`.
     """
 
     name: str
@@ -66,6 +79,16 @@ class Method:
     fitted: bool = False
     score: Callable[..., Mapping[str, Any]] | None = None
     fit: Callable[..., Mapping[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.scores, tuple) and all(isinstance(score, Score) for score in self.scores)):
+            raise ValueError(f"{self.name}: scores={self.scores!r}; give a tuple of Score, (Score(...),)")
+        if isinstance(self.needs, str) or not {*self.needs} <= {*NEEDS}:
+            raise ValueError(f"{self.name}: needs={self.needs!r}; give a tuple with names of {', '.join(NEEDS)}")
+        if self.fit is not None:
+            object.__setattr__(self, "fitted", True)
+        if self.score is None and self.fit is not None:
+            raise ValueError(f"{self.name}: has `fit` and no `score`; give both")
 
     def function(self, which: Literal["score", "fit"]) -> Callable[..., Mapping[str, Any]]:
         """`score` or `fit`, imported when it is used."""
@@ -102,7 +125,7 @@ PIXEL_SCORES = _by_name(
 # One value per image, in nats: the fields of `SampleScores`.
 IMAGE_SCORES = _by_name(
     _of_images("elbo", "ELBO", "KL + NLL, the negative ELBO", GREEN),
-    _of_images("kl", "KL", "KL(q(z|x) ‖ N(0, I))", BLUE),
+    _of_images("kl", "KL", "KL(q(z|x) ‖ p(z))", BLUE),
     _of_images("nll", "NLL", "−log p(x|z), summed over pixels", ORANGE),
 )
 # One value per pixel without a model (`jaxvae.metrics.baselines`).
@@ -117,7 +140,7 @@ _BUILT_IN = (
         Score("rec_probability", "Rec-Probability", "−mean over z of log p(x|z)", ORANGE, "--"),
         Score("draw_variance", "Draw variance", "variance over z of x̂", ORANGE, ":"),
         Score("mahalanobis", "Mahalanobis", "(x − mean x̂)² / (variance of x̂ + ε)", ORANGE, "-."),
-        needs=("latent",),
+        needs=("kl",),
     ),
     _method(
         "dropout",
@@ -134,7 +157,7 @@ _BUILT_IN = (
     _method(
         "importance",
         _of_images("iwae", "IWAE", "−log mean over z of p(x, z) / q(z|x)", GREEN, ":"),
-        needs=("kl",),
+        needs=("kl", "normal_prior"),
     ),
     _method(
         "complexity",

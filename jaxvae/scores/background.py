@@ -8,7 +8,7 @@ all images share, such as a dark background. The difference is what only the ima
 Source: Ren et al. 2019. They replace pixels with a probability of 0.1 to 0.3, use PixelCNN++ and
 regularise the background model's weights, with both strengths chosen on a second data set. Here the background model is
 the same VAE, trained from new weights on the ELBO without regularisation, whatever objective the model was trained
-with. The ELBO at z = mean stands for log p(x).
+with. The ELBO at z = mean approximates log p(x).
 """
 
 from functools import partial

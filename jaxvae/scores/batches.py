@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxvae.errors import InputError
 from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
@@ -159,7 +160,8 @@ def score_batches(
         own = {"log_scale": scale, "likelihood": likelihood}
         found = dict(scores.maps)
         for name, method in methods.items():
-            found |= method.function("score")(model, params, unit_range(placed), **own, state=states.get(name))
+            result = method.function("score")(model, params, unit_range(placed), **own, state=states.get(name))
+            found |= _checked(method, result, placed)
         pixels = per_pixel(maps)
         others = {name: found[name] for name in maps if name not in pixels}
         return scores._replace(maps={name: found[name] for name in pixels}, others=others)
@@ -239,6 +241,20 @@ def _methods_of(maps: Sequence[str], states: Mapping[str, Any]) -> dict[str, Met
     if missing := [name for name, method in methods.items() if method.fitted and name not in states]:
         raise ValueError(f"maps: {missing[0]} is not fitted; give states={{{missing[0]!r}: its fit of healthy images}}")
     return methods
+
+
+def _checked(method: Method, result: Any, images: Array) -> dict[str, Array]:
+    """The scores of a method. Raises InputError if their names or shapes are not those of its entry."""
+    if not isinstance(result, Mapping):
+        raise InputError(f"{method.name}: its score gave {type(result).__name__}; return a dictionary of arrays")
+    for score in method.scores:
+        if score.name not in result:
+            raise InputError(f"{method.name}: its score gave {', '.join(result)}; must give {score.name}")
+        found, wanted = list(jnp.shape(result[score.name])), list(images.shape[: 1 if score.of_images else 4])
+        if found != wanted:
+            meant = "[B]" if score.of_images else "[B, H, W, C]"
+            raise InputError(f"{score.name}: its score gave {found}; must be {meant}, {wanted}")
+    return {score.name: result[score.name] for score in method.scores}
 
 
 def _check_names(maps: Sequence[str], known: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ L(x) is the length of the image as a PNG file of 8 bits per value, in bits. A li
 length is short for them. Higher means that the model needs more bits than a compressor that knows no images.
 
 P(x) is the probability of the image of 8 bits. The model has a density p(x) instead, so P(x) = p(x) d^D with D values
-and bins of width d: -log2 P(x) = -log2 p(x) - D log2 d. The negative ELBO at z = mean stands for -log p(x).
+and bins of width d: -log2 P(x) = -log2 p(x) - D log2 d. The negative ELBO at z = mean approximates -log p(x).
 
 The scale of the decoder must fit the errors of the reconstruction. If it is too large, all images have nearly the same
 P(x), and the score is the length of the file.

@@ -137,7 +137,7 @@ def members(
 def noise_of(shape: tuple[int, ...], draws: int) -> Array:
     """Standard normal noise [L, ...] for latents of this shape, [Z] or [h, w, Z]; the same in every call."""
     # As in `reparameterize`, the first latents get the same noise whatever the latent size.
-    return jax.random.normal(jax.random.key(SEED), (*shape[::-1], draws)).T
+    return jax.random.normal(jax.random.key(SEED, impl="threefry2x32"), (*shape[::-1], draws)).T
 
 
 def _scores(found: Predictive, images: Array, epsilon: float | Array) -> dict[str, Array]:

@@ -69,7 +69,7 @@ def score(
 
             return jax.vmap(one)(images)
 
-        keys = jax.random.split(jax.random.key(SEED), passes)
+        keys = jax.random.split(jax.random.key(SEED, impl="threefry2x32"), passes)
         found = predictive(predict, keys, images, log_scale=log_scale, likelihood=likelihood)
         noise = 0.0 if found.noise is None else found.noise
         return {"dropout_error": found.error(images, passes), "dropout_variance": found.variance + noise}

@@ -8,7 +8,8 @@ with a = 0.005 in the first 100 steps and 0.002 after them. TV is the total vari
 differences between vertical and horizontal neighbours, and s the standard deviation of the decoder. The score is
 |x - y|.
 
-2 s^2 ELBO(y) is -|y - x̂|^2 - 2 s^2 KL and a constant, so the paper's steps and weights fit a decoder of any scale.
+With one s, 2 s^2 ELBO(y) is -|y - x̂|^2 - 2 s^2 KL and a constant, so the paper's steps and weights fit a decoder of
+any scale. With a scale per pixel, the slope of each pixel is multiplied by its own s^2.
 
 The weight w is the one of 0, 0.2, ..., 3.8 with the smallest mean |x - y| on healthy images, which need no restoration.
 It is not simply the largest: TV has a kink at y = x, and steps of fixed size oscillate about it by up to 4 a w.

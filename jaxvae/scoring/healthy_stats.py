@@ -2,16 +2,19 @@
 
 With them, scoring does not need these images.
 
-thresholds.json    {"step", "images", "thresholds", "ranges"}
+thresholds.json    {"step", "images", "thresholds", "ranges", "digests"}
   step             the checkpoint that the thresholds were computed with
   images           the fingerprint of the run's images (`kinds.fingerprint_of`)
   thresholds       {map: {"0.01": T, "0.05": T}}: the share of healthy validation pixels that reach T
   ranges           {"median": [lowest, highest], "spread": [lowest, highest]} of the training images
+  digests          {map: DIGEST} for the maps of methods (`score_states.map_digest`); another digest, another threshold
 
 `jaxvae.evaluation.thresholds` computes them when training ends. Runs of earlier versions have only the step and the
 thresholds, or no file at all if they were trained on volumes.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +24,8 @@ from jaxvae.data.dataset import same_fingerprint
 from jaxvae.data.kinds import fingerprint_of
 from jaxvae.data.normalization import as_float
 from jaxvae.runs.run import Run
+from jaxvae.runs.score_states import map_digest
+from jaxvae.scores import SCORES
 
 Thresholds = dict[str, dict[str, float]]  # by score, then by the share of healthy pixels that reach it
 Ranges = dict[str, list[float]]  # "median" and "spread": the lowest and the highest of the training images
@@ -35,18 +40,22 @@ class HealthyStats(NamedTuple):
 
     thresholds: Thresholds  # empty without validation images
     ranges: Ranges | None  # None in runs of earlier versions
+    digests: Mapping[str, str] = MappingProxyType({})  # by map, see above
 
 
 def write(run: Run, stats: HealthyStats) -> None:
     """Write thresholds.json of a run."""
-    files.write_json(run.run_dir / FILE, {"step": run.step, "images": fingerprint_of(run.config), **stats._asdict()})
+    record = {**stats._asdict(), "digests": dict(stats.digests)}
+    files.write_json(run.run_dir / FILE, {"step": run.step, "images": fingerprint_of(run.config), **record})
 
 
 def read(run: Run) -> HealthyStats | None:
     """Read thresholds.json. None if it is missing, damaged or out of date."""
     try:
         record = files.read_json(run.run_dir / FILE, {"step": int, "thresholds": dict, "ranges?": dict | None})
-        stats = HealthyStats(record["thresholds"], record.get("ranges"))
+        digests = {name: str(digest) for name, digest in record.get("digests", {}).items()}
+        current = {name: it for name, it in record["thresholds"].items() if _is_current(run, name, digests)}
+        stats = HealthyStats(current, record.get("ranges"), digests)
         numbers = [number for row in stats.thresholds.values() for number in (row["0.01"], *row.values())]
         if stats.ranges is not None:
             (low, high), (least, most) = stats.ranges["median"], stats.ranges["spread"]
@@ -56,6 +65,11 @@ def read(run: Run) -> HealthyStats | None:
     if record["step"] != run.step or not all(type(number) in (int, float) for number in numbers):
         return None
     return None if same_fingerprint(record.get("images"), fingerprint_of(run.config)) is False else stats
+
+
+def _is_current(run: Run, name: str, digests: Mapping[str, str]) -> bool:
+    """Whether a threshold belongs to the present state and code of a map's method."""
+    return name not in SCORES or map_digest(run.run_dir, name) in (None, digests.get(name))
 
 
 def intensity_ranges(images: np.ndarray) -> Ranges:

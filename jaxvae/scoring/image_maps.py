@@ -59,9 +59,9 @@ def score_image_folder(run: Run, folder: Path, out: Path | None, wanted: MapSett
       InputError: two images have the same name without suffix, the output folder holds other maps or cannot be written
         to, or no image at all can be scored.
     """
-    fit_scores(run, wanted.maps)
     out = maps_folder(run, folder, out)
     entries, left_out = folders.unlabelled(folder)
+    fit_scores(run, wanted.maps)
     stems: dict[Path, str] = {}
     for entry in entries:
         other = stems.setdefault(Path(entry.name).with_suffix(""), entry.name)

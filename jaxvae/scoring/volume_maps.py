@@ -61,7 +61,6 @@ def score_volume_folder(
     Raises:
       InputError: as `write_volumes`, or there is no volume, or an argument does not fit the folder.
     """
-    fit_scores(run, wanted.maps)
     out = maps_folder(run, folder, out)
     if cache.is_cache(folder):
         for name, pattern in {"images": images, "brains": brains}.items():
@@ -71,6 +70,7 @@ def score_volume_folder(
     else:
         found, rejected = scan_files.unlabelled(folder, images=images, brains=brains)
     part = _shard(shard)
+    fit_scores(run, wanted.maps)
     suffix = f"-{shard.replace('/', 'of')}" if shard else ""
     outcome = write_volumes(run, found[part], out, wanted, rejected=rejected[part], suffix=suffix)
     return out, outcome._replace(notices=scan_files.shared(found))

@@ -12,6 +12,7 @@ from jaxvae.data.volumes import volume_files
 from jaxvae.data.volumes.scans import Rejected, write_rejected
 from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
+from jaxvae.runs.config import EARLIER
 from jaxvae.runs.run import Run, refuse_among_images
 from jaxvae.scores import DEFAULT_MAPS, per_pixel
 from jaxvae.scoring.healthy_stats import Ranges
@@ -145,5 +146,7 @@ def claim_maps_folder(out: Path, note: str, settings: dict[str, Any]) -> dict[st
         before = kinds.with_new_names(before)
         if before.get("folder") != settings.get("folder"):
             raise InputError(f"{out}: holds the maps of {before.get('folder')}; name another `out`")
-        files.refuse_other_settings(out, files.flat(before), files.flat(settings), way_out="name another `out`")
+        files.refuse_other_settings(
+            out, EARLIER | files.flat(before), files.flat(settings), way_out="name another `out`"
+        )
     return before

@@ -13,15 +13,25 @@ from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models.model import Model, param_shapes
+from jaxvae.objectives.elbo import gaussian_nll
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import compile_fit_many, fit_many
 from jaxvae.population.score_many import compile_score_many, score_many
 from jaxvae.progress import Bar
-from jaxvae.runs.config import Config, model_from_config, objective_of, steps_per_epoch, terms_of, total_steps
+from jaxvae.runs.config import (
+    Config,
+    likelihood_of,
+    model_from_config,
+    objective_of,
+    steps_per_epoch,
+    terms_of,
+    total_steps,
+)
 from jaxvae.runs.fitting import fit_states
 from jaxvae.runs.score_names import maps_of
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
+from jaxvae.scores import METHODS, SCORES
 from jaxvae.scores.batches import compile_score_batches, score_images
 from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
@@ -113,12 +123,16 @@ def train_and_test(
         losses = np.concatenate([losses, metrics.loss], axis=1)[:, -epoch:]
     assert states is not None
     scores = score_many(it.model, states.params, jnp.asarray(splits.test.images), it.keys, **it.scoring)
+    # Methods that need no model are fitted once.
+    without_model = [name for name in maps if (method := SCORES[name].method) and not METHODS[method].needs]
+    first = jax.tree.map(lambda leaf: leaf[0], states.params)
+    shared = fit_states(it.model, first, splits.train.images, without_model, log_scale=0.0, likelihood=gaussian_nll)
     rows = []
     for r, run in enumerate(runs):
         loss = float(losses[r].mean())
         params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, it.population.hparams))
         image_scores = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        metrics = _metrics(config, params, hparams, image_scores, splits, maps) if np.isfinite(loss) else None
+        metrics = _metrics(config, params, hparams, image_scores, splits, maps, shared) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
 
@@ -136,6 +150,7 @@ def _metrics(
     image_scores: dict[str, np.ndarray],
     splits: Splits,
     wanted: Sequence[str],
+    shared: dict[str, Any],
 ) -> dict[str, float] | None:
     """All metrics of one run; None if a score is not finite, as after a last update that diverged."""
     test, validation, maps, mesh = splits.test, {}, {}, sharding.own_mesh()
@@ -144,15 +159,19 @@ def _metrics(
     if len(splits.validation):
         # With beta 1, because objectives with different beta cannot be compared; without a KL that was not trained.
         plain = dataclasses.replace(hparams, beta=float(objective.kl))
-        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, mesh=mesh)
+        validation["validation_elbo"] = validation_elbo(
+            config, model, params, splits.validation.images, plain, mesh=mesh
+        )
     names = [*dict.fromkeys((*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted))]
     if names:
-        scale = float(hparams.log_scale)
-        states = fit_states(model, params, splits.train.images, wanted, log_scale=scale)
-        settings = {"log_scale": scale, "mesh": mesh, "states": states}
-        scores = score_images(model, params, test.images, maps=names, **settings)
+        settings = {"log_scale": float(hparams.log_scale), "likelihood": likelihood_of(config)}
+        own = [name for name in wanted if (method := SCORES[name].method) and method not in shared]
+        states = {**shared, **fit_states(model, params, splits.train.images, own, **settings)}
+        scores = score_images(model, params, test.images, maps=names, mesh=mesh, states=states, **settings)
         maps = scores.maps if _has_masks(splits) else {}
         image_scores |= {name: scores.image_scores[name] for name in names if name not in scores.maps}
+        if not maps:  # Without masks, the score of an image is the mean of its map.
+            image_scores |= image_metrics.map_means(scores.maps)
     values = [*validation.values(), *image_scores.values(), *maps.values()]
     if not all(np.isfinite(each).all() for each in values):
         return None

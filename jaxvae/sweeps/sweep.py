@@ -82,7 +82,7 @@ def run(
     opened = _opener(source, recipe, axes)
     first = {name: values[0] for name, values in fixed.items()}
     config, splits = opened(first)
-    score_names.check_maps(model_from_config(config["model"]), objective_of(config), maps)
+    _check_axes(source, recipe, axes, config, maps)
     test_images = {"test": len(splits.test), "anomalous": int(splits.test.labels.sum())}
     del splits  # `opened` keeps them as long as no other images are opened.
     whole = _plan(source, config, maps, plan.programs_of(fixed, _free(axes, config), runs_per_program))
@@ -103,6 +103,18 @@ def run(
         time.sleep(1)
     sharding.wait_for_all("table")
     return None if process else _outcome(plan.write_table(sweep_dir, whole), source, recipe, test_images)
+
+
+def _check_axes(source: kinds.Source, recipe: Recipe, axes: Axes, config: Config, maps: Sequence[str]) -> None:
+    """Raise ArgumentError if an axis has no effect, or if the runs do not have a score."""
+    for name in ("learning_rate", "beta", "log_scale", "latent_size"):
+        for value in getattr(axes, name) or ():
+            settings.check(combinations.settings_of(recipe, source, {name: value}), source)
+    model = model_from_config(config["model"])
+    score_names.check_maps(model, objective_of(config), maps)
+    if len(axes.latent_size or ()) > 1 and (hasattr(model, "kl") or "likelihood_ratio" in maps):
+        why = "likelihood_ratio" if "likelihood_ratio" in maps else f"`model` {recipe.model}"
+        raise ArgumentError("latent_size", axes.latent_size, f"{why} needs one value; make a sweep for each")
 
 
 def _opener(source: kinds.Source, recipe: Recipe, axes: Axes) -> Opened:
