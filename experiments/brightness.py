@@ -1,4 +1,4 @@
-"""Does the gradient cure the reconstruction error's blindness? Lesion brightness against average precision.
+"""Average precision of each score against the brightness of the lesion.
 
     python -m experiments.brightness                       # about an hour on two cores; the same command continues
     python -m experiments.brightness --quick --out quick   # a trial of minutes

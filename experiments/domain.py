@@ -1,4 +1,4 @@
-"""How much of a result is domain: one model and one test, trained on three kinds of healthy images.
+"""How much of a result is domain: three kinds of healthy images, one test.
 
     python -m experiments.domain                      # 20 minutes on two cores; the same command continues
     python -m experiments.domain --quick --out quick  # a trial of a minute
@@ -67,7 +67,7 @@ class Config:
 
 
 def renormalised(opened: Cache) -> np.ndarray:
-    """The slices of all volumes, z-scored over the head without the voxels of the lesion, [N, S, S, 1]."""
+    """The slices z-scored over the head without the lesion, [N, S, S, 1]."""
     images = np.array(opened.images)
     for volume in opened.volumes:
         part = slice(volume["start"], volume["stop"])
@@ -140,7 +140,7 @@ def finished(config: Config) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per score, training set and normalisation: means over the seeds, and the mean ends of the intervals."""
+    """One row per score, training set and normalisation, averaged over the seeds."""
     found = []
     for normalised in NORMALISED:
         for trained_on in TRAINED_ON:

@@ -39,14 +39,14 @@ class LinearVAE(nn.Module):
 def clipped_terms(
     model: jaxvae.Model, params: Any, images: jax.Array, key: Any = None, *, log_scale: Any = 0.0
 ) -> jaxvae.ElboTerms:
-    """The negative ELBO with at most 5 nats per pixel, so that outliers among the training images count less."""
+    """The negative ELBO with at most 5 nats per pixel, so outliers count less."""
     terms = jaxvae.elbo_terms(model, params, images, key, log_scale=log_scale)
     return terms._replace(nll=jnp.minimum(terms.nll, 5.0))
 
 
 @jax.jit(static_argnames=("model", "likelihood"))
 def score(model: jaxvae.Model, params: Any, images: jax.Array, *, log_scale: Any, likelihood: Any, state: Any) -> Any:
-    """The absolute error of each pixel, relative to that of healthy images, and the highest of each image."""
+    """The error of each pixel relative to healthy images, and the highest."""
     error = jnp.abs(images - jaxvae.reconstruct(model, params, images).mean) / state["mean_error"]
     return {"absolute": error, "highest": jnp.max(error, axis=(1, 2, 3))}
 

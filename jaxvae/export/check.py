@@ -1,4 +1,6 @@
-"""Score images with an exported run, and check that it gives the numbers of the sample. Needs jax and numpy only.
+"""Score images with an exported run, and check its numbers.
+
+It needs jax and numpy only.
 
 JAX compiles and runs the program in the folder, so open only folders that you trust.
 

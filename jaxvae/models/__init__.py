@@ -66,7 +66,7 @@ MODELS = {network.class_name: network for network in NETWORKS.values()}  # as co
 
 
 def add(network: Network) -> None:
-    """Add a model to the tables, so that the library and the commands know it by name.
+    """Add a model to the tables that the library and the commands read.
 
     Raises:
       ValueError: another model has that name.

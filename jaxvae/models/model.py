@@ -240,7 +240,7 @@ def soft_bound(log_scale: Array) -> Array:
 
 
 def group_norm(features: int, name: str | None = None) -> nn.GroupNorm:
-    """Normalisation of each image over pixels and groups of channels: 8 groups, or as many as divide the channels.
+    """Normalise each image over pixels and 8 groups of channels, or as many as divide them.
 
     Reference: Wu & He 2018.
     """

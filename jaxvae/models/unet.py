@@ -11,7 +11,9 @@ from jaxvae.types import Array, Decoded
 
 
 class UNet(nn.Module):
-    """The denoising network of Kascenas et al.: an encoder and a decoder of equal depth, joined at each level.
+    """The denoising network of Kascenas et al.
+
+    An encoder and a decoder of equal depth are joined at each level.
 
     Each level has two 3x3 convolutions with standardised weights, each with GroupNorm (8 groups) and swish. Average
     pooling halves the image between levels; a 2x2 transposed convolution doubles it, and the features of the encoder

@@ -55,7 +55,7 @@ OBJECTIVES = {
 
 
 def add(objective: NamedObjective) -> None:
-    """Add an objective to the table, so that the library and the commands know it by name.
+    """Add an objective to the table that the library and the commands read.
 
     Raises:
       ValueError: another objective has that name.

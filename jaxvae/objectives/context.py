@@ -1,4 +1,4 @@
-"""Context encoding: restore squares that were erased; alone, or as half of the loss of a VAE.
+"""Context encoding: restore erased squares, alone or as half of a VAE's loss.
 
 Two things are ours, because the papers leave them open: the sides of the squares, and their value. An erased square has
 the least value of its image, which is the background of brain scans and of FashionMNIST.
@@ -54,7 +54,7 @@ def context_terms(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> ElboTerms:
-    """The NLL of the whole image after encoding it without its squares, at z = mean and without a KL.
+    """The NLL of the whole image, encoded without its squares; no KL.
 
     -log p(x | z), z = mean of q(z | erase(x)).
 
@@ -85,7 +85,9 @@ def cevae_terms(
     likelihood: Likelihood = gaussian_nll,
     context_weight: float | Array = 0.5,
 ) -> ElboTerms:
-    """The context-encoding VAE: (1 - c) (KL + NLL of the VAE) + c NLL of context encoding, with c = context_weight.
+    """The context-encoding VAE.
+
+    (1 - c) (KL + NLL of the VAE) + c NLL of context encoding, with c = context_weight.
 
     The two terms are weighted before they are returned. So the metrics of training show (1 - c) KL, and the mixture of
     both NLLs; beta multiplies (1 - c) KL.

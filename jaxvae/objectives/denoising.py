@@ -1,4 +1,4 @@
-"""Denoising: restore an image from a noisy one, with coarse noise for anomalies or with noise per pixel."""
+"""Denoising: restore an image from one with coarse noise or noise per pixel."""
 
 from typing import Protocol
 
@@ -78,7 +78,7 @@ def denoising_terms(
     likelihood: Likelihood = gaussian_nll,
     corrupt: Corruption = coarse_noise,
 ) -> ElboTerms:
-    """The NLL of the clean image after encoding a noisy one, at z = mean and without a KL.
+    """The NLL of the clean image, after encoding a noisy one; no KL.
 
     -log p(x | z), z = mean of q(z | corrupt(x)). Kascenas et al. train on the squared error of the foreground. Here all
     pixels count.

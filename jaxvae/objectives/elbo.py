@@ -47,7 +47,9 @@ def gaussian_kl(posterior: Posterior) -> Array:
 
 
 def kl_divergence(model: Model, params: Params, posterior: Posterior, latents: Array) -> Array:
-    """KL(q(z|x) || p(z)) in nats, [B]: that of the model's own prior if it has one, else `gaussian_kl`.
+    """KL(q(z|x) || p(z)) in nats, [B].
+
+    That of the model's own prior if it has one, else `gaussian_kl`.
 
     Args:
       latents: a draw of the posterior or its mean, for priors whose KL has no closed form.
@@ -111,7 +113,7 @@ def elbo_terms(
 
 
 def nll_of(likelihood: Likelihood, images: Array, output: Decoded, log_scale: float | Array) -> Array:
-    """-log p(x|z) per pixel, [B, H, W, C], at the scale that the model has learned or else at `log_scale`."""
+    """-log p(x|z) per pixel, [B, H, W, C], at the learned scale or at `log_scale`."""
     scale = log_scale if output.log_scale is None else output.log_scale
     return per_pixel(likelihood, images, output.mean, scale)
 

@@ -20,7 +20,7 @@ def two_stage_terms(
     log_scale: float | Array = 0.0,
     likelihood: Likelihood = gaussian_nll,
 ) -> ElboTerms:
-    """The negative ELBO of stage 1 with the prior N(0, I), plus that of stage 2 for the drawn latents.
+    """The negative ELBO of stage 1 with the prior N(0, I), plus that of stage 2.
 
     Stage 2 gets the latents as data: no gradient flows from it to stage 1. So both are trained at once, and stage 1 as
     if it were alone. In the paper, stage 2 is trained once stage 1 has finished; here it follows a stage 1 that still

@@ -67,7 +67,7 @@ def _own_images(run: Run, methods: Sequence[str], own: Callable[[], Splits]) -> 
 def fit_states(
     model: Model, params: Params, images: np.ndarray, maps: Sequence[str], **settings: Any
 ) -> dict[str, State]:
-    """The states of the methods of these scores, by method; empty if none needs healthy images.
+    """The states of the methods of these scores that need healthy images, by method.
 
     Args:
       images: healthy images, [N, H, W, C], uint8 or float. The methods get float images, and of very many an evenly

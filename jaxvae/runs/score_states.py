@@ -1,4 +1,4 @@
-"""RUN/fitted/METHOD.npz: what the methods in `scores.METHODS` have fitted on a run's healthy images.
+"""RUN/fitted/METHOD.npz: the states of methods, fitted on healthy images.
 
 Entry `about` is a JSON object: the checkpoint's step, the digest of the method's code, and the names of the other
 entries. Names of nested entries are joined with `/`. A state of another checkpoint or of other code is not used.
@@ -52,7 +52,7 @@ def write(run_dir: Path, step: int, method: str, state: Mapping[str, Any]) -> No
 
 
 def read(run_dir: Path, step: int, method: str) -> State | None:
-    """Read the state of a method. None if it is missing, damaged, or of another checkpoint or other code."""
+    """The state of a method; None if missing, damaged, or of other weights or code."""
     path = path_of(run_dir, method)
     try:
         about = path.stat()
@@ -104,7 +104,7 @@ def path_of(run_dir: Path, method: str) -> Path:
 
 
 def code_digest(method: str) -> str:
-    """A digest of the files with the functions of a method, which change its scores; empty if there is no file."""
+    """A digest of the files with a method's functions; empty if there is none."""
     functions = [METHODS[method].function("score")]
     functions += [METHODS[method].function("fit")] if METHODS[method].fitted else []
     paths = {inspect.getsourcefile(inspect.unwrap(function)) for function in functions}
@@ -113,7 +113,7 @@ def code_digest(method: str) -> str:
 
 
 def map_digest(run_dir: Path, name: str) -> str | None:
-    """A digest of all that a score of a method depends on beside the checkpoint; None for other scores."""
+    """A digest of the code and state of a score's method; None for other scores."""
     method = SCORES[name].method
     if method is None:
         return None

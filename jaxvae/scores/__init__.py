@@ -212,7 +212,7 @@ DEFAULT_MAPS = ("elbo_grad", "combi", "rec_error", "kl_grad", "rec_grad")
 
 
 def add(method: Method) -> None:
-    """Add a method with its scores to the tables, so that the library and the commands know them by name.
+    """Add a method and its scores to the tables that the library and the commands read.
 
     Raises:
       ValueError: another method or score has that name.

@@ -1,4 +1,4 @@
-"""Atlas z: how far each pixel is from its mean over healthy images, in standard deviations.
+"""Atlas z: the z-score of each pixel over healthy images.
 
     |x - mean| / (deviation + eps)
 

@@ -31,7 +31,7 @@ PORTION = 50  # batches that are on the device at a time
 def corrupt(
     key: Key, images: Array, strength: float | Array, low: float | Array = 0.0, high: float | Array = 1.0
 ) -> Array:
-    """Images [B, H, W, C] with values replaced by uniform ones in low..high, each with probability `strength`."""
+    """Replace values, each with probability `strength`, by uniform ones in low..high."""
     where, what = jax.random.split(key)
     # `bernoulli` and `uniform` take traced numbers, so another strength is the same program.
     replaced = jax.random.bernoulli(where, strength, images.shape)

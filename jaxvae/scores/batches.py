@@ -112,7 +112,7 @@ def score_batches(
     mesh: Mesh | None = None,
     states: Mapping[str, Any] | None = None,
 ) -> Iterator[BatchScores]:
-    """Score any number of images batch by batch, with one compiled program, and one for each method.
+    """Score any number of images batch by batch, with a program for each method.
 
     The last batch is padded to the size of the others, and the scores of the padding are dropped. While one batch is
     computed, the scores of the batch before are fetched and the next images are read.

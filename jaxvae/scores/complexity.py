@@ -1,4 +1,4 @@
-"""Input complexity: the likelihood corrected by the length of the PNG file, one number per image.
+"""Input complexity: likelihood corrected by the length of the PNG file.
 
     complexity(x) = -log2 P(x) - L(x)
 

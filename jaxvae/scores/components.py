@@ -1,4 +1,4 @@
-"""PCA: the squared residual of an image after projection on the principal components of healthy images.
+"""PCA: the squared residual after projection on healthy principal components.
 
     (x - mean - U U' (x - mean))^2
 

@@ -95,7 +95,7 @@ def members(
     likelihood: Likelihood = gaussian_nll,
     epsilon: float | Array = EPSILON,
 ) -> dict[str, Array]:
-    """The three scores over the members of a population instead of draws, each member at z = mean.
+    """The three scores over the members of a population, each at z = mean.
 
     Args:
       params: leaves [R, ...], as `fit_many` returns them; R at least 2.
@@ -135,7 +135,7 @@ def members(
 
 
 def noise_of(shape: tuple[int, ...], draws: int) -> Array:
-    """Standard normal noise [L, ...] for latents of this shape, [Z] or [h, w, Z]; the same in every call."""
+    """Normal noise [L, ...] for latents [Z] or [h, w, Z], the same in every call."""
     # As in `reparameterize`, the first latents get the same noise whatever the latent size.
     return jax.random.normal(jax.random.key(SEED, impl="threefry2x32"), (*shape[::-1], draws)).T
 

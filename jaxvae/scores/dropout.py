@@ -1,4 +1,4 @@
-"""Scores over dropout: the error and the variance of reconstructions with units dropped at random.
+"""Error and variance of reconstructions with units dropped at random.
 
 With T reconstructions x̂_t at the mean of q(z|x), each with other units dropped:
 

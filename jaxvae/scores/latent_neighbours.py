@@ -1,4 +1,4 @@
-"""The distance to the k-th nearest posterior mean of healthy images, one number per image.
+"""The distance of an image to the k-th nearest healthy posterior mean.
 
     knn_latent(x) = |m(x) - m(x_(k))|,    x_(k) the k-th nearest of the healthy images in the latent space
 
@@ -68,7 +68,7 @@ def score(
     state: State | None = None,
     neighbours: int = 5,
 ) -> dict[str, Array]:
-    """The distance of each image to its k-th nearest healthy image in the latent space.
+    """The distance of each image to its k-th nearest healthy one in latent space.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.

@@ -1,4 +1,4 @@
-"""kNN of patches: the distance of a patch to the k-th nearest patch at the same place of healthy images.
+"""kNN of patches: the distance to the k-th nearest healthy patch at its place.
 
     s(p) = k-th least over healthy images y of |x(p + u) - y(p + u)|,  the Euclidean norm over a patch, u
 

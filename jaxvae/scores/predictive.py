@@ -1,4 +1,4 @@
-"""Statistics over predictions of the same images: over draws of z, over dropout, or over models."""
+"""Statistics over predictions: over draws of z, dropout or models."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ def predictive(
     log_scale: float | Array,
     likelihood: Likelihood,
 ) -> Predictive:
-    """Predict the images once per item, one after the other, and keep running sums only.
+    """Predict the images once per item, in turn, and keep running sums only.
 
     Args:
       predict: from an item to p(x|.) of all images.

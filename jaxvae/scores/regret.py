@@ -1,4 +1,4 @@
-"""Likelihood regret: what the ELBO of an image gains by its own posterior, one number per image.
+"""Likelihood regret: what the ELBO of an image gains by its best posterior.
 
     likelihood_regret(x) = ELBO(x; q(z|x)) - min over q of ELBO(x; q),    ELBO the negative one, q a Gaussian
 
@@ -36,7 +36,7 @@ def score(
     learning_rate: float | Array = 0.05,
     draws: int = 16,
 ) -> dict[str, Array]:
-    """The negative ELBO at the encoder's posterior minus that at the best posterior, in nats.
+    """The negative ELBO at the encoder's posterior, minus that at the best, in nats.
 
     Args:
       images: [B, H, W, C], uint8 (divided by 255) or float.

@@ -1,4 +1,4 @@
-"""MAP restoration: the healthy image that the model finds likely near an image, and the distance to it.
+"""MAP restoration: the distance to a likely image nearby.
 
 The restored image y is found by gradient ascent of ELBO(y) - w TV(x - y) from y = x, in 500 steps
 
@@ -169,7 +169,7 @@ def _changes(
 
 
 def variation_slope(images: Array) -> Array:
-    """A gradient of the total variation of images [B, H, W, C]; 0 where neighbours are equal."""
+    """A gradient of the total variation of images; 0 where neighbours are equal."""
 
     def along(axis: int) -> Array:
         signs = jnp.sign(jnp.diff(images, axis=axis))

@@ -1,4 +1,4 @@
-"""Asymmetry: how much a patch differs from the most similar patch near its mirrored place.
+"""Asymmetry: the least difference of a patch from those at its mirrored place.
 
     s(p) = least over shifts d of the mean over a patch, u, of |x(p + u) - y(p + d + u)|,  y the mirrored image
 

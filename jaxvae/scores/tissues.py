@@ -1,4 +1,4 @@
-"""Tissue mixture: log odds of an anomaly, from a mixture of Gaussians of healthy pixels and a Markov random field.
+"""Tissue mixture: log odds of an anomaly, in a Markov random field.
 
     e_i = -log sum_k share_k N(x_i; mean_k, covariance_k)
     s_i = e_i - level + b sum_j (2 q_j - 1),  q_j = 1 / (1 + exp(-s_j)),  j the four neighbours of pixel i

@@ -85,7 +85,10 @@ RELEASED = ["--model", "dense", "--arithmetic", "released"]
             [*RELEASED, "--objective", "cevae"],
             "--arithmetic released: only goes with",
         ),
-        (["--model", "unet"], "--objective vae: has a KL, and --model unet has no latent; choose from autoencoder"),
+        (
+            ["--model", "unet", "--objective", "vae"],
+            "--objective vae: has a KL, and --model unet has no latent; choose from",
+        ),
         (["--dropout", "1"], "--dropout 1.0: must be at least 0 and below 1"),
         (["--objective", "gan"], "--objective gan: choose from vae"),
     ],
