@@ -63,9 +63,7 @@ jaxvae.models.add(
 jaxvae.objectives.add(jaxvae.objectives.NamedObjective("clipped", summary="ELBO, clipped", terms=clipped_terms))
 absolute = jaxvae.scores.Score("absolute", "Absolute error", "|x − x̂| / its healthy mean", "#cc79a7")
 highest = jaxvae.scores.Score("highest", "Highest error", "max |x − x̂| / its healthy mean", "#cc79a7", of_images=True)
-jaxvae.scores.add(
-    jaxvae.scores.Method("absolute_error", (absolute, highest), needs=("latent",), fitted=True, score=score, fit=fit)
-)
+jaxvae.scores.add(jaxvae.scores.Method("absolute_error", (absolute, highest), needs=("latent",), score=score, fit=fit))
 
 if __name__ == "__main__":
     from jaxvae.cli import main  # After the additions, whose names its flags take.

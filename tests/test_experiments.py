@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -428,3 +430,18 @@ def test_brain_figures_are_drawn(tmp_path):
 def test_a_data_set_with_skipped_scans_is_refused():
     with pytest.raises(InputError, match=r"no mask \(2 scans would be left out\); complete the data set"):
         brain_scans.whole([Rejected(Path("a.nii"), "a.nii: no mask"), Rejected(Path("b.nii"), "b.nii: no mask")])
+
+
+@pytest.mark.slow
+def test_the_file_with_custom_methods_is_a_command(tmp_path: Path) -> None:
+    fork = [sys.executable, str(Path(__file__).parents[1] / "experiments" / "fork.py")]
+    flags = ["--data", "phantom", "--size", "32", "--model", "linear", "--objective", "clipped", "--steps", "5"]
+    for command in (
+        ["train", "run", *flags],
+        ["evaluate", "run", "--maps", "absolute", "highest", "elbo_grad", "--resamples", "0"],
+        ["report", "run"],
+    ):
+        subprocess.run([*fork, *command], cwd=tmp_path, check=True, timeout=300)
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "Absolute error" in page
+    assert "Highest error" in page

@@ -240,3 +240,21 @@ def test_wrong_numbers_of_steps_are_refused():
     for steps in (-1, 1.5):
         with pytest.raises(ValueError, match=f"steps={steps}: must be"):
             jaxvae.fit(MODEL, CONFIG, HPARAMS, start(), data(), steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("terms", "problem"),
+    [
+        (lambda kl, nll: jnp.mean(nll), "objective: gives .*; return jaxvae.ElboTerms"),
+        (lambda kl, nll: jaxvae.ElboTerms(kl, jnp.mean(nll, axis=0)), r"objective: gives kl \[4\] and nll \[8, 8, 1\]"),
+        (lambda kl, nll: jaxvae.ElboTerms(jnp.mean(kl), nll), r"objective: gives kl \[\] and nll \[4, 8, 8, 1\]"),
+    ],
+)
+def test_an_objective_of_wrong_shapes_is_refused(terms, problem) -> None:
+    def objective(model, params, images, key=None, *, log_scale=0.0):
+        return terms(*jaxvae.elbo_terms(model, params, images, key, log_scale=log_scale))
+
+    model, config = jaxvae.DenseVAE((8, 8, 1), 2, 4), jaxvae.TrainConfig(batch_size=4)
+    state = jaxvae.init(model, config, jaxvae.Hyperparams(), jax.random.key(0))
+    with pytest.raises(jaxvae.InputError, match=problem):
+        jaxvae.train_step(model, config, jaxvae.Hyperparams(), state, jnp.zeros((4, 8, 8, 1)), objective=objective)

@@ -180,6 +180,9 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
         # A flag with one value may be repeated: the last one counts. Repeating a list would lose its first values.
         if takes_several and (times := typed.count(flag(argument))) > 1:
             raise InputError(f"{flag(argument)}: is given {times} times; give it once, with all its values")
+    for word, after in zip(arguments, (*arguments[1:], "--"), strict=False):
+        if word == "--maps" and after.startswith("--"):
+            raise InputError("--maps without a name: name at least one map, such as elbo_grad")
     for before, word in zip(("jaxvae", *arguments), arguments, strict=False):
         if word == "":
             raise InputError(f"{before} '': is empty; give it a value")

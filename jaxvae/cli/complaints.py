@@ -36,7 +36,7 @@ def one_line(complaint: str, arguments: Sequence[str], known: Iterable[str]) -> 
     if match := re.search(r"Missing value for argument '(\S+)'", text):
         return f"{match[1]}: its value is missing" if match[1].startswith("-") else f"{match[1].upper()} is missing"
     if match := re.search(r"invalid choice '(.*)' for argument '(\S+)'\. Expected one of \((.*?),?\)", text):
-        choices = sorted(match[3].replace("'", "").split(", "))  # tyro gives them in any order.
+        choices = match[3].replace("'", "").split(", ")
         return f"{match[2]} {match[1]}: choose from {', '.join(choices)}{did_you_mean(match[1], choices)}"
     if match := re.search(r"Error parsing ([^\s:]+):", text):
         # The longest first: "INT ..." begins with "INT".

@@ -167,8 +167,9 @@ def train(run_dir: Path, config: Config, splits: Splits, *, checkpoint_seconds: 
             record: Record = {"step": step + steps, **_means(run_dir, step, metrics)}
             step += steps
             if step % epoch == 0 and len(splits.validation):
+                validation = splits.validation.images
                 record["validation_elbo"] = validation_elbo(
-                    config, model, state.params, splits.validation.images, hparams
+                    model, state.params, validation, hparams, objective=validated_by(config)
                 )
                 _refuse_nan(run_dir, "validation ELBO", step, record["validation_elbo"])
             record["seconds"] = round(time.perf_counter() - started, 3)
@@ -209,21 +210,28 @@ def _save(run: Path, state: TrainState, best_state: TrainState | None) -> None:
             checkpoint.save(run / "checkpoints" / name, one, keep=keep)
 
 
+def validated_by(config: Config) -> Objective | None:
+    """The objective of `validation_elbo`; None for the ELBO."""
+    return None if objective_of(config).name == "vae" else terms_of(config)
+
+
 def validation_elbo(
-    config: Config,
     model: Model,
     params: Params,
     images: np.ndarray,
     hparams: Hyperparams,
     *,
+    objective: Objective | None = None,
     mesh: Mesh | None = None,
 ) -> float:
-    """Mean -(beta KL + NLL) of images in nats; higher is better. `mesh` as of `score_batches`.
+    """Mean -(beta KL + NLL) of images in nats; higher is better.
 
-    For the ELBO it is at z = mean. Other objectives get a fixed key for their corruption and their draws.
+    Args:
+      objective: computes the two terms, with a fixed key for its corruption and its draws; None: the ELBO at z = mean.
+      mesh: as of `score_batches`.
     """
-    if objective_of(config).name != "vae":
-        return _validation_by_objective(terms_of(config), model, params, images, hparams)
+    if objective is not None:
+        return _validation_by_objective(objective, model, params, images, hparams)
     settings = {"batch_size": VALIDATION_BATCH, "maps": (), "mesh": mesh}
     batches = score_batches(model, params, images, log_scale=float(hparams.log_scale), **settings)
     return -float(np.mean(np.concatenate([hparams.beta * batch.samples.kl + batch.samples.nll for batch in batches])))

@@ -30,7 +30,7 @@ from jaxvae.runs.config import (
 )
 from jaxvae.runs.fitting import fit_states
 from jaxvae.runs.score_names import maps_of
-from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validation_elbo
+from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validated_by, validation_elbo
 from jaxvae.scores import METHODS, SCORES
 from jaxvae.scores.batches import compile_score_batches, score_images
 from jaxvae.sweeps.comparison import Row
@@ -159,9 +159,8 @@ def _metrics(
     if len(splits.validation):
         # With beta 1, because objectives with different beta cannot be compared; without a KL that was not trained.
         plain = dataclasses.replace(hparams, beta=float(objective.kl))
-        validation["validation_elbo"] = validation_elbo(
-            config, model, params, splits.validation.images, plain, mesh=mesh
-        )
+        settings = {"objective": validated_by(config), "mesh": mesh}
+        validation["validation_elbo"] = validation_elbo(model, params, splits.validation.images, plain, **settings)
     names = [*dict.fromkeys((*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted))]
     if names:
         settings = {"log_scale": float(hparams.log_scale), "likelihood": likelihood_of(config)}

@@ -90,7 +90,7 @@ RELEASED = ["--model", "dense", "--arithmetic", "released"]
             "--objective vae: has a KL, and --model unet has no latent; choose from",
         ),
         (["--dropout", "1"], "--dropout 1.0: must be at least 0 and below 1"),
-        (["--objective", "gan"], "--objective gan: choose from vae"),
+        (["--objective", "gan"], "--objective gan: choose from auto, vae"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(

@@ -183,7 +183,7 @@ def test_a_sweep_too_large_for_memory_says_what_fits(share, way_out, folder, tmp
     ("flags", "complaint"),
     [
         (["--seed"], "--seed without a number: give at least one"),
-        (["--beta", "-1"], "--beta -1.0: give a number of at least 0"),
+        (["--beta", "-1"], "--beta -1.0: must be at least 0"),
         (["--seed", "4294967296"], "--seed 4294967296: give a whole number below 2^32"),
         (["--latent-size", "0"], "--latent-size 0: must be above 0"),
         (["--learnig-rate", "1"], "--learnig-rate: no such flag; did you mean --learning-rate?"),

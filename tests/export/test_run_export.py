@@ -190,7 +190,7 @@ def test_an_export_that_fails_leaves_nothing(run: Run, tmp_path: Path, monkeypat
 def test_what_cannot_be_exported_is_refused(run: Run, tmp_path: Path, monkeypatch) -> None:
     for name, problem in {
         "knn_latent": "has its own program",
-        "brightness": "has a program",
+        "brightness": "has its own program",
         "x": "is unknown",
     }.items():
         with pytest.raises(jaxvae.InputError, match=rf"maps='{name}': {problem}.*; choose from rec_error"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def run(trained: Path, tmp_path: Path) -> jaxvae.Run:
 
 
 def test_a_fitted_score_is_that_of_its_formula(centred: None, run: jaxvae.Run) -> None:
-    with pytest.raises(jaxvae.InputError, match=r"distance, furthest is not fitted on healthy images; bring"):
+    with pytest.raises(jaxvae.InputError, match=r"distance, furthest is not fitted on healthy images; call"):
         run.score(np.zeros((1, *run.model.image_shape), np.float32), ["distance"])
     healthy = np.random.default_rng(0).random((5, *run.model.image_shape)).astype(np.float32)
     jaxvae.fit_scores(run, ["distance"], healthy)
@@ -93,3 +94,55 @@ def test_evaluation_fits_what_it_needs(centred: None, run: jaxvae.Run) -> None:
     assert "furthest" not in pixels
     state = score_states.read_all(run.run_dir, run.step, ["distance"])["centred"]
     assert int(state["count"]) == run.config["images"]["train"]
+
+
+def test_given_images_are_prepared_and_fit_again(centred: None, run: jaxvae.Run) -> None:
+    shape = run.model.image_shape
+    for value in (0.0, 1.0):
+        jaxvae.fit_scores(run, ["distance"], np.full((2, *shape), value, np.float32))
+        found = run.score(np.zeros((1, *shape), np.float32), ["distance"]).maps["distance"]
+        assert found.mean() == value
+    with pytest.raises(jaxvae.InputError, match=r"images\[0\]: the images are 9x9"):
+        jaxvae.fit_scores(run, ["distance"], np.zeros((2, 9, 9, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        ([1.0], "centred: its fit gave list; return a dictionary of arrays"),
+        ({"mean": "text"}, "centred: its fit gave mean of type <U4; return arrays of numbers"),
+        ({"mean": np.array([np.nan])}, "centred: its fit gave NaN or infinity in mean"),
+    ],
+)
+def test_a_wrong_state_is_refused_before_it_is_kept(
+    centred: None, run: jaxvae.Run, state: object, problem: str
+) -> None:
+    METHODS["centred"] = dataclasses.replace(METHODS["centred"], fit=lambda *args, **kwargs: state)
+    with pytest.raises(jaxvae.InputError, match=problem):
+        jaxvae.fit_scores(run, ["distance"])
+    assert not score_states.path_of(run.run_dir, "centred").exists()
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        ({"distance": np.zeros((4, 8)), "furthest": np.zeros(4)}, r"distance: its score gave \[4, 8\]; must be \[B, H"),
+        ({"other": np.zeros(4)}, "centred: its score gave other; must give distance"),
+        (np.zeros(4), "centred: its score gave ndarray; return a dictionary"),
+    ],
+)
+def test_a_wrong_score_is_refused(centred: None, run: jaxvae.Run, result: object, problem: str) -> None:
+    method = METHODS["centred"]
+    METHODS["centred"] = dataclasses.replace(method, fit=None, fitted=False, score=lambda *args, **kwargs: result)
+    with pytest.raises(jaxvae.InputError, match=problem):
+        run.score(np.zeros((4, *run.model.image_shape), np.float32), ["distance"])
+
+
+def test_other_code_is_another_state(centred: None, run: jaxvae.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    jaxvae.fit_scores(run, ["distance"])
+    before = score_states.map_digest(run.run_dir, "distance")
+    assert score_states.read(run.run_dir, run.step, "centred") is not None
+    score_states._read.cache_clear()
+    monkeypatch.setattr(score_states, "code_digest", lambda method: "of another file")
+    assert score_states.read(run.run_dir, run.step, "centred") is None
+    assert score_states.map_digest(run.run_dir, "distance") != before
