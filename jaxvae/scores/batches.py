@@ -158,15 +158,27 @@ def score_batches(
         if not methods:
             return scores
         own = {"log_scale": scale, "likelihood": likelihood}
-        found = dict(scores.maps)
-        for name, method in methods.items():
-            result = method.function("score")(model, params, unit_range(placed), **own, state=states.get(name))
-            found |= _checked(method, result, placed)
-        pixels = per_pixel(maps)
-        others = {name: found[name] for name in maps if name not in pixels}
-        return scores._replace(maps={name: found[name] for name in pixels}, others=others)
+        return _with_methods(scores, maps, methods, states, (model, params, unit_range(placed)), own)
 
     return _one_ahead(score, batches)
+
+
+def _with_methods(
+    scores: BatchScores,
+    maps: Sequence[str],
+    methods: Mapping[str, Method],
+    states: Mapping[str, Any],
+    arguments: tuple[Model, Params, Array],
+    settings: Mapping[str, Any],
+) -> BatchScores:
+    """The scores of a batch with those of methods, in the order of `maps`."""
+    found = dict(scores.maps)
+    for name, method in methods.items():
+        result = method.function("score")(*arguments, **settings, state=states.get(name))
+        found |= _checked(method, result, arguments[-1])
+    pixels = per_pixel(maps)
+    others = {name: found[name] for name in maps if name not in pixels}
+    return scores._replace(maps={name: found[name] for name in pixels}, others=others)
 
 
 def compile_score_batches(

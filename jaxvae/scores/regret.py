@@ -49,8 +49,7 @@ def score(
     Returns:
       {"likelihood_regret": [B]}, at least 0: the encoder's posterior is one of the candidates.
     """
-    schedule = optax.cosine_decay_schedule(1.0, max(1, steps))
-    adam = optax.scale_by_adam()
+    schedule, adam = optax.cosine_decay_schedule(1.0, max(1, steps)), optax.scale_by_adam()
 
     def regret(images: Array) -> Array:
         images = unit_range(images)
