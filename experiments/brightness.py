@@ -1,6 +1,6 @@
 """Average precision of each score against the brightness of the lesion.
 
-    python -m experiments.brightness                       # about an hour on two cores; the same command continues
+    python -m experiments.brightness                       # hours on two cores; the same command continues
     python -m experiments.brightness --quick --out quick   # a trial of minutes
 
 Meissen et al. (2021, On the pitfalls of using the residual error as anomaly score) insert lesions of one brightness,

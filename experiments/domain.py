@@ -1,6 +1,6 @@
 """How much of a result is domain: three kinds of healthy images, one test.
 
-    python -m experiments.domain                      # 20 minutes on two cores; the same command continues
+    python -m experiments.domain                      # an hour on two cores; the same command continues
     python -m experiments.domain --quick --out quick  # a trial of a minute
 
     trained on                            patients  scanner and sequence

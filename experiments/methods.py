@@ -1,6 +1,6 @@
 """All methods of the library in one table: the same data, splits, steps and metrics.
 
-    python -m experiments.methods                      # about three hours on two cores; the same command continues
+    python -m experiments.methods                      # hours on two cores; the same command continues
     python -m experiments.methods --only phantom
     python -m experiments.methods --quick --out quick  # a trial of minutes: few steps and few test images
 
