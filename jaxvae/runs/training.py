@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -241,16 +242,21 @@ def _validation_by_objective(
     objective: Objective, model: Model, params: Params, images: np.ndarray, hparams: Hyperparams
 ) -> float:
     """Mean -(beta KL + NLL) of images, as an objective computes them."""
-
-    @jax.jit
-    def losses(params: Params, batch: Array, key: Key) -> Array:
-        return negative_elbo(objective(model, params, batch, key, log_scale=hparams.log_scale), beta=hparams.beta)
-
     total = 0.0
     for start in range(0, len(images), VALIDATION_BATCH):
         batch = jnp.asarray(as_float(images[start : start + VALIDATION_BATCH]))
-        total += float(jnp.sum(losses(params, batch, jax.random.fold_in(run_key(0), start))))
+        key = jax.random.fold_in(run_key(0), start)
+        total += float(_summed_loss(params, batch, key, hparams, objective=objective, model=model))
     return -total / len(images)
+
+
+@partial(jax.jit, static_argnames=("objective", "model"))
+def _summed_loss(
+    params: Params, images: Array, key: Key, hparams: Hyperparams, *, objective: Objective, model: Model
+) -> Array:
+    """The sum of beta KL + NLL over images, []."""
+    terms = objective(model, params, images, key, log_scale=hparams.log_scale)
+    return jnp.sum(negative_elbo(terms, beta=hparams.beta))
 
 
 def steps_to_go(step: int, epoch: int) -> int:

@@ -1,7 +1,8 @@
 """One program of a sweep: train its runs as a population, then test each."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jaxvae.data.dataset import Splits
 from jaxvae.evaluation import image_metrics
 from jaxvae.metrics.ranking import pixel_metrics
 from jaxvae.models.model import Model, param_shapes
-from jaxvae.objectives.elbo import gaussian_nll
+from jaxvae.objectives.elbo import Likelihood
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.axes import Population, of_columns
 from jaxvae.population.fit_many import compile_fit_many, fit_many
@@ -31,11 +32,10 @@ from jaxvae.runs.config import (
 from jaxvae.runs.fitting import fit_states
 from jaxvae.runs.score_names import maps_of
 from jaxvae.runs.training import AUGMENTATIONS, VALIDATION_BATCH, validated_by, validation_elbo
-from jaxvae.scores import METHODS, SCORES
 from jaxvae.scores.batches import compile_score_batches, score_images
 from jaxvae.sweeps.comparison import Row
 from jaxvae.train import Hyperparams, TrainConfig, run_key
-from jaxvae.types import Key, Params
+from jaxvae.types import Key, Params, SampleScores
 
 
 class Shapes(NamedTuple):
@@ -67,13 +67,25 @@ class _Program(NamedTuple):
 def _program_of(config: Config, runs: Sequence[dict[str, Any]]) -> _Program:
     model, arithmetic = model_from_config(config["model"]), ARITHMETICS[config["arithmetic"]]
     axes = {name: [run[name] for run in runs] for name in runs[0]}
-    if min(axes.get("latent_size", [0])) in (0, model.latent_size):
+    if min(axes.get("latent_size", [model.latent_size])) == model.latent_size:
         axes.pop("latent_size", None)
     population, mesh = of_columns(axes, latents=model.latent_size), sharding.own_mesh(sharding.RUN)
     options = {"mesh": mesh, "objective": terms_of(config), "augment": AUGMENTATIONS[config["augment"]]}
     keys = jax.vmap(run_key)(population.seed) if arithmetic.at_draw else None
-    scoring = {"log_scale": population.hparams.log_scale, "score": arithmetic.sample_scores, "mesh": mesh}
+    scoring = {"log_scale": population.hparams.log_scale, "score": _image_scores(config), "mesh": mesh}
     return _Program(model, TrainConfig(**config["train"]), population, options, keys, scoring)
+
+
+def _image_scores(config: Config) -> Callable[..., SampleScores]:
+    """The function of the image scores: that of the run's arithmetic, with its likelihood."""
+    rule = ARITHMETICS[config["arithmetic"]].sample_scores
+    return rule if objective_of(config).likelihood is None else _with_likelihood(rule, likelihood_of(config))
+
+
+@cache
+def _with_likelihood(rule: Callable[..., SampleScores], likelihood: Likelihood) -> Callable[..., SampleScores]:
+    """One function for each likelihood, so that it is compiled once."""
+    return partial(rule, likelihood=likelihood)
 
 
 def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shapes) -> None:
@@ -88,7 +100,7 @@ def compile_program(config: Config, runs: Sequence[dict[str, Any]], shapes: Shap
     assert states is not None
     compile_score_many(it.model, states.params, shapes.test, it.keys, **it.scoring)
     mesh, params = sharding.own_mesh(), param_shapes(it.model)
-    if shapes.validation.shape[0]:
+    if shapes.validation.shape[0] and validated_by(config) is None:
         compile_score_batches(it.model, params, shapes.validation, batch_size=VALIDATION_BATCH, maps=(), mesh=mesh)
     if shapes.with_maps:
         compile_score_batches(it.model, params, shapes.test, maps=maps_of(it.model, objective_of(config)), mesh=mesh)
@@ -123,16 +135,12 @@ def train_and_test(
         losses = np.concatenate([losses, metrics.loss], axis=1)[:, -epoch:]
     assert states is not None
     scores = score_many(it.model, states.params, jnp.asarray(splits.test.images), it.keys, **it.scoring)
-    # Methods that need no model are fitted once.
-    without_model = [name for name in maps if (method := SCORES[name].method) and not METHODS[method].needs]
-    first = jax.tree.map(lambda leaf: leaf[0], states.params)
-    shared = fit_states(it.model, first, splits.train.images, without_model, log_scale=0.0, likelihood=gaussian_nll)
     rows = []
     for r, run in enumerate(runs):
         loss = float(losses[r].mean())
         params, hparams = jax.tree.map(lambda leaf, r=r: leaf[r], (states.params, it.population.hparams))
         image_scores = {name: np.asarray(values[r]) for name, values in scores._asdict().items()}
-        metrics = _metrics(config, params, hparams, image_scores, splits, maps, shared) if np.isfinite(loss) else None
+        metrics = _metrics(config, params, hparams, image_scores, splits, maps) if np.isfinite(loss) else None
         rows.append({**run, "loss": loss, "diverged": metrics is None, **(metrics or {})})
     return rows
 
@@ -150,7 +158,6 @@ def _metrics(
     image_scores: dict[str, np.ndarray],
     splits: Splits,
     wanted: Sequence[str],
-    shared: dict[str, Any],
 ) -> dict[str, float] | None:
     """All metrics of one run; None if a score is not finite, as after a last update that diverged."""
     test, validation, maps, mesh = splits.test, {}, {}, sharding.own_mesh()
@@ -164,8 +171,7 @@ def _metrics(
     names = [*dict.fromkeys((*(maps_of(model, objective) if _has_masks(splits) else ()), *wanted))]
     if names:
         settings = {"log_scale": float(hparams.log_scale), "likelihood": likelihood_of(config)}
-        own = [name for name in wanted if (method := SCORES[name].method) and method not in shared]
-        states = {**shared, **fit_states(model, params, splits.train.images, own, **settings)}
+        states = fit_states(model, params, splits.train.images, wanted, **settings)
         scores = score_images(model, params, test.images, maps=names, mesh=mesh, states=states, **settings)
         maps = scores.maps if _has_masks(splits) else {}
         image_scores |= {name: scores.image_scores[name] for name in names if name not in scores.maps}

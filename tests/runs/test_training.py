@@ -21,6 +21,7 @@ from jaxvae import ConvVAE, Hyperparams, InputError, TrainConfig, TrainState, in
 from jaxvae.augment import Augmentation
 from jaxvae.cli import STOPPED, main
 from jaxvae.data.dataset import Dataset, Splits, take
+from jaxvae.objectives.autoencoder import autoencoder_terms
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.runs import checkpoint, training
 from jaxvae.runs.config import model_from_config, model_to_config, read_config
@@ -413,3 +414,17 @@ def test_a_best_state_after_the_last_checkpoint_is_removed(tmp_path: Path, split
     train(tmp_path / "run", splits, **RESTLESS)
     assert not list(best.glob(".removed-*"))
     assert_same(tmp_path / "run", stopped_early)
+
+
+def test_validation_by_an_objective_is_compiled_once(compilations: list[str]) -> None:
+    images = np.random.default_rng(0).random((6, 16, 16, 1)).astype(np.float32)
+    params = init(MODEL, TrainConfig(), Hyperparams(), jax.random.key(0)).params
+    compilations.clear()
+    found = []
+    for factor in (1, 2):
+        changed = jax.tree.map(lambda leaf, factor=factor: factor * leaf, params)
+        found.append(training.validation_elbo(MODEL, changed, images, Hyperparams(), objective=autoencoder_terms))
+        nll = autoencoder_terms(MODEL, changed, jnp.asarray(images)).nll
+        assert found[-1] == pytest.approx(-float(nll.sum()) / 6, rel=1e-5)
+    assert found[0] != found[1]
+    assert compilations.count("jit(_summed_loss)") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -14,6 +15,7 @@ from jaxvae.errors import ArgumentError
 from jaxvae.runs import capacity
 from jaxvae.runs.config import make_config
 from jaxvae.runs.settings import Recipe
+from jaxvae.scores import METHODS, SCORES, Method, Score
 from jaxvae.sweeps import combinations, program, sweep
 from jaxvae.sweeps.combinations import Axes
 from jaxvae.sweeps.program import compile_program, shapes_of, train_and_test
@@ -115,3 +117,31 @@ def test_width_scales_the_network_of_the_model(model):
     assert settings.beta == 2
     expected = (200, None) if model == "dense" else (None, (8, 16, 32, 128))
     assert (settings.hidden_size, settings.features) == expected
+
+
+def test_a_score_without_needs_is_fitted_with_the_weights_of_each_run(tmp_path):
+    """Such a score may still use the model, as the reconstruction error of a network without a latent does."""
+    seen = []
+
+    def fit(model, params, images, *, log_scale, likelihood):
+        seen.append(float(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(params))))
+        return {"error": jnp.abs(images - jaxvae.reconstruct(model, params, images).mean).mean()}
+
+    def score(model, params, images, *, log_scale, likelihood, state):
+        error = jnp.abs(images - jaxvae.reconstruct(model, params, images).mean)
+        return {"relative": jnp.abs(error.mean(axis=(1, 2, 3)) - state["error"])}
+
+    relative = Score("relative", "Relative error", "|e - healthy e|", "#000000", of_images=True)
+    jaxvae.scores.add(Method("relative_error", (relative,), fit=fit, score=score))
+    try:
+        source = Source(data=str(write_benchmark(tmp_path / "data", train=9)), size=(16,))
+        splits = open_training(source)
+        config = make_config(source, splits, combinations.settings_of(RECIPE, source, {"latent_size": 2}))
+        runs = [
+            {"seed": seed, "learning_rate": 1e-3, "beta": 1.0, "log_scale": 0.0, "latent_size": 2} for seed in (0, 1)
+        ]
+        rows = train_and_test(config, runs, splits, ["relative"])
+    finally:
+        del METHODS["relative_error"], SCORES["relative"]
+    assert len(set(seen)) == 2
+    assert all(0 <= row["image_auroc/relative"] <= 1 for row in rows)
