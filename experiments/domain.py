@@ -37,6 +37,7 @@ from jaxvae.data.volumes.cache import Cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import volume_metrics
 from jaxvae.evaluation.volume_tables import VolumeSettings, measure_slices
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.report import bars, style, tables
 from jaxvae.train import run_key
 
@@ -93,7 +94,7 @@ def sets(ixi: Cache, lgg: Cache, images: np.ndarray) -> tuple[dict[str, np.ndarr
         "test patients": images[tested & ~every.labels],
     }
     fewest = min(map(len, found.values()))
-    spaced = {name: one[np.linspace(0, len(one) - 1, fewest).astype(int)] for name, one in found.items()}
+    spaced = {name: one[evenly_spaced(len(one), fewest)] for name, one in found.items()}
     return spaced, take(every, tested & every.labels)
 
 

@@ -42,6 +42,7 @@ from jaxvae.data.volumes import cache
 from jaxvae.errors import InputError
 from jaxvae.evaluation import image_metrics, volume_metrics
 from jaxvae.evaluation.volume_tables import VolumeSettings, measure_slices
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.runs import score_names
 from jaxvae.runs.run import Run
 from jaxvae.scores import BASELINES, IMAGE_SCORES, METHODS, SCORES
@@ -215,7 +216,7 @@ def tests_of(config: Config, task: Task) -> list[Test]:
 
 def spaced(dataset: Dataset, most: int) -> Dataset:
     """At most so many images, evenly spaced."""
-    return take(dataset, np.linspace(0, len(dataset) - 1, min(len(dataset), most)).astype(int))
+    return take(dataset, evenly_spaced(len(dataset), most))
 
 
 def cells(config: Config) -> Iterator[Cell]:

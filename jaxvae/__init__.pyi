@@ -28,11 +28,11 @@ from jaxvae.models.two_stage import TwoStageVAE as TwoStageVAE
 from jaxvae.models.unet import UNet as UNet
 from jaxvae.objectives.elbo import Likelihood as Likelihood
 from jaxvae.objectives.elbo import elbo_terms as elbo_terms
-from jaxvae.objectives.elbo import gaussian_kl as gaussian_kl
-from jaxvae.objectives.elbo import gaussian_nll as gaussian_nll
 from jaxvae.objectives.elbo import kl_divergence as kl_divergence
 from jaxvae.objectives.elbo import negative_elbo as negative_elbo
 from jaxvae.ops import filters as filters
+from jaxvae.ops.gaussian import gaussian_kl as gaussian_kl
+from jaxvae.ops.gaussian import gaussian_nll as gaussian_nll
 from jaxvae.population.ahead import compiled_ahead as compiled_ahead
 from jaxvae.population.axes import Population as Population
 from jaxvae.population.axes import grid as grid

@@ -21,7 +21,7 @@ from jaxvae.runs import run_images, score_names
 from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset, score_precision
-from jaxvae.scores import per_pixel
+from jaxvae.scores import of_whole_images, per_pixel
 from jaxvae.scoring import healthy_stats, score_files
 from jaxvae.scoring.healthy_stats import HealthyStats
 
@@ -152,8 +152,7 @@ def _evaluate(
     if stats.ranges and (far := healthy_stats.outside_ranges(stats.ranges, test.images).sum()):
         say(f"{images.place}: {healthy_stats.notice(far, len(test))}\n")
     needs_maps = images.volumes is not None or test.masks is not None or not test.labels.any()
-    wanted = maps if needs_maps else [name for name in maps if name not in per_pixel(maps)]
-    scores = score_dataset(run, test, maps=wanted)
+    scores = score_dataset(run, test, maps=maps if needs_maps else of_whole_images(maps))
     evaluation = image_tables(run, test, scores, resamples=resamples)
     evaluation |= {"thresholds": stats.thresholds, "precision": score_precision(run)}
     if not test.labels.any():

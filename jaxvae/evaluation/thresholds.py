@@ -21,6 +21,7 @@ from jaxvae.evaluation.image_metrics import RATES
 from jaxvae.evaluation.volume_metrics import healthy_thresholds
 from jaxvae.evaluation.volume_tables import VolumeSettings, measure_slices
 from jaxvae.metrics.ranking import healthy_threshold
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.runs import run_images, trained_on
 from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
@@ -154,4 +155,4 @@ def validation_thresholds(run: Run, validation: Dataset, maps: Sequence[str] | N
 def _thinned(dataset: Dataset, most: int) -> Dataset:
     """At most `most` images of a data set, evenly spaced; at least one."""
     most = max(1, most)
-    return dataset if len(dataset) <= most else take(dataset, np.linspace(0, len(dataset) - 1, most).astype(int))
+    return dataset if len(dataset) <= most else take(dataset, evenly_spaced(len(dataset), most))

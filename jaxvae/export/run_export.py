@@ -34,8 +34,10 @@ from jaxvae.data.normalization import as_float
 from jaxvae.errors import ArgumentError, InputError, cannot_be_written, refuse_unless_positive
 from jaxvae.export import check
 from jaxvae.ops.forms import PLATFORMS, name_here
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.parity import ARITHMETICS
 from jaxvae.runs import run_images, run_scores, score_names
+from jaxvae.runs.config import likelihood_of
 from jaxvae.runs.run import Run, refuse_among_images
 from jaxvae.scores import DEFAULT_MAPS, MAPS, SCORES
 from jaxvae.scores.batches import score_batch
@@ -139,7 +141,7 @@ def _sample_images(run: Run) -> np.ndarray | None:
     except InputError:
         return None
     images = next(part.images for part in (splits.test, splits.validation, splits.train) if len(part))
-    chosen = np.linspace(0, len(images) - 1, min(SAMPLES, len(images))).astype(int)
+    chosen = evenly_spaced(len(images), SAMPLES)
     return as_float(np.asarray(images[chosen])).astype(np.float32)
 
 
@@ -162,7 +164,8 @@ def _export_program(run: Run, maps: tuple[str, ...], batch_size: int) -> Any:
     log_scale = jnp.float32(run.config["hparams"]["log_scale"])
 
     def program(params: Params, images: Array) -> dict[str, Array]:
-        settings: dict[str, Any] = {"log_scale": log_scale, "maps": maps, "reconstructions": True}
+        settings: dict[str, Any] = {"log_scale": log_scale, "likelihood": likelihood_of(run.config)}
+        settings |= {"maps": maps, "reconstructions": True}
         batch = score_batch(run.model, params, images, **settings)
         # The mean over the channels, as in `Run.score` and in the files of `jaxvae score`.
         averaged = {name: jnp.mean(values, axis=-1, keepdims=True) for name, values in batch.maps.items()}

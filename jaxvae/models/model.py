@@ -64,7 +64,7 @@ def init_params(model: Model, key: Key) -> Params:
         if not has_latent(model):
             return checked_decoded(model, module.reconstruct(images), images)
         posterior = checked_posterior(model, module.encode(images), images)
-        if hasattr(model, "kl"):
+        if has_own_prior(model):
             module.kl(posterior, posterior.mean)
         return checked_decoded(model, module.decode(posterior.mean), images)
 
@@ -74,6 +74,11 @@ def init_params(model: Model, key: Key) -> Params:
 def has_latent(model: Model) -> bool:
     """Whether a model has a latent, and so a posterior and a KL."""
     return hasattr(model, "encode")
+
+
+def has_own_prior(model: Model) -> bool:
+    """Whether a model has its own prior, and so a method `kl`, instead of N(0, I)."""
+    return hasattr(model, "kl")
 
 
 def param_shapes(model: Model) -> Params:

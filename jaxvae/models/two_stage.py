@@ -1,16 +1,13 @@
 """A VAE whose prior is a second VAE of the latent."""
 
-import math
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxvae.models.dense import DenseVAE
 from jaxvae.models.model import checked_sizes, reparameterize, soft_bound
 from jaxvae.ops.activations import relu
+from jaxvae.ops.gaussian import HALF_LOG_2PI, gaussian_kl, gaussian_nll
 from jaxvae.types import Array, Decoded, Key, Posterior
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class TwoStageVAE(nn.Module):
@@ -73,12 +70,9 @@ class TwoStageVAE(nn.Module):
           key: consumed for the draw of u; None uses its mean.
         """
         posterior = self.second.encode(latents)
-        mean, log_std = posterior
         output = self.second.decode(reparameterize(posterior, key))
-        kl = 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=-1)
-        log_scale = jnp.asarray(output.log_scale)
-        nll = 0.5 * jnp.square((latents - output.mean) * jnp.exp(-log_scale)) + log_scale + HALF_LOG_2PI
-        return kl + jnp.sum(nll, axis=-1)
+        nll = gaussian_nll(latents, output.mean, log_scale=jnp.asarray(output.log_scale))
+        return gaussian_kl(posterior) + jnp.sum(nll, axis=-1)
 
     def __call__(self, images: Array) -> Array | Decoded:
         posterior = self.encode(images)

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvae.models.model import Model
-from jaxvae.objectives.autoencoder import autoencoder_terms
+from jaxvae.objectives.denoising import denoising_terms
 from jaxvae.objectives.elbo import Likelihood, elbo_terms, gaussian_nll
-from jaxvae.ops.filters import unit_range
 from jaxvae.types import Array, ElboTerms, Key, Params
 
 MOST = 3  # squares per image
@@ -67,12 +66,7 @@ def context_terms(
 
     Reference: Zimmerer et al. 2018, section 2 (context encoding with z = mean).
     """
-    images = unit_range(images)
-    settings = {"log_scale": log_scale, "likelihood": likelihood, "targets": images}
-    if key is None:
-        return autoencoder_terms(model, params, images, **settings)
-    erase_key, dropout_key = jax.random.split(key)
-    return autoencoder_terms(model, params, erase(erase_key, images), dropout_key, **settings)
+    return denoising_terms(model, params, images, key, log_scale=log_scale, likelihood=likelihood, corrupt=erase)
 
 
 def cevae_terms(

@@ -1,17 +1,15 @@
 """The negative ELBO in two terms, KL(q(z|x) || p(z)) and -E log p(x|z)."""
 
-import math
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxvae.models.model import Model, decoded, encode, has_latent, reconstruct, reparameterize
+from jaxvae.models.model import Model, decoded, encode, has_latent, has_own_prior, reconstruct, reparameterize
 from jaxvae.ops.filters import flat, unit_range
+from jaxvae.ops.gaussian import gaussian_kl, gaussian_nll
 from jaxvae.types import Array, Decoded, ElboTerms, Key, Params, Posterior
-
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Likelihood(Protocol):
@@ -23,29 +21,6 @@ class Likelihood(Protocol):
     def __call__(self, images: Array, means: Array, /, *, log_scale: float | Array) -> Array: ...
 
 
-def gaussian_kl(posterior: Posterior) -> Array:
-    """KL(q(z|x) || N(0, I)) in nats, summed over the latent.
-
-    0.5 * sum(exp(2 s) + m^2 - 1 - 2 s), with m = mean and s = log_std.
-
-    Args:
-      posterior: mean and log_std, [B, Z] or [B, h, w, Z] each.
-
-    Returns:
-      [B], at least 0; 0 if q is the prior.
-
-    Reference: Kingma & Welling 2014, appendix B.
-
-    >>> import jax.numpy as jnp, jaxvae
-    >>> prior = jaxvae.Posterior(mean=jnp.zeros((1, 2)), log_std=jnp.zeros((1, 2)))
-    >>> gaussian_kl(prior).tolist()
-    [0.0]
-    """
-    mean, log_std = posterior
-    # expm1 keeps the digits that exp(2 s) - 1 loses near the prior.
-    return 0.5 * jnp.sum(jnp.expm1(2 * log_std) - 2 * log_std + jnp.square(mean), axis=range(1, mean.ndim))
-
-
 def kl_divergence(model: Model, params: Params, posterior: Posterior, latents: Array) -> Array:
     """KL(q(z|x) || p(z)) in nats, [B].
 
@@ -54,24 +29,9 @@ def kl_divergence(model: Model, params: Params, posterior: Posterior, latents: A
     Args:
       latents: a draw of the posterior or its mean, for priors whose KL has no closed form.
     """
-    if hasattr(model, "kl"):
+    if has_own_prior(model):
         return model.apply({"params": params}, posterior, latents, method="kl")
     return gaussian_kl(posterior)
-
-
-def gaussian_nll(images: Array, means: Array, *, log_scale: float | Array) -> Array:
-    """-log N(x; mean, exp(log_scale)^2) per pixel, in nats, with its constants.
-
-    (x - mean)^2 / (2 exp(2 log_scale)) + log_scale + 0.5 log(2 pi).
-
-    Args:
-      images, means: [B, H, W, C].
-      log_scale: natural logarithm of the decoder's standard deviation, one number or [B, H, W, C].
-
-    Returns:
-      [B, H, W, C]; negative for a small error at a small scale.
-    """
-    return 0.5 * jnp.square((images - means) * jnp.exp(-log_scale)) + log_scale + HALF_LOG_2PI
 
 
 def elbo_terms(

@@ -19,7 +19,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jaxvae.errors import InputError
-from jaxvae.models.model import Model, param_shapes
+from jaxvae.models.model import Model, has_own_prior, param_shapes
 from jaxvae.objectives.elbo import elbo_terms
 from jaxvae.ops.forms import Platform, platform_here
 from jaxvae.population.axes import Population
@@ -46,7 +46,7 @@ def _sizes(model: Model, population: Population) -> tuple[tuple[Array, np.ndarra
     largest = population.latent_mask.shape[1]
     if largest != model.latent_size:
         raise InputError(f"latent_size={largest}: the largest must be that of the model, {model.latent_size}")
-    if hasattr(model, "kl"):
+    if has_own_prior(model):
         problem = "a population of models with a prior of their own must have one latent size"
         raise InputError(f"latent_size: {problem}; make a population for each")
     sizes, number = np.unique(np.asarray(population.latent_mask).sum(axis=1), return_inverse=True)

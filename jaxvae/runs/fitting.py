@@ -11,6 +11,7 @@ from jaxvae.data.dataset import Splits
 from jaxvae.data.normalization import as_float
 from jaxvae.errors import InputError
 from jaxvae.models.model import Model
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.progress import Bar
 from jaxvae.runs import run_images, run_scores, score_names, score_states
 from jaxvae.runs.config import likelihood_of
@@ -88,8 +89,7 @@ def _fitted(
     for name in methods:
         if healthy is None:
             most = max(1, HEALTHY_BYTES // (4 * math.prod(images.shape[1:])))
-            spaced = np.linspace(0, len(images) - 1, most).astype(int)
-            healthy = as_float(images[spaced] if len(images) > most else images)
+            healthy = as_float(images[evenly_spaced(len(images), most)] if len(images) > most else images)
         fit = METHODS[name].function("fit")
         yield name, _checked(name, fit(model, params, healthy, **settings))
 

@@ -17,11 +17,11 @@ from jaxvae.data.images.preparation import prepare
 from jaxvae.data.normalization import as_float
 from jaxvae.errors import InputError, counted
 from jaxvae.machine import product_precision
-from jaxvae.objectives.elbo import gaussian_nll
 from jaxvae.parity import ARITHMETICS
 from jaxvae.population.score_many import score_many
 from jaxvae.progress import Bar
 from jaxvae.runs import score_names, score_states
+from jaxvae.runs.config import likelihood_of
 from jaxvae.scores import IMAGE_SCORES
 from jaxvae.scores.batches import Scores, score_images
 from jaxvae.train import run_key
@@ -102,7 +102,7 @@ def batch_settings(run: Run, maps: Sequence[str]) -> dict[str, Any]:
     states = score_states.read_all(run.run_dir, run.step, maps)
     return {
         "log_scale": run.config["hparams"]["log_scale"],
-        "likelihood": run.objective.likelihood or gaussian_nll,
+        "likelihood": likelihood_of(run.config),
         "maps": maps,
         "mesh": sharding.own_mesh(),
         "states": states,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxvae.errors import ArgumentError
-from jaxvae.models.model import Model, has_latent
+from jaxvae.models.model import Model, has_latent, has_own_prior
 from jaxvae.objectives import NamedObjective
 from jaxvae.scores import MAPS, METHODS, SCORES, known_maps
 
@@ -24,7 +24,7 @@ def lack(name: str, model: Model, objective: NamedObjective) -> str | None:
         return f"needs a latent, and the run's model is {type(model).__name__}"
     if "kl" in needs and not objective.kl:
         return f"needs a KL, and the run was trained with `objective` {objective.name}"
-    if "normal_prior" in needs and hasattr(model, "kl"):
+    if "normal_prior" in needs and has_own_prior(model):
         return f"needs the prior N(0, I), and the run's model is {type(model).__name__}"
     if "dropout" in needs and not getattr(model, "dropout", 0.0):
         return "needs dropout, and the run was trained with `dropout` 0"

@@ -236,5 +236,10 @@ def per_pixel(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not SCORES[name].of_images)
 
 
+def of_whole_images(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of scores with one value per image."""
+    return tuple(name for name in names if SCORES[name].of_images)
+
+
 for _one in _BUILT_IN:
     add(_one)

@@ -15,7 +15,17 @@ from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll
 from jaxvae.ops.filters import gaussian_smooth, unit_range
 from jaxvae.ops.forms import platform_here
-from jaxvae.scores import IMAGE_SCORES, MAPS, METHODS, PIXEL_SCORES, SCORES, Method, known_maps, per_pixel
+from jaxvae.scores import (
+    IMAGE_SCORES,
+    MAPS,
+    METHODS,
+    PIXEL_SCORES,
+    SCORES,
+    Method,
+    known_maps,
+    of_whole_images,
+    per_pixel,
+)
 from jaxvae.scores.combine import combine
 from jaxvae.scores.gradients import GRADIENTS, explain, in_blocks
 from jaxvae.sharding import replicate, shared_out, spread
@@ -176,9 +186,8 @@ def _with_methods(
     for name, method in methods.items():
         result = method.function("score")(*arguments, **settings, state=states.get(name))
         found |= _checked(method, result, arguments[-1])
-    pixels = per_pixel(maps)
-    others = {name: found[name] for name in maps if name not in pixels}
-    return scores._replace(maps={name: found[name] for name in pixels}, others=others)
+    others = {name: found[name] for name in of_whole_images(maps)}
+    return scores._replace(maps={name: found[name] for name in per_pixel(maps)}, others=others)
 
 
 def compile_score_batches(
@@ -227,10 +236,8 @@ def score_images(
       settings: log_scale, likelihood, batch_size, sigma, window, mesh and states of `score_batches`.
     """
     _check_names(maps, known_maps())
-    pixels = per_pixel(maps)
-    others = [name for name in maps if name not in pixels]
-    image_scores = {name: np.empty(len(images), np.float32) for name in (*IMAGE_SCORES, *others)}
-    averaged = {name: np.empty((*images.shape[:3], 1), np.float32) for name in pixels}
+    image_scores = {name: np.empty(len(images), np.float32) for name in (*IMAGE_SCORES, *of_whole_images(maps))}
+    averaged = {name: np.empty((*images.shape[:3], 1), np.float32) for name in per_pixel(maps)}
     means = np.empty(images.shape if reconstructions else (0, *images.shape[1:]), np.float32)
     start = 0
     for batch in score_batches(model, params, images, maps=maps, reconstructions=reconstructions, **settings):

@@ -4,8 +4,8 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from jaxvae.objectives.elbo import HALF_LOG_2PI
 from jaxvae.ops.filters import gaussian_smooth
+from jaxvae.ops.gaussian import HALF_LOG_2PI
 from jaxvae.types import Array, PixelScores
 
 Variant = Literal["product", "nll_product", "weighted_sum"]

@@ -16,6 +16,7 @@ from jax import lax
 from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood
 from jaxvae.ops.filters import flat, unit_range
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.types import Array, Params
 
 
@@ -44,7 +45,7 @@ def fit(
     """
     from scipy import linalg
 
-    index = np.linspace(0, len(images) - 1, min(len(images), most_images)).astype(int)
+    index = evenly_spaced(len(images), most_images)
     values = unit_range(images[index]).reshape(len(index), -1).astype(np.float64)
     mean = values.mean(axis=0)
     values -= mean

@@ -16,7 +16,7 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from jaxvae.errors import InputError
-from jaxvae.models.model import Model, decoded, encode
+from jaxvae.models.model import Model, decoded, encode, has_own_prior
 from jaxvae.objectives.elbo import Likelihood, gaussian_nll, nll_of, pixel_sum
 from jaxvae.ops.filters import unit_range
 from jaxvae.scores.gradients import in_blocks
@@ -48,7 +48,7 @@ def score(
     Raises:
       InputError: the model has its own prior, whose density is unknown; or draws is below 1.
     """
-    if hasattr(model, "kl"):
+    if has_own_prior(model):
         problem = "has its own prior, and iwae needs the density of a standard normal prior"
         raise InputError(f"iwae: {type(model).__name__} {problem}; leave iwae out")
     if draws < 1:

@@ -2,10 +2,8 @@
 
     s(p) = k-th least over healthy images y of |x(p + u) - y(p + u)|,  the Euclidean norm over a patch, u
 
-The position acts as a feature of a patch with unlimited weight. On the phantom and on brain slices, this found more
-anomalies than one bank of thousands of patches with their position as two features, at the same cost. Images need a
-common position and scale. Distances are computed at every `stride`-th pixel and interpolated. Beyond the border, pixels
-repeat the border.
+The position acts as a feature of a patch with unlimited weight. Images need a common position and scale. Distances are
+computed at every `stride`-th pixel and interpolated. Beyond the border, pixels repeat the border.
 
 Source: Goldstein & Uchida 2016, A comparative evaluation of unsupervised anomaly detection algorithms (k-NN). They have
 one distance per sample, mostly averaged over k neighbours.
@@ -21,6 +19,7 @@ from jax import lax
 from jaxvae.models.model import Model
 from jaxvae.objectives.elbo import Likelihood
 from jaxvae.ops.filters import unit_range
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.types import Array, Params
 
 
@@ -43,7 +42,7 @@ def fit(
     Returns:
       healthy, [K, H, W, C] in the dtype of the images.
     """
-    index = np.linspace(0, len(images) - 1, min(len(images), most_images)).astype(int)
+    index = evenly_spaced(len(images), most_images)
     return {"healthy": np.asarray(images[index])}
 
 

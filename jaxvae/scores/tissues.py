@@ -20,8 +20,9 @@ from jax import lax
 from jax.scipy.special import logsumexp
 
 from jaxvae.models.model import Model
-from jaxvae.objectives.elbo import HALF_LOG_2PI, Likelihood
+from jaxvae.objectives.elbo import Likelihood
 from jaxvae.ops.filters import unit_range
+from jaxvae.ops.gaussian import HALF_LOG_2PI
 from jaxvae.scores.gradients import in_blocks
 from jaxvae.types import Array, Params
 

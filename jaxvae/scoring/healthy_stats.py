@@ -23,6 +23,7 @@ from jaxvae import files
 from jaxvae.data.dataset import same_fingerprint
 from jaxvae.data.kinds import fingerprint_of
 from jaxvae.data.normalization import as_float
+from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.runs.run import Run
 from jaxvae.runs.score_states import map_digest
 from jaxvae.scores import SCORES
@@ -74,7 +75,7 @@ def _is_current(run: Run, name: str, digests: Mapping[str, str]) -> bool:
 
 def intensity_ranges(images: np.ndarray) -> Ranges:
     """The ranges of the median and the spread over at most `MOST_IMAGES` images."""
-    chosen = images[np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).astype(int)]
+    chosen = images[evenly_spaced(len(images), MOST_IMAGES)]
     quantiles = zip(("median", "spread"), _median_and_spread(chosen), strict=True)
     return {name: [float(values.min()), float(values.max())] for name, values in quantiles}
 

@@ -17,7 +17,7 @@ from jaxvae.runs import run_images
 from jaxvae.runs.fitting import fit_scores
 from jaxvae.runs.run import Run
 from jaxvae.runs.run_scores import check_shape, score_dataset
-from jaxvae.scores import IMAGE_SCORES, per_pixel
+from jaxvae.scores import IMAGE_SCORES, of_whole_images, per_pixel
 from jaxvae.scores.batches import Scores
 
 
@@ -68,8 +68,7 @@ def read(folder: Path, dataset: Dataset, maps: Sequence[str], *, again: str) -> 
     Raises:
       InputError: they belong to other images, or a file is missing or damaged.
     """
-    again, pixels = f"run {again} again", per_pixel(maps)
-    others = [name for name in maps if name not in pixels]
+    again, others = f"run {again} again", of_whole_images(maps)
     try:
         facts = dict.fromkeys((*IMAGE_SCORES, *others), int | float) | {"name": str}
         records = files.read_lines(folder / "samples.jsonl", facts)
@@ -78,7 +77,7 @@ def read(folder: Path, dataset: Dataset, maps: Sequence[str], *, again: str) -> 
     if [record["name"] for record in records] != list(dataset.names):
         raise InputError(f"{folder}: not the scores of the {len(dataset)} test images; {again}")
     arrays = {}
-    for name in (*pixels, "reconstructions") if maps else ():
+    for name in (*per_pixel(maps), "reconstructions") if maps else ():
         arrays[name] = files.open_array(folder / f"{name}.npy", way_out=again)
         channels = dataset.images.shape[3] if name == "reconstructions" else 1
         if arrays[name].shape != (*dataset.images.shape[:3], channels) or arrays[name].dtype != np.float32:

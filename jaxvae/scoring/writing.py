@@ -14,7 +14,7 @@ from jaxvae.errors import ArgumentError, InputError
 from jaxvae.progress import Bar
 from jaxvae.runs.config import EARLIER
 from jaxvae.runs.run import Run, refuse_among_images
-from jaxvae.scores import DEFAULT_MAPS, per_pixel
+from jaxvae.scores import DEFAULT_MAPS, of_whole_images, per_pixel
 from jaxvae.scoring.healthy_stats import Ranges
 
 
@@ -35,7 +35,7 @@ class MapSettings(NamedTuple):
     @property
     def image_scores(self) -> tuple[str, ...]:
         """Those of the maps that are one number per image."""
-        return tuple(name for name in self.maps if name not in self.pixel_maps)
+        return of_whole_images(self.maps)
 
 
 class Scored(NamedTuple):

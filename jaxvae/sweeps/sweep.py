@@ -15,6 +15,7 @@ from jaxvae import sharding
 from jaxvae.data import kinds
 from jaxvae.data.dataset import Splits
 from jaxvae.errors import ArgumentError, InputError, counted, refuse_unless_positive
+from jaxvae.models.model import has_own_prior
 from jaxvae.ops.forms import platform_here
 from jaxvae.population.ahead import compiled_ahead
 from jaxvae.population.axes import grid
@@ -112,7 +113,7 @@ def _check_axes(source: kinds.Source, recipe: Recipe, axes: Axes, config: Config
             settings.check(combinations.settings_of(recipe, source, {name: value}), source)
     model = model_from_config(config["model"])
     score_names.check_maps(model, objective_of(config), maps)
-    if len(axes.latent_size or ()) > 1 and (hasattr(model, "kl") or "likelihood_ratio" in maps):
+    if len(axes.latent_size or ()) > 1 and (has_own_prior(model) or "likelihood_ratio" in maps):
         why = "likelihood_ratio" if "likelihood_ratio" in maps else f"`model` {recipe.model}"
         raise ArgumentError("latent_size", axes.latent_size, f"{why} needs one value; make a sweep for each")
 
@@ -136,8 +137,6 @@ def _free(axes: Axes, config: Config) -> dict[str, list[Any]]:
     """The values of the axes along which the runs of a program may differ, with the paper's if there are none."""
     paper = {**config["hparams"], "latent_size": config["model"]["latent_size"]}
     if not paper["latent_size"]:
-        if axes.latent_size:
-            raise ArgumentError("latent_size", axes.latent_size, "only goes with a `model` with a latent")
         del paper["latent_size"]
     names = [name for name in combinations.FREE if name == "seed" or name in paper]
     free: dict[str, Any] = {name: list(getattr(axes, name) or [paper[name]]) for name in names}
