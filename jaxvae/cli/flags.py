@@ -35,8 +35,9 @@ def optional(kind: str, default: str | None) -> Any:
 
 
 def papers(name: str) -> str:
-    """The default of a flag whose value in the paper depends on the model."""
-    return "as in the paper, " + ", ".join(f"{it.name} {getattr(it, name):g}" for it in NETWORKS.values())
+    """The default of a flag whose value depends on the model, from the paper of each."""
+    values = {it.name: getattr(it, name) for it in NETWORKS.values()}
+    return "as in the papers, " + ", ".join(f"{model} {value:g}" for model, value in values.items() if value)
 
 
 def named_maps(what: str, default: str, names: Sequence[str] | None = None) -> Any:

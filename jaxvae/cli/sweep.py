@@ -35,10 +35,10 @@ class Axes(combinations.Axes):
     """The values of each setting, of which all combinations are trained."""
 
     seed: Annotated[tuple[int, ...], flags.several("INT")] = (0, 1, 2)
-    learning_rate: Annotated[tuple[float, ...] | None, flags.several("FLOAT", "dense 1e-3, conv 1e-4")] = None
+    learning_rate: Annotated[tuple[float, ...] | None, flags.several("FLOAT", flags.papers("learning_rate"))] = None
     beta: Annotated[tuple[float, ...], flags.several("FLOAT")] = (1.0,)
     log_scale: Annotated[tuple[float, ...], flags.several("FLOAT")] = (0.0,)
-    latent_size: Annotated[tuple[int, ...] | None, flags.several("INT", "dense 20, conv 256")] = None
+    latent_size: Annotated[tuple[int, ...] | None, flags.several("INT", flags.papers("latent_size"))] = None
     hold_out: Annotated[tuple[int, ...] | None, flags.several("INT", "none")] = None
     scaling: Annotated[tuple[int, ...] | None, flags.several("INT", "1")] = None
     size: Annotated[tuple[int, ...] | None, flags.several("INT", "phantom 64, folders as they are")] = None

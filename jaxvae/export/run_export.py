@@ -20,6 +20,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,7 @@ from jaxvae.data import kinds
 from jaxvae.data.normalization import as_float
 from jaxvae.errors import ArgumentError, InputError, cannot_be_written, refuse_unless_positive
 from jaxvae.export import check
+from jaxvae.models.model import reconstruct
 from jaxvae.ops.forms import PLATFORMS, name_here
 from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.parity import ARITHMETICS
@@ -183,6 +185,13 @@ def _image_scores(run: Run) -> tuple[str, ...]:
     return ("elbo", "kl", "nll") if run.objective.kl else ("nll",)
 
 
+def _log_scale(run: Run) -> float | None:
+    """The natural logarithm of the decoder's standard deviation; None if the model has learned it."""
+    images = jax.ShapeDtypeStruct((1, *run.model.image_shape), jnp.float32)
+    learned = jax.eval_shape(partial(reconstruct, run.model), run.params, images).log_scale
+    return run.config["hparams"]["log_scale"] if learned is None else None
+
+
 def _outputs(run: Run, maps: tuple[str, ...], images: np.ndarray) -> dict[str, np.ndarray]:
     """What the program returns, computed by jaxvae."""
     scores = run_scores.score_prepared(run, images, maps=maps, reconstructions=True)
@@ -213,7 +222,7 @@ def _record(run: Run, exported: Any, outputs: list[str], batch_size: int, *, own
         },
         "model": run.config["model"],
         "objective": run.objective.name,
-        "log_scale": run.config["hparams"]["log_scale"],
+        "log_scale": _log_scale(run),
         "step": run.step,
         "sample": "images of the run" if own else "noise",
         "platform": name_here(),

@@ -20,7 +20,9 @@ class UNet(nn.Module):
     are joined to it. A 1x1 convolution makes the image. All this is per image, so a score does not depend on the batch.
 
     It has no latent and no KL. Train it with the objective `denoising`, such as with the paper's schedule "cosine".
-    Deviations from the paper: Adam without AMSGrad and weight decay, and one grey image instead of four contrasts.
+    Deviations from the published code: swish follows GroupNorm, which has 8 groups for any width (there swish comes
+    first, and wider levels have 16 or 32 groups); edges are padded with zeros, not by reflection; Adam without AMSGrad
+    and weight decay; the loss is over all pixels and not over the foreground alone.
 
     In a population, XLA computes convolutions of several runs as grouped ones, which are slow on a GPU. There, train
     with side_by_side=1.

@@ -117,6 +117,14 @@ def test_the_record_has_all_that_a_program_needs(folder: Path) -> None:
     assert sample["images"].shape == (4, SIDE, SIDE, 1)
 
 
+def test_the_record_has_the_scale_unless_the_model_has_learned_it(run: Run) -> None:
+    config = {**run.config, "hparams": {**run.config["hparams"], "log_scale": -1.5}}
+    assert run_export._log_scale(run._replace(config=config)) == -1.5
+    model = run.model.clone(decoder_scale="shared")
+    params = model.init(jax.random.key(0), np.zeros((1, *model.image_shape), np.float32))["params"]
+    assert run_export._log_scale(run._replace(config=config, model=model, params=params)) is None
+
+
 def test_one_changed_weight_is_found(out: Path) -> None:
     content = bytearray((out / check.WEIGHTS).read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
