@@ -24,7 +24,7 @@ from jaxvae.data.volumes.slices import Slicing
 from jaxvae.errors import InputError
 from jaxvae.evaluation import results, volume_measures
 from jaxvae.report import sweep_figures
-from jaxvae.runs import checkpoint, trained_on, training
+from jaxvae.runs import checkpoint, score_states, trained_on, training
 from jaxvae.runs.config import model_from_config, model_to_config, read_config
 from jaxvae.runs.run import Run, claim, load
 from jaxvae.scores import IMAGE_SCORES
@@ -77,6 +77,7 @@ def records(scratch: Path) -> dict[str, Format]:
         "cache": _cache(scratch / "cache"),
         "cache parts": _parts(scratch / "parts"),
         "measures": _measures(scratch / "measures"),
+        "fitted state": _state(scratch / "state"),
         "checkpoint": _checkpoint(scratch / "checkpoint"),
     }
 
@@ -249,6 +250,21 @@ def _measures(folder: Path) -> Format:
         if not found:
             raise InputError("damaged, so it is measured again")
         return found["own_grid"].scores["combi"].counts
+
+    return Format(sample(folder), {".npz": []}, read)
+
+
+def _state(folder: Path) -> Format:
+    state = {"mean": np.ones((4, 4, 1), np.float32), "inner": {"count": np.int32(3)}}
+    folder.mkdir()
+    score_states.write(folder, 4, "atlas", state)
+
+    def read(folder: Path) -> Any:
+        found = score_states.read(folder, 4, "atlas")
+        if found is None:
+            raise InputError("damaged, so it is fitted again")
+        assert np.isfinite(found["mean"]).all()
+        return found["mean"], found["inner"]["count"]
 
     return Format(sample(folder), {".npz": []}, read)
 
