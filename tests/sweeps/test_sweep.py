@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxvae
 from folders import write_benchmark
 from jaxvae.data.kinds import Source, open_training
 from jaxvae.errors import ArgumentError
+from jaxvae.objectives import OBJECTIVES, NamedObjective
 from jaxvae.runs import capacity
 from jaxvae.runs.config import make_config
 from jaxvae.runs.settings import Recipe
@@ -145,3 +148,22 @@ def test_a_score_without_needs_is_fitted_with_the_weights_of_each_run(tmp_path):
         del METHODS["relative_error"], SCORES["relative"]
     assert len(set(seen)) == 2
     assert all(0 <= row["image_auroc/relative"] <= 1 for row in rows)
+
+
+def test_image_scores_of_a_sweep_have_the_likelihood_of_its_objective(tmp_path, monkeypatch):
+    def laplace(images, output, log_scale):
+        return jnp.abs(images - output) * jnp.exp(-log_scale) + log_scale + jnp.log(2.0)
+
+    terms = partial(jaxvae.elbo_terms, likelihood=laplace)
+    monkeypatch.setitem(OBJECTIVES, "laplace", NamedObjective("laplace", terms=terms, likelihood=laplace))
+    source = Source(data=str(write_benchmark(tmp_path / "data", train=9)), size=(16,))
+    splits, recipe = open_training(source), replace(RECIPE, objective="laplace")
+    config = make_config(source, splits, combinations.settings_of(recipe, source, {"latent_size": 2}))
+    model = jaxvae.ConvVAE((16, 16, 1), 2, (4, 8))
+    images = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+    params = model.init(jax.random.key(0), images)["params"]
+    found = program._image_scores(config)(model, params, images, log_scale=0.5)
+    error = np.abs(images - np.asarray(jaxvae.reconstruct(model, params, images).mean))
+    expected = error.sum(axis=(1, 2, 3)) * np.exp(-0.5) + 256 * (0.5 + np.log(2))
+    np.testing.assert_allclose(found.nll, expected, rtol=1e-5)
+    assert program._image_scores(config) is program._image_scores(config)  # or each program would compile it again
