@@ -21,16 +21,16 @@ class Corruption(Protocol):
 def coarse_noise(key: Key, images: Array, *, strength: float | Array = 0.2, grid: int = 16) -> Array:
     """Add noise of low resolution to the foreground of each image.
 
-    N(0, strength^2) on a grid x grid lattice per channel, enlarged with bilinear interpolation to the image, rolled by
-    a random number of rows and columns, and added to the foreground. The foreground is where a channel differs from its
-    least value in the image. (In the published code it is where the brightness is above a threshold; images there have
-    a background of 0.)
+    Normal noise on a grid x grid lattice per channel, enlarged with bilinear interpolation to the image, rolled by a
+    random number of rows and columns, and added to the foreground. The foreground is where a pixel differs from the
+    upper left one, which is background in scans. (In the published code it is where the brightness is above a
+    threshold.) The noise is relative to the range of the image, because z-scored images have other units.
 
     Args:
       key: consumed.
       images: [B, H, W, C], float.
-      strength: standard deviation of the noise on the lattice, in the unit of the images; .2 in the paper, for
-        intensities in 0..1.
+      strength: standard deviation of the noise on the lattice, as a share of the highest minus the lowest value of the
+        image; .2 in the paper, for intensities in about 0..1.
       grid: side of the lattice; 16 in the paper, for 128x128 images.
 
     Returns:
@@ -40,12 +40,13 @@ def coarse_noise(key: Key, images: Array, *, strength: float | Array = 0.2, grid
     """
     batch, height, width, channels = images.shape
     noise_key, row_key, column_key = jax.random.split(key, 3)
-    coarse = strength * jax.random.normal(noise_key, (batch, grid, grid, channels))
+    span = jnp.max(images, axis=(1, 2, 3), keepdims=True) - jnp.min(images, axis=(1, 2, 3), keepdims=True)
+    coarse = strength * span * jax.random.normal(noise_key, (batch, grid, grid, channels))
     noise = jax.image.resize(coarse, images.shape, "bilinear")
     rows = jax.random.randint(row_key, (batch,), 0, height)
     columns = jax.random.randint(column_key, (batch,), 0, width)
     noise = jax.vmap(lambda one, row, column: jnp.roll(one, (row, column), axis=(0, 1)))(noise, rows, columns)
-    foreground = jnp.any(images > jnp.min(images, axis=(1, 2), keepdims=True), axis=-1, keepdims=True)
+    foreground = jnp.any(images != images[:, :1, :1], axis=-1, keepdims=True)
     return images + jnp.where(foreground, noise, 0)
 
 

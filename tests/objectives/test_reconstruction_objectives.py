@@ -67,7 +67,7 @@ def test_erased_squares_match_float64(images):
             for row, column in np.ndindex(16, 24):
                 offsets = abs(row + 0.5 - 16 * centres[0, i, j]), abs(column + 0.5 - 24 * centres[1, i, j])
                 if max(offsets) <= sides[i, j] / 2:
-                    expected[row, column] = image.min(axis=(0, 1))
+                    expected[row, column] = image[0, 0]
         np.testing.assert_array_equal(squares[i], expected)
 
 
@@ -100,7 +100,7 @@ def test_cevae_is_the_weighted_sum_of_its_halves(dense, images, weight):
 
 
 def test_coarse_noise_matches_float64(images):
-    images = images.at[:, :3].set(0)
+    images = 3 * images.at[:, :3].set(0.5) - 1  # The background is neither 0 nor the least value.
     found = np.asarray(coarse_noise(KEY, images, strength=0.3, grid=4) - images)
     noise_key, row_key, column_key = jax.random.split(KEY, 3)
     coarse = 0.3 * np.asarray(jax.random.normal(noise_key, (6, 4, 4, 2)), np.float64)
@@ -108,9 +108,9 @@ def test_coarse_noise_matches_float64(images):
         np.asarray(jax.random.randint(key, (6,), 0, size)) for key, size in ((row_key, 16), (column_key, 24))
     )
     for i, one in enumerate(coarse):
-        noise = np.roll(oracle.enlarged(one, (16, 24)), (rows[i], columns[i]), axis=(0, 1))
+        noise = np.ptp(images[i]) * np.roll(oracle.enlarged(one, (16, 24)), (rows[i], columns[i]), axis=(0, 1))
         noise[:3] = 0
-        np.testing.assert_allclose(found[i], noise, atol=1e-6)
+        np.testing.assert_allclose(found[i], noise, atol=1e-5)
 
 
 def test_the_strength_of_noise_can_be_traced(images):
