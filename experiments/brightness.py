@@ -7,11 +7,12 @@ Meissen et al. (2021, On the pitfalls of using the residual error as anomaly sco
 from 0 to 1, into healthy brain slices. With imperfect reconstructions, the residual finds bright and dark lesions only.
 This repeats the experiment for every score of the library.
 
-A VAE is trained on tumour-free LGG FLAIR slices, as in `experiments.brain_mri`, with intensities from 0 to 1: the 0.5th
-and the 99.5th percentile of the voxels inside a head. One soft-edged disk is inserted into each of `--lesions` healthy
-slices of other patients. The places, the sizes and the slices are the same for every brightness. AP is over the pixels
-of all heads. A second VAE is trained on slices with equalised histograms: a value is its rank in the slice's head. A
-lesion is inserted first and the slice is equalised then.
+A VAE is trained on tumour-free LGG FLAIR slices of 17 patients, with intensities from 0 to 1: the 0.5th and the 99.5th
+percentile of the voxels inside the head in a patient's tumour-free slices. Its log_scale is -2. One soft-edged disk is
+inserted into each of `--lesions` healthy slices of other patients. The places, the sizes and the slices are the same
+for every brightness. AP is over the pixels of all heads. A second VAE is trained on slices with equalised histograms: a
+value is its rank in the slice's head. A lesion is inserted first and the slice is equalised then, as it would be with a
+real lesion, so the brightness is the one before that.
 
 Finished parts are in `--work`. Writes results/brightness.json, .md and .png.
 """
@@ -39,6 +40,7 @@ from jaxvae.report import style, tables
 from jaxvae.runs.fitting import fit_states
 
 SIZE = 64
+LOG_SCALE = -2.0  # of the decoder: about the error of a reconstruction, for intensities in 0..1
 RADII = 3.0, 8.0  # pixels, the smallest and the largest
 SCORES = (
     *brain_mri.MAPS,
@@ -80,10 +82,12 @@ def healthy_slices(config: Config) -> tuple[Healthy, Healthy]:
     """Tumour-free slices to train on, and those of other patients."""
     prepared = brain_scans.prepare("flair", brain_mri.Config(data=config.data, work=config.work), SIZE)
     opened, everything = cache.open_cache(prepared.train), cache.load(prepared.train, validation=0.15, test=0.3)
+    assert opened.masks is not None
     scaled, place = np.empty_like(opened.images), {}
     for volume in opened.volumes:
         part = slice(volume["start"], volume["stop"])
-        low, high = np.percentile(opened.images[part][opened.brains[part]], (0.5, 99.5))
+        healthy = ~np.any(opened.masks[part], axis=(1, 2, 3))
+        low, high = np.percentile(opened.images[part][healthy][opened.brains[part][healthy]], (0.5, 99.5))
         scaled[part] = np.clip((opened.images[part] - low) / (high - low), 0, 1) * opened.brains[part]
         place |= dict(zip(cache.slice_names(volume), range(volume["start"], volume["stop"]), strict=True))
 
@@ -122,7 +126,7 @@ def prepared(column: str, images: np.ndarray, heads: np.ndarray) -> np.ndarray:
 def trained(config: Config, images: np.ndarray, seed: int) -> tuple[jaxvae.ConvVAE, Any]:
     """A VAE of the paper's network."""
     model = jaxvae.ConvVAE((SIZE, SIZE, 1), latent_size=256)
-    training, hparams = jaxvae.TrainConfig(batch_size=32), jaxvae.Hyperparams(learning_rate=3e-4)
+    training, hparams = jaxvae.TrainConfig(batch_size=32), jaxvae.Hyperparams(3e-4, log_scale=LOG_SCALE)
     state = jaxvae.init(model, training, hparams, jax.random.key(seed))
     state, _ = jaxvae.fit(model, training, hparams, state, jax.device_put(images), steps=config.steps)
     return model, state.params
@@ -133,12 +137,12 @@ def compute(config: Config, column: str, seed: int, data: tuple[Healthy, Healthy
     own, others = data
     images = prepared(column, own.images, own.heads)
     model, params = trained(config, images, seed)
-    states = fit_states(model, params, images, config.scores, log_scale=0.0)
+    states = fit_states(model, params, images, config.scores, log_scale=LOG_SCALE, likelihood=jaxvae.gaussian_nll)
     test, disks = insert(others, config.lesions)
     rows = []
     for brightness in config.brightness:
         changed = prepared(column, (test.images * (1 - disks) + brightness * disks) * test.heads, test.heads)
-        found = jaxvae.score_images(model, params, changed, maps=config.scores, states=states)
+        found = jaxvae.score_images(model, params, changed, log_scale=LOG_SCALE, maps=config.scores, states=states)
         maps = {**baseline_maps(changed), **found.maps}
         for name, values in maps.items():
             precision = jaxvae.average_precision(values[test.heads], (disks > 0.5)[test.heads])
@@ -207,7 +211,9 @@ def figure(path: Path, summary: list[dict[str, Any]]) -> None:
             of_model = {"linewidth": style.points(3.5 if name in brain_mri.MAPS else 2.2)}
             look = {"color": lines[name].colour, "linestyle": lines[name].dashes, **of_model}
             panel.plot(at, means, label=style.display(name), **look)
-        style.plain_axes(panel, xlabel="brightness of the lesion")
+        style.plain_axes(
+            panel, xlabel="brightness of the lesion" + (" before equalisation" if column == "equalised" else "")
+        )
         panel.set(xlim=(0, 1), ylim=(0, 1))
         panel.set_title(f"{column} intensities", loc="left", fontsize=style.points(style.TEXT))
     panels[0].set_ylabel("average precision", fontsize=style.points(style.TEXT), color=style.INK)

@@ -9,8 +9,9 @@
     LGG slices of the test patients       the same  the same
 
 The test images are the slices with a tumour of 8 LGG patients. Slices for training have no annotated tumour. All three
-sets have the same number of slices, and all models the same steps and seeds. A volume is z-scored over the head, once
-over all of it and once without the voxels of its lesion, which nobody knows in practice.
+sets have 8 patients and the same number of slices, and all models the same steps and seeds. Of an IXI head only the
+upper half is used, because the slices of LGG begin above the neck. The slices of a volume are z-scored over the head,
+once over all of it and once without the pixels of its lesion, which nobody knows in practice.
 
 Each cell (training set, normalisation, seed) has a file in `--work`. Voxels are counted at the model's resolution,
 inside the head. Intervals are over patients. Writes results/domain.json, .md and .png.
@@ -45,7 +46,7 @@ TRAINED_ON = ("IXI heads", "other patients", "test patients")
 NORMALISED = ("with the lesion", "without the lesion")
 SHOWN = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
 BASELINE = "equalised_brightness"
-TESTED = 8  # patients
+PATIENTS = 8  # of each training set, and of the test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,30 +68,37 @@ class Config:
     """a trial: one seed and 20 steps; needs another `--out`"""
 
 
-def renormalised(opened: Cache) -> np.ndarray:
-    """The slices z-scored over the head without the lesion, [N, S, S, 1]."""
+def renormalised(opened: Cache, *, lesions: bool) -> np.ndarray:
+    """The slices z-scored over the head of each volume, with or without its lesion, [N, S, S, 1]."""
     images = np.array(opened.images)
     for volume in opened.volumes:
         part = slice(volume["start"], volume["stop"])
         head = opened.brains[part]
-        lesion = np.zeros_like(head) if opened.masks is None else opened.masks[part]
-        healthy = images[part][head & ~lesion]
-        images[part] = np.where(head, (images[part] - healthy.mean()) / healthy.std(), images[part])
+        counted = head if lesions or opened.masks is None else head & ~opened.masks[part]
+        mean, spread = images[part][counted].mean(), images[part][counted].std()
+        images[part] = np.where(head, (images[part] - mean) / spread, images[part])
     return images
 
 
-def sets(ixi: Cache, lgg: Cache, images: np.ndarray) -> tuple[dict[str, np.ndarray], Dataset]:
+def upper_halves(opened: Cache, images: np.ndarray) -> np.ndarray:
+    """The upper half of each of the first heads."""
+    ends = [(volume["start"], volume["stop"]) for volume in opened.volumes[:PATIENTS]]
+    return np.concatenate([images[(start + stop) // 2 : stop] for start, stop in ends])
+
+
+def sets(ixi: Cache, lgg: Cache, *, lesions: bool) -> tuple[dict[str, np.ndarray], Dataset]:
     """The training images by name, and the test data.
 
     Args:
-      images: those of `lgg` in one of the normalisations.
+      lesions: whether a volume is z-scored with its lesion.
     """
+    images = renormalised(lgg, lesions=lesions)
     every = dataclasses.replace(cache.dataset(lgg), images=images)
     patients = np.random.default_rng(0).permutation(sorted(set(every.groups)))
-    tested = np.isin(every.groups, patients[:TESTED])
+    tested, others = (np.isin(every.groups, part) for part in (patients[:PATIENTS], patients[PATIENTS : 2 * PATIENTS]))
     found = {
-        "IXI heads": np.asarray(ixi.images),
-        "other patients": images[~tested & ~every.labels],
+        "IXI heads": upper_halves(ixi, renormalised(ixi, lesions=lesions)),
+        "other patients": images[others & ~every.labels],
         "test patients": images[tested & ~every.labels],
     }
     fewest = min(map(len, found.values()))
@@ -122,19 +130,20 @@ def finished(config: Config) -> list[dict[str, Any]]:
     ixi, lgg = cache.open_cache(prepared.train), cache.open_cache(next(iter(prepared.tests.values())))
     done = []
     for normalised in NORMALISED:
-        images = np.asarray(lgg.images) if normalised == NORMALISED[0] else renormalised(lgg)
-        training, test = sets(ixi, lgg, images)
+        training, test = sets(ixi, lgg, lesions=normalised == NORMALISED[0])
         for trained_on in TRAINED_ON:
             for seed in config.seeds:
                 name = f"{trained_on} {normalised} {seed}".replace(" ", "_")
-                path = config.work / "cells" / f"{name}-{config.steps}.json"
-                if not path.is_file():
+                path = config.work / "cells" / f"{name}.json"
+                decides = {"steps": config.steps, "resamples": config.resamples}
+                found = files.read_json(path, {"rows": list}) if path.is_file() else None
+                if found is None or found["decides"] != decides:
                     started = time.perf_counter()
                     rows = rows_of(config, lgg, training[trained_on], test, seed)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    files.write_json(path, {"rows": rows, "seconds": time.perf_counter() - started})
-                    print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-                found = files.read_json(path, {"rows": list, "seconds": int | float})
+                    found = {"decides": decides, "rows": rows, "seconds": time.perf_counter() - started}
+                    files.write_json(path, found)
+                    print(f"{name}: {found['seconds']:.0f} s", flush=True)
                 of_cell = {"trained_on": trained_on, "normalised": normalised, "seed": seed}
                 done += [{**of_cell, **row, "seconds": found["seconds"]} for row in found["rows"]]
     return done

@@ -42,6 +42,23 @@ def test_equalised_slices_are_ranks_in_the_head() -> None:
     assert brightness.prepared("plain", images, inside) is images
 
 
+def test_every_brightness_has_a_row_for_every_score() -> None:
+    rows, columns = np.indices((brightness.SIZE, brightness.SIZE)) - 31.5
+    inside = np.broadcast_to((np.hypot(rows, columns) < 25)[None, ..., None], (32, *rows.shape, 1))
+    healthy = brightness.Healthy(
+        (0.2 + 0.6 * np.random.default_rng(0).random(inside.shape, np.float32)) * inside, inside
+    )
+    config = brightness.Config(steps=2, lesions=4, brightness=(0.0, 1.0), scores=("rec_error", "atlas", "tissues"))
+    found = {
+        (row["brightness"], row["score"]): row["average_precision"]
+        for row in brightness.compute(config, "plain", 0, (healthy, healthy))
+    }
+    scores = {*config.scores, "brightness", "equalised_brightness"}
+    assert found.keys() == {(at, name) for at in config.brightness for name in scores}
+    assert found[1.0, "brightness"] > 0.99  # A white disk is the brightest.
+    assert found[0.0, "brightness"] < 0.2
+
+
 def test_the_table_and_the_figure_are_written(tmp_path: Path) -> None:
     rows = [
         {"column": column, "seed": seed, "brightness": at, "score": "rec_error", "average_precision": 0.1 * seed + at}
