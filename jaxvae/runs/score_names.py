@@ -14,7 +14,7 @@ def lack(name: str, model: Model, objective: NamedObjective) -> str | None:
     >>> import jaxvae
     >>> from jaxvae.objectives import OBJECTIVES
     >>> lack("kl_grad", jaxvae.DenseVAE((28, 28, 1)), OBJECTIVES["denoising"])
-    'needs a KL, and the run was trained with `objective` denoising'
+    'needs a KL, and `objective` denoising has none'
     """
     score = SCORES[name]
     needs = METHODS[score.method].needs if score.method else ()
@@ -23,11 +23,11 @@ def lack(name: str, model: Model, objective: NamedObjective) -> str | None:
     if {"latent", "kl", "normal_prior"} & {*needs} and not has_latent(model):
         return f"needs a latent, and the run's model is {type(model).__name__}"
     if "kl" in needs and not objective.kl:
-        return f"needs a KL, and the run was trained with `objective` {objective.name}"
+        return f"needs a KL, and `objective` {objective.name} has none"
     if "normal_prior" in needs and has_own_prior(model):
         return f"needs the prior N(0, I), and the run's model is {type(model).__name__}"
     if "dropout" in needs and not getattr(model, "dropout", 0.0):
-        return "needs dropout, and the run was trained with `dropout` 0"
+        return "needs dropout, and the run has `dropout` 0"
     return None
 
 

@@ -30,10 +30,10 @@ def test_only_a_model_with_dropout_has_its_scores() -> None:
         (
             "kl_grad",
             "denoising",
-            "needs a KL, and the run was trained with `objective` denoising; choose",
+            "needs a KL, and `objective` denoising has none; choose",
         ),
-        ("restoration", "autoencoder", "needs a KL, and the run was trained with `objective` autoencoder"),
-        ("dropout_error", "vae", "needs dropout, and the run was trained with `dropout` 0"),
+        ("restoration", "autoencoder", "needs a KL, and `objective` autoencoder has none"),
+        ("dropout_error", "vae", "needs dropout, and the run has `dropout` 0"),
         ("unheard", "vae", "is unknown; choose from rec_error"),
     ],
 )
