@@ -30,9 +30,7 @@ def test_a_run_without_a_kl_has_the_scores_of_its_reconstruction(
         record["kl"] == 0 and record["elbo"] == record["nll"] for record in read_lines(run / "scores/samples.jsonl")
     )
     assert len(list((tmp_path / "maps").rglob("*_rec_grad.npy"))) == 8
-    assert "needs a KL, and --objective denoising has none" in refused(
-        "score", run, "--maps", "kl_grad"
-    )
+    assert "needs a KL, and --objective denoising has none" in refused("score", run, "--maps", "kl_grad")
     assert "objective denoising" in (run / "report" / "index.html").read_text()
 
 
