@@ -147,8 +147,7 @@ def score_batches(
     states = states or {}
     methods = _methods_of(maps, states)
     of_batch = tuple(name for name in maps if name in MAPS)
-    if batch_size is None:
-        batch_size = platform_here().batch
+    batch_size = platform_here().batch if batch_size is None else batch_size
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
     if mesh is not None:
@@ -156,21 +155,26 @@ def score_batches(
             raise ValueError("mesh: spans several processes; give the devices of this one, sharding.own_mesh()")
         params = replicate(params, mesh)
     size, batches = _batches(images, batch_size, mesh)
-    settings = {"likelihood": likelihood, "reconstructions": reconstructions, "sigma": sigma, "window": window}
+    settings: dict[str, Any] = {"log_scale": jnp.float32(log_scale), "likelihood": likelihood}
+    of_maps = {"maps": of_batch, "reconstructions": reconstructions, "sigma": sigma, "window": window, "mesh": mesh}
 
     def score(batch: np.ndarray | Array) -> BatchScores:
-        if missing := size - len(batch):
-            xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
-            batch = xp.concatenate([batch, xp.repeat(batch[-1:], missing, axis=0)])
+        batch = _filled(batch, size)
         placed: Any = jnp.asarray(batch) if mesh is None else spread(batch, mesh)
-        scale = jnp.float32(log_scale)
-        scores = score_batch(model, params, placed, log_scale=scale, maps=of_batch, mesh=mesh, **settings)
+        scores = score_batch(model, params, placed, **settings, **of_maps)
         if not methods:
             return scores
-        own = {"log_scale": scale, "likelihood": likelihood}
-        return _with_methods(scores, maps, methods, states, (model, params, unit_range(placed)), own)
+        return _with_methods(scores, maps, methods, states, (model, params, unit_range(placed)), settings)
 
     return _one_ahead(score, batches)
+
+
+def _filled(batch: np.ndarray | Array, size: int) -> np.ndarray | Array:
+    """The batch, with its last image repeated up to `size` images."""
+    if len(batch) == size:
+        return batch
+    xp = jnp if isinstance(batch, Array) else np  # Arrays on the device stay there.
+    return xp.concatenate([batch, xp.repeat(batch[-1:], size - len(batch), axis=0)])
 
 
 def _with_methods(
