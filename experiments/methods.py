@@ -135,7 +135,7 @@ VARIANTS = {
     "ce": Variant("context encoder", {"objective": "ce"}, ("maps",), OBJECTIVE_TESTS),
     "denoising": Variant(
         "denoising U-Net",
-        # An eighth of the published channels. Even so, a step takes over ten times as long as one of the VAE on a CPU.
+        # An eighth of the published channels. Even so, a step takes four times as long as one of the VAE on a CPU.
         {"objective": "denoising", "model": "unet", "features": (8, 16, 32, 64)},
         ("maps",),
         "tests/models/test_unet.py",

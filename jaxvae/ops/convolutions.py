@@ -76,7 +76,8 @@ def convolve_transposed(
     ]
     shape = (len(features), *sizes, kernel.shape[2])
     if not _halves(shape, kernel.shape, stride, padding):
-        return plain.transposed(features, kernel, shape, stride, padding)
+        sizes = {"shape": shape, "stride": stride, "padding": padding}
+        return by_platform(lambda platform: platform.transposed, features, kernel, **sizes)
     return _by_platform("input_pullback", shape, features.shape, features, kernel)
 
 

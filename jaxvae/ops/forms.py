@@ -58,6 +58,12 @@ def _on_cpu(sizes: Sizes) -> Convolutions:
     return Convolutions(winograd.forward, pulled, winograd.weight_pullback)
 
 
+def _transposed_on_cpu(features: Array, kernel: Array, *, shape: tuple[int, ...], stride: int, padding: int) -> Array:
+    if (stride, shape[1] % 2, shape[2] % 2) == (2, 0, 0):
+        return plain.transposed_by_phases(features, kernel, shape, padding)
+    return plain.transposed_with_flips(features, kernel, shape, stride, padding)
+
+
 def _on_cuda(sizes: Sizes) -> Convolutions:
     products = Convolutions(patches.forward, patches.input_pullback, patches.weight_pullback)
     if sizes.fine <= 4:
@@ -101,6 +107,7 @@ class Platform(NamedTuple):
     """The forms of one platform."""
 
     convolutions: Callable[[Sizes], Convolutions]
+    transposed: Callable[..., Array]  # I for other kernels, strides and paddings
     smooth: Callable[..., Array]  # maps and weights
     norm: Callable[[Any], Array]  # of all leaves of a tree
     stack_pullbacks: bool  # pull several cotangents back as one batch
@@ -120,6 +127,7 @@ class Platform(NamedTuple):
 PLATFORMS = {
     "cpu": Platform(
         convolutions=_on_cpu,
+        transposed=_transposed_on_cpu,
         smooth=smoothing.by_shifts,
         norm=optax.tree.norm,
         stack_pullbacks=True,
@@ -129,6 +137,7 @@ PLATFORMS = {
     ),
     "cuda": Platform(
         convolutions=_on_cuda,
+        transposed=plain.transposed,
         smooth=smoothing.by_shifts,
         norm=_norm_of_one_array,
         stack_pullbacks=True,
@@ -138,6 +147,7 @@ PLATFORMS = {
     ),
     "tpu": Platform(
         convolutions=_on_tpu,
+        transposed=plain.transposed,
         smooth=smoothing.by_products,
         norm=optax.tree.norm,
         stack_pullbacks=False,

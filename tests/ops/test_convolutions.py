@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from convolution_cases import (
     plain,
     plain_transposed,
 )
+from jaxvae.ops.plain import forward, transposed, transposed_by_phases, transposed_with_flips
 from oracle import assert_close
 
 pytestmark = pytest.mark.optimized
@@ -28,6 +31,10 @@ GENERAL = [
     (8, 8, 3, 5, 3, 1, 1),
     (9, 8, 3, 5, 3, 2, 0),
     (10, 11, 2, 3, 5, 3, 2),
+    (8, 12, 3, 5, 5, 2, 2),
+    (10, 8, 2, 3, 3, 2, 1),
+    (8, 6, 2, 3, 6, 2, 3),
+    (6, 8, 2, 3, 2, 2, 0),
 ]
 
 
@@ -78,6 +85,16 @@ def test_other_kernels_strides_and_sizes(height, width, fine, coarse, extent, st
     to_features, to_kernel = pullback(images)
     assert_close(to_features, expected)
     assert_close(to_kernel, jax.vjp(plain_layer, images, kernel)[1](cotangent)[1])
+
+
+@pytest.mark.parametrize(("height", "width", "fine", "coarse", "extent", "stride", "padding"), GENERAL)
+def test_the_forms_of_the_transpose_are_equal(height, width, fine, coarse, extent, stride, padding):
+    kernel, shape = draw(extent, extent, fine, coarse, seed=1), (2, height, width, fine)
+    features = draw(*jax.eval_shape(partial(forward, stride=stride, padding=padding), draw(*shape), kernel).shape)
+    expected = transposed(features, kernel, shape, stride, padding)
+    assert_close(transposed_with_flips(features, kernel, shape, stride, padding), expected)
+    if (stride, height % 2, width % 2) == (2, 0, 0):
+        assert_close(transposed_by_phases(features, kernel, shape, padding), expected)
 
 
 def test_the_transposed_layer_is_the_adjoint():
