@@ -97,7 +97,7 @@ def over_tests(summary: list[Row], tests: list[str]) -> str:
     for line in lines.values():
         rows = line.pop("rows")
         line["training"] = f"{np.mean([row['training'] for row in rows]):.0f}"
-        line["milliseconds"] = f"{np.mean([row['milliseconds'] for row in rows]):.2g}"
+        line["milliseconds"] = f"{np.mean([row['milliseconds'] for row in rows]):.3g}"
         line["test_file"] = rows[0]["test_file"]
     of_pixels = [test for test in tests if main_level(summary, test) == "pixels"]
 
@@ -123,7 +123,7 @@ def of_test(found: list[Row]) -> str:
             "score": row["score"],
             "training": f"{row['training']:.0f}",
             "fitting": f"{row['fitting']:.1f}",
-            "milliseconds": f"{row['milliseconds']:.2g}",
+            "milliseconds": f"{row['milliseconds']:.3g}",
         }
         for row in ordered
     ]
