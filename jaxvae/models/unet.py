@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxvae.models.model import checked_sizes, group_norm, uniform
 from jaxvae.ops.convolutions import convolve
+from jaxvae.ops.plain import spread_out
 from jaxvae.types import Array, Decoded
 
 
@@ -99,13 +100,3 @@ def halved(features: Array) -> Array:
     """The mean of each 2x2 pixels: [B, 2 H, 2 W, c] -> [B, H, W, c]."""
     batch, height, width, channels = features.shape
     return jnp.mean(features.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
-
-
-def spread_out(features: Array) -> Array:
-    """Four groups of channels as 2x2 pixels: [B, H, W, 4 c] -> [B, 2 H, 2 W, c].
-
-    After a dense layer, it is a transposed convolution with a kernel of 2 and a stride of 2.
-    """
-    batch, height, width, channels = features.shape
-    pixels = features.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(batch, 2 * height, 2 * width, channels // 4)

@@ -76,8 +76,8 @@ def convolve_transposed(
     ]
     shape = (len(features), *sizes, kernel.shape[2])
     if not _halves(shape, kernel.shape, stride, padding):
-        sizes = {"shape": shape, "stride": stride, "padding": padding}
-        return by_platform(lambda platform: platform.transposed, features, kernel, **sizes)
+        settings = {"shape": shape, "stride": stride, "padding": padding}
+        return by_platform(lambda platform: platform.transposed, features, kernel, **settings)
     return _by_platform("input_pullback", shape, features.shape, features, kernel)
 
 

@@ -27,10 +27,8 @@ def transposed(
     return jax.linear_transpose(lambda images: forward(images, kernel, stride, padding), images)(features)[0]
 
 
-def transposed_with_flips(
-    features: Array, kernel: Array, shape: tuple[int, ...], stride: int = STRIDE, padding: int = PADDING
-) -> Array:
-    """`transposed` with explicit transpositions: a convolution of the spread-out features with the flipped kernel.
+def transposed_with_flips(features: Array, kernel: Array, shape: tuple[int, ...], stride: int, padding: int) -> Array:
+    """`transposed` with explicit transpositions: a dilated convolution with the flipped kernel.
 
     XLA's CPU compiler does not insert them inside a loop, see `weight_pullback_transposed`. With them a training step
     of `UNet` takes a quarter of the time.
@@ -38,10 +36,8 @@ def transposed_with_flips(
     sizes = zip(shape[1:3], features.shape[1:3], kernel.shape, strict=False)
     pads = [(extent - 1 - padding, size + padding - (count - 1) * stride - 1) for size, count, extent in sizes]
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    spread_out = (stride, stride)
-    return lax.conv_general_dilated(
-        features, flipped, (1, 1), pads, lhs_dilation=spread_out, dimension_numbers=_DIMENSIONS
-    )
+    apart = (stride, stride)
+    return lax.conv_general_dilated(features, flipped, (1, 1), pads, lhs_dilation=apart, dimension_numbers=_DIMENSIONS)
 
 
 def transposed_by_phases(features: Array, kernel: Array, shape: tuple[int, ...], padding: int) -> Array:
@@ -58,9 +54,17 @@ def transposed_by_phases(features: Array, kernel: Array, shape: tuple[int, ...],
         (extent - 1 - low, size // 2 + low - count)
         for extent, size, count in zip((rows, columns), shape[1:3], features.shape[1:3], strict=True)
     ]
-    phases = lax.conv_general_dilated(features, flipped, (1, 1), pads, dimension_numbers=_DIMENSIONS)
-    pixels = phases.reshape(*phases.shape[:3], 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(shape)
+    return spread_out(lax.conv_general_dilated(features, flipped, (1, 1), pads, dimension_numbers=_DIMENSIONS))
+
+
+def spread_out(features: Array) -> Array:
+    """Four groups of channels as 2x2 pixels: [B, H, W, 4 c] -> [B, 2 H, 2 W, c].
+
+    After a dense layer, it is a transposed convolution with a kernel of 2 and a stride of 2.
+    """
+    batch, height, width, channels = features.shape
+    pixels = features.reshape(batch, height, width, 2, 2, channels // 4).transpose(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
 def input_pullback(features: Array, kernel: Array) -> Array:
@@ -75,9 +79,7 @@ def input_pullback_by_phases(features: Array, kernel: Array) -> Array:
     phases = kernel.reshape(2, 2, 2, 2, fine, coarse)[::-1, :, ::-1]  # [t, a, u, b, fine, coarse], t, u reversed
     phases = phases.transpose(0, 2, 5, 1, 3, 4).reshape(2, 2, coarse, 4 * fine)
     blocks = lax.conv_general_dilated(features, phases, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS)
-    batch, rows, columns, _ = blocks.shape
-    pixels = blocks.reshape(batch, rows, columns, 2, 2, fine).transpose(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(batch, 2 * rows, 2 * columns, fine)[:, 1:-1, 1:-1]
+    return spread_out(blocks)[:, 1:-1, 1:-1]
 
 
 def weight_pullback(
