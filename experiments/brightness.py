@@ -20,8 +20,8 @@ Finished parts are in `--work`. Writes results/brightness.json, .md and .png.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,7 @@ class Healthy(NamedTuple):
     heads: np.ndarray
 
 
+@functools.lru_cache(maxsize=1)
 def healthy_slices(config: Config) -> tuple[Healthy, Healthy]:
     """Tumour-free slices to train on, and those of other patients."""
     prepared = brain_scans.prepare("flair", brain_mri.Config(data=config.data, work=config.work), SIZE)
@@ -132,9 +133,9 @@ def trained(config: Config, images: np.ndarray, seed: int) -> tuple[jaxvae.ConvV
     return model, state.params
 
 
-def compute(config: Config, column: str, seed: int, data: tuple[Healthy, Healthy]) -> list[dict[str, Any]]:
+def compute(config: Config, column: str, seed: int) -> list[dict[str, Any]]:
     """One row per brightness and score."""
-    own, others = data
+    own, others = healthy_slices(config)
     images = prepared(column, own.images, own.heads)
     model, params = trained(config, images, seed)
     states = fit_states(model, params, images, config.scores, log_scale=LOG_SCALE, likelihood=jaxvae.gaussian_nll)
@@ -153,23 +154,14 @@ def compute(config: Config, column: str, seed: int, data: tuple[Healthy, Healthy
 
 def finished(config: Config) -> tuple[list[dict[str, Any]], list[float]]:
     """The rows of all parts, from their files or computed now, and the seconds of each."""
-    done, times, data = [], [], None
-    decides: dict[str, Any] = {"steps": config.steps, "lesions": config.lesions, "brightness": list(config.brightness)}
-    decides["scores"] = list(config.scores)
-    for column in COLUMNS:
-        for seed in config.seeds:
-            path = config.work / f"{column}-{seed}.json"
-            found = files.read_json(path, {"rows": list}) if path.is_file() else None
-            if found is None or found["decides"] != decides:
-                print(f"{column}, seed {seed}", flush=True)
-                data = data or healthy_slices(config)
-                started = time.perf_counter()
-                found = {"decides": decides, "rows": compute(config, column, seed, data)}
-                found["seconds"] = round(time.perf_counter() - started, 1)
-                files.write_json(path, found)
-            done += found["rows"]
-            times.append(found["seconds"])
-    return done, times
+    names = ("steps", "lesions", "brightness", "scores")
+    decides = {name: getattr(config, name) for name in names}
+    parts = [
+        record.part(config.work / f"{column}-{seed}.json", decides, functools.partial(compute, config, column, seed))
+        for column in COLUMNS
+        for seed in config.seeds
+    ]
+    return [row for part in parts for row in part["rows"]], [part["seconds"] for part in parts]
 
 
 def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -229,7 +221,6 @@ def main(config: Config) -> None:
         # Restoration takes 500 passes.
         few["scores"] = tuple(name for name in config.scores if name != "restoration")
         config = dataclasses.replace(config, **few)
-    config.work.mkdir(parents=True, exist_ok=True)
     rows, seconds = finished(config)
     summary = summarize(rows)
     text = markdown(summary)

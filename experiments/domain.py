@@ -1,27 +1,31 @@
 """How much of a result is domain: three kinds of healthy images, one test.
 
-    python -m experiments.domain                      # an hour on two cores; the same command continues
-    python -m experiments.domain --quick --out quick  # a trial of a minute
+    python -m experiments.domain                      # two hours on two cores; the same command continues
+    python -m experiments.domain --quick --out quick  # a trial of minutes
 
     trained on                            patients  scanner and sequence
     IXI heads                             others    others (T1, healthy volunteers)
-    LGG slices of other patients          others    the same study (T1 before contrast)
+    LGG slices of other patients          others    the same study
     LGG slices of the test patients       the same  the same
 
-The test images are the slices with a tumour of 8 LGG patients. Slices for training have no annotated tumour. All three
-sets have 8 patients and the same number of slices, and all models the same steps and seeds. Of an IXI head only the
-upper half is used, because the slices of LGG begin above the neck. The slices of a volume are z-scored over the head,
-once over all of it and once without the pixels of its lesion, which nobody knows in practice.
+The test images are the slices with a tumour of 8 LGG patients, in T1 before contrast and in FLAIR. Tumours are hardly
+visible in T1 before contrast, and bright in FLAIR. IXI has no FLAIR, so for that test its sequence differs too.
 
-Each cell (training set, normalisation, seed) has a file in `--work`. Voxels are counted at the model's resolution,
-inside the head. Intervals are over patients. Writes results/domain.json, .md and .png.
+Slices for training have no annotated tumour. All three sets have 8 patients and the same number of slices, and all
+models the same steps and seeds. Of an IXI head only the upper half is used, because the slices of LGG begin above the
+neck. The slices of a volume are z-scored over the head, once over all of it and once without the pixels of its lesion,
+which nobody knows in practice.
+
+Each cell (sequence, training set, normalisation, seed) has a file in `--work`. Voxels are counted at the model's
+resolution, inside the head. Intervals are over patients. Writes results/domain.json, .md and .png.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ from jaxvae.ops.spacing import evenly_spaced
 from jaxvae.report import bars, style, tables
 from jaxvae.train import run_key
 
+SEQUENCES = ("T1", "FLAIR")
 TRAINED_ON = ("IXI heads", "other patients", "test patients")
 NORMALISED = ("with the lesion", "without the lesion")
 SHOWN = ("rec_error", "kl_grad", "rec_grad", "elbo_grad", "combi")
@@ -123,73 +128,69 @@ def rows_of(config: Config, lgg: Cache, train: np.ndarray, test: Dataset, seed: 
     ]
 
 
+def opened(config: Config) -> tuple[Cache, dict[str, Cache]]:
+    """The heads of IXI, and the slices of LGG in each sequence."""
+    where = brain_mri.Config(data=config.data, work=config.work)
+    heads, flair = (brain_scans.prepare(task, where, brain_mri.BASE["size"]) for task in ("head", "flair"))
+    lgg = dict(zip(SEQUENCES, (heads.tests["LGG T1"], flair.train), strict=True))
+    return cache.open_cache(heads.train), {name: cache.open_cache(path) for name, path in lgg.items()}
+
+
 def finished(config: Config) -> list[dict[str, Any]]:
     """The rows of all cells, from their files or computed now."""
-    where = brain_mri.Config(data=config.data, work=config.work)
-    prepared = brain_scans.prepare("head", where, brain_mri.BASE["size"])
-    ixi, lgg = cache.open_cache(prepared.train), cache.open_cache(next(iter(prepared.tests.values())))
+    ixi, tested = opened(config)
     done = []
-    for normalised in NORMALISED:
+    for sequence, normalised in itertools.product(SEQUENCES, NORMALISED):
+        lgg = tested[sequence]
         training, test = sets(ixi, lgg, lesions=normalised == NORMALISED[0])
-        for trained_on in TRAINED_ON:
-            for seed in config.seeds:
-                name = f"{trained_on} {normalised} {seed}".replace(" ", "_")
-                path = config.work / "cells" / f"{name}.json"
-                decides = {"steps": config.steps, "resamples": config.resamples}
-                found = files.read_json(path, {"rows": list}) if path.is_file() else None
-                if found is None or found["decides"] != decides:
-                    started = time.perf_counter()
-                    rows = rows_of(config, lgg, training[trained_on], test, seed)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    found = {"decides": decides, "rows": rows, "seconds": time.perf_counter() - started}
-                    files.write_json(path, found)
-                    print(f"{name}: {found['seconds']:.0f} s", flush=True)
-                of_cell = {"trained_on": trained_on, "normalised": normalised, "seed": seed}
-                done += [{**of_cell, **row, "seconds": found["seconds"]} for row in found["rows"]]
+        for trained_on, seed in itertools.product(TRAINED_ON, config.seeds):
+            name = f"{sequence} {trained_on} {normalised} {seed}".replace(" ", "_")
+            decides = {"steps": config.steps, "resamples": config.resamples}
+            compute = functools.partial(rows_of, config, lgg, training[trained_on], test, seed)
+            found = record.part(config.work / "cells" / f"{name}.json", decides, compute)
+            of_cell = {"sequence": sequence, "trained_on": trained_on, "normalised": normalised, "seed": seed}
+            done += [{**of_cell, **row, "seconds": found["seconds"]} for row in found["rows"]]
     return done
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per score, training set and normalisation, averaged over the seeds."""
+    """One row per sequence, normalisation, training set and score, averaged over the seeds."""
     found = []
-    for normalised in NORMALISED:
-        for trained_on in TRAINED_ON:
-            of = [row for row in rows if (row["trained_on"], row["normalised"]) == (trained_on, normalised)]
-            for score in (*SHOWN, BASELINE):
-                values = np.array([np.broadcast_to(r["average_precision"], 3) for r in of if r["score"] == score])
-                mean, low, high = values.mean(axis=0).tolist()
-                spread = float(values[:, 0].std(ddof=1)) if len(values) > 1 else 0.0
-                auroc = float(np.mean([np.ravel(row["auroc"])[0] for row in of if row["score"] == score]))
-                row = {"trained_on": trained_on, "normalised": normalised, "score": score, "seeds": len(values)}
-                found.append(
-                    {**row, "average_precision": mean, "low": low, "high": high, "std": spread, "auroc": auroc}
-                )
+    keys = ("sequence", "normalised", "trained_on", "score")
+    for values in itertools.product(SEQUENCES, NORMALISED, TRAINED_ON, (*SHOWN, BASELINE)):
+        names = dict(zip(keys, values, strict=True))
+        of = [row for row in rows if row.items() >= names.items()]
+        ap = np.array([np.broadcast_to(row["average_precision"], 3) for row in of])
+        mean, low, high = ap.mean(axis=0).tolist()
+        spread = float(ap[:, 0].std(ddof=1)) if len(of) > 1 else 0.0
+        auroc = float(np.mean([np.ravel(row["auroc"])[0] for row in of]))
+        measured = {"average_precision": mean, "low": low, "high": high, "std": spread, "auroc": auroc}
+        found.append({**names, "seeds": len(of), **measured})
     return found
 
 
 def markdown(found: list[dict[str, Any]]) -> str:
-    """AP by score; one column per training set and normalisation."""
-    lines = []
-    for score in (*SHOWN, BASELINE):
-        line = {"score": style.display(score)}
-        for row in found:
-            if row["score"] == score:
-                words = f"{row['average_precision']:.3f} ({row['low']:.3f}-{row['high']:.3f})"
-                line[f"{row['trained_on']}, {row['normalised']}"] = words
-        lines.append(line)
-    return tables.markdown(lines, list(lines[0]))
+    """One table per sequence: AP by score, with one column per training set and normalisation."""
+    parts = []
+    for sequence in SEQUENCES:
+        lines: dict[str, dict[str, Any]] = {}
+        for row in (row for row in found if row["sequence"] == sequence):
+            line = lines.setdefault(row["score"], {"score": style.display(row["score"])})
+            words = f"{row['average_precision']:.3f} ({row['low']:.3f}-{row['high']:.3f})"
+            line[f"{row['trained_on']}, {row['normalised']}"] = words
+        rows = list(lines.values())
+        parts.append(f"AP of tumours in {sequence}:\n\n{tables.markdown(rows, list(rows[0]))}")
+    return "\n\n".join(parts)
 
 
 def figure(path: Path, found: list[dict[str, Any]]) -> None:
-    """AP by training set and normalisation; the spread is that over seeds."""
-    lines = style.lines((*SHOWN, BASELINE))
-    settings = [(trained_on, normalised) for normalised in NORMALISED for trained_on in TRAINED_ON]
-    drawn = []
+    """AP by sequence and training set, for z-scores with the lesion; the spread is that over seeds."""
+    lines, drawn = style.lines((*SHOWN, BASELINE)), []
     for score in (*SHOWN, BASELINE):
-        of = {(row["trained_on"], row["normalised"]): row for row in found if row["score"] == score}
-        means, spreads = ([of[one][key] for one in settings] for key in ("average_precision", "std"))
+        of = [row for row in found if (row["score"], row["normalised"]) == (score, NORMALISED[0])]
+        means, spreads = ([row[key] for row in of] for key in ("average_precision", "std"))
         drawn.append(bars.Bars(style.display(score), lines[score].colour, means, spreads))
-    ticks = [f"{trained_on}\n{normalised}" for trained_on, normalised in settings]
+    ticks = [f"{sequence}\n{trained_on}" for sequence, trained_on in itertools.product(SEQUENCES, TRAINED_ON)]
     bars.figure(path, ticks, drawn, ylabel="average precision of voxels")
 
 
@@ -199,7 +200,8 @@ def main(config: Config) -> None:
         config = dataclasses.replace(config, seeds=(0,), steps=20, resamples=100)
     rows = finished(config)
     found = summary(rows)
-    seconds = {(row["trained_on"], row["normalised"], row["seed"]): row["seconds"] for row in rows}
+    keys = ("sequence", "trained_on", "normalised", "seed")
+    seconds = {tuple(row[key] for key in keys): row["seconds"] for row in rows}
     record.write("domain.json", found, seconds=list(seconds.values()), folder=config.out)
     files.write(config.out / "domain.md", f"{markdown(found)}\n".encode())
     figure(config.out / "domain.png", found)

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -336,19 +335,13 @@ def finished(config: Config) -> list[dict[str, Any]]:
     for number, cell in enumerate(todo, 1):
         path = config.work / "cells" / f"{cell.name}.json"
         decides = {"images": config.images, "resamples": config.resamples}
-        # As JSON gives it back, with lists.
-        decides |= {"settings": json.loads(json.dumps(vars(settings_of(config, cell))))}
-        found = files.read_json(path, {"rows": list}) if path.is_file() else None
-        if found is None or found["decides"] != decides:
-            if not config.train:
-                continue
+        decides |= {"settings": vars(settings_of(config, cell))}
+        found = record.kept(path, decides)
+        if found is None and config.train:
             print(f"cell {number} of {len(todo)}: {cell.name}", flush=True)
-            started = time.perf_counter()
-            found = {"decides": decides, "rows": compute(config, cell)}
-            found["seconds"] = round(time.perf_counter() - started, 1)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(path, found)
-        done += [{**row, "seconds": found["seconds"]} for row in found["rows"]]
+            found = record.part(path, decides, functools.partial(compute, config, cell))
+        if found is not None:
+            done += [{**row, "seconds": found["seconds"]} for row in found["rows"]]
     return done
 
 

@@ -1,10 +1,12 @@
-"""Write the rows of an experiment to a folder, with the command, the time and the machine."""
+"""The rows of an experiment: kept part by part, then written with the command, the time and the machine."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,30 @@ def make_folder(out: Path, *, quick: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.cannot_be_written(out, error) from error
+
+
+def kept(path: Path, decides: dict[str, Any]) -> dict[str, Any] | None:
+    """The `rows` and `seconds` of a finished part, or None if there is no file or its settings were others.
+
+    Args:
+      decides: the settings on which the rows depend.
+    """
+    found = files.read_json(path, {"rows": list}) if path.is_file() else None
+    same = found is not None and found["decides"] == json.loads(json.dumps(decides))  # Tuples become lists in JSON.
+    return found if same else None
+
+
+def part(path: Path, decides: dict[str, Any], compute: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
+    """The `rows` and `seconds` of a part, from its file or computed now and written there."""
+    found = kept(path, decides)
+    if found is None:
+        started = time.perf_counter()
+        rows = compute()
+        found = {"decides": decides, "rows": rows, "seconds": round(time.perf_counter() - started, 1)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, found)
+        print(f"{path.stem}: {found['seconds']:.0f} s", flush=True)
+    return found
 
 
 def write(

@@ -42,16 +42,16 @@ def test_equalised_slices_are_ranks_in_the_head() -> None:
     assert brightness.prepared("plain", images, inside) is images
 
 
-def test_every_brightness_has_a_row_for_every_score() -> None:
+def test_every_brightness_has_a_row_for_every_score(monkeypatch) -> None:
     rows, columns = np.indices((brightness.SIZE, brightness.SIZE)) - 31.5
     inside = np.broadcast_to((np.hypot(rows, columns) < 25)[None, ..., None], (32, *rows.shape, 1))
     healthy = brightness.Healthy(
         (0.2 + 0.6 * np.random.default_rng(0).random(inside.shape, np.float32)) * inside, inside
     )
+    monkeypatch.setattr(brightness, "healthy_slices", lambda config: (healthy, healthy))
     config = brightness.Config(steps=2, lesions=4, brightness=(0.0, 1.0), scores=("rec_error", "atlas", "tissues"))
     found = {
-        (row["brightness"], row["score"]): row["average_precision"]
-        for row in brightness.compute(config, "plain", 0, (healthy, healthy))
+        (row["brightness"], row["score"]): row["average_precision"] for row in brightness.compute(config, "plain", 0)
     }
     scores = {*config.scores, "brightness", "equalised_brightness"}
     assert found.keys() == {(at, name) for at in config.brightness for name in scores}
