@@ -32,7 +32,6 @@ sys.path.insert(0, str(ROOT))
 from jaxvae import files  # noqa: E402
 from jaxvae.report import tables  # noqa: E402
 
-BUFFERS = "--xla_gpu_enable_command_buffer=+CONVOLUTION,+WHILE"
 FACTS = """
 import json, jax, flax, optax
 from jaxvae.machine import machine
@@ -65,12 +64,12 @@ class Part:
     cold: bool = False
 
 
-def bench(name: str, out: Path, script: str, seconds: int, *, buffers: bool = False, **settings: Any) -> Part:
+def bench(name: str, out: Path, script: str, seconds: int, **settings: Any) -> Part:
     """A benchmark with its settings, called in Python, because tyro may be missing."""
     given = "".join(f"{key}={value!r}, " for key, value in settings.items())
     path = str(out / f"{name}.part.json")
     code = f"import sys, pathlib, {script} as b; sys.exit(b.main(b.Config({given}json=pathlib.Path({path!r}))))"
-    return Part(name, [sys.executable, "-c", code], seconds, True, {"XLA_FLAGS": BUFFERS} if buffers else {})
+    return Part(name, [sys.executable, "-c", code], seconds, writes_rows=True)
 
 
 def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[Part]:
@@ -89,10 +88,6 @@ def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[P
         bench(f"scores_{precision}", out, "bench_scores", 110, precision=precision, compiled=False, **scores)
         for precision in ("bfloat16", "float32")
     ]
-    flags = [
-        bench("scores_buffers", out, "bench_scores", 80, buffers=True, precision=usual, **{**scores, "torch": False}),
-        bench("train_buffers", out, "bench_train", 60, buffers=True, **{**train, "torch": False}),
-    ]
     parts = [
         bench("scores", out, "bench_scores", 180, precision=usual, compiled=not quick, **scores),
         bench("train", out, "bench_train", 150, **train),
@@ -100,7 +95,6 @@ def parts_of(platform: str, out: Path, data: Path | None, quick: bool) -> list[P
         bench("sweep_dense", out, "bench_sweep", 120, networks=("dense",), runs=dense, ways=chosen, **sweep),
         *([figure(out, data, quick)] if data else []),
         tests(on_gpu, quick),
-        *(flags if on_gpu else []),
         *others,
     ]
     # A processor may be shared, and slow.
@@ -194,9 +188,7 @@ def row_of(part: str, row: dict[str, Any], context: dict[str, Any]) -> dict[str,
         what = f"population of {row['runs']}, {row['network']}, per run and step"
     elif "network" in row:
         what = f"training, {row['network']}, per step"
-    flags = ", command buffers" * (part.endswith("_buffers"))
-    ms = row.get("median_ms", row.get("ms"))
-    return {**row, "group": group, "what": what, "contender": row["contender"] + flags, "ms": ms}
+    return {**row, "group": group, "what": what, "ms": row.get("median_ms", row.get("ms"))}
 
 
 def summary(contents: dict[str, Any], failed: dict[str, str]) -> list[dict[str, Any]]:

@@ -162,12 +162,10 @@ def test_the_table_compares_with_the_best_pytorch(script):
         "scores": content(ours, *peers, {**failed, "failed": "no"}, batch=64),
         "train": content(ours, *peers, network="conv"),
         "sweep_conv": content({"contender": "side by side", "ms": 0.5, "runs": 16}, network="conv"),
-        "scores_buffers": content({**ours, "median_ms": 1.5}, batch=64),
     }
     rows = device.summary(contents, {})
-    assert [row["times_pytorch"] for row in rows] == [1.5, 0.375, 1.0, None, 1.5, 0.375, 1.0, 6.0, 2.0]
-    assert rows[-1]["contender"] == "jaxvae, command buffers"
-    assert rows[-2]["what"] == "population of 16, conv, per run and step"
+    assert [row["times_pytorch"] for row in rows] == [1.5, 0.375, 1.0, None, 1.5, 0.375, 1.0, 6.0]
+    assert rows[-1]["what"] == "population of 16, conv, per run and step"
     assert rows[0]["of_ceiling"] == 0.5
 
 

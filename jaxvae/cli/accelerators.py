@@ -1,4 +1,4 @@
-"""How JAX starts on an accelerator: command buffers, and a folder of compiled programs.
+"""How JAX starts on an accelerator: with a folder of compiled programs.
 
 The commands and the experiments call `set_up` before they import JAX. The library never does, because the environment
 belongs to the program that uses it.
@@ -17,27 +17,19 @@ DEVICES = {
     "cuda": (("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12"), ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")),
     "tpu": (("libtpu",), ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")),
 }
-# Convolutions and loops join the kernels that the host launches with one call. XLA leaves them out if the driver is
-# too old. On an H200, all maps of a batch of 64 took 0.31 ms instead of 0.34, and training the brain network 0.45
-# instead of 0.51 per step; the FashionMNIST network took 0.119 instead of 0.115.
-COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=+CONVOLUTION,+WHILE"
 # JAX's own limit needs filelock, and JAX 0.10 keeps nothing more once a process was killed while it wrote a program.
 CACHE_BYTES = 2 << 30
 
 
 def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Choose XLA's flags and the compilation cache, where the user has not. Once JAX is imported, it does nothing.
+    """Choose the compilation cache, where the user has not. Once JAX is imported, it does nothing.
 
-    On an NVIDIA GPU, XLA_FLAGS puts convolutions and loops into command buffers. On every accelerator, compiled
-    programs are kept in `cache_folder`, the newest 2 GiB of them. CPUs keep none: there, some machines reject programs
-    of their own kind.
+    On an accelerator, compiled programs are kept in `cache_folder`, the newest 2 GiB of them. CPUs keep none: there,
+    some machines reject programs of their own kind.
     """
     if "jax" in sys.modules:  # It has read its variables, and other programs would inherit them.
         return
-    platform = _platform(environment)
-    if platform == "cuda":
-        environment.setdefault("XLA_FLAGS", COMMAND_BUFFERS)
-    if platform is None or "JAX_COMPILATION_CACHE_DIR" in environment:
+    if not _uses_accelerator(environment) or "JAX_COMPILATION_CACHE_DIR" in environment:
         return
     # If the folder could not be written, JAX would warn about each program.
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the user has no home.
@@ -66,19 +58,19 @@ def _delete_oldest(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _platform(environment: MutableMapping[str, str]) -> str | None:
-    """The accelerator that JAX will use, "cuda" or "tpu"; None if that is a CPU or unknown."""
+def _uses_accelerator(environment: MutableMapping[str, str]) -> bool:
+    """Whether JAX will use a GPU or a TPU."""
     if environment.get("JAX_PLATFORM_NAME", "").lower() == "cpu":
-        return None
+        return False
     wanted = environment.get("JAX_PLATFORMS") or ",".join(DEVICES)
     hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     for platform in wanted.replace("gpu", "cuda").split(","):
         if platform == "cpu":
-            return None
+            return False
         plugins, files = DEVICES.get(platform, ((), ()))
         if any(map(_is_installed, plugins)) and any(map(glob, files)) and not (platform == "cuda" and hidden):
-            return platform
-    return None
+            return True
+    return False
 
 
 def _is_installed(module: str) -> bool:
