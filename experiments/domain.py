@@ -12,7 +12,7 @@ The test images are the slices with a tumour of 8 LGG patients, in T1 before con
 visible in T1 before contrast, and bright in FLAIR. IXI has no FLAIR, so for that test its sequence differs too.
 
 Slices for training have no annotated tumour. All three sets have 8 patients and the same number of slices, and all
-models the same steps and seeds. Of an IXI head only the upper half is used, because the slices of LGG begin above the
+models the same steps and seeds. Only the upper half of an IXI head is used, because the slices of LGG begin above the
 neck. The slices of a volume are z-scored over the head, once over all of it and once without the pixels of its lesion,
 which nobody knows in practice.
 
