@@ -286,7 +286,9 @@ def _share_read(module: Module, computation: Computation, instruction: Instructi
         return _share_needed(module, instruction.attribute("calls"), place)
     if place == 0 and instruction.opcode in ("slice", "dynamic-slice", "gather", "slice-start"):
         source = computation[instruction.operands[0]].results[0].bytes
-        taken = instruction.results[-1 if instruction.opcode == "slice-start" else 0].bytes
+        # slice-start gives its source, its target and a context.
+        target = int(instruction.opcode == "slice-start" and len(instruction.results) > 1)
+        taken = instruction.results[target].bytes
         return min(1.0, taken / source) if source else 1.0
     return 0.0 if place == 0 and instruction.opcode in ("dynamic-update-slice", "scatter") else 1.0
 
