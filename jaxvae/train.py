@@ -310,7 +310,7 @@ def advance(
         return (after, order, alive), jnp.stack(metrics)  # One array is one kernel.
 
     alive, start = ~_is_frozen(state) if freeze else jnp.bool_(True), state.step
-    # The first step draws the order, so that XLA compiles one sort and not two: it is a third of some GPU programs.
+    # The first step draws the order too, so that XLA compiles one sort and not two, which takes it long for a GPU.
     no_order = jnp.zeros_like(jax.eval_shape(order_of, start))
     (state, _, _), metrics = lax.scan(body, (state, no_order, alive), length=steps)
     return state, StepMetrics(*metrics.T)
