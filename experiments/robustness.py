@@ -13,7 +13,8 @@ of the chosen one. It is compared with a random setting (on average) and with th
 
 A step takes 0.0132 ms per run on an H200, by the bytes and products of XLA's program. For 64 runs with latent size 20
 the same estimate is 0.0124, and 0.0125 was measured. A run takes 15 epochs of 48,600 // 128 = 379 steps. In all, 2,700
-x 5,685 x 0.0132 ms = 203 s. Compilation, scores and their AUROC take about a minute more. The program needs 4 GB.
+x 5,685 x 0.0132 ms = 203 s. Compilation, scores and their AUROC come on top: on an H200 the first program, with its
+compilation, was not finished after two minutes. The program needs 4 GB.
 
 Finished programs are kept in results/robustness_runs.jsonl, and the same command continues from there. Writes
 results/robustness.json, .md and .png.

@@ -289,14 +289,14 @@ def advance(
     if mesh is not None and config.batch_size % mesh.size:
         raise ValueError(f"batch_size={config.batch_size}: must be a multiple of {mesh.size}, the devices of the mesh")
 
-    def order_of(step: Array) -> Array:
-        return epoch_order(state.key, step // steps_per_epoch, count)
+    start, key = state.step, state.key
 
     def body(carry: tuple[TrainState, Array, Array], _: None) -> tuple[tuple[TrainState, Array, Array], Array]:
         state, order, alive = carry
         position = state.step % steps_per_epoch
+        # The first step draws the order too. A sort before the loop would be a second one, slow to compile for a GPU.
         is_new = (position == 0) | (state.step == start)
-        order = lax.cond(is_new, lambda: order_of(state.step), lambda: order)
+        order = lax.cond(is_new, lambda: epoch_order(key, state.step // steps_per_epoch, count), lambda: order)
         batch = lax.dynamic_slice_in_dim(order, position * config.batch_size, config.batch_size)
         batch = images[batch if index is None else index[batch]]
         batch = batch if mesh is None else lax.with_sharding_constraint(batch, over(mesh))
@@ -309,10 +309,8 @@ def advance(
             metrics = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), metrics)
         return (after, order, alive), jnp.stack(metrics)  # One array is one kernel.
 
-    alive, start = ~_is_frozen(state) if freeze else jnp.bool_(True), state.step
-    # The first step draws the order too, so that XLA compiles one sort and not two, which takes it long for a GPU.
-    no_order = jnp.zeros_like(jax.eval_shape(order_of, start))
-    (state, _, _), metrics = lax.scan(body, (state, no_order, alive), length=steps)
+    alive = ~_is_frozen(state) if freeze else jnp.bool_(True)
+    (state, _, _), metrics = lax.scan(body, (state, jnp.zeros(count, int), alive), length=steps)
     return state, StepMetrics(*metrics.T)
 
 

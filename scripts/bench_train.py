@@ -155,11 +155,11 @@ def torch_makers(network: str, images: np.ndarray, steps: int, *, compiled: bool
     makers: dict[str, Any] = {"PyTorch, as usually written": usual}
     graphs = (False,) if not on_gpu else (True,) if fastest else (False, True)
     # Channels last is the faster layout of the two, and torch.compile takes a minute for each.
-    layouts = (network == "conv",) if fastest else (False, True)
+    has_layouts = network == "conv"
+    layouts = (has_layouts,) if fastest else (False, True)[: 1 + has_layouts]
     for graph, compile_it, last in itertools.product(graphs, (False, True)[: 1 + compiled], layouts):
-        if network == "conv" or not last:
-            name = "PyTorch" + ", compiled" * compile_it + ", channels last" * last + ", CUDA graph" * graph
-            makers[name] = peer(last, compile_it, graph)
+        name = "PyTorch" + ", compiled" * compile_it + ", channels last" * last + ", CUDA graph" * graph
+        makers[name] = peer(last, compile_it, graph)
     return makers
 
 

@@ -286,9 +286,7 @@ def _share_read(module: Module, computation: Computation, instruction: Instructi
         return _share_needed(module, instruction.attribute("calls"), place)
     if place == 0 and instruction.opcode in ("slice", "dynamic-slice", "gather", "slice-start"):
         source = computation[instruction.operands[0]].results[0].bytes
-        # slice-start gives its source, its target and a context.
-        target = int(instruction.opcode == "slice-start" and len(instruction.results) > 1)
-        taken = instruction.results[target].bytes
+        taken = _targets(instruction)[0].bytes
         return min(1.0, taken / source) if source else 1.0
     return 0.0 if place == 0 and instruction.opcode in ("dynamic-update-slice", "scatter") else 1.0
 
@@ -339,13 +337,19 @@ def _asked_of(module: Module, user: Instruction, used: float, place: int, elemen
             return min(used, elements)
 
 
-def _written(module: Module, computation: Computation, instruction: Instruction) -> Iterator[tuple[Array, float]]:
-    """Each array that an operation writes, and the bytes of it that change."""
+def _targets(instruction: Instruction) -> tuple[Array, ...]:
+    """The results of an instruction that it writes."""
     results = instruction.results
     if instruction.opcode == "copy-start":  # target, source, context
-        results = results[:1]
-    elif instruction.opcode == "slice-start" and len(results) > 1:
-        results = results[1:2]
+        return results[:1]
+    if instruction.opcode == "slice-start" and len(results) > 1:  # source, target, context
+        return results[1:2]
+    return results
+
+
+def _written(module: Module, computation: Computation, instruction: Instruction) -> Iterator[tuple[Array, float]]:
+    """Each array that an operation writes, and the bytes of it that change."""
+    results = _targets(instruction)
     inner = module.inner(instruction)
     root = next((each for each in inner.values() if each.is_root), None)
     if root is None:

@@ -10,7 +10,7 @@ import pytest
 
 from jaxvae.cli import accelerators
 
-CACHE = "JAX_COMPILATION_CACHE_DIR"
+CACHE, FLAGS = "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"
 
 
 @pytest.fixture
@@ -39,14 +39,15 @@ def test_an_accelerator_gets_a_cache_and_no_flags(tmp_path, install, platform):
     environment = set_up(tmp_path)
     assert environment[CACHE] == str(tmp_path / "caches" / "jaxvae" / "xla")
     assert (tmp_path / "caches" / "jaxvae" / "xla").is_dir()
-    assert "XLA_FLAGS" not in environment
+    assert FLAGS not in environment
 
 
-@pytest.mark.parametrize("value", ["", "elsewhere"])
-def test_the_cache_of_the_user_stays(tmp_path, install, value):
+@pytest.mark.parametrize("value", ["", "--xla_gpu_deterministic_ops=true"])
+def test_flags_and_cache_of_the_user_stay(tmp_path, install, value):
     """An empty folder switches the cache off."""
     install("cuda")
-    assert set_up(tmp_path, **{CACHE: value})[CACHE] == value
+    environment = set_up(tmp_path, **{FLAGS: value, CACHE: value})
+    assert (environment[FLAGS], environment[CACHE]) == (value, value)
     assert not (tmp_path / "caches").exists()
 
 
@@ -61,14 +62,14 @@ def test_the_cache_of_the_user_stays(tmp_path, install, value):
 )
 def test_an_unused_gpu_changes_nothing(tmp_path, install, unused):
     install("cuda")
-    assert CACHE not in set_up(tmp_path, **unused)
+    assert not {FLAGS, CACHE} & set_up(tmp_path, **unused).keys()
 
 
 def test_plugin_and_device_must_both_be_there(tmp_path, install):
     install("cuda", plugin="no_such_plugin")
     install("tpu")
     (tmp_path / "tpu0").unlink()
-    assert CACHE not in set_up(tmp_path)
+    assert not {FLAGS, CACHE} & set_up(tmp_path).keys()
 
 
 @pytest.mark.parametrize("platforms", ["cuda", "gpu", "tpu,cuda", ""])
@@ -80,7 +81,7 @@ def test_the_platforms_of_the_user_select_the_gpu(tmp_path, install, platforms):
 def test_nothing_changes_after_jax_was_imported(tmp_path, monkeypatch, install):
     install("cuda")
     monkeypatch.setitem(sys.modules, "jax", sys)
-    assert CACHE not in set_up(tmp_path)
+    assert not {FLAGS, CACHE} & set_up(tmp_path).keys()
 
 
 def test_the_oldest_programs_leave_a_large_cache(tmp_path, monkeypatch, install):
@@ -98,7 +99,7 @@ def test_the_oldest_programs_leave_a_large_cache(tmp_path, monkeypatch, install)
 def test_a_folder_that_cannot_be_made_leaves_the_cache_off(tmp_path, install):
     install("cuda")
     (tmp_path / "caches").touch()
-    assert CACHE not in set_up(tmp_path)
+    assert not {FLAGS, CACHE} & set_up(tmp_path).keys()
 
 
 def test_a_relative_folder_of_caches_is_ignored(tmp_path, monkeypatch):
@@ -121,7 +122,7 @@ import jax
 assert jax.devices()[0].platform == "cpu"
 print(jax.config.jax_compilation_cache_dir)
 """
-    kept = {name: value for name, value in os.environ.items() if name not in (CACHE, "JAX_PLATFORMS")}
+    kept = {name: value for name, value in os.environ.items() if name not in (CACHE, FLAGS, "JAX_PLATFORMS")}
     environment = {**kept, "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(tmp_path / "jaxvae" / "xla")
